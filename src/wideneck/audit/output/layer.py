@@ -1,0 +1,59 @@
+"""The output layer as a function of hidden states: scores, and the passes that measure them.
+
+z = map(W x + b), where map is what the model does to its logits afterwards (`LogitMap`).
+Symbols: N tokens, V vocabulary, D hidden size.  Nothing here holds N x V.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wideneck.errors import WideneckError
+from wideneck.models import HeadWeights, LogitMap
+
+TOKENS = 256
+"""Tokens a chunk: 256 x 49,152 scores are 50 MB, and the product runs at its full speed."""
+
+
+@dataclass(frozen=True)
+class OutputLayer:
+    """A copy of the head in float32.  Never the model's own tensors: a tied embedding is safe."""
+
+    weight: Tensor
+    """(V, D)."""
+    bias: Tensor | None
+    """(V,)."""
+    logit_map: LogitMap
+
+    @classmethod
+    def of(cls, head: HeadWeights, logit_map: LogitMap) -> "OutputLayer":
+        """Upcast once; all passes share it."""
+        bias = None if head.bias is None else head.bias.float()
+        return cls(head.weight.float(), bias, logit_map)
+
+    def raw(self, hidden: Tensor) -> Tensor:
+        """Scores before the map: (N, D) -> (N, V)."""
+        if self.bias is None:
+            return hidden @ self.weight.T
+        return torch.addmm(self.bias, hidden, self.weight.T)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores that the softmax sees: (N, D) -> (N, V)."""
+        return self.logit_map(self.raw(hidden))
+
+    def check(self, hidden: Tensor, logits: Tensor, model: str) -> None:
+        """Refuse a head that does not explain the model's own logits."""
+        ours = self.logits(hidden)
+        off = (ours - logits).abs().max().item()
+        if off > 1e-3 * max(1.0, logits.abs().max().item()):
+            raise WideneckError(
+                f"The head read from {model} does not give the model's own logits (off by "
+                f"{off:.3g}): something between them is not understood, so the audit stops here."
+            )
+
+
+def token_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Matching chunks of `TOKENS` rows of each tensor."""
+    yield from zip(*(tensor.split(TOKENS) for tensor in tensors), strict=True)

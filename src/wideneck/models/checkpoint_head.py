@@ -1,0 +1,108 @@
+"""Reads the output layer of a causal language model and nothing else of it.
+
+Cost: the head's own tensor once in its storage type (mapped where the file is on disk), and the
+input embedding row by row where it must be compared; a 70B model is read from one shard.
+"""
+
+import os
+from typing import Any
+
+import torch
+from torch import nn
+
+from wideneck.errors import WideneckError
+from wideneck.models.checks import check_dtype, check_matrix, sha256_of
+from wideneck.models.expected_head import ExpectedHead, expected_head
+from wideneck.models.gguf_head import read_gguf_head
+from wideneck.models.head_weights import HeadWeights
+from wideneck.models.module_head import read_module_head
+from wideneck.models.naming import find_bias, find_embedding, find_head, only_matrix
+from wideneck.models.source import Source, resolve
+from wideneck.models.tensor_file import Shards, TensorFile
+from wideneck.models.tokens import load_tokenizer, token_strings
+from wideneck.models.tying import describe_tying, same_numbers
+
+
+def read_head(model: str | os.PathLike | nn.Module | None, *, tokenizer: Any = None) -> HeadWeights:
+    """Read the output layer of a checkpoint or of a model in memory.
+
+    Args:
+        model: a .safetensors, .gguf or .bin file; a model folder; a Hugging Face id, with
+            `@revision` if wanted; a causal language model of transformers, whose memory is then
+            shared; None for the default model.
+        tokenizer: takes the place of the tokenizer found beside the weights.
+    """
+    strings = None if tokenizer is None else token_strings(tokenizer)
+    if isinstance(model, nn.Module):
+        return read_module_head(model, strings)
+    source = resolve(model)
+    if source.is_gguf:
+        return read_gguf_head(source.folder.path(source.file), source.display, strings)
+    return _read_tensors(source, strings)
+
+
+def _read_tensors(source: Source, strings: list[str] | None) -> HeadWeights:
+    expected = expected_head(source.folder)
+    file = _open(source)
+    head = find_head(file, expected)
+    embedding = find_embedding(file, expected)
+    if head is None and embedding is None:
+        if expected.vocab_size is not None:
+            raise _no_head(file, source, expected)
+        head = only_matrix(file)
+    _refuse_lone_shard(source, head)
+
+    name = head or embedding
+    assert name is not None
+    check_dtype(name, file.dtype(name))
+    weight = file.read(name)
+    bias_name = find_bias(file, name, expected)
+    bias = None if bias_name is None else file.read(bias_name)
+    check_matrix(name, weight, bias)
+    if expected.vocab_size is None and embedding is None and len(weight) < weight.shape[1]:
+        raise WideneckError(
+            f"{name} has shape {tuple(weight.shape)}, fewer rows than columns, and no config.json "
+            "says that the rows are the vocabulary: if it is transposed, store it the other way."
+        )
+
+    same = head is not None and embedding is not None and same_numbers(weight, file, embedding)
+    tied, tying = describe_tying(head, embedding, same, expected.tied)
+    if strings is None:
+        tokenizer = load_tokenizer(source.folder)
+        strings = None if tokenizer is None else token_strings(tokenizer)
+    return HeadWeights(
+        weight=weight,
+        bias=bias,
+        name=name,
+        dtype=file.dtype(name),
+        rounding=torch.finfo(weight.dtype).eps,
+        tied=tied,
+        tying=tying,
+        sha256=sha256_of(weight),
+        tokens=strings,
+        model=source.display,
+    )
+
+
+def _open(source: Source) -> TensorFile:
+    if source.file.endswith(".index.json"):
+        return Shards(source.folder.weight_map(source.file), source.folder.tensors)
+    return source.folder.tensors(source.file)
+
+
+def _refuse_lone_shard(source: Source, head: str | None) -> None:
+    if head is None and "-of-" in source.file:
+        raise WideneckError(
+            f"{source.file} is one shard of several and holds no head: give the folder with all "
+            "shards and their index."
+        )
+
+
+def _no_head(file: TensorFile, source: Source, expected: ExpectedHead) -> WideneckError:
+    names = file.names()
+    return WideneckError(
+        f"{source.file} of {source.folder} holds neither {expected.weight or 'a head'} nor "
+        f"{expected.embedding or 'an embedding'} with {expected.vocab_size} rows, but "
+        f"{len(names)} other tensors such as {names[0] if names else 'none'}: the weights and the "
+        "config do not belong together."
+    )

@@ -1,0 +1,81 @@
+"""What every head must satisfy before a number is computed from it.
+
+All passes go over blocks of rows, so that no second copy of a large matrix is ever made.
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from wideneck.errors import WideneckError
+
+FLOATS = {"float64", "float32", "float16", "bfloat16"}
+BLOCK = 64 * 2**20
+"""Bytes a block."""
+
+
+def check_dtype(name: str, dtype: str) -> None:
+    """Refuse integers and packed formats, which are not numbers without their scales."""
+    if dtype not in FLOATS:
+        raise WideneckError(
+            f"{name} is stored as {dtype}, a quantized form that means nothing without its scales: "
+            "give the original checkpoint or a GGUF file."
+        )
+
+
+def check_matrix(name: str, weight: Tensor, bias: Tensor | None) -> None:
+    """Refuse what is no matrix of vocabulary rows, or holds a value that is no number."""
+    shape = tuple(weight.shape)
+    if weight.ndim != 2:
+        raise WideneckError(
+            f"{name} should be a matrix (vocabulary, hidden size), it has shape {shape}."
+        )
+    if 0 in shape:
+        raise WideneckError(f"{name} is empty: its shape is {shape}.")
+    check_finite(name, weight)
+    if bias is None:
+        return
+    if tuple(bias.shape) != shape[:1]:
+        raise WideneckError(
+            f"The bias of {name} should have shape ({shape[0]},), it has {tuple(bias.shape)}."
+        )
+    check_finite(f"The bias of {name}", bias)
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Refuse NaN and infinity, with how many there are and where they begin."""
+    count, first = 0, None
+    for start, block in blocks(tensor):
+        wrong = ~torch.isfinite(block)
+        if wrong.any():
+            count += int(wrong.sum())
+            if first is None:
+                first = start + int(wrong.reshape(len(block), -1).any(1).nonzero()[0])
+    if count:
+        raise WideneckError(
+            f"{name} holds {count} NaN or infinite value{'s' if count > 1 else ''} (first in row "
+            f"{first} of {len(tensor)}): the checkpoint is damaged or its training diverged, so "
+            "there is nothing to measure."
+        )
+
+
+def sha256_of(tensor: Tensor) -> str:
+    """Hash of the bytes as a file stores them: row after row in the tensor's own type."""
+    digest = hashlib.sha256()
+    for _, block in blocks(tensor):
+        digest.update(stored_bytes(block).numpy().data)
+    return digest.hexdigest()
+
+
+def stored_bytes(block: Tensor) -> Tensor:
+    """The same memory as bytes; a copy only where the rows are not contiguous."""
+    return block.contiguous().flatten().view(torch.uint8)
+
+
+def blocks(tensor: Tensor, size: int = BLOCK) -> Iterator[tuple[int, Tensor]]:
+    """Blocks of rows of about `size` bytes, each with the number of its first row."""
+    rows = max(1, size // max(1, tensor[:1].numel() * tensor.element_size()))
+    for start in range(0, len(tensor), rows):
+        yield start, tensor[start : start + rows]

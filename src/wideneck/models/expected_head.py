@@ -1,0 +1,142 @@
+"""What a model's config says about its output layer, asked of the model itself.
+
+No list of architectures: transformers builds the model on the meta device (no memory, well
+under a second) and the model names its own output and input embedding.  Where transformers
+does not know the architecture, the plain JSON still says how large the vocabulary is.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from wideneck.errors import WideneckError
+from wideneck.models.folder import Folder
+from wideneck.models.quiet import quiet_transformers
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedHead:
+    """What to look for in the checkpoint.  Without a model only `vocab_size` and `tied` are known.
+
+    Names are those of the model's parameters, which a checkpoint may store with another prefix.
+    """
+
+    weight: str | None = None
+    bias: str | None = None
+    embedding: str | None = None
+    shape: tuple[int, int] | None = None
+    vocab_size: int | None = None
+    tied: bool | None = None
+    """Whether transformers would make the head and the embedding one parameter."""
+
+
+def expected_head(folder: Folder) -> ExpectedHead:
+    """Ask the config in the folder, if there is one; a model without a causal head is refused."""
+    if "config.json" not in folder.names():
+        return ExpectedHead()
+    raw = folder.json("config.json")
+    _refuse_by_config(raw, folder)
+    model = _meta_model(folder)
+    return _from_json(raw) if model is None else expected_of(model, raw, folder)
+
+
+def expected_of(model: Any, raw: dict[str, Any], folder: Folder) -> ExpectedHead:
+    """What a model on the meta device expects of its checkpoint."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if not isinstance(head, nn.Module) or not isinstance(head.weight, torch.Tensor):
+        raise WideneckError(
+            f"{type(model).__name__} ({folder}) names no output embedding, so its head is unknown."
+        )
+    name = module_name(model, head)
+    rows, columns = head.weight.shape
+    return ExpectedHead(
+        weight=f"{name}.weight",
+        bias=None if getattr(head, "bias", None) is None else f"{name}.bias",
+        embedding=f"{module_name(model, embedding)}.weight",
+        shape=(rows, columns),
+        vocab_size=rows,
+        tied=head.weight is embedding.weight,
+    )
+
+
+def module_name(model: nn.Module, module: nn.Module) -> str:
+    """The dotted name of a submodule."""
+    for name, other in model.named_modules(remove_duplicate=False):
+        if other is module:
+            return name
+    raise WideneckError(f"{type(model).__name__} does not hold the embedding that it names.")
+
+
+def _from_json(raw: dict[str, Any]) -> ExpectedHead:
+    text = raw.get("text_config")
+    levels = [level for level in (raw, text) if isinstance(level, dict)]
+    sizes = [level["vocab_size"] for level in levels if isinstance(level.get("vocab_size"), int)]
+    ties = [
+        bool(level["tie_word_embeddings"]) for level in levels if "tie_word_embeddings" in level
+    ]
+    return ExpectedHead(vocab_size=sizes[-1] if sizes else None, tied=any(ties) if ties else None)
+
+
+def _refuse_by_config(raw: dict[str, Any], folder: Folder) -> None:
+    """Models with an output matrix that is no causal head: an encoder's, a translator's."""
+    import transformers
+    from transformers.models.auto import modeling_auto as auto
+
+    if raw.get("is_encoder_decoder"):
+        raise _encoder_decoder(folder, raw.get("model_type"))
+    causal = set()
+    for mapping in (
+        auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+        auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+    ):
+        for names in mapping.values():
+            causal.update([names] if isinstance(names, str) else names)
+    classes = [name for name in raw.get("architectures") or [] if isinstance(name, str)]
+    # A class that transformers has never heard of comes with custom code: its name proves nothing.
+    known = [name for name in classes if getattr(transformers, name, None) is not None]
+    if known and not causal.intersection(classes):
+        raise WideneckError(
+            f"{folder} was saved as {known[0]}, which has no causal language model head: give a "
+            "causal language model (GPT, Llama, Pythia, ...)."
+        )
+
+
+def _meta_model(folder: Folder) -> Any:
+    """The causal model of the config without memory, or None where transformers cannot build it."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    path = folder.path("config.json").parent
+    with quiet_transformers():
+        try:
+            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        # An architecture unknown to this transformers, or one with code of its own.
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, StrictDataclassError):
+            return None
+        if config.is_encoder_decoder:
+            raise _encoder_decoder(folder, config.model_type)
+        mapping = AutoModelForCausalLM._model_mapping  # pyrefly: ignore[missing-attribute]
+        if type(config) not in mapping:
+            text = config.get_text_config(decoder=True)
+            if type(text) not in mapping or text.is_encoder_decoder:
+                raise WideneckError(
+                    f"{folder} is a {config.model_type} model, which has no causal language model "
+                    "head: give a causal language model (GPT, Llama, Pythia, ...)."
+                )
+            config = text
+        try:
+            with torch.device("meta"):
+                return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        # A missing optional dependency, or a config that its own model rejects.
+        except (ImportError, ValueError, TypeError, KeyError, AttributeError, RuntimeError):
+            return None
+
+
+def _encoder_decoder(folder: Folder, model_type: Any) -> WideneckError:
+    return WideneckError(
+        f"{folder} is an encoder-decoder model ({model_type}), which has no causal language model "
+        "head: give a causal language model (GPT, Llama, Pythia, ...)."
+    )

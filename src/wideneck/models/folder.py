@@ -1,0 +1,93 @@
+"""A folder of model files: what it holds, and how each file is opened.
+
+`LocalFolder` is on disk; `HubFolder` (hub_folder.py) is on the Hugging Face hub and answers
+the same four questions, so the readers above do not know which one they read.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from wideneck.errors import WideneckError
+from wideneck.models.tensor_file import PickleFile, SafetensorsFile, TensorFile
+
+
+class Folder(ABC):
+    """The files at the root of one model."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The names of the files, sorted."""
+
+    @abstractmethod
+    def path(self, name: str) -> Path:
+        """The whole file, on this machine."""
+
+    @abstractmethod
+    def tensors(self, name: str) -> TensorFile:
+        """A .safetensors or .bin file, opened so that only what is asked for is read."""
+
+    @property
+    @abstractmethod
+    def pretrained(self) -> tuple[str, str | None]:
+        """Name and revision for transformers' `from_pretrained`."""
+
+    @abstractmethod
+    def __str__(self) -> str: ...
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON file that must hold an object."""
+        try:
+            value = json.loads(self.path(name).read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise WideneckError(
+                f"{name} of {self} is not valid JSON ({error}): download it again."
+            ) from error
+        if not isinstance(value, dict):
+            raise WideneckError(
+                f"{name} of {self} should hold a JSON object, it holds a {value!r}."
+            )
+        return value
+
+    def weight_map(self, index: str) -> dict[str, str]:
+        """Tensor name to shard, from the index of a sharded checkpoint."""
+        weight_map = self.json(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise WideneckError(f"{index} of {self} has no weight_map: it is no index of shards.")
+        return weight_map
+
+
+class LocalFolder(Folder):
+    """A folder on this machine."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def names(self) -> list[str]:
+        """The names of the files, sorted."""
+        return sorted(entry.name for entry in self._path.iterdir() if entry.is_file())
+
+    def path(self, name: str) -> Path:
+        """The file, which must exist."""
+        path = self._path / name
+        if not path.is_file():
+            raise WideneckError(f"{self} should hold {name}, but there is no such file.")
+        return path
+
+    def tensors(self, name: str) -> TensorFile:
+        """The file, mapped into memory rather than read."""
+        return open_tensors(self.path(name))
+
+    @property
+    def pretrained(self) -> tuple[str, str | None]:
+        """The folder's path; a folder has no revision."""
+        return str(self._path), None
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+
+def open_tensors(path: Path) -> TensorFile:
+    """A weights file on this machine, by its name's ending."""
+    return SafetensorsFile(path) if path.suffix == ".safetensors" else PickleFile(path)

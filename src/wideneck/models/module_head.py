@@ -1,0 +1,84 @@
+"""Reads the output layer of a model that is already in memory; nothing is copied on the CPU."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wideneck.errors import WideneckError
+from wideneck.models.checks import check_dtype, check_matrix, sha256_of
+from wideneck.models.expected_head import module_name
+from wideneck.models.head_weights import HeadWeights
+from wideneck.models.tying import describe_tying, dtype_of
+
+
+def output_layer(model: nn.Module) -> Any:
+    """The module that makes the logits; a model that names none is refused."""
+    getter = getattr(model, "get_output_embeddings", None)
+    head = None if getter is None else getter()
+    weight = None if head is None else getattr(head, "weight", None)
+    if not isinstance(weight, Tensor):
+        raise WideneckError(
+            f"{type(model).__name__} names no output embedding with a weight: expected a causal "
+            "language model of transformers, such as AutoModelForCausalLM gives."
+        )
+    return head
+
+
+def read_module_head(model: nn.Module, tokens: list[str] | None) -> HeadWeights:
+    """The head of a causal language model in memory, sharing that memory on the CPU."""
+    head = output_layer(model)
+    name = f"{module_name(model, head)}.weight"
+    if head.weight.is_meta:
+        raise WideneckError(f"{name} is on the meta device: load the model's weights first.")
+    check_dtype(name, dtype_of(head.weight))
+    weight = head.weight.detach().cpu()
+    bias = getattr(head, "bias", None)
+    bias = None if bias is None else bias.detach().cpu()
+    check_matrix(name, weight, bias)
+
+    embedding = _input_embedding(model)
+    embedding_name = None if embedding is None else _parameter_name(model, embedding)
+    same = embedding is not None and _same(head.weight, embedding)
+    tied, tying = describe_tying(name, embedding_name, same, _config_says(model))
+    return HeadWeights(
+        weight=weight,
+        bias=bias,
+        name=name,
+        dtype=dtype_of(weight),
+        rounding=torch.finfo(weight.dtype).eps,
+        tied=tied,
+        tying=tying.replace("the file holds", "the model holds").replace("stored ", ""),
+        sha256=sha256_of(weight),
+        tokens=tokens,
+        model=_display(model),
+    )
+
+
+def _input_embedding(model: Any) -> Tensor | None:
+    weight = getattr(model.get_input_embeddings(), "weight", None)
+    return weight if isinstance(weight, Tensor) else None
+
+
+def _parameter_name(model: nn.Module, parameter: Tensor) -> str | None:
+    # The module's name, not the parameter's: a tied parameter is listed under its first name.
+    return f"{module_name(model, model.get_input_embeddings())}.weight"  # pyrefly: ignore
+
+
+def _same(head: Tensor, embedding: Tensor) -> bool:
+    if head is embedding or head.data_ptr() == embedding.data_ptr():
+        return head.shape == embedding.shape
+    return head.dtype == embedding.dtype and torch.equal(head, embedding)
+
+
+def _config_says(model: nn.Module) -> bool | None:
+    config: Any = getattr(model, "config", None)
+    if config is None:
+        return None
+    levels = (config, config.get_text_config())
+    return any(bool(getattr(level, "tie_word_embeddings", False)) for level in levels)
+
+
+def _display(model: nn.Module) -> str:
+    name = getattr(getattr(model, "config", None), "name_or_path", "")
+    return name or type(model).__name__

@@ -1,0 +1,146 @@
+"""Finds the output layer and the input embedding among a checkpoint's names.
+
+The same parameter is `transformer.wte.weight` in a saved GPT-2 and `wte.weight` in the one on
+the hub; a vision model puts `language_model.` before or into the middle.  So names are compared
+by their dotted ends, from strict to loose, and shapes decide.  What stays ambiguous is refused.
+"""
+
+from wideneck.errors import WideneckError
+from wideneck.models.expected_head import ExpectedHead
+from wideneck.models.source import shortened
+from wideneck.models.tensor_file import TensorFile
+
+HEADS = (
+    "lm_head.weight",
+    "embed_out.weight",
+    "output_projection.weight",
+    "unembed.weight",
+    "lm_head.linear.weight",
+    "output.weight",
+)
+EMBEDDINGS = (
+    "embed_tokens.weight",
+    "wte.weight",
+    "embed_in.weight",
+    "word_embeddings.weight",
+    "tok_embeddings.weight",
+    "token_embedding.weight",
+    "embeddings.weight",
+    "embedding.weight",
+)
+
+
+def find_head(file: TensorFile, expected: ExpectedHead) -> str | None:
+    """The stored name of the head's matrix, or None where the checkpoint has none."""
+    found = _find(file, expected.weight, HEADS, expected, "head")
+    if found is None:
+        _refuse_packed(file, expected)
+    return found
+
+
+def find_embedding(file: TensorFile, expected: ExpectedHead) -> str | None:
+    """The stored name of the input embedding, or None where the checkpoint has none."""
+    return _find(file, expected.embedding, EMBEDDINGS, expected, "input embedding")
+
+
+def find_bias(file: TensorFile, head: str, expected: ExpectedHead) -> str | None:
+    """The stored name of the head's bias.  A model that has one must find it."""
+    bias = head.removesuffix("weight") + "bias"
+    stored = bias in file.names()
+    if expected.weight is None:
+        return bias if stored else None
+    if expected.bias is not None and not stored:
+        raise WideneckError(
+            f"The model's head has a bias, but the checkpoint with {head} holds no {bias}: it is "
+            "incomplete."
+        )
+    return bias if expected.bias is not None else None
+
+
+def only_matrix(file: TensorFile) -> str:
+    """The single 2-D tensor of a file whose names say nothing."""
+    names = file.names()
+    matrices = [name for name in names if len(file.shape(name)) == 2] if len(names) <= 64 else []
+    if len(matrices) == 1:
+        return matrices[0]
+    raise WideneckError(
+        f"No output layer was found: expected a name such as {HEADS[0]} or {EMBEDDINGS[0]}, or a "
+        f"file with one matrix alone, found {shortened(names) or 'no tensor'}."
+    )
+
+
+def ends_with(name: str, end: str) -> bool:
+    """Whether `name` is `end` or has it after a dot."""
+    return name == end or name.endswith(f".{end}")
+
+
+def _find(
+    file: TensorFile,
+    name: str | None,
+    well_known: tuple[str, ...],
+    expected: ExpectedHead,
+    role: str,
+) -> str | None:
+    names = file.names()
+    tiers: list[list[str]] = []
+    if name is not None:
+        tiers.append([stored for stored in names if stored == name])
+        tiers.append([s for s in names if ends_with(s, name) or ends_with(name, s)])
+        tiers.append([s for s in names if ends_with(s, ".".join(name.split(".")[-2:]))])
+    for known in well_known:
+        tiers.append([stored for stored in names if ends_with(stored, known)])
+    for tier in tiers:
+        # A projection or another modality may share the last name, not the shape.
+        fitting = [s for s in tier if _fits(file.shape(s), expected)]
+        if len(fitting) > 1:
+            raise WideneckError(
+                f"Several tensors could be the {role}: {shortened(fitting)}; wideneck does not "
+                "guess, so name a file that holds one of them alone."
+            )
+        if fitting:
+            return fitting[0]
+    # Only the strict tiers may speak of a wrong shape: a loose match is then another layer.
+    strict = [stored for tier in tiers[:2] for stored in tier] if name is not None else tiers[0]
+    if strict:
+        _refuse_shape(strict[0], file.shape(strict[0]), expected)
+    return None
+
+
+def _fits(shape: tuple[int, ...], expected: ExpectedHead) -> bool:
+    if expected.shape is not None:
+        return shape == expected.shape
+    return len(shape) == 2 and expected.vocab_size in (None, shape[0])
+
+
+def _refuse_shape(name: str, shape: tuple[int, ...], expected: ExpectedHead) -> None:
+    rows = expected.vocab_size
+    if len(shape) != 2:
+        raise WideneckError(
+            f"{name} should be a matrix (vocabulary, hidden size), it has shape {shape}."
+        )
+    if rows == shape[1] and rows != shape[0]:
+        raise WideneckError(
+            f"{name} has shape {shape}, but config.json says vocab_size {rows}: the matrix is "
+            "transposed (rows must be the vocabulary), so store it the other way."
+        )
+    wanted = expected.shape or f"({rows}, hidden size)"
+    raise WideneckError(
+        f"{name} has shape {shape}, but config.json expects {wanted}: the weights and the config "
+        "do not belong together."
+    )
+
+
+def _refuse_packed(file: TensorFile, expected: ExpectedHead) -> None:
+    """A quantized or wrapped head has other names; taking it for a tied one would be wrong."""
+    weights = [*HEADS[:2], *([] if expected.weight is None else [expected.weight])]
+    modules = [name.removesuffix(".weight") for name in weights]
+    packed = [
+        name
+        for name in file.names()
+        if any(f".{module}." in f".{name}" for module in modules) and not name.endswith(".bias")
+    ]
+    if packed:
+        raise WideneckError(
+            f"The head is stored in a form that wideneck does not read ({shortened(packed)}), "
+            "quantized or wrapped by another library: give the original checkpoint or a GGUF file."
+        )

@@ -1,0 +1,38 @@
+"""Keeps transformers from writing to the terminal while this package uses it.
+
+Its warnings are for people who train or generate; its progress bars would mix with ours.  What
+we have to say ourselves comes as a `WideneckError` or as our own progress.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence transformers inside the block; every setting is put back after it."""
+    from transformers import modeling_gguf_pytorch_utils as gguf_loader
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    # The GGUF loader takes its bar from tqdm itself, beyond the reach of the switch above.
+    gguf_bar = vars(gguf_loader).get("tqdm")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.set_verbosity(logging.CRITICAL)
+        logging.disable_progress_bar()
+        vars(gguf_loader)["tqdm"] = _no_bar
+        try:
+            yield
+        finally:
+            vars(gguf_loader)["tqdm"] = gguf_bar
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()
+
+
+def _no_bar(iterable: Any, **_options: Any) -> Any:
+    return iterable

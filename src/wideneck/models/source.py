@@ -1,0 +1,104 @@
+"""From what the user typed to one weights file in one folder, here or on the Hugging Face hub.
+
+MODEL is a path to a weights file, a folder, a Hugging Face id (`id` or `id@revision`), or
+nothing for the default model.  What exists on disk wins over an id of the same spelling.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from wideneck.errors import WideneckError
+from wideneck.models.default import default_model
+from wideneck.models.folder import Folder, LocalFolder
+from wideneck.models.hub_folder import HubFolder
+
+# In the order in which transformers would choose.
+STANDARD = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+WEIGHTS = (".safetensors", ".gguf", ".bin")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[^@\s]+)?", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One checkpoint: the folder that holds it and the file to start from."""
+
+    display: str
+    """What the user named."""
+    folder: Folder
+    file: str
+    """A weights file of the folder, or the index of its shards."""
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the file carries its own config and tokenizer, as GGUF does."""
+        return self.file.endswith(".gguf")
+
+
+def resolve(model: str | os.PathLike | None) -> Source:
+    """Find the checkpoint that MODEL names, without reading its weights."""
+    if model is None:
+        path = default_model()
+        return Source(display=path.stem, folder=LocalFolder(path.parent), file=path.name)
+    text = os.fspath(model)
+    path = Path(text).expanduser()
+    if path.is_file():
+        return _of_file(text, path)
+    if text and path.is_dir():
+        folder = LocalFolder(path)
+        return Source(display=text, folder=folder, file=_weights_in(folder))
+    if text.endswith(WEIGHTS) or not HUB_ID.fullmatch(text):
+        raise WideneckError(
+            f"There is no file or folder {text!r}: give a .safetensors, .gguf or .bin file, a "
+            "model folder, or a Hugging Face id such as gpt2 or org/name@revision."
+        )
+    repo, _, revision = text.partition("@")
+    folder = HubFolder(repo, revision or None)
+    return Source(display=text, folder=folder, file=_weights_in(folder))
+
+
+def _of_file(text: str, path: Path) -> Source:
+    if path.suffix not in WEIGHTS and not path.name.endswith(".index.json"):
+        raise WideneckError(
+            f"{text} is not a weights file: expected .safetensors, .gguf or .bin, or the folder "
+            "that holds one."
+        )
+    folder = LocalFolder(path.parent)
+    # One shard knows nothing of its neighbours; the index beside it does.
+    for name in STANDARD:
+        if name.endswith(".index.json") and name in folder.names():
+            if path.name in folder.weight_map(name).values():
+                return Source(display=text, folder=folder, file=name)
+    return Source(display=text, folder=folder, file=path.name)
+
+
+def _weights_in(folder: Folder) -> str:
+    names = folder.names()
+    for name in STANDARD:
+        if name in names:
+            return name
+    for suffix in WEIGHTS:
+        found = [name for name in names if name.endswith(suffix)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise WideneckError(
+                f"{folder} holds {len(found)} files that could be the model "
+                f"({shortened(found)}): give the path of one of them."
+            )
+    raise WideneckError(
+        f"{folder} holds no model weights: expected model.safetensors, pytorch_model.bin (or their "
+        f"index of shards) or one .gguf file, found {shortened(names) or 'no file'}."
+    )
+
+
+def shortened(names: list[str], most: int = 6) -> str:
+    """The first few names, and how many more there are."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

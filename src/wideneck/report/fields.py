@@ -1,0 +1,44 @@
+"""Fields of a report as plain data, and the definitions that travel with them.
+
+JSON holds every field under the name it has in the dataclass, `schema` (a whole number that
+rises when a field goes or changes its meaning), and `definitions`: what each number is, its unit
+and what it does not say, by dotted path.
+"""
+
+import dataclasses
+import typing
+from typing import Any
+
+SCHEMA = 1
+
+
+def as_dict(report: Any) -> dict[str, Any]:
+    """A report dataclass as nested dicts, with schema and definitions."""
+    return {
+        "schema": SCHEMA,
+        **dataclasses.asdict(report),
+        "definitions": definitions(type(report)),
+    }
+
+
+def definitions(cls: type, prefix: str = "") -> dict[str, dict[str, str]]:
+    """Every measured field below a report class: dotted path -> definition, unit, caution.
+
+    Elements of a list are addressed by `[]`, as in `output.anisotropy[].layer`.
+    """
+    found: dict[str, dict[str, str]] = {}
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        path = prefix + field.name
+        found[path] = {key: value for key, value in field.metadata.items() if value}
+        for inner, brackets in _records(hints[field.name], ""):
+            found |= definitions(inner, f"{path}{brackets}.")
+    return found
+
+
+def _records(hint: Any, brackets: str) -> list[tuple[type, str]]:
+    """The dataclasses inside a type hint, with one `[]` for each list around them."""
+    if dataclasses.is_dataclass(hint):
+        return [(typing.cast(type, hint), brackets)]
+    deeper = brackets + ("[]" if typing.get_origin(hint) is list else "")
+    return [found for part in typing.get_args(hint) for found in _records(part, deeper)]

@@ -1,0 +1,79 @@
+"""Where the numbers of a report come from."""
+
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from wideneck.audit.measure import measure
+
+PACKAGES = ("wideneck", "torch", "transformers", "numpy", "scipy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Model, text, software and command."""
+
+    model: str = measure("what was audited, as it was named")
+    head_sha256: str = measure("hash of the output layer's stored bytes")
+    head_dtype: str = measure("storage type of the output layer")
+    compute_dtype: str = measure("type in which the model ran; spectra and ranks are float64")
+    text: str | None = measure("the text; none for weights alone")
+    text_sha256: str | None = measure("hash of the text's documents")
+    num_tokens: int | None = measure("predictions made on the text", unit="tokens")
+    seed: int = measure("of the choice of windows and of the Gaussian null")
+    versions: dict[str, str] = measure("software")
+    command: str = measure("what was run")
+    time: str = measure("when, UTC")
+    seconds: dict[str, float] = measure("wall-clock time of each step", unit="seconds")
+    notes: list[str] = measure("what was left out or could not be decided, and why")
+
+
+class Clock:
+    """Wall-clock seconds of each step, in order."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Time the body under the name of `step`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[step] = round(time.perf_counter() - start, 3)
+
+
+def provenance(
+    *,
+    model: str,
+    head_sha256: str,
+    head_dtype: str,
+    seed: int,
+    seconds: dict[str, float],
+    text: str | None = None,
+    text_sha256: str | None = None,
+    num_tokens: int | None = None,
+    notes: list[str] | None = None,
+) -> Provenance:
+    """Add versions, command and time to what the audit knows."""
+    return Provenance(
+        model=model,
+        head_sha256=head_sha256,
+        head_dtype=head_dtype,
+        compute_dtype="float32",
+        text=text,
+        text_sha256=text_sha256,
+        num_tokens=num_tokens,
+        seed=seed,
+        versions={"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=seconds,
+        notes=notes or [],
+    )

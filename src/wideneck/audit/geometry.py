@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from wideneck.audit.measure import measure
-from wideneck.audit.spectrum import Spectrum, gaussian_gram, gram, row_chunks, spectrum
+from wideneck.audit.spectrum import (
+    Spectrum,
+    gaussian_gram,
+    gram,
+    row_chunks,
+    spectrum,
+    storage_noise,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,24 +105,28 @@ def measure_geometry(
     """
     num_rows = len(weight) if rows is None else len(rows)
     mean, centred = gram(weight, rows)
-    raw = spectrum(centred + num_rows * torch.outer(mean, mean), num_rows, rounding)
+    norms = _row_norms(weight, rows)
+    raw_gram = centred + num_rows * torch.outer(mean, mean)
+    largest_column = raw_gram.diagonal().max().sqrt().item()
+    noise = storage_noise(rounding, norms.maximum, largest_column)
+    raw = spectrum(raw_gram, num_rows, noise)
     null = gaussian_gram(num_rows, len(mean), seed)
     weighted = weighted_null = None
     if second_moment is not None:
         root = symmetric_root(second_moment)
-        weighted = spectrum(root @ centred @ root, num_rows, rounding)
-        weighted_null = spectrum(root @ null @ root, num_rows, rounding)
+        weighted = spectrum(root @ centred @ root, num_rows)
+        weighted_null = spectrum(root @ null @ root, num_rows)
     return Geometry(
         num_rows=num_rows,
         spectrum=Spectra(
             raw=raw,
-            centred=spectrum(centred, num_rows, rounding),
-            null=spectrum(null, num_rows, rounding),
+            centred=spectrum(centred, num_rows, noise),
+            null=spectrum(null, num_rows),
             data_weighted=weighted,
             data_weighted_null=weighted_null,
         ),
         mean_row_share=num_rows * mean.square().sum().item() / raw.singular_values[0] ** 2,
-        row_norms=_row_norms(weight, rows),
+        row_norms=norms,
         cosines=_cosines(weight, rows, torch.zeros_like(mean)),
         cosines_centred=_cosines(weight, rows, mean),
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wideneck.audit.measure import measure
 from wideneck.audit.spectrum import ROWS
+from wideneck.audit.token import TokenRef, name_tokens
 
 NEAR = 0.1
 """A row counts as never trained within this share of the median distance.  In SmolLM2-135M the
@@ -26,26 +27,18 @@ MAX_REFERENCES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Token:
-    """One row of the head, by the tokenizer's id."""
-
-    id: int = measure("row number, which is the token id")
-    string: str | None = measure("the tokenizer's own string; none beyond the tokenizer")
-
-
-@dataclass(frozen=True, kw_only=True)
 class SpecialRows:
     """Rows that are best measured apart."""
 
-    beyond_tokenizer: list[Token] | None = measure(
+    beyond_tokenizer: list[TokenRef] | None = measure(
         "rows that no token id of the tokenizer reaches (padding); none where no tokenizer came "
         "with the checkpoint"
     )
-    duplicates: list[list[Token]] = measure(
+    duplicates: list[list[TokenRef]] = measure(
         "groups of rows equal to each other in every stored bit: the model cannot tell these "
         "tokens apart when it predicts"
     )
-    never_trained: list[Token] | None = measure(
+    never_trained: list[TokenRef] | None = measure(
         "rows within a tenth of the median distance of a row beyond the tokenizer or of a "
         "duplicated row, those rows included; none where there is no such row to compare with",
         caution="read off the geometry, not off the training data: a strong hint, not a proof",
@@ -61,19 +54,15 @@ def special_rows(weight: Tensor, tokens: Sequence[str] | None) -> SpecialRows:
     """Find them in `weight` (V, D); `tokens` holds the tokenizer's strings by id, or None."""
     vocab_size = len(weight)
 
-    def named(ids: Sequence[int]) -> list[Token]:
-        strings = tokens or ()
-        return [Token(id=i, string=strings[i] if i < len(strings) else None) for i in ids]
-
     groups = duplicate_rows(weight)
     beyond = [] if tokens is None else list(range(len(tokens), vocab_size))
     references = sorted({group[0] for group in groups} | set(beyond))[:MAX_REFERENCES]
     near = _rows_near(weight, references) if references else None
     repeated = {i for group in groups for i in group[1:]}
     return SpecialRows(
-        beyond_tokenizer=None if tokens is None else named(beyond),
-        duplicates=[named(group) for group in groups],
-        never_trained=None if near is None else named(near),
+        beyond_tokenizer=None if tokens is None else name_tokens(beyond, tokens),
+        duplicates=[name_tokens(group, tokens) for group in groups],
+        never_trained=None if near is None else name_tokens(near, tokens),
         excluded=sorted(repeated | set(beyond) | set(near or ())),
     )
 

@@ -53,8 +53,8 @@ class Spectrum:
     numerical_rank: int = measure("number of singular values above rank_tolerance")
     rank_tolerance: float = measure(
         "the larger of what rounding to the storage type adds to a singular value, "
-        "rms(W) * rounding / sqrt(48) * (sqrt(V) + sqrt(d)), and what a float64 Gram matrix "
-        "resolves, s_0 * sqrt(d * 2^-52)"
+        "rounding / sqrt(26) * (largest row norm + largest column norm), and what a float64 Gram "
+        "matrix resolves, s_0 * sqrt(d * 2^-52), which alone counts where the matrix is weighted"
     )
     singular_values: list[float] = measure("s_0 >= s_1 >= ..., d of them")
     w_error: list[float] = measure(
@@ -93,10 +93,26 @@ def row_chunks(weight: Tensor, rows: Tensor | None = None):
             yield weight[index].double()
 
 
-def spectrum(gram: Tensor, num_rows: int, rounding: float) -> Spectrum:
+def storage_noise(rounding: float, largest_row: float, largest_column: float) -> float:
+    """What rounding W to its storage type can add to a singular value.
+
+    A number of binade 2^e is off by a uniform error of spacing eps 2^e: rms eps 2^e / sqrt(12),
+    and over a smooth density rms(w) / rms(2^e) = sqrt(3 / (2 log 2)); 12 * 2.16 = 26.  A matrix
+    of independent errors has at most about the norm of its largest row plus that of its largest
+    column (Bandeira & van Handel 2016).
+
+    Args:
+        rounding: relative spacing of the storage type (`HeadWeights.rounding`).
+        largest_row: max_i ||w_i||.
+        largest_column: the same for columns.
+    """
+    return rounding / math.sqrt(26) * (largest_row + largest_column)
+
+
+def spectrum(gram: Tensor, num_rows: int, noise: float = 0.0) -> Spectrum:
     """The summary of a matrix with `num_rows` rows whose Gram matrix W^T W is `gram` (D, D).
 
-    `rounding` is the relative spacing of the storage type (`HeadWeights.rounding`).
+    Singular values up to `noise` do not count for the numerical rank.
     """
     d = len(gram)
     squared = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
@@ -109,11 +125,8 @@ def spectrum(gram: Tensor, num_rows: int, rounding: float) -> Spectrum:
     entropy_sigma = -torch.xlogy(p_sigma, p_sigma).sum().item()
     log_d = math.log(d)
     share = 1 / log_d if d > 1 else 0.0
-    storage = math.sqrt(total / (num_rows * d)) * rounding / math.sqrt(48)
-    tolerance = max(
-        storage * (math.sqrt(num_rows) + math.sqrt(d)),
-        sigma[0].item() * math.sqrt(d * torch.finfo(torch.float64).eps),
-    )
+    resolution = sigma[0].item() * math.sqrt(d * torch.finfo(torch.float64).eps)
+    tolerance = max(noise, resolution)
     tail = torch.cat([squared.flip(0).cumsum(0).flip(0), squared.new_zeros(1)])
     return Spectrum(
         num_rows=num_rows,

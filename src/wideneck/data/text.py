@@ -2,7 +2,7 @@
 
 A document is the unit that an interval of confidence is taken over.  A plain file is one
 document, unless it says where its documents end: form feeds, `<|endoftext|>`, or the headings
-` = Title = ` of WikiText.
+` = Title = ` of WikiText.  Line ends of Windows become those of Unix.
 """
 
 import hashlib
@@ -70,7 +70,7 @@ def read_text(path: str | os.PathLike) -> Text:
     """
     path = Path(path)
     try:
-        content = path.read_bytes().decode("utf-8")
+        content = path.read_bytes().decode("utf-8").replace("\r\n", "\n")
     except FileNotFoundError:
         raise WideneckError(f"There is no text file {path}; check the path.") from None
     except UnicodeDecodeError as error:

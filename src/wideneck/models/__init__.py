@@ -8,13 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wideneck.models.checkpoint_head import read_head as read_head
     from wideneck.models.default import default_model as default_model
     from wideneck.models.head_weights import HeadWeights as HeadWeights
     from wideneck.models.language_model import LanguageModel as LanguageModel
     from wideneck.models.language_model import load_language_model as load_language_model
     from wideneck.models.logit_map import LogitMap as LogitMap
     from wideneck.models.logit_map import measure_logit_map as measure_logit_map
-    from wideneck.models.checkpoint_head import read_head as read_head
 
 _FILES = {
     "HeadWeights": "head_weights",

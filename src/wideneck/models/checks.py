@@ -12,7 +12,7 @@ from torch import Tensor
 from wideneck.errors import WideneckError
 
 FLOATS = {"float64", "float32", "float16", "bfloat16"}
-BLOCK = 64 * 2**20
+BLOCK = 8 * 2**20
 """Bytes a block."""
 
 

@@ -27,6 +27,7 @@ class ExpectedHead:
     bias: str | None = None
     embedding: str | None = None
     shape: tuple[int, int] | None = None
+    embedding_shape: tuple[int, int] | None = None
     vocab_size: int | None = None
     tied: bool | None = None
     """Whether transformers would make the head and the embedding one parameter."""
@@ -56,6 +57,7 @@ def expected_of(model: Any, raw: dict[str, Any], folder: Folder) -> ExpectedHead
         bias=None if getattr(head, "bias", None) is None else f"{name}.bias",
         embedding=f"{module_name(model, embedding)}.weight",
         shape=(rows, columns),
+        embedding_shape=tuple(embedding.weight.shape),
         vocab_size=rows,
         tied=head.weight is embedding.weight,
     )
@@ -106,33 +108,36 @@ def _refuse_by_config(raw: dict[str, Any], folder: Folder) -> None:
 
 def _meta_model(folder: Folder) -> Any:
     """The causal model of the config without memory, or None where transformers cannot build it."""
+    import transformers
     from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig, AutoModelForCausalLM
 
     path = folder.path("config.json").parent
     with quiet_transformers():
         try:
-            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+            config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False)
         # An architecture unknown to this transformers, or one with code of its own.
         except (ValueError, KeyError, TypeError, AttributeError, OSError, StrictDataclassError):
             return None
-        if config.is_encoder_decoder:
+        text = config.get_text_config(decoder=True)
+        if config.is_encoder_decoder or text.is_encoder_decoder:
             raise _encoder_decoder(folder, config.model_type)
-        mapping = AutoModelForCausalLM._model_mapping  # pyrefly: ignore[missing-attribute]
-        if type(config) not in mapping:
-            text = config.get_text_config(decoder=True)
-            if type(text) not in mapping or text.is_encoder_decoder:
-                raise WideneckError(
-                    f"{folder} is a {config.model_type} model, which has no causal language model "
-                    "head: give a causal language model (GPT, Llama, Pythia, ...)."
-                )
-            config = text
-        try:
-            with torch.device("meta"):
-                return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-        # A missing optional dependency, or a config that its own model rejects.
-        except (ImportError, ValueError, TypeError, KeyError, AttributeError, RuntimeError):
-            return None
+        for auto, candidate in (
+            (transformers.AutoModelForCausalLM, config),
+            (transformers.AutoModelForImageTextToText, config),
+            (transformers.AutoModelForCausalLM, text),
+        ):
+            if type(candidate) not in auto._model_mapping:  # pyrefly: ignore[missing-attribute]
+                continue
+            try:
+                with torch.device("meta"):
+                    return auto.from_config(candidate, trust_remote_code=False)
+            # A missing optional dependency, or a config that its own model rejects.
+            except (ImportError, ValueError, TypeError, KeyError, AttributeError, RuntimeError):
+                return None
+    raise WideneckError(
+        f"{folder} is a {config.model_type} model, which has no causal language model head: give a "
+        "causal language model (GPT, Llama, Pythia, ...)."
+    )
 
 
 def _encoder_decoder(folder: Folder, model_type: Any) -> WideneckError:

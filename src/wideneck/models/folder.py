@@ -12,6 +12,14 @@ from typing import Any
 from wideneck.errors import WideneckError
 from wideneck.models.tensor_file import PickleFile, SafetensorsFile, TensorFile
 
+STANDARD = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Weights files, in the order in which transformers would choose."""
+
 
 class Folder(ABC):
     """The files at the root of one model."""

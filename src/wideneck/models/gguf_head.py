@@ -28,7 +28,7 @@ FLOATS = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
-BLOCK = 16 * 2**20
+BLOCK = 2 * 2**20
 """Numbers dequantized at a time."""
 
 

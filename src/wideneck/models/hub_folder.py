@@ -8,7 +8,7 @@ header of one .safetensors file and the head's own bytes, whatever the size of t
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wideneck.errors import WideneckError
 from wideneck.models.first_line import first_line
-from wideneck.models.folder import Folder, open_tensors
+from wideneck.models.folder import STANDARD, Folder, open_tensors
 from wideneck.models.tensor_file import SAFETENSORS_DTYPES, TensorFile, dtype_name
 
 CHUNK = 64 * 2**20
@@ -26,11 +26,8 @@ LARGEST_HEADER = 100_000_000
 """As the safetensors format itself allows."""
 # Asked for in the cache when the hub cannot list its files.
 KNOWN = (
+    *STANDARD,
     "config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
@@ -40,30 +37,39 @@ KNOWN = (
 
 
 class HubFolder(Folder):
-    """One revision of one model on the hub."""
+    """One revision of one model on the hub; `names` is asked first."""
 
     def __init__(self, repo: str, revision: str | None):
         self._repo = repo
         self._revision = revision
+        # What the revision stands for today, once the hub has said so: all pieces of one model
+        # come from one commit, and a stale file in the cache is not taken for the current one.
+        self._commit = revision
         self._names: list[str] | None = None
+        self._reached = False
 
     def names(self) -> list[str]:
         """The names of the files, from the hub, or from the local cache without a network."""
         if self._names is None:
-            cached = [name for name in KNOWN if self._cached(name)]
             try:
-                self._names = self._listed()
+                self._commit, self._names = self._listed()
+                self._reached = True
             except WideneckError:
-                if not cached:
+                self._names = [name for name in KNOWN if self._cached(name)]
+                if not set(self._names).intersection(STANDARD):
                     raise
-                self._names = cached
         return self._names
 
     def path(self, name: str) -> Path:
         """The whole file, downloaded into the cache if it is not there."""
+        cached = self._cached(name)
+        if cached:
+            return cached
         from huggingface_hub import hf_hub_download
 
+        self._refuse_unreached(name)
         with self._reaching():
+            # By the revision's own name, so that a later call without a network finds it.
             return Path(hf_hub_download(self._repo, name, revision=self._revision))
 
     def tensors(self, name: str) -> TensorFile:
@@ -71,7 +77,10 @@ class HubFolder(Folder):
         if not name.endswith(".safetensors"):
             return open_tensors(self.path(name))
         cached = self._cached(name)
-        return open_tensors(cached) if cached else RemoteSafetensors(self, name)
+        if cached:
+            return open_tensors(cached)
+        self._refuse_unreached(name)
+        return RemoteSafetensors(self, name)
 
     @property
     def pretrained(self) -> tuple[str, str | None]:
@@ -83,7 +92,7 @@ class HubFolder(Folder):
         from huggingface_hub import hf_hub_url
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
 
-        url = hf_hub_url(self._repo, name, revision=self._revision)
+        url = hf_hub_url(self._repo, name, revision=self._commit)
         headers = {**build_hf_headers(), "Range": f"bytes={start}-{stop - 1}"}
         with self._reaching():
             response = http_backoff("GET", url, headers=headers)
@@ -101,20 +110,30 @@ class HubFolder(Folder):
     def _cached(self, name: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(self._repo, name, revision=self._revision)
+        found = try_to_load_from_cache(self._repo, name, revision=self._commit)
         return Path(found) if isinstance(found, str) else None
 
-    def _listed(self) -> list[str]:
+    def _listed(self) -> tuple[str | None, list[str]]:
+        """Commit and files, in one request that fails at once where there is no network."""
         from huggingface_hub import HfApi
 
         with self._reaching():
-            return sorted(HfApi().list_repo_files(self._repo, revision=self._revision))
+            info = HfApi().model_info(self._repo, revision=self._revision, timeout=10)
+        return info.sha, sorted(file.rfilename for file in info.siblings or [])
+
+    def _refuse_unreached(self, name: str) -> None:
+        """Rather than try again and again where listing the files has failed already."""
+        if not self._reached and self._names is not None:
+            raise WideneckError(
+                f"{self} is only partly in the local cache ({name} is missing) and the hub could "
+                "not be reached: connect to the network (HF_HUB_OFFLINE unset), or give the path "
+                "of a folder."
+            )
 
     @contextmanager
-    def _reaching(self) -> Iterator[None]:
+    def _reaching(self) -> Generator[None, None, None]:
         from huggingface_hub.errors import (
             EntryNotFoundError,
-            LocalEntryNotFoundError,
             OfflineModeIsEnabled,
             RepositoryNotFoundError,
             RevisionNotFoundError,
@@ -137,13 +156,10 @@ class HubFolder(Folder):
                 f"{self} is neither a file or folder here nor a Hugging Face model that you may "
                 "read: check the spelling, or run `hf auth login` if it is private or gated."
             ) from error
-        except LocalEntryNotFoundError as error:
-            raise WideneckError(
-                f"A file of {self} is not in the local cache and the hub could not be reached: "
-                "connect to the network (HF_HUB_OFFLINE unset), or give the path of a folder."
-            ) from error
         except EntryNotFoundError as error:
-            raise WideneckError(f"{self} on Hugging Face lacks a file: {first_line(error)}") from error
+            raise WideneckError(
+                f"{self} on Hugging Face lacks a file: {first_line(error)}"
+            ) from error
         # The hub's client lets errors of its transport through, and changes its transport
         # (requests, httpx, httpx2), so there is no family of exceptions to name here.
         except Exception as error:

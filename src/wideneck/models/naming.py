@@ -32,7 +32,7 @@ EMBEDDINGS = (
 
 def find_head(file: TensorFile, expected: ExpectedHead) -> str | None:
     """The stored name of the head's matrix, or None where the checkpoint has none."""
-    found = _find(file, expected.weight, HEADS, expected, "head")
+    found = _find(file, "head", expected.weight, HEADS, expected.shape, expected.vocab_size)
     if found is None:
         _refuse_packed(file, expected)
     return found
@@ -40,21 +40,30 @@ def find_head(file: TensorFile, expected: ExpectedHead) -> str | None:
 
 def find_embedding(file: TensorFile, expected: ExpectedHead) -> str | None:
     """The stored name of the input embedding, or None where the checkpoint has none."""
-    return _find(file, expected.embedding, EMBEDDINGS, expected, "input embedding")
+    rows = expected.embedding_shape[0] if expected.embedding_shape else expected.vocab_size
+    return _find(
+        file, "input embedding", expected.embedding, EMBEDDINGS, expected.embedding_shape, rows
+    )
 
 
 def find_bias(file: TensorFile, head: str, expected: ExpectedHead) -> str | None:
-    """The stored name of the head's bias.  A model that has one must find it."""
-    bias = head.removesuffix("weight") + "bias"
-    stored = bias in file.names()
+    """The stored name of the head's bias.  A model that has one must find it.
+
+    A tied head has its bias under a name of its own, so the model's name for it is what counts.
+    """
     if expected.weight is None:
-        return bias if stored else None
-    if expected.bias is not None and not stored:
-        raise WideneckError(
-            f"The model's head has a bias, but the checkpoint with {head} holds no {bias}: it is "
-            "incomplete."
-        )
-    return bias if expected.bias is not None else None
+        bias = head.removesuffix("weight") + "bias"
+        return bias if bias in file.names() else None
+    bias = expected.bias
+    if bias is None:
+        return None
+    for tier in _by_name(file.names(), bias):
+        if len(tier) == 1:
+            return tier[0]
+    raise WideneckError(
+        f"The model's head has a bias, but the checkpoint with {head} holds no {bias}: it is "
+        "incomplete, or belongs to another version of the model."
+    )
 
 
 def only_matrix(file: TensorFile) -> str:
@@ -74,24 +83,30 @@ def ends_with(name: str, end: str) -> bool:
     return name == end or name.endswith(f".{end}")
 
 
+def _by_name(names: list[str], name: str) -> list[list[str]]:
+    """The same name, then one that is the other with a prefix."""
+    same = [stored for stored in names if stored == name]
+    return [same, [s for s in names if ends_with(s, name) or ends_with(name, s)]]
+
+
 def _find(
     file: TensorFile,
+    role: str,
     name: str | None,
     well_known: tuple[str, ...],
-    expected: ExpectedHead,
-    role: str,
+    shape: tuple[int, int] | None,
+    rows: int | None,
 ) -> str | None:
     names = file.names()
     tiers: list[list[str]] = []
     if name is not None:
-        tiers.append([stored for stored in names if stored == name])
-        tiers.append([s for s in names if ends_with(s, name) or ends_with(name, s)])
-        tiers.append([s for s in names if ends_with(s, ".".join(name.split(".")[-2:]))])
+        last = ".".join(name.split(".")[-2:])
+        tiers += [*_by_name(names, name), [s for s in names if ends_with(s, last)]]
     for known in well_known:
         tiers.append([stored for stored in names if ends_with(stored, known)])
     for tier in tiers:
         # A projection or another modality may share the last name, not the shape.
-        fitting = [s for s in tier if _fits(file.shape(s), expected)]
+        fitting = [s for s in tier if _fits(file.shape(s), shape, rows)]
         if len(fitting) > 1:
             raise WideneckError(
                 f"Several tensors could be the {role}: {shortened(fitting)}; wideneck does not "
@@ -102,18 +117,19 @@ def _find(
     # Only the strict tiers may speak of a wrong shape: a loose match is then another layer.
     strict = [stored for tier in tiers[:2] for stored in tier] if name is not None else tiers[0]
     if strict:
-        _refuse_shape(strict[0], file.shape(strict[0]), expected)
+        _refuse_shape(strict[0], file.shape(strict[0]), shape, rows)
     return None
 
 
-def _fits(shape: tuple[int, ...], expected: ExpectedHead) -> bool:
-    if expected.shape is not None:
-        return shape == expected.shape
-    return len(shape) == 2 and expected.vocab_size in (None, shape[0])
+def _fits(shape: tuple[int, ...], wanted: tuple[int, int] | None, rows: int | None) -> bool:
+    if wanted is not None:
+        return shape == wanted
+    return len(shape) == 2 and rows in (None, shape[0])
 
 
-def _refuse_shape(name: str, shape: tuple[int, ...], expected: ExpectedHead) -> None:
-    rows = expected.vocab_size
+def _refuse_shape(
+    name: str, shape: tuple[int, ...], wanted: tuple[int, int] | None, rows: int | None
+) -> None:
     if len(shape) != 2:
         raise WideneckError(
             f"{name} should be a matrix (vocabulary, hidden size), it has shape {shape}."
@@ -123,16 +139,16 @@ def _refuse_shape(name: str, shape: tuple[int, ...], expected: ExpectedHead) -> 
             f"{name} has shape {shape}, but config.json says vocab_size {rows}: the matrix is "
             "transposed (rows must be the vocabulary), so store it the other way."
         )
-    wanted = expected.shape or f"({rows}, hidden size)"
+    expected = wanted or f"({rows}, hidden size)"
     raise WideneckError(
-        f"{name} has shape {shape}, but config.json expects {wanted}: the weights and the config "
-        "do not belong together."
+        f"{name} has shape {shape}, but config.json expects {expected}: the weights and the "
+        "config do not belong together."
     )
 
 
 def _refuse_packed(file: TensorFile, expected: ExpectedHead) -> None:
     """A quantized or wrapped head has other names; taking it for a tied one would be wrong."""
-    weights = [*HEADS[:2], *([] if expected.weight is None else [expected.weight])]
+    weights = HEADS[:2] if expected.weight is None else (expected.weight,)
     modules = [name.removesuffix(".weight") for name in weights]
     packed = [
         name

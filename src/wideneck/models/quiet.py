@@ -5,13 +5,13 @@ we have to say ourselves comes as a `WideneckError` or as our own progress.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
 
 @contextmanager
-def quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Generator[None, None, None]:
     """Silence transformers inside the block; every setting is put back after it."""
     from transformers import modeling_gguf_pytorch_utils as gguf_loader
     from transformers.utils import logging

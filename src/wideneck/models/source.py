@@ -11,16 +11,9 @@ from pathlib import Path
 
 from wideneck.errors import WideneckError
 from wideneck.models.default import default_model
-from wideneck.models.folder import Folder, LocalFolder
+from wideneck.models.folder import STANDARD, Folder, LocalFolder
 from wideneck.models.hub_folder import HubFolder
 
-# In the order in which transformers would choose.
-STANDARD = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 WEIGHTS = (".safetensors", ".gguf", ".bin")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[^@\s]+)?", re.ASCII)
 

@@ -31,8 +31,8 @@ def load_tokenizer(folder: Folder, gguf_file: str | None = None) -> Any:
     # Two dozen tokenizer formats parse files of strangers here, each failing in its own way.
     except Exception as error:
         raise WideneckError(
-            f"The tokenizer of {folder} cannot be loaded ({first_line(error)}): install what it asks "
-            "for, or give the weights file alone in a folder of its own."
+            f"The tokenizer of {folder} cannot be loaded ({first_line(error)}): install what it "
+            "asks for, or give the weights file alone in a folder of its own."
         ) from error
 
 

@@ -7,11 +7,13 @@ is what is measured.
 from torch import Tensor
 
 from wideneck.errors import WideneckError
-from wideneck.models.checks import BLOCK, stored_bytes
+from wideneck.models.checks import stored_bytes
 from wideneck.models.tensor_file import TensorFile
 
 FIRST_BLOCK = 2**16
 """Bytes: two different matrices differ in their first rows, which are cheap to fetch."""
+NEXT_BLOCKS = 32 * 2**20
+"""Bytes: a request each, where the checkpoint is on the hub."""
 
 
 def same_numbers(head: Tensor, file: TensorFile, name: str) -> bool:
@@ -25,7 +27,7 @@ def same_numbers(head: Tensor, file: TensorFile, name: str) -> bool:
         stored = stored_bytes(file.rows(name, start, stop))
         if not stored_bytes(head[start:stop]).equal(stored):
             return False
-        start, size = stop, BLOCK
+        start, size = stop, NEXT_BLOCKS
     return True
 
 

@@ -36,9 +36,24 @@ def write_text(path: str | Path, content: str) -> None:
             os.unlink(temporary)
 
 
-def write_json(path: str | Path, content: dict[str, Any]) -> None:
-    """As `write_text`.  A NaN is not JSON, and an audit that holds one is wrong: it raises."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+def json_text(content: dict[str, Any]) -> str:
+    """Readable JSON.  A NaN is not JSON, and an audit that holds one is wrong: it raises."""
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def check_writable(path: str | Path) -> None:
+    """Refuse a place that cannot be written before an hour's work is done for it.
+
+    Raises:
+        WideneckError: the folder is missing or closed, or `path` is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise WideneckError(f"{path} is a folder; give the name of a file to write.")
+    if not path.parent.is_dir():
+        raise WideneckError(f"{path} cannot be written: there is no folder {path.parent}.")
+    if not os.access(path.parent, os.W_OK):
+        raise WideneckError(f"{path} cannot be written: no permission in {path.parent}.")
 
 
 def _umask() -> int:

@@ -8,7 +8,7 @@ from wideneck.audit.head import HeadAudit
 from wideneck.audit.measure import measure
 from wideneck.audit.output import OutputAudit
 from wideneck.report.fields import as_dict
-from wideneck.report.files import write_json, write_text
+from wideneck.report.files import json_text, write_text
 from wideneck.report.provenance import Provenance
 
 
@@ -24,12 +24,24 @@ class Report:
         """Plain numbers, strings, lists and dicts under the fields' names (docs/report.md)."""
         return as_dict(self)
 
+    def to_json_text(self) -> str:
+        """The JSON as a string."""
+        return json_text(self.to_dict())
+
     def to_json(self, path: str | Path) -> None:
-        """Write `to_dict`; an earlier file stays whole until the new one is."""
-        write_json(path, self.to_dict())
+        """Write `to_json_text`; an earlier file stays whole until the new one is."""
+        write_text(path, self.to_json_text())
 
     def to_html(self, path: str | Path) -> None:
         """One self-contained file, charts included, nothing fetched."""
         from wideneck.report.html import render
 
         write_text(path, render(self))
+
+    def show(self) -> None:
+        """Print a table of the main numbers on standard output."""
+        from rich.console import Console
+
+        from wideneck.report.terminal import show
+
+        show(self, Console())

@@ -7,7 +7,7 @@ from typing import Any
 from wideneck.audit.head import HeadAudit
 from wideneck.audit.measure import measure
 from wideneck.report.fields import as_dict
-from wideneck.report.files import write_json, write_text
+from wideneck.report.files import json_text, write_text
 from wideneck.report.provenance import Provenance
 
 
@@ -35,12 +35,24 @@ class SeriesReport:
         """As `Report.to_dict`."""
         return as_dict(self)
 
+    def to_json_text(self) -> str:
+        """As `Report.to_json_text`."""
+        return json_text(self.to_dict())
+
     def to_json(self, path: str | Path) -> None:
         """As `Report.to_json`."""
-        write_json(path, self.to_dict())
+        write_text(path, self.to_json_text())
 
     def to_html(self, path: str | Path) -> None:
         """As `Report.to_html`."""
         from wideneck.report.html import render_series
 
         write_text(path, render_series(self))
+
+    def show(self) -> None:
+        """As `Report.show`."""
+        from rich.console import Console
+
+        from wideneck.report.terminal import show_series
+
+        show_series(self, Console())

@@ -5,6 +5,7 @@ changes no difference of scores. Everything is computed by chunks of rows from t
 is stored, so a large head needs no second copy; one under 512 MB in float64 is kept.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,8 +14,6 @@ from torch import Tensor
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
-TOLERANCE = 1e-9
-"""Relative; see `Argmaxable.tolerance`."""
 _CHUNK = 8192
 _KEEP = 512 * 2**20
 
@@ -41,6 +40,16 @@ class Head:
     """(D, D): mean of w_i w_i^T over the V centred rows, float64."""
     kept: Tensor | None
     """(M, D): the centred rows in float64, where they are small enough to keep."""
+
+    @property
+    def tolerance(self) -> float:
+        """Relative: what rounding two rows to float32 can do to a margin.
+
+        |sum_k (d_ik - d_jk) x_k| <= 2 * 2^-24 * sqrt(D) * R * ||x||_inf for |d_k| <= 2^-24 |w_k|.
+        A margin below it is an accident of storage: a convex combination of rows, once stored,
+        lies outside their hull or inside it by as much.
+        """
+        return 2.0**-23 * math.sqrt(len(self.mean))
 
     @property
     def num_rows(self) -> int:
@@ -79,9 +88,9 @@ class Head:
         """Where x is a witness: inside the box, and the margin above the tolerance."""
         reach_N = x_ND.abs().amax(1)
         if self.box is None:
-            return margin_N > TOLERANCE * self.radius * reach_N
+            return margin_N > self.tolerance * self.radius * reach_N
         scale = self.radius * self.box + self.bias_radius
-        return (margin_N > TOLERANCE * scale) & (reach_N <= self.box)
+        return (margin_N > self.tolerance * scale) & (reach_N <= self.box)
 
     def relative(self, margin_N: Tensor, x_ND: Tensor) -> Tensor:
         """Margin over ||x||_2 R + B."""

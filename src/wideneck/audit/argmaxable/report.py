@@ -2,7 +2,7 @@
 
 import torch
 
-from wideneck.audit.argmaxable.head import TOLERANCE, Head
+from wideneck.audit.argmaxable.head import Head
 from wideneck.audit.argmaxable.result import (
     Argmaxable,
     Certificate,
@@ -58,7 +58,7 @@ def report(head: Head, groups: list[list[int]], names: list[str], search: Search
         plain=[groups[i][0] for i in search.plain],
         smallest_margin=margins.min().item() if len(margins) > 0 else None,
         median_margin=margins.median().item() if len(margins) > 0 else None,
-        tolerance=TOLERANCE,
+        tolerance=head.tolerance,
         box=head.box,
         witnesses=witnesses,
     )

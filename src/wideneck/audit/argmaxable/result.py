@@ -9,14 +9,7 @@ every row, which is also what leaves the softmax unchanged.
 from dataclasses import dataclass
 
 from wideneck.audit.measure import measure
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenRef:
-    """One row of the head."""
-
-    token: int = measure("The row's number, which is the token's id.")
-    string: str | None = measure("The tokenizer's string; None for a row beyond the tokenizer.")
+from wideneck.audit.token import TokenRef
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +32,8 @@ class Unargmaxable(TokenRef):
     """A token that no hidden state makes the strict argmax.
 
     Meant is exact arithmetic on the stored weights, over all x (with a bias: all x in the box),
-    up to the tolerance. A forward pass in low precision still can pick such a token, by a
-    rounding error or by a tie.
+    up to the tolerance: rounding the rows to float32. A forward pass in low precision still can
+    pick such a token, by a rounding error or by a tie.
     """
 
     bound: float = measure(
@@ -89,7 +82,7 @@ class Argmaxable:
     unargmaxable: list[Unargmaxable] = measure(
         "Tokens that no hidden state makes the strict argmax, each with a certificate. Every copy "
         "of such a row is listed.",
-        caution="Such a token still gets probability and can be sampled; only greedy decoding loses it.",
+        caution="Such a token still gets probability and can be sampled.",
     )
     undecided: list[TokenRef] = measure(
         "Tokens with neither witness nor certificate at the tolerance, within the limits."
@@ -112,9 +105,10 @@ class Argmaxable:
     )
     median_margin: float | None = measure("The median of the same margins.")
     tolerance: float = measure(
-        "Argmaxable needs a witness of margin above tolerance * (R * ||x||_inf), with a bias "
-        "tolerance * (R * box + B); unargmaxable a bound at most tolerance. 1e-9 exceeds the "
-        "rounding of a float64 dot product of D <= 16384 terms."
+        "Argmaxable needs a witness of margin above tolerance * R * ||x||_inf, with a bias "
+        "tolerance * (R * box + B); unargmaxable a bound at most tolerance. It is "
+        "sqrt(d) * 2^-23: what rounding two rows to float32 can do to a margin, so that the "
+        "accident of storage decides nothing."
     )
     box: float | None = measure(
         "Hidden states are sought with |x_k| <= box; None without a bias, where scaling x changes "

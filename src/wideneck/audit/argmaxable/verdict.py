@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wideneck.audit.argmaxable.head import TOLERANCE, Head
+from wideneck.audit.argmaxable.head import Head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def check_certificate(
     rounding += 2.0**-51 * head.bias_radius
     scale = head.radius * box + head.bias_radius
     bound = (box * residual + (a_K @ bias_K).item() + rounding) / scale
-    if bound > TOLERANCE:
+    if bound > head.tolerance:
         return None
     return Enclosed(
         index=index_K, weights=a_K, bound=bound, residual=residual / (head.radius or 1.0)

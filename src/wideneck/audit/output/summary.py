@@ -159,7 +159,7 @@ def summarize(
 
 
 def _projector(weight: Tensor):
-    """Solve (W^T W)^-1 x for rows x (N, D), through the Gram matrix; a pseudo-inverse where W lacks rank."""
+    """The map from rows x (N, D) to (W^T W)^-1 x; a pseudo-inverse where W lacks rank."""
     gram = torch.zeros(weight.shape[1], weight.shape[1], dtype=torch.float64)
     for chunk in weight.split(4096):
         chunk = chunk.double()

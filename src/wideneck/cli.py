@@ -1,0 +1,109 @@
+"""The command line.  Nothing heavy is imported before a command runs."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wideneck.errors import WideneckError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+EXAMPLES = (
+    "Examples: wideneck audit gpt2 --html gpt2.html   "
+    "wideneck audit model.gguf --section head   "
+    "wideneck audit --series runs/checkpoints --html head.html"
+)
+
+
+@app.callback()
+def about() -> None:
+    """Measure what normalization costs a language model, and replace it."""
+
+
+@app.command(epilog=EXAMPLES)
+def audit(
+    model: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A Hugging Face id (id@revision), a folder, a .safetensors, .gguf or .bin file; "
+            "none for the default model. With --series: several, or a folder of them.",
+        ),
+    ] = None,
+    series: Annotated[
+        bool, typer.Option("--series", help="Follow the head over several checkpoints.")
+    ] = False,
+    text: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="UTF-8 text. Default: Python's language reference."),
+    ] = None,
+    section: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="head or output; repeat for both. Default: both."),
+    ] = None,
+    tokens: Annotated[int, typer.Option(metavar="N", help="Predictions to make.")] = 4096,
+    argmaxable: Annotated[
+        bool | None,
+        typer.Option(
+            help="Look for tokens that can never be predicted, the longest step. "
+            "Default: yes; with --series no.",
+            show_default=False,
+        ),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report.")] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the choice of text.")] = 0,
+) -> None:
+    """Measure a model's output layer: spectrum, unreachable tokens, nats lost to its rank."""
+    from wideneck.progress import ProgressBars
+    from wideneck.report.files import check_writable
+
+    to_stdout = str(json) == "-"
+    for path in (html, None if to_stdout else json):
+        if path is not None:
+            check_writable(path)  # before the work, not after it
+    models = model or []
+    if len(models) > 1 and not series:
+        raise WideneckError(
+            f"One MODEL was expected, {len(models)} came; --series follows a head over checkpoints."
+        )
+    with ProgressBars() as progress:
+        if series:
+            from wideneck.audit.series import audit_series
+
+            report = audit_series(models, argmaxable=bool(argmaxable), seed=seed, progress=progress)
+        else:
+            from wideneck.audit.run import SECTIONS, audit
+
+            report = audit(
+                models[0] if models else None,
+                text,
+                section or SECTIONS,
+                num_tokens=tokens,
+                argmaxable=argmaxable is not False,
+                seed=seed,
+                progress=progress,
+            )
+    if html is not None:
+        report.to_html(html)
+    if to_stdout:
+        print(report.to_json_text(), end="")
+    elif json is not None:
+        report.to_json(json)
+    if not to_stdout:
+        report.show()
+
+
+def main() -> None:
+    """Entry point: the user's mistake is one line and exit code 1, a wrong usage 2."""
+    try:
+        app()
+    except WideneckError as error:
+        sys.exit(f"wideneck: {error}")
+    except KeyboardInterrupt:
+        sys.exit("wideneck: interrupted; reports of earlier runs are as they were.")

@@ -1,0 +1,45 @@
+"""Progress bars on standard error, one for each stage of a long run."""
+
+import sys
+from typing import Self
+
+from tqdm import tqdm
+
+
+class ProgressBars:
+    """A `progress(stage, done, total)` callback that shows the stage under way.
+
+    A bar appears after half a second, so quick stages stay silent, and goes when its stage ends.
+    tqdm keeps quiet where TQDM_DISABLE is set.
+    """
+
+    def __init__(self):
+        self._bar: tqdm | None = None
+        self._stage = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show `done` of `total`; a new `stage` closes the bar before."""
+        if stage != self._stage:
+            self._close()
+            self._stage = stage
+            self._bar = tqdm(
+                total=total,
+                desc=stage,
+                file=sys.stderr,
+                leave=False,
+                delay=0.5,
+                bar_format="{desc}: {percentage:3.0f}% |{bar}| {elapsed}",
+            )
+        assert self._bar is not None
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,193 @@
+"""The most telling numbers, each with what it should be read against.
+
+One list for both faces: the terminal prints label, value and baseline; HTML adds the definition
+and the caution that the field at `path` carries.
+"""
+
+import math
+from dataclasses import dataclass
+
+from wideneck.audit.head import HeadAudit
+from wideneck.audit.output import OutputAudit
+from wideneck.audit.output.rank_cost import RankCost, RankLoss
+from wideneck.report.numbers import estimate, number, share
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number, what it is read against, and the path of its definition."""
+
+    label: str
+    value: str
+    baselines: tuple[str, ...]
+    path: str
+
+
+def head_figures(head: HeadAudit) -> list[Figure]:
+    """Geometry of the rows."""
+    spectra = head.spectrum
+    centred, null, d = spectra.centred, spectra.null, head.hidden_size
+    figures = [
+        Figure(
+            "mean row, share of s_0^2",
+            share(head.mean_row_share),
+            # A Gaussian matrix has V E||mu||^2 = ||W||_F^2 / V, so the share is stable rank / V.
+            (f"{share(null.stable_rank / head.vocab_size)} Gaussian",),
+            "head.mean_row_share",
+        ),
+        _entropy("singular entropy, raw", "raw", head),
+        _entropy("singular entropy, centred", "centred", head),
+    ]
+    if spectra.data_weighted is not None and spectra.data_weighted_null is not None:
+        figures.append(_entropy("singular entropy, data-weighted", "data_weighted", head))
+    for label, name in (
+        ("effective rank, centred", "effective_rank"),
+        ("stable rank, centred", "stable_rank"),
+        ("participation ratio, centred", "participation_ratio"),
+    ):
+        figures.append(
+            Figure(
+                label,
+                number(getattr(centred, name)),
+                (f"{number(getattr(null, name))} Gaussian", f"{d:,} at most"),
+                f"head.spectrum.centred.{name}",
+            )
+        )
+    return [
+        *figures,
+        Figure(
+            "numerical rank, centred",
+            number(centred.numerical_rank),
+            (f"{min(d, head.vocab_size - 1):,} at most",),
+            "head.spectrum.centred.numerical_rank",
+        ),
+        Figure(
+            "mean cosine of two rows, raw",
+            number(head.cosines.anisotropy),
+            ("about 0 Gaussian",),
+            "head.cosines.anisotropy",
+        ),
+        Figure(
+            "mean squared cosine, centred",
+            number(head.cosines_centred.superposition),
+            (f"{number(head.cosines_centred.superposition_null)} random directions",),
+            "head.cosines_centred.superposition",
+        ),
+    ]
+
+
+def _entropy(label: str, name: str, head: HeadAudit) -> Figure:
+    spectrum = getattr(head.spectrum, name)
+    null = head.spectrum.data_weighted_null if name == "data_weighted" else head.spectrum.null
+    assert null is not None
+    return Figure(
+        label,
+        f"{number(spectrum.kl_sigma2)} nats ({share(spectrum.kl_sigma2_share)})",
+        (
+            f"{number(null.kl_sigma2)} Gaussian{', weighted' if name == 'data_weighted' else ''}",
+            f"{number(math.log(spectrum.num_columns))} at most",
+        ),
+        f"head.spectrum.{name}.kl_sigma2",
+    )
+
+
+def token_figures(head: HeadAudit) -> list[Figure]:
+    """Tokens that the head cannot tell apart, cannot reach or was not taught."""
+    rows, verdicts, of = head.rows, head.argmaxable, (f"of {head.vocab_size:,} tokens",)
+    figures = []
+    if verdicts is not None:
+        figures = [
+            Figure(
+                "never the most probable",
+                number(len(verdicts.unargmaxable)),
+                of,
+                "head.argmaxable.unargmaxable",
+            ),
+            Figure("undecided", number(len(verdicts.undecided)), of, "head.argmaxable.undecided"),
+        ]
+    figures.append(
+        Figure(
+            "tokens with a row like another's",
+            number(sum(map(len, rows.duplicates))),
+            (f"in {len(rows.duplicates):,} groups", *of),
+            "head.rows.duplicates",
+        )
+    )
+    for label, found, path in (
+        ("never trained, by their place", rows.never_trained, "head.rows.never_trained"),
+        ("beyond the tokenizer", rows.beyond_tokenizer, "head.rows.beyond_tokenizer"),
+    ):
+        if found is not None:
+            figures.append(Figure(label, number(len(found)), of, path))
+    return figures
+
+
+def output_figures(output: OutputAudit, hidden_size: int | None = None) -> list[Figure]:
+    """Loss, nats lost, ranks, gradient."""
+    loss, rank, gradient = output.loss, output.rank, output.gradient
+    nats = loss.nats_per_token
+    per_byte = loss.bits_per_byte.value / nats.value if nats.value else 0.0
+    baselines = {"uniform": loss.uniform_nats, "unigram of this text": loss.unigram_nats}
+
+    def beside(function) -> tuple[str, ...]:
+        return tuple(f"{number(float(function(x)))} {name}" for name, x in baselines.items())
+
+    bound = () if rank.bound is None else (f"{rank.bound:,} at most",)
+    return [
+        Figure(
+            "nats per token",
+            estimate(nats),
+            beside(lambda x: x),
+            "output.loss.nats_per_token",
+        ),
+        Figure(
+            "bits per byte",
+            estimate(loss.bits_per_byte),
+            beside(lambda x: x * per_byte),
+            "output.loss.bits_per_byte",
+        ),
+        Figure("perplexity", estimate(loss.perplexity), beside(math.exp), "output.loss.perplexity"),
+        *(
+            Figure(
+                f"nats lost at rank {point.rank:,}, {point.method}",
+                estimate(point.measured),
+                (f"{number(point.predicted)} predicted",),
+                "output.rank_cost.points[].measured",
+            )
+            for point in half_rank(output.rank_cost, hidden_size)
+        ),
+        Figure("rank of log p (Press)", number(rank.press), bound, "output.rank.press"),
+        Figure(
+            "rank of log p, 99.9 % of energy",
+            number(rank.effective_1e3),
+            bound,
+            "output.rank.effective_1e3",
+        ),
+        Figure(
+            "logit gradient kept, energy",
+            estimate(gradient.energy_share, 100.0, "%"),
+            (f"{share(gradient.energy_baseline)} random subspace",),
+            "output.gradient.energy_share",
+        ),
+        Figure(
+            "mean cosine entering the head",
+            number(output.anisotropy[-1].mean_cosine),
+            ("about 0 random directions",),
+            "output.anisotropy[].mean_cosine",
+        ),
+        Figure("logit spread", number(output.logits.spread), (), "output.logits.spread"),
+    ]
+
+
+def half_rank(cost: RankCost, hidden_size: int | None = None) -> list[RankLoss]:
+    """The data-aware truncations at the rank nearest to half: fisher first, then whitened.
+
+    Plain truncation is left out: it says nothing about capacity.
+    """
+    points = [p for p in cost.points if p.method in ("fisher", "whitened")]
+    if not points:
+        return []
+    # Without the head's section its width is not in the report; ranks end just below it.
+    middle = (hidden_size or max(p.rank for p in points)) / 2
+    rank = min((p.rank for p in points), key=lambda r: (abs(r - middle), r))
+    return sorted((p for p in points if p.rank == rank), key=lambda p: p.method)

@@ -1,0 +1,99 @@
+"""How a number is written: one rule for the terminal, the HTML file and the charts.
+
+Everything here is plain ASCII; `pretty` turns it into typography for HTML.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from typing import Protocol
+
+from markupsafe import Markup, escape
+
+
+class Interval(Protocol):
+    """What `wideneck.audit.estimate.Estimate` looks like from here."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+
+
+def number(x: float, digits: int = 3) -> str:
+    """Three significant digits, thousands separated; whole numbers in full."""
+    if isinstance(x, int):
+        return f"{x:,}"
+    mantissa, exponent = f"{x:.{digits - 1}e}".split("e")
+    size = int(exponent)
+    if x == 0:
+        return "0"
+    if size < -3 or size > 6:
+        return f"{mantissa}e{size}"
+    return f"{float(f'{mantissa}e{size}'):,.{max(0, digits - 1 - size)}f}"
+
+
+def share(x: float) -> str:
+    """A part of one as a percentage."""
+    return "0 %" if x == 0 else f"{number(100.0 * x)} %"
+
+
+def value(e: Interval) -> str:
+    """The value of an estimate, to the precision that its interval grants."""
+    return _fixed(e.value, _places(e))
+
+
+def interval(e: Interval) -> str:
+    """The 95 % interval of an estimate; empty where there is none."""
+    if e.low is None or e.high is None:
+        return ""
+    return f"[{_fixed(e.low, _places(e))}, {_fixed(e.high, _places(e))}]"
+
+
+def estimate(e: Interval, scale: float = 1.0, unit: str = "") -> str:
+    """Value and interval: `2.46 [2.03, 2.90]`."""
+    scaled = _Scaled(e, lambda x: x * scale)
+    return " ".join(part for part in (value(scaled), interval(scaled), unit) if part)
+
+
+class _Scaled:
+    def __init__(self, e: Interval, f: Callable[[float], float]):
+        self.value = f(e.value)
+        self.low = None if e.low is None else f(e.low)
+        self.high = None if e.high is None else f(e.high)
+
+
+def _places(e: Interval) -> int | None:
+    """Decimals that leave two significant digits in half the interval."""
+    if e.low is None or e.high is None or e.high <= e.low:
+        return None
+    return min(6, max(0, 1 - math.floor(math.log10((e.high - e.low) / 2))))
+
+
+def _fixed(x: float, places: int | None) -> str:
+    if places is None:
+        return number(float(x))
+    text = f"{x:,.{places}f}"
+    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
+
+
+def pretty(text: str) -> Markup:
+    """Escape, then set minus signs, powers of ten, times signs and non-breaking spaces."""
+    html = str(escape(text))
+    html = re.sub(
+        r"(?<=\d)e(-?)(\d+)\b",
+        lambda m: f" × 10<sup>{'−' if m[1] else ''}{int(m[2])}</sup>",
+        html,
+    )
+    html = re.sub(r"(?<![\w.])-(?=\d)", "−", html)
+    html = re.sub(r"(?<=\d) x (?=\d)", "\u00a0×\u00a0", html)
+    return Markup(re.sub(r"(?<=\d) (?=[%×(\[]|nats?\b)", "\u00a0", html))
+
+
+def visible(string: str | None) -> str:
+    """A token's string with everything that does not print (or turns text around) spelt out."""
+    if string is None:
+        return ""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in string)

@@ -1,0 +1,63 @@
+"""The opening sentences of a report: what was measured, and nothing that was not."""
+
+from wideneck.audit.head import HeadAudit
+from wideneck.audit.output import OutputAudit
+from wideneck.report.figures import half_rank
+from wideneck.report.numbers import estimate, interval, number, share
+from wideneck.report.report import Report
+
+
+def sentences(report: Report) -> list[str]:
+    """A few plain sentences."""
+    found: list[str] = []
+    if report.head is not None:
+        found += _head(report.head)
+    if report.output is not None:
+        found += _output(report.output, None if report.head is None else report.head.hidden_size)
+    return found
+
+
+def _head(head: HeadAudit) -> list[str]:
+    tied = "tied to the input embedding" if head.tied else "not tied to the input embedding"
+    found = [
+        f"The head is {head.vocab_size:,} x {head.hidden_size:,} and {tied}.",
+        f"Its mean row, which a softmax does not see, explains {share(head.mean_row_share)} of the "
+        "largest squared singular value.",
+    ]
+    verdicts = head.argmaxable
+    if verdicts is None:
+        return found
+    if verdicts.unargmaxable:
+        count = _tokens(len(verdicts.unargmaxable))
+        found.append(f"{count} can never be the most probable, whatever the hidden state.")
+    elif not verdicts.undecided:
+        found.append(
+            f"Each of the {verdicts.num_distinct:,} different rows comes first for some hidden "
+            "state, which need not be one that the model produces."
+        )
+    if verdicts.undecided:
+        found.append(f"{_tokens(len(verdicts.undecided))} stayed undecided.")
+    if verdicts.ties:
+        tied_tokens = _tokens(sum(len(tie.tokens) for tie in verdicts.ties))
+        found.append(f"{tied_tokens} can at best share the first place with an equal row.")
+    return found
+
+
+def _output(output: OutputAudit, hidden_size: int | None) -> list[str]:
+    nats = output.loss.nats_per_token
+    found = [
+        f"On {output.num_tokens:,} tokens the model loses {estimate(nats)} nats a token, where a "
+        f"uniform guess loses {number(output.loss.uniform_nats)}"
+        + (f" (95 % interval over {nats.over})." if interval(nats) else "."),
+    ]
+    for point in half_rank(output.rank_cost, hidden_size)[:1]:
+        of = "" if hidden_size is None else f" of {hidden_size:,}"
+        found.append(
+            f"Cutting the head to {point.rank:,}{of} ranks costs {estimate(point.measured)} nats a "
+            f"token ({point.method}-weighted, without retraining)."
+        )
+    return found
+
+
+def _tokens(count: int) -> str:
+    return "1 token" if count == 1 else f"{count:,} tokens"

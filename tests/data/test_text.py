@@ -1,11 +1,12 @@
 """Documents and windows."""
 
 import gzip
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tiny_text import character_tokenizer, write_text
 
+from tiny_text import character_tokenizer, write_text
 from wideneck.data import cut_windows, default_text, read_text
 from wideneck.errors import WideneckError
 
@@ -95,7 +96,7 @@ def test_windows_never_overlap_and_stop_where_the_text_does(tmp_path):
         for row in windows.ids
     )
     assert len(places) >= len(text.documents[0]) // 50 - 2
-    assert all(b - a >= 50 for a, b in zip(places, places[1:], strict=False))
+    assert all(b - a >= 50 for a, b in pairwise(places))
 
 
 def test_the_seed_decides_the_windows(tmp_path):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wideneck.audit.argmaxable import Argmaxable, find_unargmaxable
+from wideneck.audit.clock import Clock
 from wideneck.audit.geometry import Cosines, Geometry, RowNorms, Spectra, measure_geometry
 from wideneck.audit.measure import measure
 from wideneck.audit.rows import SpecialRows, special_rows
@@ -48,6 +49,7 @@ class HeadAudit:
 @torch.no_grad()
 def audit_head(
     head: HeadWeights,
+    clock: Clock,
     *,
     second_moment: Tensor | None = None,
     argmaxable: bool = True,
@@ -61,30 +63,29 @@ def audit_head(
         argmaxable: look for tokens that can never win; the longest step, 2 V^2 D operations.
         seed: of the Gaussian null.
     """
-    if progress:
-        progress("head geometry", 0, 1)
-    rows = special_rows(head.weight, head.tokens)
-    kept = None
-    if rows.excluded:
-        kept = torch.ones(len(head.weight), dtype=torch.bool)
-        kept[rows.excluded] = False
-    everything = measure_geometry(
-        head.weight, head.rounding, second_moment=second_moment, seed=seed
-    )
-    without = None
-    if kept is not None and int(kept.sum()) > 1:
-        without = measure_geometry(
-            head.weight,
-            head.rounding,
-            rows=kept.nonzero().flatten(),
-            second_moment=second_moment,
-            seed=seed,
+    with clock("special rows"):
+        rows = special_rows(head.weight, head.tokens)
+    with clock("geometry"):
+        everything = measure_geometry(
+            head.weight, head.rounding, second_moment=second_moment, seed=seed
         )
-    if progress:
-        progress("head geometry", 1, 1)
+        without = None
+        if 0 < len(rows.excluded) < len(head.weight) - 1:
+            kept = torch.ones(len(head.weight), dtype=torch.bool)
+            kept[rows.excluded] = False
+            without = measure_geometry(
+                head.weight,
+                head.rounding,
+                rows=kept.nonzero().flatten(),
+                second_moment=second_moment,
+                seed=seed,
+            )
     verdicts = None
     if argmaxable:
-        verdicts = find_unargmaxable(head.weight, head.bias, tokens=head.tokens, progress=progress)
+        with clock("unargmaxable tokens"):
+            verdicts = find_unargmaxable(
+                head.weight, head.bias, tokens=head.tokens, progress=progress
+            )
     return HeadAudit(
         vocab_size=len(head.weight),
         hidden_size=head.weight.shape[1],

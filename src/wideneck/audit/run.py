@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wideneck.audit.clock import Clock
 from wideneck.audit.head import audit_head
 from wideneck.audit.output import audit_output
 from wideneck.audit.states import Progress, States, collect_states
 from wideneck.data import Text, cut_windows, default_text, read_text
 from wideneck.errors import WideneckError
 from wideneck.models import load_language_model, measure_logit_map, read_head
-from wideneck.report.provenance import Clock, provenance
+from wideneck.report.provenance import provenance
 from wideneck.report.report import Report
 
 SECTIONS = ("head", "output")
@@ -56,11 +57,13 @@ def audit(
     """
     _check(sections, num_tokens)
     clock = Clock()
+    _tell(progress, "reading the head")
     with clock("read the head"):
         head = read_head(model, tokenizer=tokenizer)
     states, logit_map, used = None, None, None
     if "output" in sections or text is not None:
         used = _text(text)
+        _tell(progress, "loading the model")
         with clock("load the model"):
             language_model = load_language_model(model, tokenizer=tokenizer)
             logit_map = measure_logit_map(language_model.model)
@@ -77,19 +80,18 @@ def audit(
         del language_model  # the weights are not needed again, and are most of the memory
     head_audit = output_audit = None
     if "head" in sections:
-        with clock("section head"):
-            head_audit = audit_head(
-                head,
-                second_moment=None if states is None else _second_moment(states),
-                argmaxable=argmaxable,
-                seed=seed,
-                progress=progress,
-            )
+        head_audit = audit_head(
+            head,
+            clock,
+            second_moment=None if states is None else _second_moment(states),
+            argmaxable=argmaxable,
+            seed=seed,
+            progress=progress,
+        )
     if "output" in sections:
         assert states is not None
         assert logit_map is not None
-        with clock("section output"):
-            output_audit = audit_output(head, logit_map, states, progress=progress)
+        output_audit = audit_output(head, logit_map, states, clock, progress=progress)
     return Report(
         provenance=provenance(
             model=head.model,
@@ -105,6 +107,11 @@ def audit(
         head=head_audit,
         output=output_audit,
     )
+
+
+def _tell(progress: Progress | None, stage: str) -> None:
+    if progress:
+        progress(stage, 0, 1)
 
 
 def _check(sections: Sequence[str], num_tokens: int) -> None:

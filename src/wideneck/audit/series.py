@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 
+from wideneck.audit.clock import Clock
 from wideneck.audit.head import audit_head
 from wideneck.audit.states import Progress
 from wideneck.errors import WideneckError
 from wideneck.models import read_head
-from wideneck.report.provenance import Clock, provenance
+from wideneck.report.provenance import provenance
 from wideneck.report.series import SeriesPoint, SeriesReport
 
 STEP = re.compile(r"(?:step|checkpoint|iter|epoch)s?[-_=]?(\d+)", re.IGNORECASE)
@@ -48,9 +49,9 @@ def audit_series(
     points: list[SeriesPoint] = []
     order = sorted(range(len(names)), key=lambda i: (steps[i], i))
     for done, i in enumerate(order):
-        with clock(str(names[i])):
+        with clock("read the heads"):
             head = read_head(names[i])
-            section = audit_head(head, argmaxable=argmaxable, seed=seed)
+        section = audit_head(head, clock, argmaxable=argmaxable, seed=seed)
         points.append(SeriesPoint(name=str(names[i]), step=int(steps[i] or 0), head=section))
         first = points[0].head
         if (section.vocab_size, section.hidden_size) != (first.vocab_size, first.hidden_size):

@@ -3,9 +3,6 @@
 import platform
 import shlex
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -33,20 +30,6 @@ class Provenance:
     time: str = measure("when, UTC")
     seconds: dict[str, float] = measure("wall-clock time of each step", unit="seconds")
     notes: list[str] = measure("what was left out or could not be decided, and why")
-
-
-class Clock:
-    """Wall-clock seconds of each step, in order."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        """Time the body under the name of `step`."""
-        start = time.perf_counter()
-        yield
-        self.seconds[step] = round(time.perf_counter() - start, 3)
 
 
 def provenance(

@@ -97,11 +97,10 @@ def _place(path: str) -> str:
 def _holds(value: Any, path: list[str]) -> bool:
     """True if the report reaches the field: no None and no empty list on the way."""
     for step in path:
-        name, brackets, _ = step.partition("[")
         if value is None:
             return False
-        value = getattr(value, name)
-        for _ in range(step.count("[") if brackets and step is not path[-1] else 0):
+        value = getattr(value, step.rstrip("[]"))
+        for _ in range(step.count("[")):
             if not value:
                 return False
             value = value[0]

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+
 from tiny import CASES, tiny_model
 from tiny_text import character_tokenizer, write_text
-
+from wideneck.audit.clock import Clock
 from wideneck.audit.output import audit_output
 from wideneck.audit.output.rank_cost import default_ranks
 from wideneck.audit.states import collect_states
@@ -21,19 +22,19 @@ class Dense:
 
     def __init__(self, model, windows):
         model = model.double()
-        entering, last = [], []
+        entering = []
         head = model.get_output_embeddings()
         hooks = [head.register_forward_pre_hook(lambda _, args: entering.append(args[0]))]
         self.output = model(windows.ids, output_hidden_states=True)
         for hook in hooks:
             hook.remove()
-        del last
-        self.hidden = entering[0][:, -WINDOW:]
+        self.entering = entering[0]
+        self.hidden = self.entering[:, -WINDOW:]
         self.logits = self.output.logits[:, -WINDOW:]
         self.log_p = self.logits.log_softmax(-1)
         self.targets = windows.targets
-        self.weight = head.weight.double()
-        self.bias = head.bias
+        self.weight = head.weight.detach().clone()
+        self.bias = 0.0 if head.bias is None else head.bias.detach().clone()
         self.nll = -self.log_p.gather(2, self.targets[..., None])[..., 0]
         model.float()
 
@@ -51,7 +52,7 @@ def case(request, tmp_path_factory):
     )
     logit_map = measure_logit_map(model)
     states = collect_states(model, windows)
-    found = audit_output(read_head(model), logit_map, states)
+    found = audit_output(read_head(model), logit_map, states, Clock())
     with torch.no_grad():
         return found, Dense(model, windows), logit_map
 
@@ -77,7 +78,7 @@ def test_logits(case):
 def test_gradient_retention_is_an_explicit_projection(case):
     found, dense, logit_map = case
     g = dense.log_p.exp() - torch.nn.functional.one_hot(dense.targets, dense.log_p.shape[-1])
-    raw = dense.hidden @ dense.weight.T + (0 if dense.bias is None else dense.bias.double())
+    raw = dense.hidden @ dense.weight.T + dense.bias
     g = g * logit_map.derivative(raw)
     u, s, _ = torch.linalg.svd(dense.weight, full_matrices=False)
     basis = u[:, s > s[0] * 1e-10]
@@ -104,14 +105,18 @@ def test_rank_of_log_probabilities_is_that_of_the_svd(case):
 
 def test_anisotropy_is_the_mean_over_all_pairs(case):
     found, dense, _ = case
-    states = dense.output.hidden_states
-    for layer, hidden in ((found.anisotropy[0], states[0]), (found.anisotropy[-1], None)):
-        if hidden is None:
-            continue
+    embeddings = dense.output.hidden_states[0]
+    assert [layer.layer for layer in found.anisotropy] == [
+        "embeddings",
+        "layer 1",
+        "entering the head",
+    ]
+    for layer, hidden in ((found.anisotropy[0], embeddings), (found.anisotropy[2], dense.entering)):
         for value, h in (
             (layer.mean_cosine, hidden.flatten(0, 1)),
             (layer.mean_cosine_without_first, hidden[:, 1:].flatten(0, 1)),
         ):
+            h = h[h.norm(dim=-1) > 0]  # the padding token's embedding is zero: no direction
             unit = torch.nn.functional.normalize(h, dim=-1)
             pairs = (unit @ unit.T)[~torch.eye(len(unit), dtype=bool)]
             assert value == pytest.approx(pairs.mean().item(), abs=1e-5)
@@ -137,8 +142,7 @@ def test_nats_lost_are_those_of_the_truncated_matrix(case, method):
         _, _, vh = torch.linalg.svd(left @ rows @ right, full_matrices=False)
         keep = vh[: point.rank]
         truncated = rows @ right @ keep.T @ keep @ torch.linalg.inv(right) + mean
-        bias = 0 if dense.bias is None else dense.bias.double()
-        z_r = logit_map(dense.hidden[~fit] @ truncated.T + bias)
+        z_r = logit_map(dense.hidden[~fit] @ truncated.T + dense.bias)
         z, y = dense.logits[~fit], dense.targets[~fit][..., None]
         change = (z_r.logsumexp(-1) - z_r.gather(2, y)[..., 0]) - dense.nll[~fit]
         assert point.measured.value == pytest.approx(change.mean().item(), abs=2e-5, rel=1e-3)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from wideneck.audit.clock import Clock
 from wideneck.audit.measure import measure
 from wideneck.audit.output.layer import OutputLayer
 from wideneck.audit.output.log_prob_rank import LogProbRank, log_prob_rank
@@ -50,6 +51,7 @@ def audit_output(
     head: HeadWeights,
     logit_map: LogitMap,
     states: States,
+    clock: Clock,
     *,
     progress: Progress | None = None,
 ) -> OutputAudit:
@@ -58,7 +60,13 @@ def audit_output(
     layer.check(states.hidden[0, -len(states.last_logits) :], states.last_logits, head.model)
     num_windows, window, hidden_size = states.hidden.shape
     fit = torch.arange(num_windows) % 2 == 0
-    summary = summarize(layer, states, fit, progress)
+    with clock("loss and gradient"):
+        summary = summarize(layer, states, fit, progress)
+    with clock("rank of log-probabilities"):
+        lse = summary.log_normalizer.flatten()
+        rank = log_prob_rank(layer, states.hidden.view(-1, hidden_size), lse, progress)
+    with clock("nats lost at rank r"):
+        cost = rank_cost(layer, states, fit, summary.mean_probability, progress=progress)
     return OutputAudit(
         num_tokens=states.targets.numel(),
         num_documents=len(states.document.unique()),
@@ -67,12 +75,7 @@ def audit_output(
         loss=summary.loss,
         logits=summary.logits,
         anisotropy=states.anisotropy,
-        rank=log_prob_rank(
-            layer,
-            states.hidden.view(-1, hidden_size),
-            summary.log_normalizer.flatten(),
-            progress,
-        ),
-        rank_cost=rank_cost(layer, states, fit, summary.mean_probability, progress=progress),
+        rank=rank,
+        rank_cost=cost,
         gradient=summary.gradient,
     )

@@ -1,0 +1,60 @@
+"""Time and memory of whole audits, as processes, with the share of each step.
+
+    python -m bench audit                    all cases, some 10 minutes on 2 cores
+    python -m bench audit default head      only these
+
+Each case is one `wideneck audit` run; its wall time and peak memory are the operating system's.
+"start and write" is what the steps inside do not cover: interpreter, imports, tables, files.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CASES = {  # name: (arguments, seconds allowed, GB allowed)
+    "default": ([], 150, 4),
+    "head": (["--section", "head"], 60, 2),
+    # 262,144 x 640, Gaussian: as wide as the widest vocabularies of today.
+    "wide": (["{wide}", "--section", "head"], 1200, 4),
+    "wide-no-argmaxable": (["{wide}", "--section", "head", "--no-argmaxable"], 60, 4),
+}
+
+
+def main(names: list[str]) -> None:
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        sys.exit(f"bench audit has the cases {', '.join(CASES)}, not {unknown[0]}")
+    subprocess.run([sys.executable, "-m", "bench.machine", "speed"], check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names or CASES:
+            arguments, seconds, gigabytes = CASES[name]
+            wide = Path(folder) / "wide.safetensors"
+            if "{wide}" in arguments and not wide.exists():
+                subprocess.run([sys.executable, "-m", "bench.machine", "wide", wide], check=True)
+            arguments = [str(wide) if a == "{wide}" else a for a in arguments]
+            _run(name, arguments, Path(folder) / "report.json", seconds, gigabytes)
+
+
+def _run(name: str, arguments: list[str], out: Path, seconds: float, gigabytes: float) -> None:
+    command = [sys.executable, "-c", "from wideneck.cli import main; main()", "audit", *arguments]
+    start = time.perf_counter()
+    child = os.posix_spawn(
+        sys.executable,
+        [*command, "--json", str(out), "--html", str(out.with_suffix(".html"))],
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
+    )
+    _, status, usage = os.wait4(child, 0)
+    wall = time.perf_counter() - start
+    if status != 0:
+        sys.exit(f"{name}: the audit ended with status {os.waitstatus_to_exitcode(status)}")
+    peak = usage.ru_maxrss * 1024 / 1e9
+    print(f"\n{name}: {wall:.1f} s of {seconds} allowed, {peak:.2f} GB of {gigabytes}")
+    steps = json.loads(out.read_text())["provenance"]["seconds"]
+    steps["start and write"] = wall - sum(steps.values())
+    for step, spent in steps.items():
+        print(f"  {step:<28} {spent:7.1f} s  {100 * spent / wall:5.1f} %")

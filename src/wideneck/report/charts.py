@@ -1,0 +1,161 @@
+"""The charts of one audit."""
+
+import math
+from collections.abc import Sequence
+
+from wideneck.audit.geometry import Spectra
+from wideneck.audit.output import OutputAudit
+from wideneck.audit.output.log_prob_rank import LogProbRank
+from wideneck.audit.output.rank_cost import RankLoss
+from wideneck.audit.spectrum import Spectrum
+from wideneck.audit.states import LayerAnisotropy
+from wideneck.report.axes import Axis, linear, logarithmic
+from wideneck.report.svg import Chart, Line, Rule, thin
+
+LOWEST = 1e-3
+"""Nats below which a loss is not drawn: intervals that reach zero end here."""
+
+
+def spectrum_chart(spectra: Spectra) -> Chart:
+    """Singular values over their root mean square, so that all matrices share one scale."""
+    lines = []
+    for name, color, dashed, spectrum in _gauges(spectra):
+        sigma = [s for s in spectrum.singular_values if s > 0]
+        rms = math.sqrt(sum(s * s for s in sigma) / spectrum.num_columns)
+        y = [s / rms for s in sigma]
+        lines.append(Line(name, color, range(1, len(y) + 1), y, dashed))
+    return Chart(
+        "Singular values",
+        "Singular values in falling order, each divided by the root mean square of its matrix, "
+        "on logarithmic axes: raw, centred and a Gaussian matrix of the same shape.",
+        logarithmic("i, from the largest", [1, spectra.raw.num_columns]),
+        logarithmic("s_i / root mean square", [y for line in lines for y in line.y]),
+        lines,
+    )
+
+
+def error_chart(spectra: Spectra) -> Chart:
+    """W-error(r)."""
+    lines = [
+        Line(name, color, range(len(spectrum.w_error)), spectrum.w_error, dashed)
+        for name, color, dashed, spectrum in _gauges(spectra)
+    ]
+    return Chart(
+        "What a best rank-r approximation leaves out",
+        "W-error(r), the relative Frobenius error of the best rank-r approximation, against r.",
+        rank_axis(spectra.raw.num_columns),
+        linear("W-error(r), relative Frobenius error", [0, 1]),
+        [_labelled_midway(line) for line in lines],
+    )
+
+
+def _gauges(spectra: Spectra) -> list[tuple[str, str, bool, Spectrum]]:
+    found = [
+        ("raw", "c-raw", False, spectra.raw),
+        ("centred", "c-centred", False, spectra.centred),
+        ("Gaussian", "c-null", True, spectra.null),
+    ]
+    if spectra.data_weighted is not None:
+        found.append(("weighted", "c-data", False, spectra.data_weighted))
+    return found
+
+
+def _labelled_midway(line: Line) -> Line:
+    return line
+
+
+def rank_axis(d: int) -> Axis:
+    """Ranks from 0 to d, marked at its quarters where they are whole."""
+    quarters = [d * k // 4 for k in range(5)] if d % 4 == 0 else None
+    return linear("rank r", [0, d], low=0, high=d, marks=quarters)
+
+
+def cost_chart(output: OutputAudit, methods: Sequence[str], title: str) -> Chart | None:
+    """Nats lost at rank r, measured with its interval and predicted."""
+    points = [p for p in output.rank_cost.points if p.method in methods]
+    if not points:
+        return None
+    everything = output.rank_cost.points
+    top = max([output.loss.uniform_nats, *(p.measured.value for p in everything)])
+    bottom = min([p.measured.value for p in everything if p.measured.value > 0] or [0.1])
+    loss = output.loss.nats_per_token.value
+    rules = [Rule("unigram", output.loss.unigram_nats - loss)]
+    if output.loss.uniform_nats - loss > 0:
+        rules.append(Rule("uniform", output.loss.uniform_nats - loss))
+    lines = []
+    for k, method in enumerate(methods):
+        lines += _cost_lines([p for p in points if p.method == method], method, (k - 0.5) * 3)
+    return Chart(
+        title,
+        "Loss of the truncated head minus loss of the head against its rank, on a logarithmic "
+        "scale: measured with 95 % intervals, and the second-order prediction.",
+        rank_axis(_width(output)),
+        logarithmic("nats lost per token", [max(bottom, LOWEST), top]),
+        lines,
+        [rule for rule in rules if rule.at > 0],
+    )
+
+
+def _cost_lines(points: list[RankLoss], method: str, shift: float) -> list[Line]:
+    ranks, color = [p.rank for p in points], f"c-{method}"
+    return [
+        Line("", color, ranks, [p.predicted for p in points], markers="ring", joined=False),
+        Line(
+            method,
+            color,
+            ranks,
+            [p.measured.value for p in points],
+            low=[p.measured.low for p in points],
+            high=[p.measured.high for p in points],
+            markers="dot",
+        ),
+    ]
+
+
+def _width(output: OutputAudit) -> int:
+    """Hidden size: the log-probabilities keep d + 8 singular values, fewer if there are fewer."""
+    return max(len(output.rank.singular_values) - 8, max(p.rank for p in output.rank_cost.points))
+
+
+def log_prob_chart(rank: LogProbRank) -> Chart:
+    """Singular values of the log-probability matrix, with bound and tolerance."""
+    y = [s for s in rank.singular_values if s > 0]
+    rules = [Rule("tolerance", rank.press_tolerance)]
+    if rank.bound is not None and rank.bound < len(y):
+        rules.append(Rule(f"bound {rank.bound:,}", rank.bound, vertical=True))
+    return Chart(
+        "Singular values of the log-probabilities",
+        "Singular values of the matrix of log-probabilities, contexts by vocabulary, with the "
+        "bound that the head sets and the tolerance of the numerical rank.",
+        linear("i, from the largest", [0, len(rank.singular_values)], low=0),
+        logarithmic("singular value", [*y, rank.press_tolerance]),
+        [Line("log p", "c-centred", range(1, len(y) + 1), y)],
+        rules,
+    )
+
+
+def anisotropy_chart(layers: Sequence[LayerAnisotropy]) -> Chart:
+    """Mean cosine of hidden states by depth; the last point lies behind the final norm."""
+    depth = range(len(layers))
+    everywhere = [layer.mean_cosine for layer in layers]
+    without = [layer.mean_cosine_without_first for layer in layers]
+    last = len(layers) - 1
+    step = max(1, math.ceil(last / 6))
+    ticks = [(float(i), str(i) if i else "emb.") for i in range(0, last - step // 2, step)]
+    ticks.append((float(last), "head"))
+    rules = [Rule("final norm", last - 0.5, vertical=True)] if last else []
+    return Chart(
+        "Mean cosine of two hidden states",
+        "Mean cosine of two hidden states at each depth, with and without the first position of "
+        "each window; the last point is what enters the head, after the final norm.",
+        Axis("output of layer", 0, max(last, 1), ticks=tuple(ticks)),
+        linear("mean cosine", [0, 1, *everywhere, *without]),
+        [
+            Line("all", "c-raw", depth, everywhere, markers="dot"),
+            Line("not first", "c-centred", depth, without, markers="ring"),
+        ],
+        rules,
+    )
+
+
+__all__ = ["anisotropy_chart", "cost_chart", "error_chart", "log_prob_chart", "spectrum_chart", "thin"]

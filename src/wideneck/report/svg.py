@@ -1,0 +1,170 @@
+"""A line chart as inline SVG: labels on the lines, colours from the page's variables.
+
+One size, made for half of a wide page and for the whole of a phone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup, escape
+
+from wideneck.report.axes import Axis
+
+WIDTH, HEIGHT = 440, 320
+TOP, BOTTOM = 34, 46
+LETTER = 6.9
+"""Mean width of a letter at 13 units, so that labels get the margin they need."""
+
+LINE = 16
+POINTS = 150
+"""Most points drawn of one line."""
+
+Place = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One series; `color` names a variable of the page's palette."""
+
+    name: str
+    color: str
+    x: Sequence[float]
+    y: Sequence[float]
+    dashed: bool = False
+    low: Sequence[float | None] = ()
+    high: Sequence[float | None] = ()
+    markers: str = ""
+    """"dot", "ring" (hollow), or nothing."""
+    joined: bool = True
+    hollow: frozenset[int] = frozenset()
+    """Points whose dot is a ring."""
+    shift: float = 0.0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A straight reference line at one value."""
+
+    name: str
+    at: float
+    vertical: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What a chart shows, in words and in lines."""
+
+    title: str
+    description: str
+    x: Axis
+    y: Axis
+    lines: Sequence[Line]
+    rules: Sequence[Rule] = field(default=())
+
+    def svg(self) -> Markup:
+        """The drawing."""
+        shown = [line for line in self.lines if line.name]
+        names = [line.name for line in shown] + [r.name for r in self.rules if not r.vertical]
+        left = 12 + LETTER * max(len(text) for _, text in self.y.ticks)
+        right = WIDTH - 14 - LETTER * max(map(len, names), default=0)
+        x, y = self.x.position(left, right), self.y.position(HEIGHT - BOTTOM, TOP)
+        parts = [*self._frame(left, right, x, y)]
+        labels = [(y(r.at), r.name, "muted") for r in self.rules if not r.vertical]
+        for rule in self.rules:
+            parts += _rule(rule, left, right, x, y)
+        for line in self.lines:
+            parts += _draw(line, self, x, y)
+            if line.name and len(line.x):
+                labels.append((y(_inside(line.y[-1], self.y)), line.name, line.color))
+        for place, (_, name, color) in zip(
+            _spread([label[0] for label in labels]), labels, strict=True
+        ):
+            parts.append(_text(right + 8, place + 4, name, f"label {color}"))
+        return Markup(
+            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart">'
+            f"<title>{escape(self.title)}</title><desc>{escape(self.description)}</desc>"
+            f"{''.join(parts)}</svg>"
+        )
+
+    def _frame(self, left: float, right: float, x: Place, y: Place):
+        yield _text(0, 13, self.y.label, "axis")
+        for value, text in self.y.ticks:
+            yield _path("grid", f"M{left:.1f} {y(value):.1f}H{right:.1f}")
+            yield _text(left - 7, y(value) + 4.5, text, "tick end")
+        foot = HEIGHT - BOTTOM
+        yield _path("base", f"M{left:.1f} {foot}H{right:.1f}")
+        for value, text in self.x.ticks:
+            yield _path("base", f"M{x(value):.1f} {foot}v5")
+            yield _text(x(value), foot + 19, text, "tick middle")
+        yield _text((left + right) / 2, HEIGHT - 6, self.x.label, "axis middle")
+
+
+def _draw(line: Line, chart: Chart, x: Place, y: Place):
+    points = [
+        (i, x(a) + line.shift, y(_inside(b, chart.y)))
+        for i, (a, b) in enumerate(zip(line.x, line.y, strict=True))
+        if b > 0 or not chart.y.log
+    ]
+    for i, low in enumerate(line.low):
+        high = line.high[i]
+        if low is not None and high is not None and (high > 0 or not chart.y.log):
+            ends = [y(_inside(end, chart.y)) for end in (low, high)]
+            yield _path(
+                f"whisker {line.color}", f"M{x(line.x[i]) + line.shift:.1f} {ends[0]:.1f}V{ends[1]:.1f}"
+            )
+    if line.joined:
+        route = "L".join(f"{a:.1f} {b:.1f}" for _, a, b in thin(points))
+        yield _path(f"line {line.color}{' dashed' if line.dashed else ''}", f"M{route}")
+    if line.markers:
+        for i, a, b in points:
+            shape = "ring" if line.markers == "ring" or i in line.hollow else "dot"
+            yield f'<circle class="{shape} {line.color}" cx="{a:.1f}" cy="{b:.1f}" r="3.4"/>'
+
+
+def _rule(rule: Rule, left: float, right: float, x: Place, y: Place):
+    if not rule.vertical:
+        yield _path("rule", f"M{left:.1f} {y(rule.at):.1f}H{right:.1f}")
+        return
+    at = x(rule.at)
+    yield _path("rule", f"M{at:.1f} {TOP}V{HEIGHT - BOTTOM}")
+    side = "end" if at > (left + right) / 2 else ""
+    yield _text(at + (-6 if side else 6), TOP + 12, rule.name, f"label muted {side}")
+
+
+def thin(points: list, most: int = POINTS) -> list:
+    """At most about `most` of the points, dense at both ends, where spectra bend."""
+    if len(points) <= most:
+        return points
+    last, third = len(points) - 1, most // 3
+    near = {round(last ** (k / third)) for k in range(third + 1)} | {0}
+    kept = near | {last - i for i in near} | {round(last * k / third) for k in range(third + 1)}
+    return [points[i] for i in sorted(kept)]
+
+
+def _inside(value: float, axis: Axis) -> float:
+    """A value pulled to the frame, for whiskers and labels that would leave it."""
+    return min(max(value, axis.low), axis.high)
+
+
+def _spread(places: list[float]) -> list[float]:
+    """The same places moved apart until no two labels touch, in their order."""
+    order = sorted(range(len(places)), key=places.__getitem__)
+    moved = [min(max(places[i], TOP), HEIGHT - BOTTOM) for i in order]
+    for _ in range(200):
+        for i in range(1, len(moved)):
+            overlap = LINE - (moved[i] - moved[i - 1])
+            if overlap > 0.1:
+                moved[i - 1] -= overlap / 2
+                moved[i] += overlap / 2
+        if moved:
+            shift = max(0.0, moved[-1] - (HEIGHT - BOTTOM + 6)) or min(0.0, moved[0] - TOP)
+            moved = [m - shift for m in moved]
+    return [moved[order.index(i)] for i in range(len(places))]
+
+
+def _path(css: str, d: str) -> str:
+    return f'<path class="{css}" d="{d}"/>'
+
+
+def _text(x: float, y: float, text: str, css: str) -> str:
+    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'

@@ -10,6 +10,9 @@ from wideneck.errors import WideneckError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
+INTERRUPTED = 130
+"""Typer's exit code for Ctrl-C, which it catches before `main` could."""
+
 EXAMPLES = (
     "Examples: wideneck audit gpt2 --html gpt2.html   "
     "wideneck audit model.gguf --section head   "
@@ -105,5 +108,7 @@ def main() -> None:
         app()
     except WideneckError as error:
         sys.exit(f"wideneck: {error}")
-    except KeyboardInterrupt:
+    except SystemExit as exit:
+        if exit.code != INTERRUPTED:
+            raise
         sys.exit("wideneck: interrupted; reports of earlier runs are as they were.")

@@ -10,7 +10,7 @@ from wideneck.audit.output.rank_cost import RankLoss
 from wideneck.audit.spectrum import Spectrum
 from wideneck.audit.states import LayerAnisotropy
 from wideneck.report.axes import Axis, linear, logarithmic
-from wideneck.report.svg import Chart, Line, Rule, thin
+from wideneck.report.svg import Chart, Line, Rule
 
 LOWEST = 1e-3
 """Nats below which a loss is not drawn: intervals that reach zero end here."""
@@ -29,7 +29,7 @@ def spectrum_chart(spectra: Spectra) -> Chart:
         "Singular values in falling order, each divided by the root mean square of its matrix, "
         "on logarithmic axes: raw, centred and a Gaussian matrix of the same shape.",
         logarithmic("i, from the largest", [1, spectra.raw.num_columns]),
-        logarithmic("s_i / root mean square", [y for line in lines for y in line.y]),
+        logarithmic("sᵢ / root mean square", [y for line in lines for y in line.y]),
         lines,
     )
 
@@ -45,7 +45,7 @@ def error_chart(spectra: Spectra) -> Chart:
         "W-error(r), the relative Frobenius error of the best rank-r approximation, against r.",
         rank_axis(spectra.raw.num_columns),
         linear("W-error(r), relative Frobenius error", [0, 1]),
-        [_labelled_midway(line) for line in lines],
+        lines,
     )
 
 
@@ -60,17 +60,15 @@ def _gauges(spectra: Spectra) -> list[tuple[str, str, bool, Spectrum]]:
     return found
 
 
-def _labelled_midway(line: Line) -> Line:
-    return line
-
-
 def rank_axis(d: int) -> Axis:
     """Ranks from 0 to d, marked at its quarters where they are whole."""
     quarters = [d * k // 4 for k in range(5)] if d % 4 == 0 else None
     return linear("rank r", [0, d], low=0, high=d, marks=quarters)
 
 
-def cost_chart(output: OutputAudit, methods: Sequence[str], title: str) -> Chart | None:
+def cost_chart(
+    output: OutputAudit, hidden_size: int, methods: Sequence[str], title: str
+) -> Chart | None:
     """Nats lost at rank r, measured with its interval and predicted."""
     points = [p for p in output.rank_cost.points if p.method in methods]
     if not points:
@@ -89,7 +87,7 @@ def cost_chart(output: OutputAudit, methods: Sequence[str], title: str) -> Chart
         title,
         "Loss of the truncated head minus loss of the head against its rank, on a logarithmic "
         "scale: measured with 95 % intervals, and the second-order prediction.",
-        rank_axis(_width(output)),
+        rank_axis(hidden_size),
         logarithmic("nats lost per token", [max(bottom, LOWEST), top]),
         lines,
         [rule for rule in rules if rule.at > 0],
@@ -110,11 +108,6 @@ def _cost_lines(points: list[RankLoss], method: str, shift: float) -> list[Line]
             markers="dot",
         ),
     ]
-
-
-def _width(output: OutputAudit) -> int:
-    """Hidden size: the log-probabilities keep d + 8 singular values, fewer if there are fewer."""
-    return max(len(output.rank.singular_values) - 8, max(p.rank for p in output.rank_cost.points))
 
 
 def log_prob_chart(rank: LogProbRank) -> Chart:
@@ -157,5 +150,3 @@ def anisotropy_chart(layers: Sequence[LayerAnisotropy]) -> Chart:
         rules,
     )
 
-
-__all__ = ["anisotropy_chart", "cost_chart", "error_chart", "log_prob_chart", "spectrum_chart", "thin"]

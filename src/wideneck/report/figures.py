@@ -11,6 +11,7 @@ from wideneck.audit.head import HeadAudit
 from wideneck.audit.output import OutputAudit
 from wideneck.audit.output.rank_cost import RankCost, RankLoss
 from wideneck.report.numbers import estimate, number, share
+from wideneck.report.report import Report
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def token_figures(head: HeadAudit) -> list[Figure]:
     return figures
 
 
-def output_figures(output: OutputAudit, hidden_size: int | None = None) -> list[Figure]:
+def output_figures(output: OutputAudit, hidden_size: int) -> list[Figure]:
     """Loss, nats lost, ranks, gradient."""
     loss, rank, gradient = output.loss, output.rank, output.gradient
     nats = loss.nats_per_token
@@ -179,7 +180,7 @@ def output_figures(output: OutputAudit, hidden_size: int | None = None) -> list[
     ]
 
 
-def half_rank(cost: RankCost, hidden_size: int | None = None) -> list[RankLoss]:
+def half_rank(cost: RankCost, hidden_size: int) -> list[RankLoss]:
     """The data-aware truncations at the rank nearest to half: fisher first, then whitened.
 
     Plain truncation is left out: it says nothing about capacity.
@@ -187,7 +188,17 @@ def half_rank(cost: RankCost, hidden_size: int | None = None) -> list[RankLoss]:
     points = [p for p in cost.points if p.method in ("fisher", "whitened")]
     if not points:
         return []
-    # Without the head's section its width is not in the report; ranks end just below it.
-    middle = (hidden_size or max(p.rank for p in points)) / 2
-    rank = min((p.rank for p in points), key=lambda r: (abs(r - middle), r))
+    rank = min((p.rank for p in points), key=lambda r: (abs(r - hidden_size / 2), r))
     return sorted((p for p in points if p.rank == rank), key=lambda p: p.method)
+
+
+def width(report: Report) -> int:
+    """Hidden size, also where the head's section is not in the report.
+
+    The log-probabilities keep d + 8 singular values, fewer only on fewer contexts.
+    """
+    if report.head is not None:
+        return report.head.hidden_size
+    assert report.output is not None
+    ranks = [p.rank for p in report.output.rank_cost.points]
+    return max([len(report.output.rank.singular_values) - 8, 1, *ranks])

@@ -87,7 +87,10 @@ def pretty(text: str) -> Markup:
         lambda m: f" × 10<sup>{'−' if m[1] else ''}{int(m[2])}</sup>",
         html,
     )
-    html = re.sub(r"(?<![\w.])-(?=\d)", "−", html)
+    html = re.sub(r"\^(-?)(\d+|[TF])(?!\w)", r"^\1{\2}", html)
+    html = re.sub(r"(?<![\w.^])-(?=\d)", "−", html)
+    html = re.sub(r"(?<=[\w|])_([A-Za-z0-9])(?![A-Za-z0-9_])", r"<sub>\1</sub>", html)
+    html = re.sub(r"\^(-?)\{(\w+)\}", lambda m: f"<sup>{'−' if m[1] else ''}{m[2]}</sup>", html)
     html = re.sub(r"(?<=\d) x (?=\d)", "\u00a0×\u00a0", html)
     return Markup(re.sub(r"(?<=\d) (?=[%×(\[]|nats?\b)", "\u00a0", html))
 

@@ -2,9 +2,10 @@
 
 from wideneck.audit.head import HeadAudit
 from wideneck.audit.output import OutputAudit
-from wideneck.report.figures import half_rank
+from wideneck.report.figures import half_rank, width
 from wideneck.report.numbers import estimate, interval, number, share
 from wideneck.report.report import Report
+from wideneck.report.series import SeriesReport
 
 
 def sentences(report: Report) -> list[str]:
@@ -13,7 +14,7 @@ def sentences(report: Report) -> list[str]:
     if report.head is not None:
         found += _head(report.head)
     if report.output is not None:
-        found += _output(report.output, None if report.head is None else report.head.hidden_size)
+        found += _output(report.output, width(report))
     return found
 
 
@@ -43,7 +44,7 @@ def _head(head: HeadAudit) -> list[str]:
     return found
 
 
-def _output(output: OutputAudit, hidden_size: int | None) -> list[str]:
+def _output(output: OutputAudit, hidden_size: int) -> list[str]:
     nats = output.loss.nats_per_token
     found = [
         f"On {output.num_tokens:,} tokens the model loses {estimate(nats)} nats a token, where a "
@@ -51,9 +52,8 @@ def _output(output: OutputAudit, hidden_size: int | None) -> list[str]:
         + (f" (95 % interval over {nats.over})." if interval(nats) else "."),
     ]
     for point in half_rank(output.rank_cost, hidden_size)[:1]:
-        of = "" if hidden_size is None else f" of {hidden_size:,}"
         found.append(
-            f"Cutting the head to {point.rank:,}{of} ranks costs {estimate(point.measured)} nats a "
+            f"Cutting the head to {point.rank:,} of {hidden_size:,} ranks costs {estimate(point.measured)} nats a "
             f"token ({point.method}-weighted, without retraining)."
         )
     return found
@@ -61,3 +61,18 @@ def _output(output: OutputAudit, hidden_size: int | None) -> list[str]:
 
 def _tokens(count: int) -> str:
     return "1 token" if count == 1 else f"{count:,} tokens"
+
+
+def series_sentences(report: SeriesReport) -> list[str]:
+    """First and last checkpoint of a series."""
+    first, last = report.points[0], report.points[-1]
+    shape = f"{last.head.vocab_size:,} x {last.head.hidden_size:,}"
+    ends = [point.head.spectrum.centred for point in (first, last)]
+    return [
+        f"{len(report.points)} heads of {shape}, from step {first.step:,} to step {last.step:,}.",
+        f"The singular entropy of the centred head goes from {number(ends[0].kl_sigma2)} to "
+        f"{number(ends[1].kl_sigma2)} nats, where a Gaussian matrix has "
+        f"{number(last.head.spectrum.null.kl_sigma2)}.",
+        f"The mean row's share of the largest squared singular value goes from "
+        f"{share(first.head.mean_row_share)} to {share(last.head.mean_row_share)}.",
+    ]

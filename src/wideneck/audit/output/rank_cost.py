@@ -104,7 +104,10 @@ def rank_cost(
     hidden, targets = states.hidden[~fit], states.targets[~fit]
     methods = ["plain", "centred", "whitened", "fisher"]
     skipped = ""
-    if len(fitted) < 2 * layer.weight.shape[1]:
+    if len(targets) == 0:
+        methods = []
+        skipped = "all: one window of text cannot be fitted on one half and measured on the other"
+    elif len(fitted) < 2 * layer.weight.shape[1]:
         methods = methods[:2]
         skipped = (
             f"whitened and fisher: {len(fitted)} tokens to fit on are fewer than twice the hidden "

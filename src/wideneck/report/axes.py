@@ -47,7 +47,7 @@ def linear(
     if top <= bottom:
         pad = abs(top) * 0.1 or 1.0
         bottom, top = bottom - pad, top + pad
-    step = _nice((top - bottom) / 4)
+    step = _nice((top - bottom) / 5)
     if low is None:
         bottom = math.floor(bottom / step + 1e-9) * step
     if high is None:
@@ -69,21 +69,22 @@ def logarithmic(
     if top <= bottom:
         bottom, top = bottom / 2, top * 2
     decades = range(math.floor(math.log10(bottom)), math.ceil(math.log10(top)) + 1)
-    steps = (1,) if math.log10(top / bottom) > 2 else (1, 2, 5)
-    candidates = [k * 10.0**e for e in decades for k in steps]
+    candidates = [k * 10.0**e for e in decades for k in (1, 2, 5)]
     if low is None:
         bottom = max(x for x in candidates if x <= bottom * (1 + 1e-9))
     if high is None:
         top = min([x for x in candidates if x >= top * (1 - 1e-9)] or [top])
+    if math.log10(top / bottom) > 1.6:
+        candidates = candidates[::3]
     inside = [x for x in candidates if bottom * (1 - 1e-9) <= x <= top * (1 + 1e-9)]
     every = math.ceil(len(inside) / 7)
     return Axis(label, bottom, top, log=True, ticks=tuple((x, _power(x)) for x in inside[::every]))
 
 
 def _nice(step: float) -> float:
-    """The largest of 1, 2, 2.5, 5 times a power of ten that is not above `step` x 1.3."""
+    """The largest of 1, 2, 5 times a power of ten that is not above `step` x 1.3."""
     power = 10.0 ** math.floor(math.log10(step * 1.3))
-    return max(k for k in (1.0, 2.0, 2.5, 5.0) if k * power <= step * 1.3) * power
+    return max(k for k in (1.0, 2.0, 5.0) if k * power <= step * 1.3) * power
 
 
 def _power(value: float) -> str:

@@ -28,7 +28,7 @@ def spectrum_chart(spectra: Spectra) -> Chart:
         "Singular values",
         "Singular values in falling order, each divided by the root mean square of its matrix, "
         "on logarithmic axes: raw, centred and a Gaussian matrix of the same shape.",
-        logarithmic("i, from the largest", [1, spectra.raw.num_columns]),
+        logarithmic("i, from the largest", [], low=1, high=spectra.raw.num_columns),
         logarithmic("sᵢ / root mean square", [y for line in lines for y in line.y]),
         lines,
     )
@@ -46,6 +46,7 @@ def error_chart(spectra: Spectra) -> Chart:
         rank_axis(spectra.raw.num_columns),
         linear("W-error(r), relative Frobenius error", [0, 1]),
         lines,
+        label_at=0.4 * spectra.raw.num_columns,
     )
 
 
@@ -57,6 +58,8 @@ def _gauges(spectra: Spectra) -> list[tuple[str, str, bool, Spectrum]]:
     ]
     if spectra.data_weighted is not None:
         found.append(("weighted", "c-data", False, spectra.data_weighted))
+    if spectra.data_weighted_null is not None:
+        found.append(("its Gaussian", "c-data", True, spectra.data_weighted_null))
     return found
 
 
@@ -88,7 +91,7 @@ def cost_chart(
         "Loss of the truncated head minus loss of the head against its rank, on a logarithmic "
         "scale: measured with 95 % intervals, and the second-order prediction.",
         rank_axis(hidden_size),
-        logarithmic("nats lost per token", [max(bottom, LOWEST), top]),
+        logarithmic("nats lost per token", [max(bottom, LOWEST), top], high=1.3 * top),
         lines,
         [rule for rule in rules if rule.at > 0],
     )
@@ -145,7 +148,7 @@ def anisotropy_chart(layers: Sequence[LayerAnisotropy]) -> Chart:
         linear("mean cosine", [0, 1, *everywhere, *without]),
         [
             Line("all", "c-raw", depth, everywhere, markers="dot"),
-            Line("not first", "c-centred", depth, without, markers="ring"),
+            Line("not first", "c-centred", depth, without, dashed=True, markers="ring"),
         ],
         rules,
     )

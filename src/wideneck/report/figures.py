@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from wideneck.audit.head import HeadAudit
 from wideneck.audit.output import OutputAudit
 from wideneck.audit.output.rank_cost import RankCost, RankLoss
-from wideneck.report.numbers import estimate, number, share
+from wideneck.report.numbers import interval, number, share, value
 from wideneck.report.report import Report
 
 
@@ -22,6 +22,12 @@ class Figure:
     value: str
     baselines: tuple[str, ...]
     path: str
+    detail: str = ""
+    """What belongs to the value: its interval, or its share of a ceiling."""
+    means: str = ""
+    """Path of the definition to print beside the number, if another tells more."""
+    caution: str = ""
+    """Path of the caution, likewise."""
 
 
 def head_figures(head: HeadAudit) -> list[Figure]:
@@ -40,7 +46,7 @@ def head_figures(head: HeadAudit) -> list[Figure]:
         _entropy("singular entropy, centred", "centred", head),
     ]
     if spectra.data_weighted is not None and spectra.data_weighted_null is not None:
-        figures.append(_entropy("singular entropy, data-weighted", "data_weighted", head))
+        figures.append(_entropy("singular entropy, weighted", "data_weighted", head))
     for label, name in (
         ("effective rank, centred", "effective_rank"),
         ("stable rank, centred", "stable_rank"),
@@ -50,7 +56,7 @@ def head_figures(head: HeadAudit) -> list[Figure]:
             Figure(
                 label,
                 number(getattr(centred, name)),
-                (f"{number(getattr(null, name))} Gaussian", f"{d:,} at most"),
+                (f"{number(getattr(null, name))} Gaussian", f"{d:,} max"),
                 f"head.spectrum.centred.{name}",
             )
         )
@@ -59,11 +65,11 @@ def head_figures(head: HeadAudit) -> list[Figure]:
         Figure(
             "numerical rank, centred",
             number(centred.numerical_rank),
-            (f"{min(d, head.vocab_size - 1):,} at most",),
+            (f"{min(d, head.vocab_size - 1):,} max",),
             "head.spectrum.centred.numerical_rank",
         ),
         Figure(
-            "mean cosine of two rows, raw",
+            "mean cosine of rows, raw",
             number(head.cosines.anisotropy),
             ("about 0 Gaussian",),
             "head.cosines.anisotropy",
@@ -71,24 +77,26 @@ def head_figures(head: HeadAudit) -> list[Figure]:
         Figure(
             "mean squared cosine, centred",
             number(head.cosines_centred.superposition),
-            (f"{number(head.cosines_centred.superposition_null)} random directions",),
+            (f"{number(head.cosines_centred.superposition_null)} at random",),
             "head.cosines_centred.superposition",
         ),
     ]
 
 
 def _entropy(label: str, name: str, head: HeadAudit) -> Figure:
+    """Defined once, at the raw matrix; the others say what they change."""
+    gauge, entropy = f"head.spectrum.{name}", f"head.spectrum.{name}.kl_sigma2"
     spectrum = getattr(head.spectrum, name)
     null = head.spectrum.data_weighted_null if name == "data_weighted" else head.spectrum.null
     assert null is not None
     return Figure(
         label,
-        f"{number(spectrum.kl_sigma2)} nats ({share(spectrum.kl_sigma2_share)})",
-        (
-            f"{number(null.kl_sigma2)} Gaussian{', weighted' if name == 'data_weighted' else ''}",
-            f"{number(math.log(spectrum.num_columns))} at most",
-        ),
-        f"head.spectrum.{name}.kl_sigma2",
+        f"{number(spectrum.kl_sigma2)} nats",
+        (f"{number(null.kl_sigma2)} Gaussian{' weighted' if name == 'data_weighted' else ''}",),
+        entropy,
+        detail=f"{share(spectrum.kl_sigma2_share)} of log d",
+        means=entropy if name == "raw" else gauge,
+        caution=entropy if name == "centred" else gauge,
     )
 
 
@@ -108,14 +116,14 @@ def token_figures(head: HeadAudit) -> list[Figure]:
         ]
     figures.append(
         Figure(
-            "tokens with a row like another's",
+            "with a row like another's",
             number(sum(map(len, rows.duplicates))),
             (f"in {len(rows.duplicates):,} groups", *of),
             "head.rows.duplicates",
         )
     )
     for label, found, path in (
-        ("never trained, by their place", rows.never_trained, "head.rows.never_trained"),
+        ("never trained, by place", rows.never_trained, "head.rows.never_trained"),
         ("beyond the tokenizer", rows.beyond_tokenizer, "head.rows.beyond_tokenizer"),
     ):
         if found is not None:
@@ -126,54 +134,65 @@ def token_figures(head: HeadAudit) -> list[Figure]:
 def output_figures(output: OutputAudit, hidden_size: int) -> list[Figure]:
     """Loss, nats lost, ranks, gradient."""
     loss, rank, gradient = output.loss, output.rank, output.gradient
-    nats = loss.nats_per_token
+    nats, kept = loss.nats_per_token, gradient.energy_share.map(lambda x: 100 * x)
     per_byte = loss.bits_per_byte.value / nats.value if nats.value else 0.0
-    baselines = {"uniform": loss.uniform_nats, "unigram of this text": loss.unigram_nats}
+    baselines = {"uniform": loss.uniform_nats, "unigram": loss.unigram_nats}
 
     def beside(function) -> tuple[str, ...]:
         return tuple(f"{number(float(function(x)))} {name}" for name, x in baselines.items())
 
-    bound = () if rank.bound is None else (f"{rank.bound:,} at most",)
+    bound = () if rank.bound is None else (f"{rank.bound:,} max",)
     return [
         Figure(
             "nats per token",
-            estimate(nats),
+            value(nats),
             beside(lambda x: x),
             "output.loss.nats_per_token",
+            interval(nats),
         ),
         Figure(
             "bits per byte",
-            estimate(loss.bits_per_byte),
+            value(loss.bits_per_byte),
             beside(lambda x: x * per_byte),
             "output.loss.bits_per_byte",
+            interval(loss.bits_per_byte),
         ),
-        Figure("perplexity", estimate(loss.perplexity), beside(math.exp), "output.loss.perplexity"),
+        Figure(
+            "perplexity",
+            value(loss.perplexity),
+            (f"{round(math.exp(loss.uniform_nats)):,} uniform", beside(math.exp)[1]),
+            "output.loss.perplexity",
+            interval(loss.perplexity),
+        ),
         *(
             Figure(
-                f"nats lost at rank {point.rank:,}, {point.method}",
-                estimate(point.measured),
+                f"nats lost, r = {point.rank:,}, {point.method}",
+                value(point.measured),
                 (f"{number(point.predicted)} predicted",),
                 "output.rank_cost.points[].measured",
+                interval(point.measured),
+                caution="output.rank_cost.points[].predicted",
             )
             for point in half_rank(output.rank_cost, hidden_size)
         ),
         Figure("rank of log p (Press)", number(rank.press), bound, "output.rank.press"),
         Figure(
-            "rank of log p, 99.9 % of energy",
+            "rank of log p, 99.9 %",
             number(rank.effective_1e3),
             bound,
             "output.rank.effective_1e3",
         ),
         Figure(
-            "logit gradient kept, energy",
-            estimate(gradient.energy_share, 100.0, "%"),
-            (f"{share(gradient.energy_baseline)} random subspace",),
+            "logit gradient kept",
+            f"{value(kept)} %",
+            (f"{share(gradient.energy_baseline)} at random",),
             "output.gradient.energy_share",
+            interval(kept),
         ),
         Figure(
-            "mean cosine entering the head",
+            "mean cosine into the head",
             number(output.anisotropy[-1].mean_cosine),
-            ("about 0 random directions",),
+            ("about 0 at random",),
             "output.anisotropy[].mean_cosine",
         ),
         Figure("logit spread", number(output.logits.spread), (), "output.logits.spread"),

@@ -16,8 +16,13 @@ from wideneck.report.reference import Reference
 from wideneck.report.report import Report
 from wideneck.report.series import SeriesReport
 from wideneck.report.series_charts import series_charts, series_table
-from wideneck.report.summary import sentences, series_sentences
+from wideneck.report.summary import paragraphs, series_paragraphs
 from wideneck.report.tokens import proofs, token_lists
+
+LEGEND = (
+    "Dots: measured, with 95 % intervals. Rings: predicted. Dotted: what it costs to predict "
+    "from the frequencies of the text alone, or uniformly. The prediction is"
+)
 
 
 @cache
@@ -42,14 +47,14 @@ def environment() -> Environment:
 
 def render(report: Report) -> str:
     """The HTML of one audit."""
-    head, output = report.head, report.output
+    head, output, reference = report.head, report.output, Reference(report)
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             report=report,
-            reference=Reference(report),
-            sentences=sentences(report),
+            reference=reference,
+            paragraphs=paragraphs(report),
             charts=charts,
             tables=tables,
             head_figures=[] if head is None else head_figures(head),
@@ -57,7 +62,7 @@ def render(report: Report) -> str:
             output_figures=[] if output is None else output_figures(output, width(report)),
             token_lists=[] if head is None else token_lists(head),
             proofs=[] if head is None or head.argmaxable is None else proofs(head.argmaxable),
-            cost_charts=[] if output is None else _cost_charts(output, width(report)),
+            cost_charts=[] if output is None else _cost_charts(output, width(report), reference),
         )
     )
 
@@ -70,18 +75,29 @@ def render_series(report: SeriesReport) -> str:
         .render(
             report=report,
             reference=Reference(report),
-            sentences=series_sentences(report),
+            paragraphs=series_paragraphs(report),
             charts=series_charts(report),
             table=series_table(report),
         )
     )
 
 
-def _cost_charts(output: OutputAudit, hidden_size: int) -> list[charts.Chart]:
-    found = [
-        charts.cost_chart(
-            output, hidden_size, ("whitened", "fisher"), "Truncations that know the data"
+def _cost_charts(
+    output: OutputAudit, hidden_size: int, reference: Reference
+) -> list[tuple[charts.Chart, str]]:
+    """The panels with what is to be said under each."""
+    caution = reference["output.rank_cost.points[].predicted"].caution
+    panels = (
+        (("whitened", "fisher"), "Truncations fitted to the data", f"{LEGEND} {caution[0].lower()}{caution[1:]}"),
+        (
+            ("plain", "centred"),
+            "Truncations of the weights alone",
+            reference["output.rank_cost.points"].caution,
         ),
-        charts.cost_chart(output, hidden_size, ("plain", "centred"), "Truncations that do not"),
-    ]
-    return [chart for chart in found if chart is not None]
+    )
+    found = []
+    for methods, title, about in panels:
+        chart = charts.cost_chart(output, hidden_size, methods, title)
+        if chart is not None:
+            found.append((chart, about))
+    return found

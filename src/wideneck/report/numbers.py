@@ -5,7 +5,6 @@ Everything here is plain ASCII; `pretty` turns it into typography for HTML.
 
 import math
 import re
-from collections.abc import Callable
 from typing import Protocol
 
 from markupsafe import Markup, escape
@@ -35,9 +34,9 @@ def number(x: float, digits: int = 3) -> str:
     return f"{float(f'{mantissa}e{size}'):,.{max(0, digits - 1 - size)}f}"
 
 
-def share(x: float) -> str:
+def share(x: float, digits: int = 3) -> str:
     """A part of one as a percentage."""
-    return "0 %" if x == 0 else f"{number(100.0 * x)} %"
+    return f"{number(100.0 * x, digits)} %"
 
 
 def value(e: Interval) -> str:
@@ -52,17 +51,9 @@ def interval(e: Interval) -> str:
     return f"[{_fixed(e.low, _places(e))}, {_fixed(e.high, _places(e))}]"
 
 
-def estimate(e: Interval, scale: float = 1.0, unit: str = "") -> str:
+def estimate(e: Interval) -> str:
     """Value and interval: `2.46 [2.03, 2.90]`."""
-    scaled = _Scaled(e, lambda x: x * scale)
-    return " ".join(part for part in (value(scaled), interval(scaled), unit) if part)
-
-
-class _Scaled:
-    def __init__(self, e: Interval, f: Callable[[float], float]):
-        self.value = f(e.value)
-        self.low = None if e.low is None else f(e.low)
-        self.high = None if e.high is None else f(e.high)
+    return f"{value(e)} {interval(e)}".rstrip()
 
 
 def _places(e: Interval) -> int | None:
@@ -87,6 +78,7 @@ def pretty(text: str) -> Markup:
         lambda m: f" × 10<sup>{'−' if m[1] else ''}{int(m[2])}</sup>",
         html,
     )
+    html = html.replace(" - ", " − ")
     html = re.sub(r"\^(-?)(\d+|[TF])(?!\w)", r"^\1{\2}", html)
     html = re.sub(r"(?<![\w.^])-(?=\d)", "−", html)
     html = re.sub(r"(?<=[\w|])_([A-Za-z0-9])(?![A-Za-z0-9_])", r"<sub>\1</sub>", html)

@@ -10,6 +10,8 @@ from typing import Any
 
 from wideneck.report.fields import definitions
 
+HEADINGS = ("Head", "Tokens", "Output", "Checkpoints", "Provenance", "Report")
+
 GROUPS = {
     "head.argmaxable": "Tokens",
     "head.rows": "Tokens",
@@ -74,7 +76,7 @@ class Reference:
             group = found.setdefault(heading, [])
             if not any(entry in entries for entries in found.values()):
                 group.append(entry)
-        return {heading: entries for heading, entries in found.items() if entries}
+        return {heading: found[heading] for heading in HEADINGS if found.get(heading)}
 
 
 def sentence(fragment: str) -> str:

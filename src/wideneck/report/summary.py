@@ -8,13 +8,13 @@ from wideneck.report.report import Report
 from wideneck.report.series import SeriesReport
 
 
-def sentences(report: Report) -> list[str]:
-    """A few plain sentences."""
+def paragraphs(report: Report) -> list[str]:
+    """A few plain sentences on each section."""
     found: list[str] = []
     if report.head is not None:
-        found += _head(report.head)
+        found.append(" ".join(_head(report.head)))
     if report.output is not None:
-        found += _output(report.output, width(report))
+        found.append(" ".join(_output(report.output, width(report))))
     return found
 
 
@@ -63,7 +63,7 @@ def _tokens(count: int) -> str:
     return "1 token" if count == 1 else f"{count:,} tokens"
 
 
-def series_sentences(report: SeriesReport) -> list[str]:
+def series_paragraphs(report: SeriesReport) -> list[str]:
     """First and last checkpoint of a series."""
     first, last = report.points[0], report.points[-1]
     shape = f"{last.head.vocab_size:,} x {last.head.hidden_size:,}"

@@ -10,9 +10,9 @@ from markupsafe import Markup, escape
 
 from wideneck.report.axes import Axis
 
-WIDTH, HEIGHT = 440, 320
-TOP, BOTTOM = 34, 46
-LETTER = 6.9
+WIDTH, HEIGHT = 440, 330
+TOP, BOTTOM = 34, 52
+LETTER = 7.4
 """Mean width of a letter at 13 units, so that labels get the margin they need."""
 
 LINE = 16
@@ -60,13 +60,16 @@ class Chart:
     y: Axis
     lines: Sequence[Line]
     rules: Sequence[Rule] = field(default=())
+    label_at: float | None = None
+    """Where along x the labels stand inside the frame; None for the right end."""
 
     def svg(self) -> Markup:
         """The drawing."""
         shown = [line for line in self.lines if line.name]
         names = [line.name for line in shown] + [r.name for r in self.rules if not r.vertical]
         left = 12 + LETTER * max(len(text) for _, text in self.y.ticks)
-        right = WIDTH - 14 - LETTER * max(map(len, names), default=0)
+        margin = LETTER * max(map(len, names), default=0) if self.label_at is None else 8
+        right = WIDTH - 10 - margin
         x, y = self.x.position(left, right), self.y.position(HEIGHT - BOTTOM, TOP)
         parts = [*self._frame(left, right, x, y)]
         labels = [(y(r.at), r.name, "muted") for r in self.rules if not r.vertical]
@@ -75,11 +78,15 @@ class Chart:
         for line in self.lines:
             parts += _draw(line, self, x, y)
             if line.name and len(line.x):
-                labels.append((y(_inside(line.y[-1], self.y)), line.name, line.color))
+                end = line.y[-1] if self.label_at is None else _at(line, self.label_at)
+                labels.append((y(_inside(end, self.y)), line.name, line.color))
         for place, (_, name, color) in zip(
             _spread([label[0] for label in labels]), labels, strict=True
         ):
-            parts.append(_text(right + 8, place + 4, name, f"label {color}"))
+            if self.label_at is None:
+                parts.append(_text(right + 8, place + 4, name, f"label {color}"))
+            else:
+                parts.append(_text(x(self.label_at) + 6, place - 5, name, f"label halo {color}"))
         return Markup(
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart">'
             f"<title>{escape(self.title)}</title><desc>{escape(self.description)}</desc>"
@@ -118,7 +125,7 @@ def _draw(line: Line, chart: Chart, x: Place, y: Place):
     if line.markers:
         for i, a, b in points:
             shape = "ring" if line.markers == "ring" or i in line.hollow else "dot"
-            yield f'<circle class="{shape} {line.color}" cx="{a:.1f}" cy="{b:.1f}" r="3.4"/>'
+            yield f'<circle class="{shape} {line.color}" cx="{a:.1f}" cy="{b:.1f}" r="{5 if shape == "ring" else 3}"/>'
 
 
 def _rule(rule: Rule, left: float, right: float, x: Place, y: Place):
@@ -129,6 +136,11 @@ def _rule(rule: Rule, left: float, right: float, x: Place, y: Place):
     yield _path("rule", f"M{at:.1f} {TOP}V{HEIGHT - BOTTOM}")
     side = "end" if at > (left + right) / 2 else ""
     yield _text(at + (-6 if side else 6), TOP + 12, rule.name, f"label muted {side}")
+
+
+def _at(line: Line, at: float) -> float:
+    """The line's height at the point nearest to `at`."""
+    return min(zip(line.x, line.y, strict=True), key=lambda point: abs(point[0] - at))[1]
 
 
 def thin(points: list, most: int = POINTS) -> list:

@@ -78,7 +78,7 @@ def special_table(head: HeadAudit) -> Table | None:
     )
     return Table(
         "With and without special rows",
-        [("all rows", "head.spectrum"), ("without special rows", "head.without_special")],
+        [("all rows", "head.spectrum"), ("without", "head.without_special")],
         [
             (label, f"head.without_special.{path}", [_at(g, path) for g in (everything, rest)])
             for label, path in (
@@ -102,7 +102,7 @@ def _at(geometry: Geometry, path: str) -> str:
         found = getattr(found, name)
     assert isinstance(found, int | float)
     # Four digits: the two columns differ late, and three would hide by how much.
-    return number(found, 4)
+    return share(found, 4) if path == "mean_row_share" else number(found, 4)
 
 
 def cosine_table(head: HeadAudit) -> Table:
@@ -134,24 +134,27 @@ def norm_table(head: HeadAudit) -> Table:
     """Lengths of the rows, from the shortest to the longest."""
     norms = head.row_norms
     names = ("minimum", "p05", "median", "p95", "maximum", "num_zero")
-    labels = ("shortest", "5 %", "median", "95 %", "longest", "zero rows")
+    labels = ("shortest", "5th percentile", "median", "95th percentile", "longest", "rows of length zero")
     return Table(
         "Lengths of the rows",
+        [("length", "head.row_norms")],
         [
-            (label, f"head.row_norms.{name}")
+            (label, f"head.row_norms.{name}", [number(getattr(norms, name))])
             for label, name in zip(labels, names, strict=True)
         ],
-        [("length", "head.row_norms", [number(getattr(norms, name)) for name in names])],
     )
 
 
 def logit_table(output: OutputAudit) -> Table:
     """Size and spread of the scores, and what the model does to them."""
     names = ("mean", "std", "spread", "minimum", "maximum")
-    labels = ("mean", "deviation", "spread", "smallest", "largest")
+    labels = ("mean", "standard deviation", "spread over the vocabulary", "smallest", "largest")
     cells = [number(getattr(output.logits, name)) for name in names]
-    columns = [(label, f"output.logits.{name}") for label, name in zip(labels, names, strict=True)]
-    return Table("Logits", columns, [("score", "output.logits", cells)])
+    rows = [
+        (label, f"output.logits.{name}", [cell])
+        for label, name, cell in zip(labels, names, cells, strict=True)
+    ]
+    return Table("Logits", [("score", "output.logits")], rows)
 
 
 def rank_table(output: OutputAudit) -> Table:

@@ -150,10 +150,10 @@ def _fit(method: str, weight: Tensor, hidden: Tensor, p: Tensor) -> _Truncation:
         root = symmetric_root(hidden.T @ hidden / len(hidden))
         inverse = torch.linalg.pinv(root, hermitian=True)
     basis = torch.linalg.eigh(root @ metric @ root).eigenvectors.flip(1)
-    outer = torch.empty_like(weight)
+    outer, columns = torch.empty_like(weight), root @ basis
     for start in range(0, len(weight), 4096):
         rows = weight[start : start + 4096].double() - mean
-        outer[start : start + 4096] = rows @ root @ basis
+        outer[start : start + 4096] = rows @ columns
     return _Truncation((inverse @ basis).float(), outer, mean.float())
 
 
@@ -182,15 +182,15 @@ def _measure(
         z = layer.logits(x)
         lse = z.logsumexp(1)
         p = (z - lse[:, None]).exp_()
+        work = torch.empty_like(z)  # one buffer for all ranks: fresh pages cost more than the sums
         for i, z_r in enumerate(_truncated_logits(truncation, layer, x, ranks)):
-            lse_r = z_r.logsumexp(1)
-            change = z_r.sub_(z)
+            top = z_r.amax(1)
+            lse_r = torch.sub(z_r, top[:, None], out=work).exp_().sum(1).log_().add_(top)
+            change = torch.sub(z_r, z, out=work)
             change_y = change.gather(1, y[:, None])[:, 0]
-            weighted = p * change
-            mean = weighted.sum(1)
-            # Var = E[D^2] - (E D)^2 with D shifted by its mean, against cancellation.
-            centred = change.sub_(mean[:, None])
-            variance = centred.square_().mul_(p).sum(1)
+            mean = torch.linalg.vecdot(p, change)
+            # Var = E[(D - E D)^2]: E[D^2] - (E D)^2 would cancel.
+            variance = torch.linalg.vecdot(p, change.sub_(mean[:, None]).square_())
             loss = (lse_r - lse) - change_y
             rows[i].append(torch.stack([loss, mean - change_y, variance / 2]))
     return [torch.cat(parts, dim=1).double() for parts in rows]
@@ -208,5 +208,4 @@ def _truncated_logits(
     for rank in ranks:
         raw.addmm_(inner[:, start:rank], truncation.outer[:, start:rank].T)
         start = rank
-        mapped = layer.logit_map(raw)
-        yield mapped.clone() if mapped is raw else mapped
+        yield layer.logit_map(raw)

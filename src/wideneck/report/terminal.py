@@ -1,0 +1,174 @@
+"""A report in the terminal: the most telling numbers, each beside what it is read against.
+
+Plain text without markup: token strings come from strangers' files, so what does not print is
+spelt out, and what the terminal cannot encode as well.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from wideneck.audit.token import TokenRef
+from wideneck.report.figures import (
+    Figure,
+    head_figures,
+    output_figures,
+    token_figures,
+    width,
+)
+from wideneck.report.numbers import number, share, visible
+from wideneck.report.provenance import Provenance
+from wideneck.report.report import Report
+from wideneck.report.series import SeriesReport
+from wideneck.report.summary import paragraphs, series_paragraphs
+from wideneck.report.tokens import TokenList, token_lists
+
+SHOWN = 12
+"""Groups of tokens that one list shows here; the HTML file shows more, the JSON file all."""
+
+LABEL, VALUE, DETAIL, BESIDE = 28, 10, 16, 23
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the summary, the main numbers and the short lists."""
+    _opening(report.provenance.model, paragraphs(report), console)
+    if report.head is not None:
+        _print_figures("head", head_figures(report.head), console)
+        _print_figures("tokens", token_figures(report.head), console)
+    if report.output is not None:
+        _print_figures("output", output_figures(report.output, width(report)), console)
+        if report.output.rank_cost.skipped:
+            _say(f"Not measured: {report.output.rank_cost.skipped}.", console)
+    if report.head is not None:
+        if report.head.argmaxable is not None and report.head.argmaxable.unargmaxable:
+            unreachable = report.head.argmaxable.unargmaxable
+            _print_tokens("never the most probable", [[t] for t in unreachable], 0, console)
+        for tokens in token_lists(report.head):
+            _print_list(tokens, console)
+    _closing(report.provenance, console)
+
+
+def show_series(report: SeriesReport, console: Console) -> None:
+    """Print one row a checkpoint, and first of all heads that are identical."""
+    _opening(report.provenance.model, series_paragraphs(report), console)
+    for group in report.identical:
+        console.print(
+            Text("Identical heads: ", style="bold yellow").append(
+                _encodable(" = ".join(group), console), style="default"
+            ),
+            soft_wrap=False,
+            overflow="fold",
+        )
+    if report.identical:
+        _say("A trajectory through identical heads is not one of training.", console)
+        console.print()
+    null = report.points[-1].head.spectrum.null
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in ("step", "head", "entropy\nraw", "\ncentred", "eff. rank\ncentred"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("mean row\nof s_0^2", "median\nnorm"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in report.points:
+        spectrum = point.head.spectrum
+        table.add_row(
+            f"{point.step:,}",
+            point.head.sha256[:8],
+            number(spectrum.raw.kl_sigma2),
+            number(spectrum.centred.kl_sigma2),
+            number(spectrum.centred.effective_rank),
+            share(point.head.mean_row_share),
+            number(point.head.row_norms.median),
+        )
+    table.add_section()
+    table.add_row(
+        "Gaussian",
+        "",
+        number(null.kl_sigma2),
+        number(null.kl_sigma2),
+        number(null.effective_rank),
+        share(null.stable_rank / report.points[-1].head.vocab_size),
+        "",
+        style="dim",
+    )
+    console.print(table)
+    _closing(report.provenance, console)
+
+
+def _opening(title: str, texts: Sequence[str], console: Console) -> None:
+    console.print(Text(_encodable(title, console), style="bold"), overflow="fold")
+    for text in texts:
+        _say(text, console)
+    console.print()
+
+
+def _print_figures(title: str, figures: Iterable[Figure], console: Console) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=0)
+    # Fixed widths, so that the tables of a report stand under each other; 80 columns in all.
+    for name, width, justify in (
+        (title, LABEL, "left"),
+        ("value", VALUE, "right"),
+        ("", DETAIL, "left"),
+        ("beside", BESIDE, "left"),
+    ):
+        table.add_column(name, justify=justify, min_width=width, overflow="fold")
+    for figure in figures:
+        beside = ", ".join(figure.baselines)
+        if len(beside) > BESIDE:
+            beside = ",\n".join(figure.baselines)
+        table.add_row(
+            Text(figure.label), Text(figure.value, style="bold"), figure.detail, Text(beside)
+        )
+    console.print(table)
+    console.print()
+
+
+def _print_list(tokens: TokenList, console: Console) -> None:
+    _print_tokens(tokens.title.lower(), tokens.groups, tokens.more, console)
+
+
+def _print_tokens(
+    title: str, groups: Sequence[Sequence[TokenRef]], more: int, console: Console
+) -> None:
+    more += max(0, len(groups) - SHOWN)
+    texts = [" = ".join(_name(token, console) for token in group) for group in groups[:SHOWN]]
+    body = ", ".join(texts) + (f", and {more:,} more" if more else "")
+    console.print(Text(f"{title}:", style="bold"))
+    console.print(Padding(Text(body, overflow="fold"), (0, 0, 1, 2)))
+
+
+def _name(token: TokenRef, console: Console) -> str:
+    if token.string is None:
+        return str(token.token)
+    return f"{_encodable(visible(token.string), console)} ({token.token})"
+
+
+def _closing(source: Provenance, console: Console) -> None:
+    for note in source.notes:
+        _say(f"Note: {note}", console)
+    text = "" if source.text is None else f", text {source.text}"
+    tokens = "" if source.num_tokens is None else f", {source.num_tokens:,} tokens"
+    console.print(
+        Text(
+            _encodable(
+                f"head {source.head_sha256[:12]} ({source.head_dtype}){text}{tokens}, "
+                f"seed {source.seed}, {sum(source.seconds.values()):,.0f} s",
+                console,
+            ),
+            style="dim",
+            overflow="fold",
+        )
+    )
+
+
+def _say(text: str, console: Console) -> None:
+    console.print(Text(_encodable(text, console), overflow="fold"))
+
+
+def _encodable(text: str, console: Console) -> str:
+    """The text with what the terminal's encoding lacks written as escapes."""
+    encoding = console.encoding or "ascii"
+    return visible(text).encode(encoding, "backslashreplace").decode(encoding)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from wideneck.report.numbers import number
+from wideneck.report.numbers import MINUS, TIMES, number
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -56,7 +56,7 @@ def linear(
         first = math.ceil(bottom / step - 1e-9)
         marks = [i * step for i in range(first, math.floor(top / step + 1e-9) + 1)]
     places = max(0, -math.floor(math.log10(step) + 1e-9))
-    ticks = tuple((x, f"{x:,.{places}f}".replace("-", "−")) for x in marks)
+    ticks = tuple((x, f"{x:,.{places}f}".replace("-", MINUS)) for x in marks)
     return Axis(label, bottom, top, ticks=ticks)
 
 
@@ -92,5 +92,5 @@ def _power(value: float) -> str:
         return number(round(value)) if value >= 1 else f"{value:.3f}".rstrip("0")
     exponent = math.floor(math.log10(value) + 1e-9)
     leading = round(value / 10.0**exponent)
-    times = "" if leading == 1 else f"{leading}×"
+    times = "" if leading == 1 else f"{leading}{TIMES}"
     return f"{times}10{str(exponent).translate(SUPERSCRIPT)}"

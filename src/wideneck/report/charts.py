@@ -77,9 +77,11 @@ def cost_chart(
     if not points:
         return None
     everything = output.rank_cost.points
-    top = max([output.loss.uniform_nats, *(p.measured.value for p in everything)])
     bottom = min([p.measured.value for p in everything if p.measured.value > 0] or [0.1])
     loss = output.loss.nats_per_token.value
+    top = max(
+        [output.loss.uniform_nats - loss, 2 * bottom, *(p.measured.value for p in everything)]
+    )
     rules = [Rule("unigram", output.loss.unigram_nats - loss)]
     if output.loss.uniform_nats - loss > 0:
         rules.append(Rule("uniform", output.loss.uniform_nats - loss))
@@ -152,4 +154,3 @@ def anisotropy_chart(layers: Sequence[LayerAnisotropy]) -> Chart:
         ],
         rules,
     )
-

@@ -31,14 +31,14 @@ def definitions(cls: type, prefix: str = "") -> dict[str, dict[str, str]]:
     for field in dataclasses.fields(cls):
         path = prefix + field.name
         found[path] = {key: value for key, value in field.metadata.items() if value}
-        for inner, brackets in _records(hints[field.name], ""):
+        for inner, brackets in records(hints[field.name]):
             found |= definitions(inner, f"{path}{brackets}.")
     return found
 
 
-def _records(hint: Any, brackets: str) -> list[tuple[type, str]]:
+def records(hint: Any, brackets: str = "") -> list[tuple[type, str]]:
     """The dataclasses inside a type hint, with one `[]` for each list around them."""
     if dataclasses.is_dataclass(hint):
         return [(typing.cast(type, hint), brackets)]
     deeper = brackets + ("[]" if typing.get_origin(hint) is list else "")
-    return [found for part in typing.get_args(hint) for found in _records(part, deeper)]
+    return [found for part in typing.get_args(hint) for found in records(part, deeper)]

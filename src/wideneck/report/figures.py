@@ -103,7 +103,8 @@ def _entropy(label: str, name: str, head: HeadAudit) -> Figure:
 def token_figures(head: HeadAudit) -> list[Figure]:
     """Tokens that the head cannot tell apart, cannot reach or was not taught."""
     rows, verdicts, of = head.rows, head.argmaxable, (f"of {head.vocab_size:,} tokens",)
-    figures = []
+    figures, groups = [], len(rows.duplicates)
+    grouped = (f"in {groups:,} group{'' if groups == 1 else 's'}",) if groups else ()
     if verdicts is not None:
         figures = [
             Figure(
@@ -118,7 +119,7 @@ def token_figures(head: HeadAudit) -> list[Figure]:
         Figure(
             "with a row like another's",
             number(sum(map(len, rows.duplicates))),
-            (f"in {len(rows.duplicates):,} groups", *of),
+            (*grouped, *of),
             "head.rows.duplicates",
         )
     )

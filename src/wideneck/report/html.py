@@ -88,7 +88,11 @@ def _cost_charts(
     """The panels with what is to be said under each."""
     caution = reference["output.rank_cost.points[].predicted"].caution
     panels = (
-        (("whitened", "fisher"), "Truncations fitted to the data", f"{LEGEND} {caution[0].lower()}{caution[1:]}"),
+        (
+            ("whitened", "fisher"),
+            "Truncations fitted to the data",
+            f"{LEGEND} {caution[0].lower()}{caution[1:]}",
+        ),
         (
             ("plain", "centred"),
             "Truncations of the weights alone",

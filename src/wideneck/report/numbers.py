@@ -5,20 +5,12 @@ Everything here is plain ASCII; `pretty` turns it into typography for HTML.
 
 import math
 import re
-from typing import Protocol
 
 from markupsafe import Markup, escape
 
+from wideneck.audit.estimate import Estimate
 
-class Interval(Protocol):
-    """What `wideneck.audit.estimate.Estimate` looks like from here."""
-
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float | None: ...
-    @property
-    def high(self) -> float | None: ...
+MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
 
 def number(x: float, digits: int = 3) -> str:
@@ -39,24 +31,24 @@ def share(x: float, digits: int = 3) -> str:
     return f"{number(100.0 * x, digits)} %"
 
 
-def value(e: Interval) -> str:
+def value(e: Estimate) -> str:
     """The value of an estimate, to the precision that its interval grants."""
     return _fixed(e.value, _places(e))
 
 
-def interval(e: Interval) -> str:
+def interval(e: Estimate) -> str:
     """The 95 % interval of an estimate; empty where there is none."""
     if e.low is None or e.high is None:
         return ""
     return f"[{_fixed(e.low, _places(e))}, {_fixed(e.high, _places(e))}]"
 
 
-def estimate(e: Interval) -> str:
+def estimate(e: Estimate) -> str:
     """Value and interval: `2.46 [2.03, 2.90]`."""
     return f"{value(e)} {interval(e)}".rstrip()
 
 
-def _places(e: Interval) -> int | None:
+def _places(e: Estimate) -> int | None:
     """Decimals that leave two significant digits in half the interval."""
     if e.low is None or e.high is None or e.high <= e.low:
         return None
@@ -73,18 +65,20 @@ def _fixed(x: float, places: int | None) -> str:
 def pretty(text: str) -> Markup:
     """Escape, then set minus signs, powers of ten, times signs and non-breaking spaces."""
     html = str(escape(text))
+    html = html.replace("&gt;=", "≥").replace("&lt;=", "≤")
     html = re.sub(
-        r"(?<=\d)e(-?)(\d+)\b",
-        lambda m: f" × 10<sup>{'−' if m[1] else ''}{int(m[2])}</sup>",
+        r"(?<![\w.])(\d+(?:\.\d+)?)e(-?)(\d+)(?!\w)",
+        lambda m: f"{m[1]} {TIMES} 10<sup>{MINUS if m[2] else ''}{m[3]}</sup>",
         html,
     )
-    html = html.replace(" - ", " − ")
+    html = html.replace(" - ", f" {MINUS} ")
     html = re.sub(r"\^(-?)(\d+|[TF])(?!\w)", r"^\1{\2}", html)
-    html = re.sub(r"(?<![\w.^])-(?=\d)", "−", html)
+    html = re.sub(r"(?<![\w.^])-(?=\d)", MINUS, html)
     html = re.sub(r"(?<=[\w|])_([A-Za-z0-9])(?![A-Za-z0-9_])", r"<sub>\1</sub>", html)
-    html = re.sub(r"\^(-?)\{(\w+)\}", lambda m: f"<sup>{'−' if m[1] else ''}{m[2]}</sup>", html)
-    html = re.sub(r"(?<=\d) x (?=\d)", "\u00a0×\u00a0", html)
-    return Markup(re.sub(r"(?<=\d) (?=[%×(\[]|nats?\b)", "\u00a0", html))
+    html = re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", html)
+    html = re.sub(r"\^(-?)\{(\w+)\}", lambda m: f"<sup>{MINUS if m[1] else ''}{m[2]}</sup>", html)
+    html = re.sub(r"(?<=\d) x (?=\d)", f"\u00a0{TIMES}\u00a0", html)
+    return Markup(re.sub(rf"(?<=\d) (?=[%(\[{TIMES}]|nats?\b)", "\u00a0", html))
 
 
 def visible(string: str | None) -> str:

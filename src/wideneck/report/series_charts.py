@@ -65,7 +65,7 @@ PANELS: tuple[tuple[str, str, str, tuple[tuple[str, str, Measure], ...]], ...] =
     (
         "Second singular value",
         "s₁ / s₀",
-        f"{HEAD}.spectrum.raw.singular_values",
+        f"{HEAD}.spectrum",
         (
             ("raw", "c-raw", lambda h: _second(h.spectrum.raw.singular_values)),
             ("centred", "c-centred", lambda h: _second(h.spectrum.centred.singular_values)),
@@ -94,10 +94,13 @@ PANELS: tuple[tuple[str, str, str, tuple[tuple[str, str, Measure], ...]], ...] =
     (
         "Median row norm",
         "length of the median row",
-        f"{HEAD}.row_norms.median",
+        f"{HEAD}.row_norms",
         (("median", "c-raw", lambda h: h.row_norms.median),),
     ),
 )
+
+LOGARITHMIC = ("Singular entropy",)
+"""Panels whose values may span decades."""
 
 
 def series_charts(report: SeriesReport) -> list[tuple[Chart, str]]:
@@ -122,10 +125,20 @@ def series_charts(report: SeriesReport) -> list[tuple[Chart, str]]:
             for name, color, measure in measures
         ]
         values = [v for line in lines for v in line.y]
-        wide = min(values) > 0 and max(values) > 30 * min(values)
-        y = logarithmic(label, values) if wide else linear(label, [0.0, *values])
+        wide = min(values) > 0 and max(values) > max(1.0, 30 * min(values))
+        y = (
+            logarithmic(label, values)
+            if title in LOGARITHMIC and wide
+            else _from_zero(label, values)
+        )
         found.append((Chart(title, f"{title} at every checkpoint: {label}.", x, y, lines), path))
     return found
+
+
+def _from_zero(label: str, values: list[float]) -> Axis:
+    """A linear axis that holds 0, and goes below it only for what would be seen there."""
+    low = 0.0 if min(values) > -0.02 * max(values) else None
+    return linear(label, [0.0, *values], low=low)
 
 
 def step_axis(steps: list[int]) -> tuple[Axis, list[float]]:
@@ -166,6 +179,9 @@ def series_table(report: SeriesReport) -> Table:
         ("mean row", f"{HEAD}.mean_row_share"),
         ("median norm", f"{HEAD}.row_norms.median"),
     ]
+    searched = any(point.head.argmaxable is not None for point in report.points)
+    if searched:
+        columns.append(("never first", f"{HEAD}.argmaxable"))
     rows = [
         (
             f"{point.step:,}",
@@ -178,12 +194,20 @@ def series_table(report: SeriesReport) -> Table:
                 number(point.head.spectrum.centred.stable_rank),
                 share(point.head.mean_row_share),
                 number(point.head.row_norms.median),
+                *_unreachable(point.head, searched),
                 point.name,
             ],
         )
         for point in report.points
     ]
-    return Table("Checkpoints", [*columns, ("checkpoint", "points[].name")], rows)
+    columns.append(("checkpoint", "points[].name"))
+    return Table("Checkpoints", columns, rows, verbatim=frozenset({0, len(columns) - 1}))
+
+
+def _unreachable(head: HeadAudit, searched: bool) -> list[str]:
+    if not searched:
+        return []
+    return ["" if head.argmaxable is None else number(len(head.argmaxable.unargmaxable))]
 
 
 def _second(singular_values: list[float]) -> float:

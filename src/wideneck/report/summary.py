@@ -30,7 +30,10 @@ def _head(head: HeadAudit) -> list[str]:
         return found
     if verdicts.unargmaxable:
         count = _tokens(len(verdicts.unargmaxable))
-        found.append(f"{count} can never be the most probable, whatever the hidden state.")
+        states = "whatever the hidden state"
+        if verdicts.box is not None:
+            states = f"at no hidden state with entries up to {number(verdicts.box)} in size"
+        found.append(f"{count} can never be the most probable, {states}.")
     elif not verdicts.undecided:
         found.append(
             f"Each of the {verdicts.num_distinct:,} different rows comes first for some hidden "
@@ -53,8 +56,9 @@ def _output(output: OutputAudit, hidden_size: int) -> list[str]:
     ]
     for point in half_rank(output.rank_cost, hidden_size)[:1]:
         found.append(
-            f"Cutting the head to {point.rank:,} of {hidden_size:,} ranks costs {estimate(point.measured)} nats a "
-            f"token ({point.method}-weighted, without retraining)."
+            f"Cutting the head to {point.rank:,} of {hidden_size:,} ranks costs "
+            f"{estimate(point.measured)} nats a token ({point.method}-weighted, without "
+            "retraining)."
         )
     return found
 
@@ -68,7 +72,7 @@ def series_paragraphs(report: SeriesReport) -> list[str]:
     first, last = report.points[0], report.points[-1]
     shape = f"{last.head.vocab_size:,} x {last.head.hidden_size:,}"
     ends = [point.head.spectrum.centred for point in (first, last)]
-    return [
+    texts = [
         f"{len(report.points)} heads of {shape}, from step {first.step:,} to step {last.step:,}.",
         f"The singular entropy of the centred head goes from {number(ends[0].kl_sigma2)} to "
         f"{number(ends[1].kl_sigma2)} nats, where a Gaussian matrix has "
@@ -76,3 +80,4 @@ def series_paragraphs(report: SeriesReport) -> list[str]:
         f"The mean row's share of the largest squared singular value goes from "
         f"{share(first.head.mean_row_share)} to {share(last.head.mean_row_share)}.",
     ]
+    return [" ".join(texts)]

@@ -5,6 +5,7 @@ One size, made for half of a wide page and for the whole of a phone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -12,12 +13,15 @@ from wideneck.report.axes import Axis
 
 WIDTH, HEIGHT = 440, 330
 TOP, BOTTOM = 34, 52
-LETTER = 7.4
+LETTER = 8.0
 """Mean width of a letter at 13 units, so that labels get the margin they need."""
 
 LINE = 16
 POINTS = 150
 """Most points drawn of one line."""
+
+SHAPES = {"dot": ("dot", 3.0), "ring": ("ring", 5.0)}
+"""Marker -> (class, radius): a ring leaves a dot visible that it agrees with."""
 
 Place = Callable[[float], float]
 
@@ -34,10 +38,10 @@ class Line:
     low: Sequence[float | None] = ()
     high: Sequence[float | None] = ()
     markers: str = ""
-    """"dot", "ring" (hollow), or nothing."""
+    """A key of SHAPES, or nothing."""
     joined: bool = True
     hollow: frozenset[int] = frozenset()
-    """Points whose dot is a ring."""
+    """Points that are drawn empty instead."""
     shift: float = 0.0
 
 
@@ -80,13 +84,12 @@ class Chart:
             if line.name and len(line.x):
                 end = line.y[-1] if self.label_at is None else _at(line, self.label_at)
                 labels.append((y(_inside(end, self.y)), line.name, line.color))
-        for place, (_, name, color) in zip(
-            _spread([label[0] for label in labels]), labels, strict=True
-        ):
-            if self.label_at is None:
+        if self.label_at is None:
+            places = _spread([label[0] for label in labels])
+            for place, (_, name, color) in zip(places, labels, strict=True):
                 parts.append(_text(right + 8, place + 4, name, f"label {color}"))
-            else:
-                parts.append(_text(x(self.label_at) + 6, place - 5, name, f"label halo {color}"))
+        else:
+            parts += _along(sorted(labels), x(self.label_at) + 6, right)
         return Markup(
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart">'
             f"<title>{escape(self.title)}</title><desc>{escape(self.description)}</desc>"
@@ -117,15 +120,16 @@ def _draw(line: Line, chart: Chart, x: Place, y: Place):
         if low is not None and high is not None and (high > 0 or not chart.y.log):
             ends = [y(_inside(end, chart.y)) for end in (low, high)]
             yield _path(
-                f"whisker {line.color}", f"M{x(line.x[i]) + line.shift:.1f} {ends[0]:.1f}V{ends[1]:.1f}"
+                f"whisker {line.color}",
+                f"M{x(line.x[i]) + line.shift:.1f} {ends[0]:.1f}V{ends[1]:.1f}",
             )
     if line.joined:
         route = "L".join(f"{a:.1f} {b:.1f}" for _, a, b in thin(points))
         yield _path(f"line {line.color}{' dashed' if line.dashed else ''}", f"M{route}")
     if line.markers:
         for i, a, b in points:
-            shape = "ring" if line.markers == "ring" or i in line.hollow else "dot"
-            yield f'<circle class="{shape} {line.color}" cx="{a:.1f}" cy="{b:.1f}" r="{5 if shape == "ring" else 3}"/>'
+            shape, radius = ("hollow", 4.5) if i in line.hollow else SHAPES[line.markers]
+            yield (f'<circle class="{shape} {line.color}" cx="{a:.1f}" cy="{b:.1f}" r="{radius}"/>')
 
 
 def _rule(rule: Rule, left: float, right: float, x: Place, y: Place):
@@ -136,6 +140,19 @@ def _rule(rule: Rule, left: float, right: float, x: Place, y: Place):
     yield _path("rule", f"M{at:.1f} {TOP}V{HEIGHT - BOTTOM}")
     side = "end" if at > (left + right) / 2 else ""
     yield _text(at + (-6 if side else 6), TOP + 12, rule.name, f"label muted {side}")
+
+
+def _along(labels: list[tuple[float, str, str]], left: float, right: float):
+    """Labels above their falling lines, the last below; stacked in the empty corner if crowded."""
+    heights = [height - 5 for height, _, _ in labels]
+    if len(heights) > 1:
+        heights[-1] += 21
+    crowded = any(b - a < LINE for a, b in pairwise(heights))
+    for i, (height, (_, name, color)) in enumerate(zip(heights, labels, strict=True)):
+        if crowded:
+            yield _text(right, TOP + 8 + LINE * i, name, f"label end {color}")
+        else:
+            yield _text(left, height, name, f"label halo {color}")
 
 
 def _at(line: Line, at: float) -> float:

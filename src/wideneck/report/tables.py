@@ -18,6 +18,8 @@ class Table:
     columns: Sequence[tuple[str, str]]
     rows: Sequence[tuple[str, str, Sequence[str]]]
     """(label, path or "", cells)."""
+    verbatim: frozenset[int] = frozenset()
+    """Columns of names and hashes, which are no numbers to be set."""
 
 
 SPECTRUM = (
@@ -134,7 +136,14 @@ def norm_table(head: HeadAudit) -> Table:
     """Lengths of the rows, from the shortest to the longest."""
     norms = head.row_norms
     names = ("minimum", "p05", "median", "p95", "maximum", "num_zero")
-    labels = ("shortest", "5th percentile", "median", "95th percentile", "longest", "rows of length zero")
+    labels = (
+        "shortest",
+        "5th percentile",
+        "median",
+        "95th percentile",
+        "longest",
+        "rows of length zero",
+    )
     return Table(
         "Lengths of the rows",
         [("length", "head.row_norms")],

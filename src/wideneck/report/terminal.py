@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from wideneck.audit.head import HeadAudit
 from wideneck.audit.token import TokenRef
 from wideneck.report.figures import (
     Figure,
@@ -70,7 +71,8 @@ def show_series(report: SeriesReport, console: Console) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name in ("step", "head", "entropy\nraw", "\ncentred", "eff. rank\ncentred"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("mean row\nof s_0^2", "median\nnorm"):
+    searched = any(point.head.argmaxable is not None for point in report.points)
+    for name in ("mean row\nof s_0^2", "median\nnorm", *(["never\nfirst"] if searched else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for point in report.points:
         spectrum = point.head.spectrum
@@ -82,6 +84,7 @@ def show_series(report: SeriesReport, console: Console) -> None:
             number(spectrum.centred.effective_rank),
             share(point.head.mean_row_share),
             number(point.head.row_norms.median),
+            *([_unreachable(point.head)] if searched else []),
         )
     table.add_section()
     table.add_row(
@@ -98,6 +101,10 @@ def show_series(report: SeriesReport, console: Console) -> None:
     _closing(report.provenance, console)
 
 
+def _unreachable(head: HeadAudit) -> str:
+    return "" if head.argmaxable is None else number(len(head.argmaxable.unargmaxable))
+
+
 def _opening(title: str, texts: Sequence[str], console: Console) -> None:
     console.print(Text(_encodable(title, console), style="bold"), overflow="fold")
     for text in texts:
@@ -108,13 +115,13 @@ def _opening(title: str, texts: Sequence[str], console: Console) -> None:
 def _print_figures(title: str, figures: Iterable[Figure], console: Console) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=0)
     # Fixed widths, so that the tables of a report stand under each other; 80 columns in all.
-    for name, width, justify in (
+    for name, columns, justify in (
         (title, LABEL, "left"),
         ("value", VALUE, "right"),
         ("", DETAIL, "left"),
         ("beside", BESIDE, "left"),
     ):
-        table.add_column(name, justify=justify, min_width=width, overflow="fold")
+        table.add_column(name, justify=justify, min_width=columns, overflow="fold")
     for figure in figures:
         beside = ", ".join(figure.baselines)
         if len(beside) > BESIDE:
@@ -127,7 +134,8 @@ def _print_figures(title: str, figures: Iterable[Figure], console: Console) -> N
 
 
 def _print_list(tokens: TokenList, console: Console) -> None:
-    _print_tokens(tokens.title.lower(), tokens.groups, tokens.more, console)
+    hint = ", read off the geometry, no proof" if tokens.path.endswith("never_trained") else ""
+    _print_tokens(tokens.title.lower() + hint, tokens.groups, tokens.more, console)
 
 
 def _print_tokens(

@@ -22,9 +22,9 @@ class Certificate:
     solver has to be believed.
     """
 
-    tokens: list[int] = measure("Ids j of the rows that enclose this one.")
-    weights: list[float] = measure("Their weights a_j: none negative, sum 1.")
-    residual: float = measure("||w_i - sum_j a_j w_j||_1 / R, in float64.")
+    tokens: list[int] = measure("ids j of the rows that enclose this one")
+    weights: list[float] = measure("their weights a_j: none negative, sum 1")
+    residual: float = measure("||w_i - sum_j a_j w_j||_1 / R, in float64")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,23 +37,23 @@ class Unargmaxable(TokenRef):
     """
 
     bound: float = measure(
-        "Upper bound of the margin min_j (w_i - w_j).x + b_i - b_j over every x with |x_k| <= box "
-        "(1 without a bias), divided by R * box + B. Rounding of its own evaluation is included.",
-        caution="A bound of 1e-15, not 0, is what float64 can say of a row inside the hull.",
+        "upper bound of the margin min_j (w_i - w_j).x + b_i - b_j over every x with |x_k| <= box "
+        "(1 without a bias), divided by R * box + B. Rounding of its own evaluation is included",
+        caution="a bound of 1e-15, not 0, is what float64 can say of a row inside the hull",
     )
-    certificate: Certificate = measure("The proof of the bound.")
+    certificate: Certificate = measure("the proof of the bound")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Witness(TokenRef):
     """A hidden state at which the token is the strict argmax."""
 
-    method: str = measure('Stage that found it: "reflection", "hull" or "program".')
+    method: str = measure('stage that found it: "reflection", "hull" or "program"')
     margin: float = measure(
-        "min_j (w_i - w_j).x + b_i - b_j over all other rows in float64, over ||x||_2 R + B.",
-        caution="The margin of this x, not the largest that some x would give.",
+        "min_j (w_i - w_j).x + b_i - b_j over all other rows in float64, over ||x||_2 R + B",
+        caution="the margin of this x, not the largest that some x would give",
     )
-    x: list[float] = measure("The hidden state, D numbers.")
+    x: list[float] = measure("the hidden state, D numbers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +61,10 @@ class Tie:
     """Tokens with the same row and the same bias: they always score alike."""
 
     tokens: list[int] = measure(
-        "Their ids. Each can at best share the first place.",
-        caution="Beside the list of unargmaxable tokens: one is there only if the row lies inside.",
+        "their ids. Each can at best share the first place",
+        caution="beside the list of unargmaxable tokens: one is there only if the row lies inside",
     )
-    strings: list[str | None] = measure("Their strings, in the same order.")
+    strings: list[str | None] = measure("their strings, in the same order")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,44 +77,45 @@ class Argmaxable:
     cap can tie in floating point.
     """
 
-    num_tokens: int = measure("Rows V of the head.", unit="tokens")
-    num_distinct: int = measure("Rows that differ, in row or in bias.", unit="rows")
+    num_tokens: int = measure("rows V of the head", unit="tokens")
+    num_distinct: int = measure("rows that differ, in row or in bias", unit="rows")
     unargmaxable: list[Unargmaxable] = measure(
-        "Tokens that no hidden state makes the strict argmax, each with a certificate. Every copy "
-        "of such a row is listed.",
-        caution="Such a token still gets probability and can be sampled.",
+        "tokens that no hidden state makes the strict argmax, each with a certificate. Every copy "
+        "of such a row is listed",
+        caution="such a token still gets probability and can be sampled",
     )
     undecided: list[TokenRef] = measure(
-        "Tokens with neither witness nor certificate at the tolerance, within the limits."
+        "tokens with neither witness nor certificate at the tolerance, within the limits"
     )
-    ties: list[Tie] = measure("Groups of two or more equal rows.")
+    ties: list[Tie] = measure("groups of two or more equal rows")
     decided_by: dict[str, int] = measure(
-        "Distinct rows that each stage decided: whitened and plain self-test, reflection, nearest "
-        "point of the hull, linear program.",
+        "distinct rows that each stage decided: whitened and plain self-test, reflection, nearest "
+        "point of the hull, linear program",
         unit="rows",
     )
     plain: list[int] = measure(
-        "Ids of the tokens whose state is that of the plain self-test.",
-        caution="One id a group of equal rows.",
+        "ids of the tokens whose state is that of the plain self-test",
+        caution="one id a group of equal rows",
     )
     smallest_margin: float | None = measure(
-        "Smallest relative margin among the witnesses of all argmaxable rows: margin over "
-        "||x||_2 R + B; None where no row had to be told from another.",
-        caution="Of the witness found first, by a self-test mostly; a better x may exist. For "
-        "self-tests it is a lower bound that allows for float32 rounding.",
+        "smallest relative margin among the witnesses of all argmaxable rows: margin over "
+        "||x||_2 R + B; None where no row had to be told from another",
+        caution="of the witness found first, by a self-test mostly; a better x may exist. For "
+        "self-tests it is a lower bound that allows for float32 rounding",
     )
-    median_margin: float | None = measure("The median of the same margins.")
+    median_margin: float | None = measure("the median of the same margins")
     tolerance: float = measure(
-        "Argmaxable needs a witness of margin above tolerance * R * ||x||_inf, with a bias "
+        "argmaxable needs a witness of margin above tolerance * R * ||x||_inf, with a bias "
         "tolerance * (R * box + B); unargmaxable a bound at most tolerance. It is "
         "sqrt(d) * 2^-23: what rounding two rows to float32 can do to a margin, so that the "
-        "accident of storage decides nothing."
+        "accident of storage decides nothing. R is the largest norm of a row less the mean row, B "
+        "the largest |bias| less the mean bias, 0 without one"
     )
     box: float | None = measure(
-        "Hidden states are sought with |x_k| <= box; None without a bias, where scaling x changes "
-        "no verdict."
+        "hidden states are sought with |x_k| <= box; None without a bias, where scaling x changes "
+        "no verdict"
     )
     witnesses: list[Witness] = measure(
-        "The states found for tokens that no self-test decided. For the others the state is a "
-        "formula: `self_test_witness`."
+        "the states found for tokens that no self-test decided. For the others the state is a "
+        "formula: `self_test_witness`"
     )

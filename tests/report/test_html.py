@@ -1,0 +1,141 @@
+"""HTML files: self-contained, well-formed, escaped, and every number defined."""
+
+import dataclasses
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import pytest
+
+from report.examples import (
+    MODEL,
+    head_audit,
+    output_audit,
+    report,
+    series,
+    with_unreachable,
+)
+from wideneck.report.html import render, render_series
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+REMOTE = re.compile(r"https?:|\bsrc\s*=|@import|url\(|<script|<link|<iframe|<object", re.IGNORECASE)
+
+HEAD = head_audit()
+CASES = {
+    "all": report(HEAD, output_audit()),
+    "unreachable tokens": report(with_unreachable(HEAD), output_audit()),
+    "head": report(HEAD, None),
+    "output": report(None, output_audit()),
+    "no search": report(dataclasses.replace(HEAD, argmaxable=None), None),
+    "no special rows": report(dataclasses.replace(HEAD, without_special=None), None),
+    "not weighted": report(head_audit(weighted=False), None),
+    "few tokens": report(HEAD, output_audit(methods=("plain", "centred"))),
+    "one document": report(HEAD, output_audit(half=None)),
+    "no tokenizer": report(
+        dataclasses.replace(
+            HEAD,
+            rows=dataclasses.replace(HEAD.rows, beyond_tokenizer=None, never_trained=None),
+        ),
+        None,
+    ),
+}
+PAGES = {name: render(case) for name, case in CASES.items()}
+PAGES["series"] = render_series(series([0, 1, 10, 1000]))
+PAGES["short series"] = render_series(series([500, 1000], identical=False))
+PAGES["series without steps"] = render_series(series([0, 1, 2]))
+
+
+class Tree(HTMLParser):
+    """Checks that tags balance, and collects ids and links."""
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.ids += [values["id"]] if "id" in values else []
+        self.links += [values["href"]] if "href" in values else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def read(page: str) -> Tree:
+    tree = Tree()
+    tree.feed(page)
+    tree.close()
+    assert tree.open == []
+    return tree
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_is_one_small_file_that_fetches_nothing(name):
+    assert not REMOTE.search(PAGES[name])
+    assert len(PAGES[name].encode()) < 300_000
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_is_well_formed_and_every_link_has_its_definition(name):
+    tree = read(PAGES[name])
+    assert len(tree.ids) == len(set(tree.ids))
+    assert {link.removeprefix("#") for link in tree.links} <= set(tree.ids)
+    assert any(link.startswith("#def-") for link in tree.links)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_charts_are_xml_with_a_title(name):
+    charts = re.findall(r"<svg.*?</svg>", PAGES[name], re.DOTALL)
+    assert charts
+    for chart in charts:
+        root = ET.fromstring(chart)
+        assert root[0].tag == "title"
+        assert root[0].text
+        assert "nan" not in chart
+
+
+def test_strings_of_strangers_are_text():
+    page = PAGES["unreachable tokens"]
+    assert "&lt;script&gt;alert(" in page
+    assert MODEL in read(page).text
+    assert "a <i>text</i>" in read(page).text
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+
+
+def test_shows_the_key_figures_with_their_baselines():
+    text = read(PAGES["all"]).text.replace("\u00a0", " ")
+    for expected in ("2.60", "[2.50, 2.70]", "4.38 uniform", "80 uniform", "20.0 % at random"):
+        assert expected in text
+    text = read(PAGES["unreachable tokens"]).text
+    assert "1 token can never be the most probable" in text
+    assert "and 10 more, all in the JSON file" in text
+
+
+def test_says_what_was_not_measured():
+    assert "too few tokens" in PAGES["few tokens"]
+    assert "was not asked for" in PAGES["no search"]
+
+
+def test_definitions_are_sentences_and_formulas_stay():
+    text = read(PAGES["all"]).text
+    assert "Mean negative log-likelihood of the next token." in text
+    assert "d / V: the share" in text
+    assert "kl_sigma2 / log d" in text
+
+
+def test_identical_heads_are_flagged():
+    assert "Identical heads" in PAGES["series"]
+    assert "runs/step0 = runs/step1" in read(PAGES["series"]).text
+    assert "Identical heads" not in PAGES["short series"]

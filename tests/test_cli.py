@@ -53,10 +53,7 @@ def test_help_imports_neither_torch_nor_transformers():
 
 def test_importing_wideneck_imports_nothing_heavy():
     code = (
-        (
-        "import sys, wideneck; assert 'torch' not in sys.modules; "
-        "assert callable(wideneck.audit)"
-    )
+        "import sys, wideneck; assert 'torch' not in sys.modules; assert callable(wideneck.audit)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

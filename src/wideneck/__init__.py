@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wideneck.audits.run import audit as audit
-    from wideneck.audits.series import audit_series as audit_series
+    from wideneck.commands.audit import audit as audit
+    from wideneck.commands.series import audit_series as audit_series
     from wideneck.errors import WideneckError as WideneckError
     from wideneck.report.report import Report as Report
     from wideneck.report.series import SeriesReport as SeriesReport
@@ -19,8 +19,8 @@ _HOMES = {
     "Report": "wideneck.report.report",
     "SeriesReport": "wideneck.report.series",
     "WideneckError": "wideneck.errors",
-    "audit": "wideneck.audits.run",
-    "audit_series": "wideneck.audits.series",
+    "audit": "wideneck.commands.audit",
+    "audit_series": "wideneck.commands.series",
 }
 __all__ = ["Report", "SeriesReport", "WideneckError", "audit", "audit_series"]
 

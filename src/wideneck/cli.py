@@ -63,7 +63,7 @@ def audit(
     seed: Annotated[int, typer.Option(metavar="N", help="Of the choice of text.")] = 0,
 ) -> None:
     """Measure a model's output layer: spectrum, unreachable tokens, nats lost to its rank."""
-    from wideneck.progress import ProgressBars
+    from wideneck.commands.progress import ProgressBars
     from wideneck.report.files import check_writable
 
     to_stdout = str(json) == "-"
@@ -77,11 +77,11 @@ def audit(
         )
     with ProgressBars() as progress:
         if series:
-            from wideneck.audit.series import audit_series
+            from wideneck.commands.series import audit_series
 
             report = audit_series(models, argmaxable=bool(argmaxable), seed=seed, progress=progress)
         else:
-            from wideneck.audit.run import SECTIONS, audit
+            from wideneck.commands.audit import SECTIONS, audit
 
             report = audit(
                 models[0] if models else None,

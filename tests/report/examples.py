@@ -4,17 +4,17 @@ import dataclasses
 
 import torch
 
-from wideneck.audit.argmaxable.result import Certificate, Unargmaxable
-from wideneck.audit.clock import Clock
-from wideneck.audit.estimate import Estimate
-from wideneck.audit.head import HeadAudit, audit_head
-from wideneck.audit.output import OutputAudit
-from wideneck.audit.output.log_prob_rank import LogProbRank
-from wideneck.audit.output.rank_cost import RankCost, RankLoss
-from wideneck.audit.output.section import LogitMapMeasured
-from wideneck.audit.output.summary import Gradient, Logits, Loss
-from wideneck.audit.states import LayerAnisotropy
-from wideneck.audit.token import TokenRef
+from wideneck.audits.argmaxable.result import Certificate, Unargmaxable
+from wideneck.audits.clock import Clock
+from wideneck.audits.estimate import Estimate
+from wideneck.audits.head import HeadAudit, audit_head
+from wideneck.audits.output import OutputAudit
+from wideneck.audits.output.log_prob_rank import LogProbRank
+from wideneck.audits.output.rank_cost import RankCost, RankLoss
+from wideneck.audits.output.section import LogitMapMeasured
+from wideneck.audits.output.summary import Gradient, Logits, Loss
+from wideneck.audits.states import LayerAnisotropy
+from wideneck.audits.token import TokenRef
 from wideneck.models import HeadWeights
 from wideneck.report.provenance import provenance
 from wideneck.report.report import Report
@@ -81,6 +81,7 @@ def output_audit(
         for rank in (2, 8, 15)
     ]
     return OutputAudit(
+        hidden_size=D,
         num_tokens=4096,
         num_documents=8,
         window=512,

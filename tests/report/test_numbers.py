@@ -2,7 +2,7 @@
 
 import pytest
 
-from wideneck.audit.estimate import Estimate
+from wideneck.audits.estimate import Estimate
 from wideneck.report.axes import linear, logarithmic
 from wideneck.report.numbers import estimate, number, pretty, share, visible
 from wideneck.report.reference import sentence

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from wideneck.audit.geometry import Spectra
-from wideneck.audit.output import OutputAudit
-from wideneck.audit.output.log_prob_rank import LogProbRank
-from wideneck.audit.output.rank_cost import RankLoss
-from wideneck.audit.spectrum import Spectrum
-from wideneck.audit.states import LayerAnisotropy
+from wideneck.audits.geometry import Spectra
+from wideneck.audits.output import OutputAudit
+from wideneck.audits.output.log_prob_rank import LogProbRank
+from wideneck.audits.output.rank_cost import RankLoss
+from wideneck.audits.spectrum import Spectrum
+from wideneck.audits.states import LayerAnisotropy
 from wideneck.report.axes import Axis, linear, logarithmic
 from wideneck.report.svg import Chart, Line, Rule
 
@@ -69,9 +69,7 @@ def rank_axis(d: int) -> Axis:
     return linear("rank r", [0, d], low=0, high=d, marks=quarters)
 
 
-def cost_chart(
-    output: OutputAudit, hidden_size: int, methods: Sequence[str], title: str
-) -> Chart | None:
+def cost_chart(output: OutputAudit, methods: Sequence[str], title: str) -> Chart | None:
     """Nats lost at rank r, measured with its interval and predicted."""
     points = [p for p in output.rank_cost.points if p.method in methods]
     if not points:
@@ -92,7 +90,7 @@ def cost_chart(
         title,
         "Loss of the truncated head minus loss of the head against its rank, on a logarithmic "
         "scale: measured with 95 % intervals, and the second-order prediction.",
-        rank_axis(hidden_size),
+        rank_axis(output.hidden_size),
         logarithmic("nats lost per token", [max(bottom, LOWEST), top], high=1.3 * top),
         lines,
         [rule for rule in rules if rule.at > 0],

@@ -7,11 +7,10 @@ and the caution that the field at `path` carries.
 import math
 from dataclasses import dataclass
 
-from wideneck.audit.head import HeadAudit
-from wideneck.audit.output import OutputAudit
-from wideneck.audit.output.rank_cost import RankCost, RankLoss
+from wideneck.audits.head import HeadAudit
+from wideneck.audits.output import OutputAudit
+from wideneck.audits.output.rank_cost import RankLoss
 from wideneck.report.numbers import interval, number, share, value
-from wideneck.report.report import Report
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def token_figures(head: HeadAudit) -> list[Figure]:
     return figures
 
 
-def output_figures(output: OutputAudit, hidden_size: int) -> list[Figure]:
+def output_figures(output: OutputAudit) -> list[Figure]:
     """Loss, nats lost, ranks, gradient."""
     loss, rank, gradient = output.loss, output.rank, output.gradient
     nats, kept = loss.nats_per_token, gradient.energy_share.map(lambda x: 100 * x)
@@ -174,7 +173,7 @@ def output_figures(output: OutputAudit, hidden_size: int) -> list[Figure]:
                 interval(point.measured),
                 caution="output.rank_cost.points[].predicted",
             )
-            for point in half_rank(output.rank_cost, hidden_size)
+            for point in half_rank(output)
         ),
         Figure("rank of log p (Press)", number(rank.press), bound, "output.rank.press"),
         Figure(
@@ -200,25 +199,13 @@ def output_figures(output: OutputAudit, hidden_size: int) -> list[Figure]:
     ]
 
 
-def half_rank(cost: RankCost, hidden_size: int) -> list[RankLoss]:
+def half_rank(output: OutputAudit) -> list[RankLoss]:
     """The data-aware truncations at the rank nearest to half: fisher first, then whitened.
 
     Plain truncation is left out: it says nothing about capacity.
     """
-    points = [p for p in cost.points if p.method in ("fisher", "whitened")]
+    points = [p for p in output.rank_cost.points if p.method in ("fisher", "whitened")]
     if not points:
         return []
-    rank = min((p.rank for p in points), key=lambda r: (abs(r - hidden_size / 2), r))
+    rank = min((p.rank for p in points), key=lambda r: (abs(r - output.hidden_size / 2), r))
     return sorted((p for p in points if p.rank == rank), key=lambda p: p.method)
-
-
-def width(report: Report) -> int:
-    """Hidden size, also where the head's section is not in the report.
-
-    The log-probabilities keep d + 8 singular values, fewer only on fewer contexts.
-    """
-    if report.head is not None:
-        return report.head.hidden_size
-    assert report.output is not None
-    ranks = [p.rank for p in report.output.rank_cost.points]
-    return max([len(report.output.rank.singular_values) - 8, 1, *ranks])

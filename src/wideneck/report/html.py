@@ -8,9 +8,9 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from wideneck.audit.output import OutputAudit
+from wideneck.audits.output import OutputAudit
 from wideneck.report import charts, tables
-from wideneck.report.figures import head_figures, output_figures, token_figures, width
+from wideneck.report.figures import head_figures, output_figures, token_figures
 from wideneck.report.numbers import interval, number, pretty, value, visible
 from wideneck.report.reference import Reference
 from wideneck.report.report import Report
@@ -59,10 +59,10 @@ def render(report: Report) -> str:
             tables=tables,
             head_figures=[] if head is None else head_figures(head),
             token_figures=[] if head is None else token_figures(head),
-            output_figures=[] if output is None else output_figures(output, width(report)),
+            output_figures=[] if output is None else output_figures(output),
             token_lists=[] if head is None else token_lists(head),
             proofs=[] if head is None or head.argmaxable is None else proofs(head.argmaxable),
-            cost_charts=[] if output is None else _cost_charts(output, width(report), reference),
+            cost_charts=[] if output is None else _cost_charts(output, reference),
         )
     )
 
@@ -82,9 +82,7 @@ def render_series(report: SeriesReport) -> str:
     )
 
 
-def _cost_charts(
-    output: OutputAudit, hidden_size: int, reference: Reference
-) -> list[tuple[charts.Chart, str]]:
+def _cost_charts(output: OutputAudit, reference: Reference) -> list[tuple[charts.Chart, str]]:
     """The panels with what is to be said under each."""
     caution = reference["output.rank_cost.points[].predicted"].caution
     panels = (
@@ -101,7 +99,7 @@ def _cost_charts(
     )
     found = []
     for methods, title, about in panels:
-        chart = charts.cost_chart(output, hidden_size, methods, title)
+        chart = charts.cost_chart(output, methods, title)
         if chart is not None:
             found.append((chart, about))
     return found

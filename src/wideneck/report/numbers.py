@@ -8,7 +8,7 @@ import re
 
 from markupsafe import Markup, escape
 
-from wideneck.audit.estimate import Estimate
+from wideneck.audits.estimate import Estimate
 
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from wideneck.audit.measure import measure
+from wideneck.audits.measure import measure
 
 PACKAGES = ("wideneck", "torch", "transformers", "numpy", "scipy")
 

@@ -1,13 +1,10 @@
 """What a series of checkpoints found."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from wideneck.audit.head import HeadAudit
-from wideneck.audit.measure import measure
-from wideneck.report.fields import as_dict
-from wideneck.report.files import json_text, write_text
+from wideneck.audits.head import HeadAudit
+from wideneck.audits.measure import measure
+from wideneck.report.document import Document
 from wideneck.report.provenance import Provenance
 
 
@@ -21,7 +18,7 @@ class SeriesPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesReport:
+class SeriesReport(Document):
     """The head's measures over training."""
 
     provenance: Provenance = measure("where the numbers come from")
@@ -31,26 +28,14 @@ class SeriesReport:
         caution="a trajectory through them is not one of training",
     )
 
-    def to_dict(self) -> dict[str, Any]:
-        """As `Report.to_dict`."""
-        return as_dict(self)
-
-    def to_json_text(self) -> str:
-        """As `Report.to_json_text`."""
-        return json_text(self.to_dict())
-
-    def to_json(self, path: str | Path) -> None:
-        """As `Report.to_json`."""
-        write_text(path, self.to_json_text())
-
-    def to_html(self, path: str | Path) -> None:
-        """As `Report.to_html`."""
+    def to_html_text(self) -> str:
+        """The HTML as a string."""
         from wideneck.report.html import render_series
 
-        write_text(path, render_series(self))
+        return render_series(self)
 
     def show(self) -> None:
-        """As `Report.show`."""
+        """Print a table of the main numbers on standard output."""
         from rich.console import Console
 
         from wideneck.report.terminal import show_series

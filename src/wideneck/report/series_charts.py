@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from wideneck.audit.head import HeadAudit
+from wideneck.audits.head import HeadAudit
 from wideneck.report.axes import Axis, linear, logarithmic
 from wideneck.report.numbers import number, share
 from wideneck.report.series import SeriesReport

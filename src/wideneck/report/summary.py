@@ -1,8 +1,8 @@
 """The opening sentences of a report: what was measured, and nothing that was not."""
 
-from wideneck.audit.head import HeadAudit
-from wideneck.audit.output import OutputAudit
-from wideneck.report.figures import half_rank, width
+from wideneck.audits.head import HeadAudit
+from wideneck.audits.output import OutputAudit
+from wideneck.report.figures import half_rank
 from wideneck.report.numbers import estimate, interval, number, share
 from wideneck.report.report import Report
 from wideneck.report.series import SeriesReport
@@ -14,7 +14,7 @@ def paragraphs(report: Report) -> list[str]:
     if report.head is not None:
         found.append(" ".join(_head(report.head)))
     if report.output is not None:
-        found.append(" ".join(_output(report.output, width(report))))
+        found.append(" ".join(_output(report.output)))
     return found
 
 
@@ -47,16 +47,16 @@ def _head(head: HeadAudit) -> list[str]:
     return found
 
 
-def _output(output: OutputAudit, hidden_size: int) -> list[str]:
+def _output(output: OutputAudit) -> list[str]:
     nats = output.loss.nats_per_token
     found = [
         f"On {output.num_tokens:,} tokens the model loses {estimate(nats)} nats a token, where a "
         f"uniform guess loses {number(output.loss.uniform_nats)}"
         + (f" (95 % interval over {nats.over})." if interval(nats) else "."),
     ]
-    for point in half_rank(output.rank_cost, hidden_size)[:1]:
+    for point in half_rank(output)[:1]:
         found.append(
-            f"Cutting the head to {point.rank:,} of {hidden_size:,} ranks costs "
+            f"Cutting the head to {point.rank:,} of {output.hidden_size:,} ranks costs "
             f"{estimate(point.measured)} nats a token ({point.method}-weighted, without "
             "retraining)."
         )

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wideneck.audit.geometry import Geometry
-from wideneck.audit.head import HeadAudit
-from wideneck.audit.output import OutputAudit
-from wideneck.audit.output.rank_cost import RankCost
+from wideneck.audits.geometry import Geometry
+from wideneck.audits.head import HeadAudit
+from wideneck.audits.output import OutputAudit
+from wideneck.audits.output.rank_cost import RankCost
 from wideneck.report.numbers import interval, number, share, value
 
 

@@ -12,14 +12,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from wideneck.audit.head import HeadAudit
-from wideneck.audit.token import TokenRef
+from wideneck.audits.head import HeadAudit
+from wideneck.audits.token import TokenRef
 from wideneck.report.figures import (
     Figure,
     head_figures,
     output_figures,
     token_figures,
-    width,
 )
 from wideneck.report.numbers import number, share, visible
 from wideneck.report.provenance import Provenance
@@ -41,7 +40,7 @@ def show(report: Report, console: Console) -> None:
         _print_figures("head", head_figures(report.head), console)
         _print_figures("tokens", token_figures(report.head), console)
     if report.output is not None:
-        _print_figures("output", output_figures(report.output, width(report)), console)
+        _print_figures("output", output_figures(report.output), console)
         if report.output.rank_cost.skipped:
             _say(f"Not measured: {report.output.rank_cost.skipped}.", console)
     if report.head is not None:

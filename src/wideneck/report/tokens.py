@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wideneck.audit.argmaxable import Argmaxable
-from wideneck.audit.head import HeadAudit
-from wideneck.audit.token import TokenRef
+from wideneck.audits.argmaxable import Argmaxable
+from wideneck.audits.head import HeadAudit
+from wideneck.audits.token import TokenRef
 from wideneck.report.numbers import number
 
 MOST = 60

@@ -1,5 +1,0 @@
-"""Measures of the output layer on a text."""
-
-from wideneck.audit.output.section import OutputAudit, audit_output
-
-__all__ = ["OutputAudit", "audit_output"]

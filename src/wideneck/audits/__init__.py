@@ -1,0 +1,1 @@
+"""One file a measurement: tensors in, a dataclass of plain numbers out."""

@@ -1,0 +1,109 @@
+"""Finds every token that no hidden state can make the strict argmax, with a proof for each token.
+
+Token i is argmaxable if some x has (w_i - w_j).x + b_i - b_j > 0 for every other row j
+(Demeter, Kimmel & Downey 2020; Grivas, Bogoychev & Lopez 2022, who decide it with a commercial
+solver). V rows w_i in R^D, M of them distinct. Stages, each for what the one before left:
+
+    equal rows -> whitened self-test -> plain self-test -> reflections -> nearest point of the
+    hull -> linear program
+
+Cost: M^2 D flops for the first test (2 M^2 D with a bias), little for the rest, unless the head
+is so narrow that most rows lie inside; then O(D^3) for each of those. Memory beyond the weight:
+M x D in float32, and about 1 GB.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from wideneck.audits.argmaxable.distinct import group_equal_rows
+from wideneck.audits.argmaxable.head import Progress, make_head
+from wideneck.audits.argmaxable.report import report
+from wideneck.audits.argmaxable.result import Argmaxable
+from wideneck.audits.argmaxable.search import TRANSFORMS, Search
+from wideneck.audits.argmaxable.self_tests import states
+from wideneck.errors import WideneckError
+
+DEFAULT_BOX = 100.0
+"""As Grivas et al. 2022."""
+
+
+@torch.no_grad()
+def find_unargmaxable(
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    tokens: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    box: float | None = None,
+) -> Argmaxable:
+    """Decides for every token whether some hidden state makes it the strict argmax.
+
+    Args:
+        weight: (V, D) rows of the head, any float dtype, on the CPU.
+        bias: (V,), or None.
+        tokens: strings by id; may be shorter than V.
+        progress: called with (stage, done, total) after every chunk, step or token.
+        box: with a bias, hidden states are sought with |x_k| <= box (100 if None). Without one,
+            scaling x changes no verdict and the box is not used.
+    """
+    _check(weight, bias, box)
+    groups = group_equal_rows(weight, bias)
+    tokens_M = torch.tensor([group[0] for group in groups])
+    head = make_head(weight, bias, tokens_M, DEFAULT_BOX if box is None else box)
+    search = Search(head=head, progress=progress)
+    if head.num_rows > 1:
+        search.run()
+    return report(head, groups, list(tokens or []), search)
+
+
+@torch.no_grad()
+def self_test_witness(
+    weight: Tensor,
+    indices: Sequence[int],
+    method: str,
+    bias: Tensor | None = None,
+    *,
+    box: float | None = None,
+) -> Tensor:
+    """The hidden states (N, D), in float64, at which a self-test found tokens to win.
+
+    Anyone can check them: (w_i - w_j).x + b_i - b_j > 0 for every row j that differs from i.
+
+    Args:
+        weight: (V, D), as given to `find_unargmaxable`.
+        indices: N token ids.
+        method: "plain" for `Argmaxable.plain`, "whitened" for the others without a `Witness`.
+        bias: (V,), or None.
+        box: as given to `find_unargmaxable`.
+    """
+    _check(weight, bias, box)
+    if method not in TRANSFORMS:
+        raise WideneckError(f"method must be one of {', '.join(TRANSFORMS)}, got {method!r}.")
+    every = torch.arange(len(weight))
+    head = make_head(weight, bias, every, DEFAULT_BOX if box is None else box)
+    transform_DD = TRANSFORMS[method](head)
+    chosen_N = torch.tensor(list(indices), dtype=torch.long)
+    return states(head, transform_DD, head.rows(chosen_N) @ transform_DD.T)[1]
+
+
+def _check(weight: Tensor, bias: Tensor | None, box: float | None) -> None:
+    if weight.ndim != 2 or 0 in weight.shape or not weight.is_floating_point():
+        raise WideneckError(
+            "find_unargmaxable needs a (V, D) weight of floats, "
+            f"got {weight.dtype} of shape {tuple(weight.shape)}."
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise WideneckError(
+            f"A weight of {len(weight)} rows needs a bias of shape ({len(weight)},), "
+            f"got {tuple(bias.shape)}."
+        )
+    for what, values in (("weight", weight), ("bias", bias)):
+        if values is not None and not all(bool(c.isfinite().all()) for c in values.split(8192)):
+            raise WideneckError(
+                f"The {what} has values that are not finite; leave such rows out, "
+                "no score can be compared with theirs."
+            )
+    if box is not None and not 0 < box < float("inf"):
+        raise WideneckError(f"The box must be a positive number, got {box}.")

@@ -1,0 +1,72 @@
+"""The stages of the search in order, each for the rows that the one before left open.
+
+A stage is cheaper a row than the next: one matrix product for all (self-tests), a matrix product
+a step (reflections), a least-squares problem a row (hull), a linear program a row.
+"""
+
+import torch
+from torch import Tensor
+
+from wideneck.audits.argmaxable.head import Head, Progress
+from wideneck.audits.argmaxable.hull import nearest_point
+from wideneck.audits.argmaxable.program import solve_program
+from wideneck.audits.argmaxable.reflect import reflect
+from wideneck.audits.argmaxable.self_tests import Cloud, make_cloud, scaling, self_test, whitening
+from wideneck.audits.argmaxable.verdict import Found, Proof
+
+TRANSFORMS = {"whitened": whitening, "plain": scaling}
+"""The self-tests, in order."""
+
+
+class Search:
+    """What each stage found. Rows carry their number among the M distinct ones."""
+
+    def __init__(self, head: Head, progress: Progress | None):
+        self.head, self.progress = head, progress
+        self.proofs: dict[int, tuple[str, Proof]] = {}
+        self.plain: list[int] = []
+        self.margins: list[Tensor] = [torch.empty(0, dtype=torch.float64)]
+        self.decided_by = dict.fromkeys((*TRANSFORMS, "reflection", "hull", "program"), 0)
+        self.undecided: list[int] = []
+
+    def run(self) -> None:
+        """Goes through the stages."""
+        head, progress = self.head, self.progress
+        cloud = make_cloud(head, whitening(head))
+        left_N = self._self_test(cloud, torch.arange(head.num_rows), "whitened")
+        if len(left_N) > 0:
+            left_N = self._self_test(make_cloud(head, scaling(head)), left_N, "plain")
+        if len(left_N) > 0:
+            left_N = self._reflect(cloud, left_N)
+        for k, i in enumerate(left_N.tolist()):
+            proof, active_K = nearest_point(head, cloud, i)
+            stage = "hull"
+            if proof is None:
+                proof, stage = solve_program(head, i, active_K), "program"
+            if proof is None:
+                self.undecided.append(i)
+            else:
+                self._keep(i, stage, proof)
+            if progress is not None:
+                progress("hull", k + 1, len(left_N))
+
+    def _self_test(self, cloud: Cloud, index_N: Tensor, stage: str) -> Tensor:
+        passed_N, margins = self_test(self.head, cloud, index_N, stage, self.progress)
+        self.decided_by[stage] += len(margins)
+        self.margins.append(margins)
+        if stage == "plain":
+            self.plain += index_N[passed_N].tolist()
+        return index_N[~passed_N]
+
+    def _reflect(self, cloud: Cloud, index_N: Tensor) -> Tensor:
+        won_N, margin_N, x_ND = reflect(self.head, cloud, index_N, self.progress)
+        relative_N = self.head.relative(margin_N, x_ND)
+        for i, margin, x_D in zip(won_N.tolist(), relative_N.tolist(), x_ND, strict=True):
+            self._keep(i, "reflection", Found(x=x_D, margin=margin))
+        return index_N[~torch.isin(index_N, won_N)]
+
+    def _keep(self, i: int, stage: str, proof: Proof) -> None:
+        self.proofs[i] = stage, proof
+        self.decided_by[stage] += 1
+        if isinstance(proof, Found):
+            self.margins.append(torch.tensor([proof.margin], dtype=torch.float64))

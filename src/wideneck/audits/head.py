@@ -1,0 +1,91 @@
+"""Section "head": what the output layer's weights alone say."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from wideneck.audits.argmaxable import Argmaxable, find_unargmaxable
+from wideneck.audits.clock import Clock
+from wideneck.audits.geometry import Geometry, measure_geometry
+from wideneck.audits.measure import measure
+from wideneck.audits.rows import SpecialRows, special_rows
+from wideneck.audits.states import Progress
+from wideneck.models import HeadWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadAudit(Geometry):
+    """The output layer, from its weights: the geometry of all its rows, and more."""
+
+    vocab_size: int = measure("rows V of the output layer", unit="tokens")
+    hidden_size: int = measure("columns d of the output layer")
+    tied: bool = measure("input embedding and output layer hold the same numbers")
+    tying: str = measure("how that was decided")
+    has_bias: bool = measure("the output layer adds a bias to each score")
+    tensor: str = measure("the tensor's name in the checkpoint")
+    dtype: str = measure("storage type of the tensor")
+    sha256: str = measure("hash of the tensor's stored bytes")
+    rows: SpecialRows = measure("rows that no text trained")
+    without_special: Geometry | None = measure(
+        "the same measures without the rows listed as rows.excluded; none if there are none"
+    )
+    argmaxable: Argmaxable | None = measure(
+        "tokens that no hidden state can make the most probable; none if not asked for"
+    )
+
+
+@torch.no_grad()
+def audit_head(
+    head: HeadWeights,
+    clock: Clock,
+    *,
+    second_moment: Tensor | None = None,
+    argmaxable: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> HeadAudit:
+    """Measure one output layer.
+
+    Args:
+        second_moment: (D, D) E[x x^T] of hidden states on a text, for the data-weighted spectrum.
+        argmaxable: look for tokens that can never win; the longest step, 2 V^2 D operations.
+        seed: of the Gaussian null.
+    """
+    with clock("special rows"):
+        rows = special_rows(head.weight, head.tokens)
+    with clock("geometry"):
+        everything = measure_geometry(
+            head.weight, head.rounding, second_moment=second_moment, seed=seed
+        )
+        without = None
+        if 0 < len(rows.excluded) < len(head.weight) - 1:
+            kept = torch.ones(len(head.weight), dtype=torch.bool)
+            kept[rows.excluded] = False
+            without = measure_geometry(
+                head.weight,
+                head.rounding,
+                rows=kept.nonzero().flatten(),
+                second_moment=second_moment,
+                seed=seed,
+            )
+    verdicts = None
+    if argmaxable:
+        with clock("unargmaxable tokens"):
+            verdicts = find_unargmaxable(
+                head.weight, head.bias, tokens=head.tokens, progress=progress
+            )
+    return HeadAudit(
+        **{field.name: getattr(everything, field.name) for field in fields(everything)},
+        vocab_size=len(head.weight),
+        hidden_size=head.weight.shape[1],
+        tied=head.tied,
+        tying=head.tying,
+        has_bias=head.bias is not None,
+        tensor=head.name,
+        dtype=head.dtype,
+        sha256=head.sha256,
+        rows=rows,
+        without_special=without,
+        argmaxable=verdicts,
+    )

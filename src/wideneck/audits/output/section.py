@@ -1,0 +1,83 @@
+"""Section "output": what the output layer does on a text."""
+
+from dataclasses import dataclass
+
+import torch
+
+from wideneck.audits.clock import Clock
+from wideneck.audits.measure import measure
+from wideneck.audits.output.layer import OutputLayer
+from wideneck.audits.output.log_prob_rank import LogProbRank, log_prob_rank
+from wideneck.audits.output.rank_cost import RankCost, rank_cost
+from wideneck.audits.output.summary import Gradient, Logits, Loss, summarize
+from wideneck.audits.states import LayerAnisotropy, Progress, States
+from wideneck.models import HeadWeights, LogitMap
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitMapMeasured:
+    """What the model does to its logits after the head."""
+
+    kind: str = measure(
+        "identity, scale or softcap (cap tanh(scale z / cap)), measured by putting known values "
+        "in place of the head's output, not looked up by architecture"
+    )
+    scale: float = measure("factor on the logits")
+    cap: float | None = measure("largest size of a logit after a soft cap")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputAudit:
+    """The output layer at work."""
+
+    hidden_size: int = measure("width d of what enters the head")
+    num_tokens: int = measure("predictions made", unit="tokens")
+    num_documents: int = measure("documents that the windows come from")
+    window: int = measure(
+        "predictions in a row before the context starts anew",
+        unit="tokens",
+        caution="early positions see little context, so the loss is above that of long windows",
+    )
+    logit_map: LogitMapMeasured = measure("what happens to the logits after the head")
+    loss: Loss = measure("how well the model predicts the text")
+    logits: Logits = measure("size and spread of the scores")
+    anisotropy: list[LayerAnisotropy] = measure("mean cosine of hidden states, layer by layer")
+    rank: LogProbRank = measure("numerical rank of the matrix of log-probabilities")
+    rank_cost: RankCost = measure("nats lost when the head is cut to rank r")
+    gradient: Gradient = measure("share of the logit gradient that survives the head")
+
+
+@torch.no_grad()
+def audit_output(
+    head: HeadWeights,
+    logit_map: LogitMap,
+    states: States,
+    clock: Clock,
+    *,
+    progress: Progress | None = None,
+) -> OutputAudit:
+    """Measure the head on the states that the model sends into it."""
+    layer = OutputLayer.of(head, logit_map)
+    layer.check(states.hidden[0, -len(states.last_logits) :], states.last_logits, head.model)
+    num_windows, window, hidden_size = states.hidden.shape
+    fit = torch.arange(num_windows) % 2 == 0
+    with clock("loss and gradient"):
+        summary = summarize(layer, states, fit, progress)
+    with clock("rank of log-probabilities"):
+        lse = summary.log_normalizer.flatten()
+        rank = log_prob_rank(layer, states.hidden.view(-1, hidden_size), lse, progress)
+    with clock("nats lost at rank r"):
+        cost = rank_cost(layer, states, fit, summary.mean_probability, progress=progress)
+    return OutputAudit(
+        hidden_size=hidden_size,
+        num_tokens=states.targets.numel(),
+        num_documents=len(states.document.unique()),
+        window=window,
+        logit_map=LogitMapMeasured(kind=logit_map.kind, scale=logit_map.scale, cap=logit_map.cap),
+        loss=summary.loss,
+        logits=summary.logits,
+        anisotropy=states.anisotropy,
+        rank=rank,
+        rank_cost=cost,
+        gradient=summary.gradient,
+    )

@@ -1,0 +1,176 @@
+"""Loss, spread of the logits, and the share of the logit gradient that reaches the model.
+
+One pass over the tokens: N V D operations for the scores and as many for the gradient.
+Gradient retention is the quantity of Godey & Artzi 2026 (arXiv 2603.10145), by one Cholesky
+factor of the D x D Gram matrix instead of a V x D basis.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wideneck.audits.estimate import Estimate, estimate
+from wideneck.audits.measure import measure
+from wideneck.audits.output.layer import OutputLayer, token_chunks
+from wideneck.audits.states import Progress, States
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """How well the model predicts the text."""
+
+    nats_per_token: Estimate = measure("mean negative log-likelihood of the next token")
+    bits_per_byte: Estimate = measure(
+        "nll in bits over the UTF-8 bytes of the predicted text: compares models with different "
+        "tokenizers; the interval is that of the nll"
+    )
+    perplexity: Estimate = measure("exp(nats_per_token)")
+    uniform_nats: float = measure("log V: the loss of a model that knows nothing", unit="nats")
+    unigram_nats: float = measure(
+        "entropy of the predicted tokens' own frequencies: the loss of the best model without "
+        "context, fitted on this very text",
+        unit="nats",
+        caution="on a few thousand tokens it is far below that of a model of word frequencies "
+        "in general",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logits:
+    """Size and spread of the scores that the softmax sees."""
+
+    mean: float = measure("mean over tokens and vocabulary", caution="a softmax does not see it")
+    std: float = measure("standard deviation over tokens and vocabulary")
+    spread: float = measure("standard deviation over the vocabulary, mean over tokens")
+    minimum: float = measure("smallest")
+    maximum: float = measure("largest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradient:
+    """What is left of the logit gradient g = p - e_y once it has passed the head.
+
+    Directions orthogonal to the columns of W never reach the model below.
+    """
+
+    energy_share: Estimate = measure(
+        "||projection of g on the columns of W||^2 / ||g||^2, mean over tokens",
+        caution="a full-rank backward pass did not train better than a narrow one in the "
+        "controlled test of arXiv 2608.16671: geometry, not harm",
+    )
+    energy_baseline: float = measure("d / V: the share that a random subspace of width d keeps")
+    norm_share: Estimate = measure("the same for norms instead of squares, mean over tokens")
+    norm_baseline: float = measure("sqrt(d / V)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The three results of one pass, and what later passes need of it."""
+
+    loss: Loss
+    logits: Logits
+    gradient: Gradient
+    log_normalizer: Tensor
+    """(W, T) log sum_j exp z_j."""
+    mean_probability: Tensor
+    """(V,) float64, over the windows selected by `fit`."""
+
+
+@torch.no_grad()
+def summarize(
+    layer: OutputLayer, states: States, fit: Tensor, progress: Progress | None = None
+) -> Summary:
+    """One pass.  `fit` (W,) marks the windows that the mean probability is taken over."""
+    num_windows, window, _ = states.hidden.shape
+    num_tokens, vocab_size = num_windows * window, len(layer.weight)
+    solve = _projector(layer.weight)
+    nll, lse, energy = [], [], []
+    moments = torch.zeros(3, dtype=torch.float64)  # sum, sum of squares, sum of row deviations
+    minimum, maximum = math.inf, -math.inf
+    mean_probability = torch.zeros(vocab_size, dtype=torch.float64)
+    chunks = token_chunks(
+        states.hidden.flatten(0, 1), states.targets.flatten(), fit.repeat_interleave(window)
+    )
+    done = 0
+    for hidden, targets, fitted in chunks:
+        raw = layer.raw(hidden)
+        z = layer.logit_map(raw)
+        row_std, row_mean = torch.std_mean(z, dim=1, correction=0)
+        row_std, row_mean = row_std.double(), row_mean.double()
+        moments += torch.stack(
+            [
+                row_mean.sum() * vocab_size,
+                (row_std**2 + row_mean**2).sum() * vocab_size,
+                row_std.sum(),
+            ]
+        )
+        low, high = z.aminmax()
+        minimum, maximum = min(minimum, low.item()), max(maximum, high.item())
+        lse.append(z.logsumexp(1))
+        nll.append(lse[-1] - z.gather(1, targets[:, None])[:, 0])
+        p = z.sub_(lse[-1][:, None]).exp_()
+        if fitted.any():
+            mean_probability += p[fitted].sum(0, dtype=torch.float64)
+        g = p.scatter_add_(1, targets[:, None], -p.new_ones(len(p), 1))
+        if layer.logit_map.kind == "softcap":
+            g *= layer.logit_map.derivative(raw)  # the gradient as it leaves the head
+        reached = (g @ layer.weight).double()
+        total = g.double().square().sum(1)
+        energy.append((reached * solve(reached)).sum(1) / total)
+        done += len(hidden)
+        if progress:
+            progress("loss and gradient", done, num_tokens)
+
+    def over_text(values: list[Tensor]) -> Estimate:
+        return estimate(torch.cat(values).view(num_windows, window), states.document)
+
+    nats = over_text(nll)
+    per_byte = num_tokens / int(states.num_bytes.sum()) / math.log(2)
+    count = num_tokens * vocab_size
+    mean = moments[0].item() / count
+    share = [e.clamp(0, 1) for e in energy]
+    hidden_size = layer.weight.shape[1]
+    return Summary(
+        loss=Loss(
+            nats_per_token=nats,
+            bits_per_byte=nats.map(lambda x: x * per_byte),
+            perplexity=nats.map(math.exp),
+            uniform_nats=math.log(vocab_size),
+            unigram_nats=_entropy(states.targets),
+        ),
+        logits=Logits(
+            mean=mean,
+            std=math.sqrt(max(moments[1].item() / count - mean**2, 0)),
+            spread=moments[2].item() / num_tokens,
+            minimum=minimum,
+            maximum=maximum,
+        ),
+        gradient=Gradient(
+            energy_share=over_text(share),
+            energy_baseline=min(hidden_size / vocab_size, 1.0),
+            norm_share=over_text([e.sqrt() for e in share]),
+            norm_baseline=min(math.sqrt(hidden_size / vocab_size), 1.0),
+        ),
+        log_normalizer=torch.cat(lse).view(num_windows, window),
+        mean_probability=mean_probability / max(int(fit.sum()) * window, 1),
+    )
+
+
+def _projector(weight: Tensor):
+    """The map from rows x (N, D) to (W^T W)^-1 x; a pseudo-inverse where W lacks rank."""
+    gram = torch.zeros(weight.shape[1], weight.shape[1], dtype=torch.float64)
+    for chunk in weight.split(4096):
+        chunk = chunk.double()
+        gram.addmm_(chunk.T, chunk)
+    factor, info = torch.linalg.cholesky_ex(gram)
+    if info == 0:
+        return lambda x: torch.cholesky_solve(x.T, factor).T
+    inverse = torch.linalg.pinv(gram, hermitian=True)
+    return lambda x: x @ inverse
+
+
+def _entropy(targets: Tensor) -> float:
+    p = targets.flatten().unique(return_counts=True)[1].double() / targets.numel()
+    return -torch.xlogy(p, p).sum().item()

@@ -1,0 +1,172 @@
+"""One pass of the model over the text: what every measure of the output layer starts from.
+
+Keeps the hidden states that enter the head (N x D, small) and lets all else go by: cosines of
+every layer are accumulated while the pass runs, logits are formed again later, chunk by chunk.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wideneck.audits.measure import measure
+from wideneck.data import Windows
+from wideneck.errors import WideneckError
+
+PROBE = 4
+
+Progress = Callable[[str, int, int], None]
+"""Called as progress(stage, done, total)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerAnisotropy:
+    """Mean cosine of two different hidden states at one depth."""
+
+    layer: str = measure(
+        "where: embeddings, the output of layer 1 ... L (the last of them before the final norm), "
+        "or entering the head (after the final norm)"
+    )
+    mean_cosine: float = measure(
+        "(||sum_i h_i / ||h_i|| ||^2 - n) / (n^2 - n) over all n positions, exact",
+        caution="dominated by the mean state; a description, not a defect",
+    )
+    mean_cosine_without_first: float = measure(
+        "the same without the first position of each window, where many models keep one very "
+        "long state of the same direction (an attention sink)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class States:
+    """Hidden states entering the head, with their targets."""
+
+    hidden: Tensor
+    """(W, T, D) float32: what the head multiplies, after the final norm."""
+    targets: Tensor
+    """(W, T)."""
+    document: Tensor
+    """(W,)."""
+    num_bytes: Tensor
+    """(W,)."""
+    anisotropy: list[LayerAnisotropy]
+    last_logits: Tensor
+    """(PROBE, V): the model's own logits at the last positions of the first window, to check
+    that head, bias and logit map explain them."""
+
+
+class _Cosines:
+    """Streaming mean cosine, with and without the first position."""
+
+    def __init__(self):
+        self.sums = [torch.zeros((), dtype=torch.float64)] * 2
+        self.counts = [0, 0]
+
+    def add(self, hidden: Tensor) -> None:
+        unit = hidden.double()
+        norm = unit.norm(dim=-1, keepdim=True)
+        unit = torch.where(norm > 0, unit / norm, 0)
+        for k, kept in enumerate((unit, unit[:, 1:])):
+            self.sums[k] = self.sums[k] + kept.sum((0, 1))
+            self.counts[k] += int((kept != 0).any(-1).sum())
+
+    def means(self) -> list[float]:
+        return [
+            (total.square().sum().item() - n) / max(n * (n - 1), 1)
+            for total, n in zip(self.sums, self.counts, strict=True)
+        ]
+
+
+@torch.no_grad()
+def collect_states(
+    model: Any, windows: Windows, *, batch: int = 2, progress: Progress | None = None
+) -> States:
+    """Run `model` (a Hugging Face causal LM in eval mode) over the windows.
+
+    Raises:
+        WideneckError: the output layer is not called once a pass, or a state is not finite.
+    """
+    layers = _decoder_layers(model)
+    names = ["embeddings", *(f"layer {i + 1}" for i in range(len(layers)))] if layers else []
+    cosines = {name: _Cosines() for name in [*names, "entering the head"]}
+    entering: list[Tensor] = []
+    hidden, probe = [], torch.empty(0)
+    with _recording(model, layers, cosines, entering):
+        for start in range(0, len(windows.ids), batch):
+            entering.clear()
+            logits = model(windows.ids[start : start + batch], use_cache=False).logits
+            if len(entering) != 1:
+                raise WideneckError(
+                    f"{type(model).__name__} called its output layer {len(entering)} times in one "
+                    "pass, not once; what enters it cannot be told, so the audit stops here."
+                )
+            if not entering[0].isfinite().all():
+                raise WideneckError(
+                    f"{type(model).__name__} gives hidden states that are not finite on this text; "
+                    "load it in a wider dtype."
+                )
+            cosines["entering the head"].add(entering[0])
+            # Positions before the text (a BOS token) predict its first token; T of them count.
+            hidden.append(entering[0][:, -windows.targets.shape[1] :].float())
+            if start == 0:
+                probe = logits[0].float()
+            if progress:
+                progress("reading the text", min(start + batch, len(windows.ids)), len(windows.ids))
+    return States(
+        hidden=torch.cat(hidden),
+        targets=windows.targets,
+        document=windows.document,
+        num_bytes=windows.num_bytes,
+        anisotropy=[
+            LayerAnisotropy(
+                layer=name, mean_cosine=everywhere, mean_cosine_without_first=without_first
+            )
+            for name, (everywhere, without_first) in ((n, c.means()) for n, c in cosines.items())
+        ],
+        last_logits=probe,
+    )
+
+
+@contextmanager
+def _recording(
+    model: Any, layers: Sequence[nn.Module], cosines: dict[str, _Cosines], entering: list[Tensor]
+) -> Iterator[None]:
+    """Hooks that measure each layer as it runs, and take what enters the head."""
+
+    def before_first_layer(_, args, kwargs):
+        cosines["embeddings"].add(args[0] if args else kwargs["hidden_states"])
+
+    def after_layer(name):
+        def hook(_module, _args, output):
+            cosines[name].add(output if isinstance(output, Tensor) else output[0])
+
+        return hook
+
+    def before_head(_, args):
+        entering.append(args[0])
+        # The head itself runs on the last few positions only: B x T x V logits are never formed.
+        return (args[0][:, -PROBE:], *args[1:])
+
+    handles = [model.get_output_embeddings().register_forward_pre_hook(before_head)]
+    if layers:
+        handles.append(layers[0].register_forward_pre_hook(before_first_layer, with_kwargs=True))
+    for i, layer in enumerate(layers):
+        handles.append(layer.register_forward_hook(after_layer(f"layer {i + 1}")))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _decoder_layers(model: Any) -> list[nn.Module]:
+    """The stack of layers: the one ModuleList as long as the config says; else nothing.
+
+    Found by its length, not by its name, so that no architecture has to be listed.
+    """
+    num_layers = model.config.get_text_config().num_hidden_layers
+    stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == num_layers]
+    return list(stacks[0]) if len(stacks) == 1 else []

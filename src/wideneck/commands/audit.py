@@ -1,0 +1,151 @@
+"""The audit of one model: read, run, measure, report."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wideneck.audits.clock import Clock
+from wideneck.audits.head import audit_head
+from wideneck.audits.output import audit_output
+from wideneck.audits.states import Progress, States, collect_states
+from wideneck.data import Text, cut_windows, default_text, read_text
+from wideneck.errors import WideneckError
+from wideneck.models import load_language_model, measure_logit_map, read_head
+from wideneck.report.provenance import provenance
+from wideneck.report.report import Report
+
+SECTIONS = ("head", "output")
+WINDOW = 512
+"""Predictions in a row.  Long enough for context to count, short enough for eight documents in
+4,096 tokens."""
+
+
+def audit(
+    model: str | os.PathLike | torch.nn.Module | None = None,
+    text: str | os.PathLike | Text | None = None,
+    sections: Sequence[str] = SECTIONS,
+    *,
+    tokenizer: Any = None,
+    num_tokens: int = 4096,
+    argmaxable: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Report:
+    """Measure a language model's output layer.
+
+    Args:
+        model: a Hugging Face id (`id@revision` for one of its revisions), a folder, a
+            `.safetensors`, `.gguf` or `.bin` file, a model in memory, or None for the default
+            model.
+        text: a text file, or None for the reference of the Python language.  With "output" left
+            out of `sections` the text is read only if given here.
+        sections: any of "head" (weights alone) and "output" (on the text).
+        tokenizer: of a model in memory.
+        num_tokens: predictions to make on the text.
+        argmaxable: look for tokens that can never be predicted (2 V^2 D operations).
+        seed: of the choice of windows and of the Gaussian null.
+        progress: called as progress(stage, done, total).
+
+    Cost: "head" reads the head's tensor only; "output" loads the model in float32 and runs it
+    once over `num_tokens` tokens.
+
+    Raises:
+        WideneckError: the model or the text cannot be audited; the message says what to do.
+    """
+    _check(sections, num_tokens)
+    clock = Clock()
+    _tell(progress, "reading the head")
+    with clock("read the head"):
+        head = read_head(model, tokenizer=tokenizer)
+    states, logit_map, used = None, None, None
+    if "output" in sections or text is not None:
+        used = _text(text)
+        _tell(progress, "loading the model")
+        with clock("load the model"):
+            language_model = load_language_model(model, tokenizer=tokenizer)
+            logit_map = measure_logit_map(language_model.model)
+        with clock("read the text"):
+            windows = cut_windows(
+                used,
+                language_model.tokenizer,
+                num_tokens=num_tokens,
+                window=_window(language_model.max_positions, len(language_model.bos)),
+                prefix=language_model.bos,
+                seed=seed,
+            )
+            states = collect_states(language_model.model, windows, progress=progress)
+        del language_model  # the weights are not needed again, and are most of the memory
+    head_audit = output_audit = None
+    if "head" in sections:
+        head_audit = audit_head(
+            head,
+            clock,
+            second_moment=None if states is None else _second_moment(states),
+            argmaxable=argmaxable,
+            seed=seed,
+            progress=progress,
+        )
+    if "output" in sections:
+        assert states is not None
+        assert logit_map is not None
+        output_audit = audit_output(head, logit_map, states, clock, progress=progress)
+    return Report(
+        provenance=provenance(
+            model=head.model,
+            head_sha256=head.sha256,
+            head_dtype=head.dtype,
+            seed=seed,
+            seconds=clock.seconds,
+            text=None if used is None else used.name,
+            text_sha256=None if used is None else used.sha256,
+            num_tokens=None if states is None else states.targets.numel(),
+            notes=[] if states is None else _notes(states, num_tokens),
+        ),
+        head=head_audit,
+        output=output_audit,
+    )
+
+
+def _tell(progress: Progress | None, stage: str) -> None:
+    if progress:
+        progress(stage, 0, 1)
+
+
+def _check(sections: Sequence[str], num_tokens: int) -> None:
+    unknown = [name for name in sections if name not in SECTIONS]
+    if unknown or not sections:
+        came = f"'{unknown[0]}'" if unknown else "none"
+        known = ", ".join(SECTIONS)
+        raise WideneckError(f"The sections of an audit are {known}; {came} was asked for.")
+    if num_tokens < 1:
+        raise WideneckError(f"An audit needs at least one token; {num_tokens} were asked for.")
+
+
+def _text(text: str | os.PathLike | Text | None) -> Text:
+    if text is None:
+        return default_text()
+    return text if isinstance(text, Text) else read_text(text)
+
+
+def _window(max_positions: int | None, prefix: int) -> int:
+    return WINDOW if max_positions is None else max(1, min(WINDOW, max_positions - prefix))
+
+
+def _second_moment(states: States) -> Tensor:
+    hidden = states.hidden.flatten(0, 1).double()
+    return hidden.T @ hidden / len(hidden)
+
+
+def _notes(states: States, asked: int) -> list[str]:
+    notes = []
+    if asked - states.targets.numel() >= states.targets.shape[1]:
+        notes.append(
+            f"{asked} tokens were asked for; whole windows of the text hold "
+            f"{states.targets.numel()}."
+        )
+    if len(states.anisotropy) == 1:
+        notes.append("The layers of this model could not be told apart: no anisotropy by layer.")
+    return notes

@@ -1,0 +1,36 @@
+"""What a report of any kind can do: its numbers as plain data and as a file."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from wideneck.report.fields import as_dict
+from wideneck.report.files import json_text, write_text
+
+
+class Document(ABC):
+    """A dataclass of measured fields that can be written and shown."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts under the fields' names (docs/report.md)."""
+        return as_dict(self)
+
+    def to_json_text(self) -> str:
+        """The JSON as a string."""
+        return json_text(self.to_dict())
+
+    def to_json(self, path: str | Path) -> None:
+        """Write `to_json_text`; an earlier file stays whole until the new one is."""
+        write_text(path, self.to_json_text())
+
+    def to_html(self, path: str | Path) -> None:
+        """Write one self-contained file, charts included, nothing fetched."""
+        write_text(path, self.to_html_text())
+
+    @abstractmethod
+    def to_html_text(self) -> str:
+        """The HTML as a string."""
+
+    @abstractmethod
+    def show(self) -> None:
+        """Print a table of the main numbers on standard output."""

@@ -1,0 +1,46 @@
+"""Intervals over documents."""
+
+import pytest
+import torch
+
+from wideneck.audits.estimate import estimate
+
+
+def test_the_value_is_the_mean_over_tokens():
+    values = torch.rand(6, 10)
+    assert estimate(values, torch.arange(6)).value == pytest.approx(values.mean().item())
+
+
+def test_equal_groups_give_the_t_interval_of_their_means():
+    from scipy.stats import t as student
+
+    means = torch.tensor([1.0, 2.0, 4.0, 5.0])
+    found = estimate(means[:, None].expand(4, 7), torch.arange(4))
+    half = student.ppf(0.975, 3) * means.std().item() / 2
+    assert (found.low, found.high) == pytest.approx((3 - half, 3 + half))
+    assert (found.over, found.num_groups) == ("documents", 4)
+
+
+def test_one_document_falls_back_to_windows_and_says_so():
+    found = estimate(torch.rand(5, 4), torch.zeros(5, dtype=torch.long))
+    assert (found.over, found.num_groups) == ("windows", 5)
+
+
+def test_a_single_window_has_no_interval():
+    found = estimate(torch.rand(1, 4), torch.zeros(1, dtype=torch.long))
+    assert found.low is None
+    assert found.high is None
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    """Documents of unequal size with a mean of their own: an interval over tokens would fail."""
+    generator = torch.Generator().manual_seed(0)
+    hits = 0
+    for _ in range(400):
+        sizes = torch.randint(1, 4, (12,), generator=generator)
+        document = torch.repeat_interleave(torch.arange(12), sizes)
+        shift = torch.randn(12, generator=generator)[document]
+        values = shift[:, None] + torch.randn(len(document), 5, generator=generator)
+        found = estimate(values, document)
+        hits += found.low <= 0 <= found.high
+    assert 0.90 <= hits / 400 <= 0.98

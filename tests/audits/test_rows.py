@@ -1,0 +1,53 @@
+"""Rows that no text trained."""
+
+import torch
+
+from wideneck.audits.rows import duplicate_rows, special_rows
+
+
+def ids(refs):
+    return [ref.token for ref in refs]
+
+
+def head(num_rows=300, d=64):
+    return torch.randn(num_rows, d, generator=torch.Generator().manual_seed(0))
+
+
+def test_equal_rows_are_grouped_in_any_storage_type():
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        weight = head().to(dtype)
+        weight[[40, 200]] = weight[7].clone()
+        weight[299] = weight[8].clone()
+        assert duplicate_rows(weight) == [[7, 40, 200], [8, 299]]
+
+
+def test_rows_beyond_the_tokenizer_have_no_string():
+    found = special_rows(head(), [f"t{i}" for i in range(296)])
+    assert ids(found.beyond_tokenizer) == [296, 297, 298, 299]
+    assert {ref.string for ref in found.beyond_tokenizer} == {None}
+
+
+def test_rows_near_the_padding_are_called_never_trained():
+    weight = head()
+    weight[290:] = 0.01 * torch.randn(10, 64, generator=torch.Generator().manual_seed(1)) + 0.3
+    found = special_rows(weight, [f"t{i}" for i in range(297)])
+    assert ids(found.never_trained) == list(range(290, 300))
+    assert found.never_trained[0].string == "t290"
+    assert found.excluded == list(range(290, 300))
+
+
+def test_without_a_row_to_compare_with_nothing_is_claimed():
+    found = special_rows(head(), None)
+    assert found.beyond_tokenizer is None
+    assert found.never_trained is None
+    assert found.excluded == []
+
+
+def test_of_duplicates_all_but_the_first_are_left_out_if_nothing_else_speaks_against_them():
+    weight = head()
+    weight[40] = weight[7].clone()
+    found = special_rows(weight, [f"t{i}" for i in range(300)])
+    assert ids(found.duplicates[0]) == [7, 40]
+    # The duplicated rows are their own reference: both count as never trained.
+    assert ids(found.never_trained) == [7, 40]
+    assert found.excluded == [7, 40]

@@ -57,8 +57,8 @@ class Gradient:
 
     energy_share: Estimate = measure(
         "||projection of g on the columns of W||^2 / ||g||^2, mean over tokens",
-        caution="a full-rank backward pass did not train better than a narrow one in the "
-        "controlled test of arXiv 2608.16671: geometry, not harm",
+        caution="geometry, not harm: in the controlled test of arXiv 2608.16671 such shares did "
+        "not predict how training goes on",
     )
     energy_baseline: float = measure("d / V: the share that a random subspace of width d keeps")
     norm_share: Estimate = measure("the same for norms instead of squares, mean over tokens")

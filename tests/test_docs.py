@@ -1,0 +1,45 @@
+"""What the documents say is what the code does."""
+
+import re
+from pathlib import Path
+
+import torch
+from tiny import tiny_model
+from tiny_text import character_tokenizer, write_text
+
+from wideneck.report.fields import definitions
+from wideneck.report.report import Report
+from wideneck.report.schema import page
+from wideneck.report.series import SeriesReport
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_page_of_fields_is_the_code_s():
+    """If this fails: python -m wideneck.report.schema > docs/report.md."""
+    assert (ROOT / "docs" / "report.md").read_text() == page()
+
+
+def test_every_field_has_a_definition():
+    for kind in (Report, SeriesReport):
+        for path, entry in definitions(kind).items():
+            assert entry.get("definition"), path
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    torch.manual_seed(0)
+    tiny_model("gpt2").save_pretrained(tmp_path / "gpt2")
+    character_tokenizer().save_pretrained(tmp_path / "gpt2")
+    write_text(tmp_path / "novel.txt")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert (tmp_path / "gpt2.html").exists()
+    assert "gpt2" in capsys.readouterr().out
+
+
+def test_the_links_of_the_documents_lead_somewhere():
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r'\]\(([^)#:]+)\)|(?:src|srcset)="([^":]+)"', document.read_text()):
+            path = target[0] or target[1]
+            assert (document.parent / path).exists(), f"{document.name}: {path}"

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import torch
+
 from tiny import tiny_model
 from tiny_text import character_tokenizer, write_text
-
 from wideneck.report.fields import definitions
 from wideneck.report.report import Report
 from wideneck.report.schema import page
@@ -40,6 +40,8 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
 
 def test_the_links_of_the_documents_lead_somewhere():
     for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r'\]\(([^)#:]+)\)|(?:src|srcset)="([^":]+)"', document.read_text()):
+        for target in re.findall(
+            r'\]\(([^)#:]+)\)|(?:src|srcset)="([^":]+)"', document.read_text()
+        ):
             path = target[0] or target[1]
             assert (document.parent / path).exists(), f"{document.name}: {path}"

@@ -125,6 +125,17 @@ def test_the_audit_leaves_a_model_in_memory_as_it_was(text):
         assert torch.equal(tensor, before[name]), name
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_model_in_memory_runs_in_its_own_type(text, dtype):
+    tokenizer = character_tokenizer()
+    expected = wn.audit(tiny_model("llama"), text, num_tokens=512, tokenizer=tokenizer).output
+    found = wn.audit(tiny_model("llama").to(dtype), text, num_tokens=512, tokenizer=tokenizer)
+    assert found.provenance.compute_dtype == str(dtype).removeprefix("torch.")
+    assert found.output.loss.nats_per_token.value == pytest.approx(
+        expected.loss.nats_per_token.value, abs=1e-2
+    )
+
+
 def test_equal_calls_give_equal_numbers(saved, text):
     first, second = (wn.audit(saved("gpt2"), text, num_tokens=512).to_dict() for _ in range(2))
     for found in (first, second):

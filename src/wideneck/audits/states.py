@@ -66,7 +66,7 @@ class _Cosines:
         self.counts = [0, 0]
 
     def add(self, hidden: Tensor) -> None:
-        unit = hidden.double()
+        unit = hidden.cpu().double()  # first to the CPU: not every accelerator has float64
         norm = unit.norm(dim=-1, keepdim=True)
         unit = torch.where(norm > 0, unit / norm, 0)
         for k, kept in enumerate((unit, unit[:, 1:])):
@@ -97,7 +97,8 @@ def collect_states(
     with _recording(model, layers, cosines, entering):
         for start in range(0, len(windows.ids), batch):
             entering.clear()
-            logits = model(windows.ids[start : start + batch], use_cache=False).logits
+            ids = windows.ids[start : start + batch].to(model.device)
+            logits = model(ids, use_cache=False).logits
             if len(entering) != 1:
                 raise WideneckError(
                     f"{type(model).__name__} called its output layer {len(entering)} times in one "
@@ -110,9 +111,9 @@ def collect_states(
                 )
             cosines["entering the head"].add(entering[0])
             # Positions before the text (a BOS token) predict its first token; T of them count.
-            hidden.append(entering[0][:, -windows.targets.shape[1] :].float())
+            hidden.append(entering[0][:, -windows.targets.shape[1] :].float().cpu())
             if start == 0:
-                probe = logits[0].float()
+                probe = logits[0].cpu()
             if progress:
                 progress("reading the text", min(start + batch, len(windows.ids)), len(windows.ids))
     return States(

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from wideneck.audits.output import audit_output
 from wideneck.audits.states import Progress, States, collect_states
 from wideneck.data import Text, cut_windows, default_text, read_text
 from wideneck.errors import WideneckError
-from wideneck.models import load_language_model, measure_logit_map, read_head
+from wideneck.models import LogitMap, load_language_model, measure_logit_map, read_head
 from wideneck.report.provenance import provenance
 from wideneck.report.report import Report
 
@@ -56,42 +57,27 @@ def audit(
         WideneckError: the model or the text cannot be audited; the message says what to do.
     """
     _check(sections, num_tokens)
+    used = _text(text) if "output" in sections or text is not None else None
     clock = Clock()
     _tell(progress, "reading the head")
     with clock("read the head"):
         head = read_head(model, tokenizer=tokenizer)
-    states, logit_map, used = None, None, None
-    if "output" in sections or text is not None:
-        used = _text(text)
-        _tell(progress, "loading the model")
-        with clock("load the model"):
-            language_model = load_language_model(model, tokenizer=tokenizer)
-            logit_map = measure_logit_map(language_model.model)
-        with clock("read the text"):
-            windows = cut_windows(
-                used,
-                language_model.tokenizer,
-                num_tokens=num_tokens,
-                window=_window(language_model.max_positions, len(language_model.bos)),
-                prefix=language_model.bos,
-                seed=seed,
-            )
-            states = collect_states(language_model.model, windows, progress=progress)
-        del language_model  # the weights are not needed again, and are most of the memory
+    run = None
+    if used is not None:
+        run = _run_model(model, tokenizer, used, num_tokens, seed, clock, progress)
     head_audit = output_audit = None
     if "head" in sections:
         head_audit = audit_head(
             head,
             clock,
-            second_moment=None if states is None else _second_moment(states),
+            second_moment=None if run is None else _second_moment(run.states),
             argmaxable=argmaxable,
             seed=seed,
             progress=progress,
         )
     if "output" in sections:
-        assert states is not None
-        assert logit_map is not None
-        output_audit = audit_output(head, logit_map, states, clock, progress=progress)
+        assert run is not None
+        output_audit = audit_output(head, run.logit_map, run.states, clock, progress=progress)
     return Report(
         provenance=provenance(
             model=head.model,
@@ -99,14 +85,51 @@ def audit(
             head_dtype=head.dtype,
             seed=seed,
             seconds=clock.seconds,
+            compute_dtype=None if run is None else run.dtype,
             text=None if used is None else used.name,
             text_sha256=None if used is None else used.sha256,
-            num_tokens=None if states is None else states.targets.numel(),
-            notes=[] if states is None else _notes(states, num_tokens),
+            num_tokens=None if run is None else run.states.targets.numel(),
+            notes=[] if run is None else _notes(run.states, num_tokens),
         ),
         head=head_audit,
         output=output_audit,
     )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is kept of a model once it has read the text."""
+
+    states: States
+    logit_map: LogitMap
+    dtype: str
+
+
+def _run_model(
+    model: str | os.PathLike | torch.nn.Module | None,
+    tokenizer: Any,
+    text: Text,
+    num_tokens: int,
+    seed: int,
+    clock: Clock,
+    progress: Progress | None,
+) -> _Run:
+    """Load, measure the logit map, run over the text; the weights are freed on return."""
+    _tell(progress, "loading the model")
+    with clock("load the model"):
+        loaded = load_language_model(model, tokenizer=tokenizer)
+        logit_map = measure_logit_map(loaded.model)
+    with clock("read the text"):
+        windows = cut_windows(
+            text,
+            loaded.tokenizer,
+            num_tokens=num_tokens,
+            window=_window(loaded.max_positions, len(loaded.bos)),
+            prefix=loaded.bos,
+            seed=seed,
+        )
+        states = collect_states(loaded.model, windows, progress=progress)
+    return _Run(states, logit_map, str(loaded.model.dtype).removeprefix("torch."))
 
 
 def _tell(progress: Progress | None, stage: str) -> None:

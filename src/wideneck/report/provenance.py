@@ -20,7 +20,10 @@ class Provenance:
     model: str = measure("what was audited, as it was named")
     head_sha256: str = measure("hash of the output layer's stored bytes")
     head_dtype: str = measure("storage type of the output layer")
-    compute_dtype: str = measure("type in which the model ran; spectra and ranks are float64")
+    compute_dtype: str | None = measure(
+        "type in which the model ran; none if it did not. Losses are float32 from the hidden states "
+        "on, spectra and ranks float64"
+    )
     text: str | None = measure("the text; none for weights alone")
     text_sha256: str | None = measure("hash of the text's documents")
     num_tokens: int | None = measure("predictions made on the text", unit="tokens")
@@ -39,6 +42,7 @@ def provenance(
     head_dtype: str,
     seed: int,
     seconds: dict[str, float],
+    compute_dtype: str | None = None,
     text: str | None = None,
     text_sha256: str | None = None,
     num_tokens: int | None = None,
@@ -49,7 +53,7 @@ def provenance(
         model=model,
         head_sha256=head_sha256,
         head_dtype=head_dtype,
-        compute_dtype="float32",
+        compute_dtype=compute_dtype,
         text=text,
         text_sha256=text_sha256,
         num_tokens=num_tokens,

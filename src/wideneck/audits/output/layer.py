@@ -45,9 +45,10 @@ class OutputLayer:
 
     def check(self, hidden: Tensor, logits: Tensor, model: str) -> None:
         """Refuse a head that does not explain the model's own logits."""
-        ours = self.logits(hidden)
-        off = (ours - logits).abs().max().item()
-        if off > 1e-3 * max(1.0, logits.abs().max().item()):
+        off = (self.logits(hidden) - logits).abs().max().item()
+        # Rounding of the model's own product: 1e-3 is generous for float32, not for bfloat16.
+        rounding = max(1e-3, 4 * torch.finfo(logits.dtype).eps)
+        if off > rounding * max(1.0, logits.abs().max().item()):
             raise WideneckError(
                 f"The head read from {model} does not give the model's own logits (off by "
                 f"{off:.3g}): something between them is not understood, so the audit stops here."

@@ -46,7 +46,14 @@ def audit(
         list[str] | None,
         typer.Option(metavar="NAME", help="head or output; repeat for both. Default: both."),
     ] = None,
-    tokens: Annotated[int, typer.Option(metavar="N", help="Predictions to make.")] = 4096,
+    tokens: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Predictions to make, in windows of 512. Default: 4096. Truncations fitted to the "
+            "data need four times the hidden size.",
+        ),
+    ] = None,
     argmaxable: Annotated[
         bool | None,
         typer.Option(
@@ -60,7 +67,9 @@ def audit(
         Path | None,
         typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the choice of text.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, max=2**63 - 1, help="Of the choice of text.")
+    ] = 0,
 ) -> None:
     """Measure a model's output layer: spectrum, unreachable tokens, nats lost to its rank."""
     from wideneck.commands.progress import ProgressBars
@@ -70,10 +79,16 @@ def audit(
     for path in (html, None if to_stdout else json):
         if path is not None:
             check_writable(path)  # before the work, not after it
+    if html is not None and html == json:
+        raise WideneckError(f"--html and --json both name {html}; give each a file of its own.")
     models = model or []
     if len(models) > 1 and not series:
         raise WideneckError(
             f"One MODEL was expected, {len(models)} came; --series follows a head over checkpoints."
+        )
+    if series and (text is not None or section is not None or tokens is not None):
+        raise WideneckError(
+            "--series measures the weights alone; leave out --text, --section and --tokens."
         )
     with ProgressBars() as progress:
         if series:
@@ -87,7 +102,7 @@ def audit(
                 models[0] if models else None,
                 text,
                 section or SECTIONS,
-                num_tokens=tokens,
+                num_tokens=4096 if tokens is None else tokens,
                 argmaxable=argmaxable is not False,
                 seed=seed,
                 progress=progress,
@@ -95,7 +110,7 @@ def audit(
     if html is not None:
         report.to_html(html)
     if to_stdout:
-        print(report.to_json_text(), end="")
+        sys.stdout.buffer.write(report.to_json_text().encode())  # JSON is UTF-8 on every system
     elif json is not None:
         report.to_json(json)
     if not to_stdout:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -173,7 +174,7 @@ def test_the_program_alone_decides_every_row(box):
 
     for i in range(60):
         start = torch.tensor([j for j in range(12) if j != i])
-        proof = solve_program(head, i, start)
+        proof = solve_program(head, i, start, math.inf)
         assert isinstance(proof, Found if best[i] > 1e-6 else Enclosed)
 
 
@@ -184,7 +185,7 @@ def test_the_hull_alone_decides_every_row_without_a_bias():
     vertices = set(ConvexHull(weight.double().numpy()).vertices.tolist())
 
     for i in range(300):
-        proof, _ = nearest_point(head, cloud, i)
+        proof, _ = nearest_point(head, cloud, i, math.inf)
         assert isinstance(proof, Found if i in vertices else Enclosed)
 
 

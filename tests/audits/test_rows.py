@@ -2,7 +2,7 @@
 
 import torch
 
-from wideneck.audits.rows import duplicate_rows, special_rows
+from wideneck.audits.rows import special_rows
 
 
 def ids(refs):
@@ -18,7 +18,21 @@ def test_equal_rows_are_grouped_in_any_storage_type():
         weight = head().to(dtype)
         weight[[40, 200]] = weight[7].clone()
         weight[299] = weight[8].clone()
-        assert duplicate_rows(weight) == [[7, 40, 200], [8, 299]]
+        assert [ids(g) for g in special_rows(weight, None).duplicates] == [[7, 40, 200], [8, 299]]
+
+
+def test_equal_rows_with_different_biases_are_told_apart():
+    weight, bias = head(), torch.zeros(300)
+    weight[[40, 200]] = weight[7].clone()
+    bias[40] = 1.0
+    assert [ids(g) for g in special_rows(weight, None, bias).duplicates] == [[7, 200]]
+
+
+def test_an_id_that_no_token_has_counts_as_beyond_the_tokenizer():
+    tokens = [f"t{i}" for i in range(300)]
+    tokens[50] = None
+    found = special_rows(head(), tokens[:290] + [None] * 5 + tokens[295:])
+    assert ids(found.beyond_tokenizer) == [50, 290, 291, 292, 293, 294]
 
 
 def test_rows_beyond_the_tokenizer_have_no_string():

@@ -22,7 +22,7 @@ class Estimate:
     low: float | None = measure("lower end of the 95 % interval; none from a single group")
     high: float | None = measure("upper end of the 95 % interval")
     over: str = measure(
-        "what the interval is taken over: documents, or windows where the text is one document"
+        "what the interval is taken over: documents, or windows where all of them come from one"
     )
     num_groups: int = measure("number of documents (or windows)")
 

@@ -53,7 +53,7 @@ def audit_head(
         seed: of the Gaussian null.
     """
     with clock("special rows"):
-        rows = special_rows(head.weight, head.tokens)
+        rows = special_rows(head.weight, head.tokens, head.bias)
     with clock("geometry"):
         everything = measure_geometry(
             head.weight, head.rounding, second_moment=second_moment, seed=seed

@@ -7,13 +7,13 @@ from a list of tokens known to be unused; here the list comes from the checkpoin
 Cost: hashing V D numbers and one product of V x D with the reference rows.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from wideneck.audits.argmaxable.distinct import group_equal_rows
 from wideneck.audits.measure import measure
 from wideneck.audits.spectrum import ROWS
 from wideneck.audits.token import TokenRef, name_tokens
@@ -31,12 +31,12 @@ class SpecialRows:
     """Rows that are best measured apart."""
 
     beyond_tokenizer: list[TokenRef] | None = measure(
-        "rows that no token id of the tokenizer reaches (padding); none where no tokenizer came "
-        "with the checkpoint"
+        "rows whose id the tokenizer gives to no token (padding, mostly); none where no tokenizer "
+        "came with the checkpoint"
     )
     duplicates: list[list[TokenRef]] = measure(
-        "groups of rows equal to each other in every stored bit: the model cannot tell these "
-        "tokens apart when it predicts"
+        "groups of rows that are equal, bias included: the model cannot tell these tokens apart "
+        "when it predicts"
     )
     never_trained: list[TokenRef] | None = measure(
         "rows within a tenth of the median distance of a row beyond the tokenizer or of a "
@@ -50,12 +50,21 @@ class SpecialRows:
 
 
 @torch.no_grad()
-def special_rows(weight: Tensor, tokens: Sequence[str] | None) -> SpecialRows:
-    """Find them in `weight` (V, D); `tokens` holds the tokenizer's strings by id, or None."""
+def special_rows(
+    weight: Tensor, tokens: Sequence[str | None] | None, bias: Tensor | None = None
+) -> SpecialRows:
+    """Find them in `weight` (V, D) with `bias` (V,).
+
+    `tokens` holds the tokenizer's strings by id, None for an id without a token; or is None.
+    """
     vocab_size = len(weight)
 
-    groups = duplicate_rows(weight)
-    beyond = [] if tokens is None else list(range(len(tokens), vocab_size))
+    groups = [group for group in group_equal_rows(weight, bias) if len(group) > 1]
+    beyond = []
+    if tokens is not None:
+        named = tokens[:vocab_size]
+        beyond = [i for i, string in enumerate(named) if string is None]
+        beyond += range(len(named), vocab_size)
     references = sorted({group[0] for group in groups} | set(beyond))[:MAX_REFERENCES]
     near = _rows_near(weight, references) if references else None
     repeated = {i for group in groups for i in group[1:]}
@@ -65,17 +74,6 @@ def special_rows(weight: Tensor, tokens: Sequence[str] | None) -> SpecialRows:
         never_trained=None if near is None else name_tokens(near, tokens),
         excluded=sorted(repeated | set(beyond) | set(near or ())),
     )
-
-
-def duplicate_rows(weight: Tensor) -> list[list[int]]:
-    """Groups of equal rows, each sorted, in the order of their first member."""
-    groups: dict[bytes, list[int]] = {}
-    for start in range(0, len(weight), ROWS):
-        block = weight[start : start + ROWS].contiguous().view(torch.uint8).numpy()
-        for offset, row in enumerate(block):
-            key = hashlib.blake2b(row, digest_size=16).digest()
-            groups.setdefault(key, []).append(start + offset)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 def _rows_near(weight: Tensor, references: list[int]) -> list[int]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from wideneck.audits.measure import measure
+from wideneck.errors import WideneckError
 
 ROWS = 4096
 """Rows a chunk: large enough for the product's peak speed, 34 MB at D = 1024 in float64."""
@@ -118,7 +119,10 @@ def spectrum(gram: Tensor, num_rows: int, noise: float = 0.0) -> Spectrum:
     squared = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
     total = squared.sum().item()
     if total == 0:
-        raise ZeroDivisionError("a matrix of zeros has no spectrum")
+        raise WideneckError(
+            "The output layer has the same row for every token (a head at its initialization?); "
+            "there is nothing to measure in it."
+        )
     sigma = squared.sqrt()
     p_sigma2, p_sigma = squared / total, sigma / sigma.sum()
     entropy_sigma2 = -torch.xlogy(p_sigma2, p_sigma2).sum().item()

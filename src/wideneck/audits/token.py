@@ -14,7 +14,7 @@ class TokenRef:
     string: str | None = measure("the tokenizer's string; none for a row beyond the tokenizer")
 
 
-def name_tokens(ids: Iterable[int], strings: Sequence[str] | None) -> list[TokenRef]:
+def name_tokens(ids: Iterable[int], strings: Sequence[str | None] | None) -> list[TokenRef]:
     """Refs for `ids`; `strings` holds the tokenizer's strings by id, or is None."""
     known = strings or ()
     return [TokenRef(token=i, string=known[i] if i < len(known) else None) for i in ids]

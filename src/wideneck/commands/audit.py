@@ -12,9 +12,9 @@ from wideneck.audits.clock import Clock
 from wideneck.audits.head import audit_head
 from wideneck.audits.output import audit_output
 from wideneck.audits.states import Progress, States, collect_states
-from wideneck.data import Text, cut_windows, default_text, read_text
+from wideneck.data import Text, Windows, cut_windows, default_text, read_text
 from wideneck.errors import WideneckError
-from wideneck.models import LogitMap, load_language_model, measure_logit_map, read_head
+from wideneck.models import LogitMap, evaluating, load_language_model, measure_logit_map, read_head
 from wideneck.report.provenance import provenance
 from wideneck.report.report import Report
 
@@ -27,7 +27,7 @@ WINDOW = 512
 def audit(
     model: str | os.PathLike | torch.nn.Module | None = None,
     text: str | os.PathLike | Text | None = None,
-    sections: Sequence[str] = SECTIONS,
+    sections: str | Sequence[str] = SECTIONS,
     *,
     tokenizer: Any = None,
     num_tokens: int = 4096,
@@ -56,6 +56,7 @@ def audit(
     Raises:
         WideneckError: the model or the text cannot be audited; the message says what to do.
     """
+    sections = (sections,) if isinstance(sections, str) else sections
     _check(sections, num_tokens)
     used = _text(text) if "output" in sections or text is not None else None
     clock = Clock()
@@ -118,18 +119,32 @@ def _run_model(
     _tell(progress, "loading the model")
     with clock("load the model"):
         loaded = load_language_model(model, tokenizer=tokenizer)
+    with evaluating(loaded.model):
         logit_map = measure_logit_map(loaded.model)
-    with clock("read the text"):
-        windows = cut_windows(
-            text,
-            loaded.tokenizer,
-            num_tokens=num_tokens,
-            window=_window(loaded.max_positions, len(loaded.bos)),
-            prefix=loaded.bos,
-            seed=seed,
-        )
-        states = collect_states(loaded.model, windows, progress=progress)
+        with clock("read the text"):
+            windows = cut_windows(
+                text,
+                loaded.tokenizer,
+                num_tokens=num_tokens,
+                window=_window(loaded.max_positions, len(loaded.bos)),
+                prefix=loaded.bos,
+                seed=seed,
+            )
+            _check_ids(windows, loaded.model)
+            states = collect_states(loaded.model, windows, progress=progress)
     return _Run(states, logit_map, str(loaded.model.dtype).removeprefix("torch."))
+
+
+def _check_ids(windows: Windows, model: Any) -> None:
+    largest = int(max(windows.ids.max(), windows.targets.max()))
+    rows = min(
+        len(layer.weight) for layer in (model.get_input_embeddings(), model.get_output_embeddings())
+    )
+    if largest >= rows:
+        raise WideneckError(
+            f"The tokenizer gives id {largest}, the model has {rows} rows: they do not belong "
+            "together; give the model's own tokenizer."
+        )
 
 
 def _tell(progress: Progress | None, stage: str) -> None:
@@ -157,17 +172,26 @@ def _window(max_positions: int | None, prefix: int) -> int:
     return WINDOW if max_positions is None else max(1, min(WINDOW, max_positions - prefix))
 
 
-def _second_moment(states: States) -> Tensor:
+def _second_moment(states: States) -> Tensor | None:
+    """E[x x^T], or None from so few states that its spectrum would be that of the sample."""
     hidden = states.hidden.flatten(0, 1).double()
-    return hidden.T @ hidden / len(hidden)
+    num_tokens, width = hidden.shape
+    return hidden.T @ hidden / num_tokens if num_tokens >= 2 * width else None
 
 
 def _notes(states: States, asked: int) -> list[str]:
     notes = []
-    if asked - states.targets.numel() >= states.targets.shape[1]:
+    num_windows, window, width = states.hidden.shape
+    num_tokens = num_windows * window
+    if num_tokens != asked:
         notes.append(
-            f"{asked} tokens were asked for; whole windows of the text hold "
-            f"{states.targets.numel()}."
+            f"{asked:,} tokens were asked for, {num_tokens:,} measured: whole windows of {window}, "
+            "as many as the text holds."
+        )
+    if num_tokens < 2 * width:
+        notes.append(
+            f"No data-weighted spectrum: {num_tokens:,} hidden states are fewer than twice their "
+            f"{width:,} dimensions."
         )
     if len(states.anisotropy) == 1:
         notes.append("The layers of this model could not be told apart: no anisotropy by layer.")

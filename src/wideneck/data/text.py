@@ -20,6 +20,8 @@ from torch import Tensor
 from wideneck.errors import WideneckError
 
 WIKITEXT_TITLE = re.compile(r"^ = [^=].*[^=] = *$", re.MULTILINE)
+LONGEST = 16_000_000
+"""Characters of one document that are tokenized; some ten seconds."""
 SEPARATORS = re.compile(r"\f|<\|endoftext\|>")
 
 
@@ -109,7 +111,9 @@ def cut_windows(
     """Windows of `window` predictions, `num_tokens` predictions in all where the text has them.
 
     The documents are visited in an order drawn from `seed`, one window from each, cut at a
-    random place, and then round again, so that few tokens still come from many documents.
+    random place, and then round again, so that few tokens still come from many documents.  So a
+    document counts by its windows taken, not by its length, and one shorter than a window not at
+    all: the mean loss is not that of the whole text.
 
     Args:
         tokenizer: a fast Hugging Face tokenizer.
@@ -118,13 +122,19 @@ def cut_windows(
     Raises:
         WideneckError: no document holds `window` + 1 tokens.
     """
+    if not tokenizer.is_fast:
+        raise WideneckError(
+            f"{type(tokenizer).__name__} does not say where its tokens stand in the text; "
+            "a fast tokenizer (tokenizer.json) does."
+        )
     wanted = max(1, num_tokens // window)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(text.documents), generator=generator).tolist()
     places: dict[int, list[Tensor]] = {}  # document -> its windows, shuffled
     longest = 0
     for document in order:
-        ids, ends = _tokenize(tokenizer, text.documents[document])
+        content = _slice(text.documents[document], generator)
+        ids, ends = _tokenize(tokenizer, content)
         longest = max(longest, len(ids))
         slack = len(ids) - 1 - window
         if slack < 0:
@@ -135,7 +145,7 @@ def cut_windows(
         starts = starts[torch.randperm(len(starts), generator=generator)][:wanted]
         places[document] = []
         for s in starts.tolist():
-            predicted = text.documents[document][ends[s] : ends[s + window]]
+            predicted = content[ends[s] : ends[s + window]]
             num_bytes = len(predicted.encode("utf-8", "surrogatepass"))
             row = torch.tensor([*ids[s : s + window + 1], num_bytes])
             places[document].append(row)
@@ -162,6 +172,15 @@ def cut_windows(
         document=torch.tensor([document for document, _ in picked]),
         num_bytes=rows[:, -1],
     )
+
+
+def _slice(document: str, generator: torch.Generator) -> str:
+    """The document, or a random piece of one that would take minutes to tokenize."""
+    slack = len(document) - LONGEST
+    if slack <= 0:
+        return document
+    start = int(torch.randint(slack + 1, (), generator=generator))
+    return document[start : start + LONGEST]
 
 
 def _tokenize(tokenizer: Any, document: str) -> tuple[list[int], list[int]]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from wideneck.models.default import default_model as default_model
     from wideneck.models.head_weights import HeadWeights as HeadWeights
     from wideneck.models.language_model import LanguageModel as LanguageModel
+    from wideneck.models.language_model import evaluating as evaluating
     from wideneck.models.language_model import load_language_model as load_language_model
     from wideneck.models.logit_map import LogitMap as LogitMap
     from wideneck.models.logit_map import measure_logit_map as measure_logit_map
@@ -21,6 +22,7 @@ _FILES = {
     "LanguageModel": "language_model",
     "LogitMap": "logit_map",
     "default_model": "default",
+    "evaluating": "language_model",
     "load_language_model": "language_model",
     "measure_logit_map": "logit_map",
     "read_head": "checkpoint_head",

@@ -41,7 +41,7 @@ def read_head(model: str | os.PathLike | nn.Module | None, *, tokenizer: Any = N
     return _read_tensors(source, strings)
 
 
-def _read_tensors(source: Source, strings: list[str] | None) -> HeadWeights:
+def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeights:
     expected = expected_head(source.folder)
     file = _open(source)
     head = find_head(file, expected)

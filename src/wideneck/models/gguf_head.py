@@ -32,7 +32,7 @@ BLOCK = 2 * 2**20
 """Numbers dequantized at a time."""
 
 
-def read_gguf_head(path: Path, display: str, tokens: list[str] | None) -> HeadWeights:
+def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) -> HeadWeights:
     """The output layer of one GGUF file; token strings from its metadata unless given."""
     reader = _open(path)
     _refuse_other_kinds(reader, path)
@@ -146,7 +146,7 @@ def _rounding(kind: str) -> float:
     return 2.0 ** (3 - int(bits.group()))
 
 
-def _tokens(reader: Any) -> list[str] | None:
+def _tokens(reader: Any) -> list[str | None] | None:
     tokens = _value(reader, "tokenizer.ggml.tokens")
     return None if tokens is None else list(tokens)
 

@@ -5,6 +5,8 @@ Cost: the model in memory in the type asked for; a GGUF file is dequantized by t
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +25,7 @@ class LanguageModel:
     """A model that can be run on text."""
 
     model: Any
-    """A causal language model of transformers, in eval mode."""
+    """A causal language model of transformers; run it within `evaluating`."""
     tokenizer: Any
     source: str
     """What the user named."""
@@ -64,6 +66,18 @@ def load_language_model(
     return _wrap(_load(source, dtype), tokenizer, source.display)
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside, and each module's own mode again after: the model may be in training."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def bos_of(tokenizer: Any) -> list[int]:
     """The ids in front of a text, seen by tokenizing one with and without special tokens."""
     whole = tokenizer("a").input_ids
@@ -81,7 +95,7 @@ def _wrap(model: Any, tokenizer: Any, source: str) -> LanguageModel:
     config = model.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
     return LanguageModel(
-        model=model.eval(),
+        model=model,
         tokenizer=tokenizer,
         source=source,
         bos=bos_of(tokenizer),

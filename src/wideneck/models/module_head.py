@@ -25,7 +25,7 @@ def output_layer(model: nn.Module) -> Any:
     return head
 
 
-def read_module_head(model: nn.Module, tokens: list[str] | None) -> HeadWeights:
+def read_module_head(model: nn.Module, tokens: list[str | None] | None) -> HeadWeights:
     """The head of a causal language model in memory, sharing that memory on the CPU."""
     head = output_layer(model)
     name = f"{module_name(model, head)}.weight"

@@ -36,10 +36,12 @@ def load_tokenizer(folder: Folder, gguf_file: str | None = None) -> Any:
         ) from error
 
 
-def token_strings(tokenizer: Any) -> list[str]:
-    """`len(tokenizer)` strings by id; an id that the tokenizer does not use has an empty one."""
-    strings = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    return ["" if string is None else string for string in strings]
+def token_strings(tokenizer: Any) -> list[str | None]:
+    """Strings by id, up to the largest id in use; None for an id that no token has."""
+    strings: list[str | None] = [None] * (max(tokenizer.get_vocab().values(), default=-1) + 1)
+    for string, token in tokenizer.get_vocab().items():
+        strings[token] = string
+    return strings
 
 
 def _present(names: list[str]) -> bool:

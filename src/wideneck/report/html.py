@@ -84,6 +84,8 @@ def render_series(report: SeriesReport) -> str:
 
 def _cost_charts(output: OutputAudit, reference: Reference) -> list[tuple[charts.Chart, str]]:
     """The panels with what is to be said under each."""
+    if not output.rank_cost.points:
+        return []
     caution = reference["output.rank_cost.points[].predicted"].caution
     panels = (
         (

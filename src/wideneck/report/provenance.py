@@ -21,8 +21,8 @@ class Provenance:
     head_sha256: str = measure("hash of the output layer's stored bytes")
     head_dtype: str = measure("storage type of the output layer")
     compute_dtype: str | None = measure(
-        "type in which the model ran; none if it did not. Losses are float32 from the hidden states "
-        "on, spectra and ranks float64"
+        "type in which the model ran; none if it did not. From its hidden states on, losses are "
+        "float32, spectra and ranks float64"
     )
     text: str | None = measure("the text; none for weights alone")
     text_sha256: str | None = measure("hash of the text's documents")

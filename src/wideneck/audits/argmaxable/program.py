@@ -11,6 +11,8 @@ Cost: one dense program of O(D) rows and D + 1 unknowns a round (about a second 
 it runs last, for rows that only the box decides.
 """
 
+import time
+
 import numpy as np
 import torch
 from scipy.optimize import linprog
@@ -20,11 +22,9 @@ from wideneck.audits.argmaxable.head import Head
 from wideneck.audits.argmaxable.verdict import Proof, check_certificate, check_witness, violated
 
 _ROUNDS = 30
-_SECONDS = 120.0
-"""For one round; a row that needs more stays undecided."""
 
 
-def solve_program(head: Head, i: int, active_K: Tensor) -> Proof | None:
+def solve_program(head: Head, i: int, active_K: Tensor, deadline: float) -> Proof | None:
     """A proof for row i, or None within the limits. `active_K` holds the rows to start with."""
     width = len(head.mean)
     box = 1.0 if head.box is None else head.box
@@ -33,6 +33,8 @@ def solve_program(head: Head, i: int, active_K: Tensor) -> Proof | None:
     goal[-1] = -1
     bounds = [(-1, 1)] * width + [(None, None)]
     for _ in range(_ROUNDS):
+        if time.monotonic() > deadline:
+            return None
         # With x / box as the unknown and this unit, no coefficient exceeds 2.
         apart_KD = (head.rows(torch.tensor([i])) - head.rows(active_K)) * (box / unit)
         bias_K = (head.bias[i] - head.bias[active_K]) / unit
@@ -45,7 +47,7 @@ def solve_program(head: Head, i: int, active_K: Tensor) -> Proof | None:
             options={
                 "primal_feasibility_tolerance": 1e-10,
                 "dual_feasibility_tolerance": 1e-10,
-                "time_limit": _SECONDS,
+                "time_limit": max(1.0, deadline - time.monotonic()),
             },
         )
         if solved.x is None:

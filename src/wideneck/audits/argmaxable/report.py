@@ -15,7 +15,9 @@ from wideneck.audits.argmaxable.search import Search
 from wideneck.audits.argmaxable.verdict import Found
 
 
-def report(head: Head, groups: list[list[int]], names: list[str], search: Search) -> Argmaxable:
+def report(
+    head: Head, groups: list[list[int]], names: list[str | None], search: Search
+) -> Argmaxable:
     """The findings of a search, for every member of each group of equal rows."""
 
     def name(token: int) -> str | None:

@@ -4,6 +4,8 @@ A stage is cheaper a row than the next: one matrix product for all (self-tests),
 a step (reflections), a least-squares problem a row (hull), a linear program a row.
 """
 
+import time
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,8 @@ from wideneck.audits.argmaxable.reflect import reflect
 from wideneck.audits.argmaxable.self_tests import Cloud, make_cloud, scaling, self_test, whitening
 from wideneck.audits.argmaxable.verdict import Found, Proof
 
+SECONDS = 120.0
+"""For one row in the exact stages; a row that needs more stays undecided."""
 TRANSFORMS = {"whitened": whitening, "plain": scaling}
 """The self-tests, in order."""
 
@@ -39,10 +43,11 @@ class Search:
         if len(left_N) > 0:
             left_N = self._reflect(cloud, left_N)
         for k, i in enumerate(left_N.tolist()):
-            proof, active_K = nearest_point(head, cloud, i)
+            deadline = time.monotonic() + SECONDS
+            proof, active_K = nearest_point(head, cloud, i, deadline)
             stage = "hull"
             if proof is None:
-                proof, stage = solve_program(head, i, active_K), "program"
+                proof, stage = solve_program(head, i, active_K, deadline), "program"
             if proof is None:
                 self.undecided.append(i)
             else:

@@ -19,7 +19,7 @@ TOKENS = 128
 
 @dataclass(frozen=True)
 class OutputLayer:
-    """A copy of the head in float32.  Never the model's own tensors: a tied embedding is safe."""
+    """The head in float32.  Read only: these may be the tensors of a model in memory."""
 
     weight: Tensor
     """(V, D)."""

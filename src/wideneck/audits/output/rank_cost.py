@@ -5,15 +5,17 @@ Truncations, all fitted on one half of the windows and measured on the other:
 - plain:    W V_r V_r^T, the nearest matrix of rank r (Eckart & Young);
 - centred:  the same for W less its mean row, which a softmax does not see and which is put back;
 - whitened: nearest in E ||(W - W_r) x||^2: SVD of (W - 1 mu^T) M^(1/2), M = E[x x^T];
-- fisher:   nearest in the second order of the loss: W^T diag(p) W - (W^T p)(W^T p)^T, p the mean
-            prediction, in place of the Gram matrix.
+- fisher:   nearest in a stand-in for the second order of the loss: as whitened, with the Fisher
+            matrix of the mean prediction p, W^T diag(p) W - (W^T p)(W^T p)^T, in place of the
+            Gram matrix.
 
 The prediction is the second-order expansion of the loss in D = z_r - z:
 E[E_p D - D_y] + E[Var_p D] / 2.  At a minimum of the loss the first term vanishes on average.
-(Godey et al. 2024, Theorem 5.3, bounds the same gap by the first order alone, about a hundred
-times too high.)  The model is not touched: hidden states come from the intact model, so a tied
-embedding keeps all of its rows.  Cost: N V D for each truncation, whatever the number of ranks,
-and six passes over N V for each rank.
+(Godey et al. 2024, Theorem 5.3, bounds the same gap to first order, which is loose there.)
+
+The model is not touched: hidden states come from the intact model, so a tied embedding keeps all
+of its rows.  Cost: a few V D^2 in float64 for the fit, N V D for each truncation, whatever the
+number of ranks, and six passes over N V for each rank.
 """
 
 from collections.abc import Iterator, Sequence
@@ -110,13 +112,15 @@ def rank_cost(
         skipped = "all: one window of text cannot be fitted on one half and measured on the other"
     elif len(fitted) < 2 * layer.weight.shape[1]:
         methods = methods[:2]
+        width, window = layer.weight.shape[1], states.hidden.shape[1]
         skipped = (
             f"whitened and fisher: {len(fitted)} tokens to fit on are fewer than twice the hidden "
-            f"size {layer.weight.shape[1]}; audit at least {4 * layer.weight.shape[1]} tokens"
+            f"size {width}; audit at least {2 * -(-2 * width // window) * window} tokens"
         )
+    mean, centred = gram(layer.weight)
     points = []
     for done, method in enumerate(methods):
-        truncation = _fit(method, layer.weight, fitted, mean_probability)
+        truncation = _fit(method, layer.weight, mean, centred, fitted, mean_probability)
         sums = _measure(truncation, layer, hidden.flatten(0, 1), targets.flatten(), ranks)
         for rank, (loss, first_order, fisher) in zip(ranks, sums, strict=True):
             points.append(
@@ -129,6 +133,7 @@ def rank_cost(
                     predicted=(first_order + fisher).mean().item(),
                 )
             )
+        del truncation  # V x D numbers, before the next ones come
         if progress:
             progress("nats lost at rank r", done + 1, len(methods))
     return RankCost(
@@ -139,10 +144,12 @@ def rank_cost(
     )
 
 
-def _fit(method: str, weight: Tensor, hidden: Tensor, p: Tensor) -> _Truncation:
-    mean, metric = gram(weight)
+def _fit(
+    method: str, weight: Tensor, mean: Tensor, centred: Tensor, hidden: Tensor, p: Tensor
+) -> _Truncation:
+    metric = centred
     if method == "plain":
-        metric = metric + len(weight) * torch.outer(mean, mean)
+        metric = centred + len(weight) * torch.outer(mean, mean)
         mean = torch.zeros_like(mean)
     if method == "fisher":
         metric = _fisher(weight, mean, p)

@@ -58,8 +58,9 @@ def audit_output(
 ) -> OutputAudit:
     """Measure the head on the states that the model sends into it."""
     layer = OutputLayer.of(head, logit_map)
-    layer.check(states.hidden[0, -len(states.last_logits) :], states.last_logits, head.model)
     num_windows, window, hidden_size = states.hidden.shape
+    seen = min(window, len(states.last_logits))
+    layer.check(states.hidden[0, -seen:], states.last_logits[-seen:], head.model)
     fit = torch.arange(num_windows) % 2 == 0
     with clock("loss and gradient"):
         summary = summarize(layer, states, fit, progress)

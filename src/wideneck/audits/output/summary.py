@@ -1,8 +1,8 @@
 """Loss, spread of the logits, and the share of the logit gradient that reaches the model.
 
 One pass over the tokens: N V D operations for the scores and as many for the gradient.
-Gradient retention is the quantity of Godey & Artzi 2026 (arXiv 2603.10145), by one Cholesky
-factor of the D x D Gram matrix instead of a V x D basis.
+Gradient retention is the quantity of Godey & Artzi 2026 (arXiv 2603.10145), by the eigenvectors of
+the D x D Gram matrix instead of a V x D basis.
 """
 
 import math
@@ -14,6 +14,7 @@ from torch import Tensor
 from wideneck.audits.estimate import Estimate, estimate
 from wideneck.audits.measure import measure
 from wideneck.audits.output.layer import OutputLayer, token_chunks
+from wideneck.audits.spectrum import gram
 from wideneck.audits.states import Progress, States
 
 
@@ -60,9 +61,12 @@ class Gradient:
         caution="geometry, not harm: in the controlled test of arXiv 2608.16671 such shares did "
         "not predict how training goes on",
     )
-    energy_baseline: float = measure("d / V: the share that a random subspace of width d keeps")
+    energy_baseline: float = measure(
+        "d / V: the share that a random subspace of width d keeps; for a head of lower rank, that "
+        "rank takes the place of d"
+    )
     norm_share: Estimate = measure("the same for norms instead of squares, mean over tokens")
-    norm_baseline: float = measure("sqrt(d / V)")
+    norm_baseline: float = measure("the square root of energy_baseline")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,7 @@ def summarize(
     """One pass.  `fit` (W,) marks the windows that the mean probability is taken over."""
     num_windows, window, _ = states.hidden.shape
     num_tokens, vocab_size = num_windows * window, len(layer.weight)
-    solve = _projector(layer.weight)
+    basis = _column_space(layer.weight)
     nll, lse, energy = [], [], []
     moments = torch.zeros(3, dtype=torch.float64)  # sum, sum of squares, sum of row deviations
     minimum, maximum = math.inf, -math.inf
@@ -113,12 +117,14 @@ def summarize(
         p = z.sub_(lse[-1][:, None]).exp_()
         if fitted.any():
             mean_probability += p[fitted].sum(0, dtype=torch.float64)
-        g = p.scatter_add_(1, targets[:, None], -p.new_ones(len(p), 1))
+        # g = p - e_y with g_y = -(sum of the others): 1 - p_y would cancel for a sure token.
+        g = p.scatter_(1, targets[:, None], 0)
+        g.scatter_(1, targets[:, None], -g.sum(1, keepdim=True))
         if layer.logit_map.kind == "softcap":
             g *= layer.logit_map.derivative(raw)  # the gradient as it leaves the head
-        reached = (g @ layer.weight).double()
-        total = g.double().square().sum(1)
-        energy.append((reached * solve(reached)).sum(1) / total)
+        reached = (g @ layer.weight).double() @ basis
+        total = g.square().sum(1, dtype=torch.float64)
+        energy.append(reached.square().sum(1) / total.clamp_min(torch.finfo(torch.float64).tiny))
         done += len(hidden)
         if progress:
             progress("loss and gradient", done, num_tokens)
@@ -131,12 +137,12 @@ def summarize(
     count = num_tokens * vocab_size
     mean = moments[0].item() / count
     share = [e.clamp(0, 1) for e in energy]
-    hidden_size = layer.weight.shape[1]
+    rank = basis.shape[1]
     return Summary(
         loss=Loss(
             nats_per_token=nats,
             bits_per_byte=nats.map(lambda x: x * per_byte),
-            perplexity=nats.map(math.exp),
+            perplexity=nats.map(lambda x: math.exp(min(x, 700.0))),  # beyond, float64 overflows
             uniform_nats=math.log(vocab_size),
             unigram_nats=_entropy(states.targets),
         ),
@@ -149,26 +155,27 @@ def summarize(
         ),
         gradient=Gradient(
             energy_share=over_text(share),
-            energy_baseline=min(hidden_size / vocab_size, 1.0),
+            energy_baseline=min(rank / vocab_size, 1.0),
             norm_share=over_text([e.sqrt() for e in share]),
-            norm_baseline=min(math.sqrt(hidden_size / vocab_size), 1.0),
+            norm_baseline=min(math.sqrt(rank / vocab_size), 1.0),
         ),
         log_normalizer=torch.cat(lse).view(num_windows, window),
         mean_probability=mean_probability / max(int(fit.sum()) * window, 1),
     )
 
 
-def _projector(weight: Tensor):
-    """The map from rows x (N, D) to (W^T W)^-1 x; a pseudo-inverse where W lacks rank."""
-    gram = torch.zeros(weight.shape[1], weight.shape[1], dtype=torch.float64)
-    for chunk in weight.split(4096):
-        chunk = chunk.double()
-        gram.addmm_(chunk.T, chunk)
-    factor, info = torch.linalg.cholesky_ex(gram)
-    if info == 0:
-        return lambda x: torch.cholesky_solve(x.T, factor).T
-    inverse = torch.linalg.pinv(gram, hermitian=True)
-    return lambda x: x @ inverse
+def _column_space(weight: Tensor) -> Tensor:
+    """B (D, R) such that the columns of W B are orthonormal and span those of W.
+
+    ||B^T W^T g|| is then the length of the projection of g.
+    Directions below the rounding of a float32 product are left out: divided by their singular
+    value, that rounding would pass for signal.
+    """
+    mean, centred = gram(weight)
+    values, vectors = torch.linalg.eigh(centred + len(weight) * torch.outer(mean, mean))
+    floor = torch.finfo(torch.float32).eps * math.sqrt(len(mean))
+    kept = values > values[-1] * (4 * floor) ** 2
+    return vectors[:, kept] / values[kept].sqrt()
 
 
 def _entropy(targets: Tensor) -> float:

@@ -77,6 +77,12 @@ def test_json_to_standard_output_is_nothing_but_json(head):
     assert json.loads(done.stdout)["head"]["vocab_size"] == 200
 
 
+def test_json_is_utf8_where_the_terminal_is_not(head):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = wideneck("audit", head, "--section", "head", "--json", "-", env=environment)
+    assert json.loads(done.stdout)["head"]["vocab_size"] == 200
+
+
 def test_no_argmaxable_leaves_the_search_out(head):
     done = wideneck("audit", head, "--section", "head", "--no-argmaxable", "--json", "-")
     assert json.loads(done.stdout)["head"]["argmaxable"] is None
@@ -105,6 +111,8 @@ BAD = {
     "a folder as the report": (["audit", "--json", "."], "is a folder"),
     "unknown section": (["audit", "{head}", "--section", "body"], "'body' was asked for"),
     "two models": (["audit", "a", "b"], "One MODEL was expected, 2 came"),
+    "one file for both": (["audit", "--html", "x", "--json", "x"], "a file of its own"),
+    "a series with a text": (["audit", "--series", "a", "b", "--text", "t"], "leave out --text"),
     "a series of one": (["audit", "--series", "{head}"], "at least two checkpoints"),
     "empty text": (["audit", "{folder}", "--text", "{empty}"], "is empty"),
     "short text": (["audit", "{folder}", "--text", "{short}"], "shorter than one window"),

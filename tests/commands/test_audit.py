@@ -125,6 +125,44 @@ def test_the_audit_leaves_a_model_in_memory_as_it_was(text):
         assert torch.equal(tensor, before[name]), name
 
 
+def test_a_model_in_training_goes_on_training(text):
+    model = tiny_model("gpt2").train()
+    model.transformer.h.eval()  # a part that its owner froze
+    before = {name: module.training for name, module in model.named_modules()}
+    wn.audit(model, text, num_tokens=512, tokenizer=character_tokenizer())
+    assert {name: module.training for name, module in model.named_modules()} == before
+
+
+def test_a_tokenizer_of_another_model_is_one_sentence(text):
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    from tiny import LLAMA
+
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**(LLAMA | {"vocab_size": 20})))
+    with pytest.raises(WideneckError, match="the model has 20 rows: they do not belong together"):
+        wn.audit(model, text, num_tokens=512, tokenizer=character_tokenizer())
+
+
+def test_a_slow_tokenizer_is_one_sentence(text):
+    from transformers import ByT5Tokenizer
+
+    with pytest.raises(WideneckError, match="a fast tokenizer"):
+        wn.audit(tiny_model("gpt2"), text, num_tokens=512, tokenizer=ByT5Tokenizer())
+
+
+def test_a_head_of_zeros_is_one_sentence(tmp_path):
+    save_file({"lm_head.weight": torch.zeros(30, 4)}, tmp_path / "head.safetensors")
+    with pytest.raises(WideneckError, match="same row for every token"):
+        wn.audit(tmp_path / "head.safetensors", sections="head")
+
+
+def test_large_logits_do_not_make_a_bfloat16_model_look_wrong(text):
+    model = tiny_model("llama").to(torch.bfloat16)
+    model.get_output_embeddings().weight.data.mul_(200)
+    report = wn.audit(model, text, num_tokens=512, tokenizer=character_tokenizer())
+    assert report.output.logits.maximum > 10
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_a_model_in_memory_runs_in_its_own_type(text, dtype):
     tokenizer = character_tokenizer()
@@ -171,6 +209,12 @@ def test_one_window_is_enough_for_all_but_the_rank_cost(saved, text):
     assert output.loss.nats_per_token.low is None
     assert output.rank_cost.points == []
     assert "one window" in output.rank_cost.skipped
+
+
+def test_the_report_of_one_window_can_be_drawn_and_says_what_was_measured(saved, text):
+    report = wn.audit(saved("llama"), text, num_tokens=1)
+    assert "<svg" in report.to_html_text()
+    assert "1 tokens were asked for, 63 measured" in report.provenance.notes[0]
 
 
 def test_a_head_that_does_not_explain_the_logits_is_refused(saved, text):

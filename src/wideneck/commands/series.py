@@ -142,6 +142,6 @@ def _step(name: str | os.PathLike) -> int | None:
     return None
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def _natural(name: str) -> list[tuple[str, int]]:
     """A sort key in which 9 comes before 10."""
-    return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", name)]
+    return [(text, int(part or 0)) for text, part in re.findall(r"(\D*)(\d*)", name)]

@@ -114,17 +114,19 @@ def summarize(
         minimum, maximum = min(minimum, low.item()), max(maximum, high.item())
         lse.append(z.logsumexp(1))
         nll.append(lse[-1] - z.gather(1, targets[:, None])[:, 0])
-        p = z.sub_(lse[-1][:, None]).exp_()
         if fitted.any():
-            mean_probability += p[fitted].sum(0, dtype=torch.float64)
-        # g = p - e_y with g_y = -(sum of the others): 1 - p_y would cancel for a sure token.
-        g = p.scatter_(1, targets[:, None], 0)
+            p = (z[fitted] - lse[-1][fitted, None]).exp_()
+            mean_probability += p.sum(0, dtype=torch.float64)
+        # g = p - e_y up to a factor for each token, which no share sees: e^(z_j - largest other z)
+        # and g_y = -(sum of the others).  For a sure token p itself underflows and 1 - p cancels.
+        g = z.scatter_(1, targets[:, None], -torch.inf)
+        g = g.sub_(g.amax(1, keepdim=True)).exp_()
         g.scatter_(1, targets[:, None], -g.sum(1, keepdim=True))
         if layer.logit_map.kind == "softcap":
             g *= layer.logit_map.derivative(raw)  # the gradient as it leaves the head
         reached = (g @ layer.weight).double() @ basis
         total = g.square().sum(1, dtype=torch.float64)
-        energy.append(reached.square().sum(1) / total.clamp_min(torch.finfo(torch.float64).tiny))
+        energy.append(reached.square().sum(1) / total)
         done += len(hidden)
         if progress:
             progress("loss and gradient", done, num_tokens)

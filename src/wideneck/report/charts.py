@@ -13,7 +13,7 @@ from wideneck.report.axes import Axis, linear, logarithmic
 from wideneck.report.svg import Chart, Line, Rule
 
 LOWEST = 1e-3
-"""Nats below which a loss is not drawn: intervals that reach zero end here."""
+"""Nats below which a loss is not drawn; intervals that reach further down end here."""
 
 
 def spectrum_chart(spectra: Spectra) -> Chart:
@@ -84,8 +84,9 @@ def cost_chart(output: OutputAudit, methods: Sequence[str], title: str) -> Chart
     if output.loss.uniform_nats - loss > 0:
         rules.append(Rule("uniform", output.loss.uniform_nats - loss))
     lines = []
-    for k, method in enumerate(methods):
-        lines += _cost_lines([p for p in points if p.method == method], method, (k - 0.5) * 3)
+    for method in methods:
+        drawn = [p for p in points if p.method == method and p.measured.value >= LOWEST]
+        lines += _cost_lines(drawn, method)
     return Chart(
         title,
         "Loss of the truncated head minus loss of the head against its rank, on a logarithmic "
@@ -97,7 +98,7 @@ def cost_chart(output: OutputAudit, methods: Sequence[str], title: str) -> Chart
     )
 
 
-def _cost_lines(points: list[RankLoss], method: str, shift: float) -> list[Line]:
+def _cost_lines(points: list[RankLoss], method: str) -> list[Line]:
     ranks, color = [p.rank for p in points], f"c-{method}"
     return [
         Line("", color, ranks, [p.predicted for p in points], markers="ring", joined=False),

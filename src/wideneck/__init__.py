@@ -7,29 +7,85 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wideneck import config as config
+    from wideneck import functional as functional
+    from wideneck import heads as heads
     from wideneck.commands.audit import audit as audit
     from wideneck.commands.series import audit_series as audit_series
+    from wideneck.config import GSS as GSS
+    from wideneck.config import PLIF as PLIF
+    from wideneck.config import Mixture as Mixture
+    from wideneck.config import MoC as MoC
+    from wideneck.config import ReLU as ReLU
+    from wideneck.config import ScaledSoftmax as ScaledSoftmax
+    from wideneck.config import Sigmoid as Sigmoid
+    from wideneck.config import Sigsoftmax as Sigsoftmax
+    from wideneck.config import SoftCap as SoftCap
+    from wideneck.config import Softmax as Softmax
     from wideneck.errors import WideneckError as WideneckError
+    from wideneck.functional.loss import linear_cross_entropy as linear_cross_entropy
+    from wideneck.functional.loss import (
+        linear_cross_entropy_and_log_normalizer as linear_cross_entropy_and_log_normalizer,
+    )
     from wideneck.report.report import Report as Report
     from wideneck.report.series import SeriesReport as SeriesReport
 
 __version__ = "0.1.0"
 
+_MODULES = ("config", "functional", "heads")
+_CONFIGS = (
+    "GSS",
+    "Mixture",
+    "MoC",
+    "PLIF",
+    "ReLU",
+    "ScaledSoftmax",
+    "Sigmoid",
+    "Sigsoftmax",
+    "SoftCap",
+    "Softmax",
+)
 _HOMES = {
+    **dict.fromkeys(_CONFIGS, "wideneck.config"),
     "Report": "wideneck.report.report",
     "SeriesReport": "wideneck.report.series",
     "WideneckError": "wideneck.errors",
     "audit": "wideneck.commands.audit",
     "audit_series": "wideneck.commands.series",
+    "linear_cross_entropy": "wideneck.functional.loss",
+    "linear_cross_entropy_and_log_normalizer": "wideneck.functional.loss",
 }
-__all__ = ["Report", "SeriesReport", "WideneckError", "audit", "audit_series"]
+__all__ = [
+    "GSS",
+    "PLIF",
+    "Mixture",
+    "MoC",
+    "ReLU",
+    "Report",
+    "ScaledSoftmax",
+    "SeriesReport",
+    "Sigmoid",
+    "Sigsoftmax",
+    "SoftCap",
+    "Softmax",
+    "WideneckError",
+    "audit",
+    "audit_series",
+    "config",
+    "functional",
+    "heads",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_log_normalizer",
+]
 
 
 def __getattr__(name: str):
+    if name in _MODULES:
+        return import_module(f"wideneck.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'wideneck' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, *_MODULES])

@@ -1,0 +1,357 @@
+"""Every head and activation as a frozen dataclass.  Imports no torch.
+
+`HEADS` is the one list of what exists: the command line, the TOML of recipes, the saved
+config of a model, the test matrix and the table in the docs are all read off it.
+
+An activation is a pointwise map f with p_i = exp(f(z_i)) / sum_j exp(f(z_j)), and by itself
+it is the config of a head with one output matrix.  d is the hidden size, V the vocabulary.
+"""
+
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, get_args
+
+from wideneck.errors import WideneckError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Number: TypeAlias = "float | Tensor"
+
+KANAI = "Kanai et al. 2018, arXiv:1805.10829"
+YANG = "Yang et al. 2018, arXiv:1711.03953"
+PARTHIBAN = "Parthiban, Mao & Inkpen, AAAI 2021"
+GANEA = "Ganea et al. 2019, arXiv:1902.08077"
+
+AS_SOFTMAX = "three matrix products, as softmax"
+
+
+def _check_positive(config: Any, name: str) -> None:
+    value = getattr(config, name)
+    if isinstance(value, bool) or (isinstance(value, int | float) and not 0 < value < float("inf")):
+        raise WideneckError(f"{name_of(config)} needs {name} > 0 and finite, got {value}.")
+    _check_number(config, name)
+
+
+def _check_number(config: Any, name: str) -> None:
+    value = getattr(config, name)
+    if isinstance(value, str | bool | list | dict | None):
+        raise WideneckError(f"{name_of(config)} needs a number for {name}, got {value!r}.")
+
+
+def _check_count(config: Any, name: str, least: int) -> None:
+    value = getattr(config, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise WideneckError(f"{name_of(config)} needs {name} >= {least}, got {value!r}.")
+
+
+def _check_mixture(config: "MoC | Mixture") -> None:
+    _check_count(config, "num_components", 1)
+    if config.projection not in ("tanh", "residual"):
+        raise WideneckError(
+            f"A mixture's projection is 'tanh' or 'residual', got {config.projection!r}."
+        )
+    if not 0 <= config.dropout < 1:
+        raise WideneckError(f"A mixture needs 0 <= dropout < 1, got {config.dropout}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Softmax:
+    """The plain softmax: the baseline."""
+
+    formula: ClassVar[str] = "f(z) = z"
+    paper: ClassVar[str] = "-"
+    cost: ClassVar[str] = AS_SOFTMAX
+    linear: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaledSoftmax:
+    """A softmax of fixed or learned scale: the control for everything that changes the slope."""
+
+    scale: Number = 1.0
+    """Factor a of the logits, the inverse of a temperature."""
+    learned: bool = True
+
+    formula: ClassVar[str] = "f(z) = a z"
+    paper: ClassVar[str] = "control of ours"
+    cost: ClassVar[str] = AS_SOFTMAX
+    linear: ClassVar[bool] = True
+
+    def __post_init__(self):
+        _check_positive(self, "scale")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sigsoftmax:
+    """Softmax times sigmoid; not shift-invariant, which is where its extra rank comes from."""
+
+    shift: Number = 0.0
+    """Added to every logit; far above 0 the sigsoftmax is a softmax, far below one of scale 2."""
+    learned: bool = False
+    """Whether the shift is learned."""
+
+    formula: ClassVar[str] = "f(z) = z + log sigmoid(z)"
+    paper: ClassVar[str] = KANAI
+    cost: ClassVar[str] = "as softmax, plus one light pass over the scores"
+    linear: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GSS:
+    """Generalized sigsoftmax: slope k far below the bend c, slope 1 far above it."""
+
+    bend: Number = 0.0
+    """c, the logit at which the slope passes (1 + k) / 2."""
+    slope: Number = 2.0
+    """k > 0; 1 is the softmax, and (c, k) = (0, 2) the sigsoftmax."""
+    learned: bool = False
+    """Whether bend and slope are learned."""
+
+    formula: ClassVar[str] = "f(z) = w + (k - 1) log sigmoid(w), w = z - c"
+    paper: ClassVar[str] = PARTHIBAN
+    cost: ClassVar[str] = "as softmax, plus two passes over the scores, three if learned"
+    linear: ClassVar[bool] = False
+
+    def __post_init__(self):
+        _check_positive(self, "slope")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReLU:
+    """The foil of the sigsoftmax paper: high rank, but gradients that explode or die."""
+
+    epsilon: float = 1e-8
+    """Keeps the logarithm finite; ours, the paper's value could not be checked."""
+
+    formula: ClassVar[str] = "f(z) = log(max(z, 0) + epsilon)"
+    paper: ClassVar[str] = KANAI
+    cost: ClassVar[str] = "as softmax, plus one pass over the scores"
+    linear: ClassVar[bool] = False
+
+    def __post_init__(self):
+        _check_positive(self, "epsilon")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sigmoid:
+    """The other foil: gradients vanish for large logits."""
+
+    shift: Number = 0.0
+    """Added to every logit; far below 0 the normalized sigmoid is a softmax."""
+    learned: bool = False
+    """Whether the shift is learned."""
+
+    formula: ClassVar[str] = "f(z) = log sigmoid(z)"
+    paper: ClassVar[str] = KANAI
+    cost: ClassVar[str] = "as softmax, plus one pass over the scores"
+    linear: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftCap:
+    """A softmax of logits held between -cap and cap, as Gemma 2 has it."""
+
+    cap: float = 30.0
+
+    formula: ClassVar[str] = "f(z) = cap tanh(z / cap)"
+    paper: ClassVar[str] = "Gemma 2, arXiv:2408.00118"
+    cost: ClassVar[str] = "as softmax, plus one pass over the scores"
+    linear: ClassVar[bool] = False
+
+    def __post_init__(self):
+        _check_positive(self, "cap")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PLIF:
+    """A learned increasing, piecewise linear map of the logits, shared by all tokens."""
+
+    num_knots: int = 100_000
+    """Evenly spaced; the paper uses 100,000."""
+    reach: float = 20.0
+    """The knots lie between -reach and reach; outside, the last slopes go on."""
+    values: "Tensor | None" = None
+    """f at the knots, shape (num_knots,); None for f(z) = z, the softmax."""
+
+    formula: ClassVar[str] = "f piecewise linear, slopes softplus(v) > 0 learned"
+    paper: ClassVar[str] = GANEA
+    cost: ClassVar[str] = "as softmax, plus several passes over the scores"
+    linear: ClassVar[bool] = False
+
+    def __post_init__(self):
+        _check_positive(self, "reach")
+        _check_count(self, "num_knots", 2)
+
+
+Activation = Softmax | ScaledSoftmax | Sigsoftmax | GSS | ReLU | Sigmoid | SoftCap | PLIF
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoC:
+    """Mixture of contexts: K projections mixed before one softmax; the foil of the mixtures."""
+
+    num_components: int = 4
+    """K."""
+    projection: str = "tanh"
+    """"tanh" as in the paper, or "residual", h + U_k h with U = 0 at the start."""
+    dropout: float = 0.0
+    """Locked: one mask for all positions of a sequence."""
+
+    formula: ClassVar[str] = "softmax(W sum_k pi_k h_k)"
+    paper: ClassVar[str] = YANG
+    cost: ClassVar[str] = "as softmax, plus K d x d projections"
+    linear: ClassVar[bool] = True
+
+    def __post_init__(self):
+        _check_mixture(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """K distributions over one output matrix, each of its own projection of the hidden state."""
+
+    activation: Activation = Softmax()
+    num_components: int = 4
+    """K; the papers use 15 on PTB and WikiText-2."""
+    projection: str = "tanh"
+    """"tanh" as in the paper, or "residual", h + U_k h with U = 0 at the start."""
+    dropout: float = 0.0
+    """Locked: one mask for all positions of a sequence.  The papers use 0.29."""
+
+    paper: ClassVar[str] = YANG
+    cost: ClassVar[str] = "K times a head of its activation, plus K d x d projections"
+    linear: ClassVar[bool] = False
+
+    @property
+    def formula(self) -> str:
+        return f"sum_k pi_k {name_of(self.activation)}(W h_k)"
+
+    def __post_init__(self):
+        if not isinstance(self.activation, get_args(Activation)):
+            raise WideneckError(
+                f"The activation of a mixture is one of {', '.join(ACTIVATIONS)}, "
+                f"got {self.activation!r}."
+            )
+        _check_mixture(self)
+
+
+HeadConfig = Activation | MoC | Mixture
+
+ACTIVATIONS: dict[str, Activation] = {
+    "softmax": Softmax(),
+    "scaled_softmax": ScaledSoftmax(),
+    "sigsoftmax": Sigsoftmax(),
+    "gss": GSS(),
+    "relu": ReLU(),
+    "sigmoid": Sigmoid(),
+    "softcap": SoftCap(),
+    "plif": PLIF(),
+}
+"""Every activation by name, with its defaults."""
+
+HEADS: dict[str, HeadConfig] = {
+    **ACTIVATIONS,
+    "moc": MoC(),
+    "mos": Mixture(),
+    "moss": Mixture(activation=Sigsoftmax()),
+}
+"""Every head by name, with its defaults."""
+
+
+def activation_config(activation: "str | dict | Activation", **options) -> Activation:
+    """An activation by name, from its dictionary, or as it is; options replace its fields."""
+    return _configure(activation, options, ACTIVATIONS, "activation")
+
+
+def head_config(head: "str | dict | HeadConfig", **options) -> HeadConfig:
+    """A head's config by name, from its dictionary, or as it is; options replace its fields.
+
+    Raises:
+        WideneckError: an unknown name or option (with the nearest known one), a value out of range.
+    """
+    return _configure(head, options, HEADS, "head")
+
+
+def name_of(config: HeadConfig) -> str:
+    """The name in `HEADS` of a config's kind; any mixture but that of sigsoftmax is a mos."""
+    if isinstance(config, Mixture):
+        return "moss" if isinstance(config.activation, Sigsoftmax) else "mos"
+    return next(name for name, default in HEADS.items() if type(default) is type(config))
+
+
+def to_dict(config: HeadConfig) -> dict[str, Any]:
+    """The config as TOML and JSON hold it: its name and every field; `head_config` reads it."""
+    result: dict[str, Any] = {"name": name_of(config)}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, get_args(Activation)):
+            value = to_dict(value)
+        if value is not None:
+            result[field.name] = value
+    return result
+
+
+def rank_bound(config: HeadConfig, hidden_size: int, vocab_size: int, *, bias: bool = False) -> int:
+    """Largest rank that the matrix of log-probabilities over any contexts can have.
+
+    A softmax of linear scores spans the d columns of its matrix, its bias, and the
+    normalizer: at most d + 1 (+ 1) of V.  Anything bent has no bound but V.
+    """
+    bound = hidden_size + 1 + bias if is_linear(config) else vocab_size
+    return min(bound, vocab_size)
+
+
+def is_linear(config: HeadConfig) -> bool:
+    """Whether log-probabilities are linear in one hidden vector, up to the normalizer."""
+    if isinstance(config, Mixture) and config.num_components == 1:
+        return is_linear(config.activation)
+    if isinstance(config, GSS):
+        return not config.learned and isinstance(config.slope, int | float) and config.slope == 1
+    return config.linear
+
+
+def num_parameters(config: HeadConfig, hidden_size: int) -> int:
+    """Parameters beyond the V x d matrix (and its bias) of the softmax head."""
+    if isinstance(config, MoC | Mixture):
+        width = hidden_size + (config.projection == "tanh")
+        num = config.num_components * (hidden_size * width + hidden_size)
+        return num + (num_parameters(config.activation, 0) if isinstance(config, Mixture) else 0)
+    if isinstance(config, PLIF):
+        return config.num_knots - 1
+    if getattr(config, "learned", False):
+        return 2 if isinstance(config, GSS) else 1
+    return 0
+
+
+def did_you_mean(word: str, known: "list[str]") -> str:
+    """The nearest known word as a question, and all of them."""
+    close = get_close_matches(word, known, n=1)
+    question = f" Did you mean '{close[0]}'?" if close else ""
+    return f"{question} Known: {', '.join(known) or 'none'}."
+
+
+def _configure(given: Any, options: dict, known: dict[str, Any], kind: str) -> Any:
+    if isinstance(given, dict):
+        options = {**{str(k): v for k, v in given.items() if k != "name"}, **options}
+        given = given.get("name")
+        if given is None:
+            raise WideneckError(f"A table of an {kind} needs a name, one of {', '.join(known)}.")
+    if isinstance(given, str):
+        if given not in known:
+            raise WideneckError(f"No {kind} is called '{given}'.{did_you_mean(given, list(known))}")
+        given = known[given]
+    elif not any(type(given) is type(default) for default in known.values()):
+        raise WideneckError(
+            f"Expected an {kind} by name or config, got {type(given).__name__}: {', '.join(known)}."
+        )
+    names = [field.name for field in fields(given)]
+    for option in options:
+        if option not in names:
+            raise WideneckError(
+                f"No option of {kind} '{name_of(given)}' is called '{option}'."
+                f"{did_you_mean(option, names)}"
+            )
+    if "activation" in options:
+        options = {**options, "activation": activation_config(options["activation"])}
+    return replace(given, **options) if options else given

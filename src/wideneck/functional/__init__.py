@@ -1,0 +1,11 @@
+"""Pure functions of tensors: activations, distributions and the fused loss."""
+
+from wideneck.functional.distribution import log_mixture as log_mixture
+from wideneck.functional.distribution import log_prob as log_prob
+from wideneck.functional.distribution import log_score as log_score
+from wideneck.functional.distribution import slope as slope
+from wideneck.functional.loss import linear_cross_entropy as linear_cross_entropy
+from wideneck.functional.loss import (
+    linear_cross_entropy_and_log_normalizer as linear_cross_entropy_and_log_normalizer,
+)
+from wideneck.functional.workspace import release_workspace as release_workspace

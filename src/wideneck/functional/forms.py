@@ -1,0 +1,238 @@
+"""The pointwise maps f of the activations, and what the losses need of them.
+
+p_i = exp(f(z_i)) / sum_j exp(f(z_j)).  Every f is increasing (ReLU weakly), so its largest
+value over a row is at the row's largest score `top`, and g = exp(f(z) - f(top)) never
+exceeds 1: no row overflows, and no sum is below 1.
+
+Scale and shift are not here: a * z + c is linear in the hidden state and the bias, so the
+loss puts a on the narrow N x d side, where it costs nothing and autograd knows its gradient.
+`affine` splits an activation into (a, c, form).
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wideneck import config as c
+
+
+class Form(ABC):
+    """One f.  `z` has any shape; `top` broadcasts against it; all are at least float32."""
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What f has to learn, in the order of `parameter_gradients`."""
+        return []
+
+    @abstractmethod
+    def log_score(self, z: Tensor) -> Tensor:
+        """f(z)."""
+
+    @abstractmethod
+    def slope(self, z: Tensor) -> Tensor:
+        """f'(z)."""
+
+    def weigh_(self, z: Tensor, top: Tensor) -> Tensor:
+        """Row sums of g = exp(f(z) - f(top)), shape (R, 1); z (R, V) becomes g f'(z) in place."""
+        slope = self.slope(z)
+        g = (self.log_score(z) - self.log_score(top)).exp_()
+        total = g.sum(-1, keepdim=True)
+        torch.mul(g, slope, out=z)
+        return total
+
+    def parameter_gradients(self, z: Tensor, weight: Tensor) -> list[Tensor]:
+        """Sums of weight * df/dtheta over z, one for each of `parameters`."""
+        return []
+
+
+@final
+@dataclass(frozen=True)
+class Identity(Form):
+    """f(z) = z."""
+
+    def log_score(self, z: Tensor) -> Tensor:
+        return z
+
+    def slope(self, z: Tensor) -> Tensor:
+        return torch.ones_like(z)
+
+    def weigh_(self, z: Tensor, top: Tensor) -> Tensor:
+        return z.sub_(top).exp_().sum(-1, keepdim=True)
+
+
+@final
+@dataclass(frozen=True)
+class SigsoftmaxForm(Form):
+    """f(z) = z + log sigmoid(z)  (Kanai et al. 2018)."""
+
+    def log_score(self, z: Tensor) -> Tensor:
+        return z + F.logsigmoid(z)
+
+    def slope(self, z: Tensor) -> Tensor:
+        return 1 + torch.sigmoid(-z)
+
+    def weigh_(self, z: Tensor, top: Tensor) -> Tensor:
+        # One exponential instead of three.  With e = exp(z - top) and C = exp(top),
+        # sigmoid(z) / sigmoid(top) = e (1 + C) / (1 + e C) and f' = 1 + 1 / (1 + e C).
+        # C is capped where sigmoid(z) is 1 for every z that is not far below the top.
+        C = top.exp().clamp_(max=1e30)
+        e = z.sub_(top).exp_()
+        inverse = (e * C).add_(1).reciprocal_()
+        g = e.mul_(e).mul_(inverse).mul_(1 + C)
+        total = g.sum(-1, keepdim=True)
+        g.mul_(inverse.add_(1))
+        return total
+
+
+@final
+@dataclass(frozen=True)
+class GSSForm(Form):
+    """f(z) = z + (k - 1) log sigmoid(z)  (Parthiban et al. 2021, with its bend at 0)."""
+
+    k: Tensor
+    """Scalar."""
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [self.k]
+
+    def log_score(self, z: Tensor) -> Tensor:
+        return z + (self.k - 1) * F.logsigmoid(z)
+
+    def slope(self, z: Tensor) -> Tensor:
+        return 1 + (self.k - 1) * torch.sigmoid(-z)
+
+    def parameter_gradients(self, z: Tensor, weight: Tensor) -> list[Tensor]:
+        return [(F.logsigmoid(z) * weight).sum()]
+
+
+@final
+@dataclass(frozen=True)
+class ReLUForm(Form):
+    """f(z) = log(max(z, 0) + epsilon)."""
+
+    epsilon: float
+
+    def log_score(self, z: Tensor) -> Tensor:
+        return (z.relu() + self.epsilon).log()
+
+    def slope(self, z: Tensor) -> Tensor:
+        return (z > 0) / (z.relu() + self.epsilon)
+
+
+@final
+@dataclass(frozen=True)
+class SigmoidForm(Form):
+    """f(z) = log sigmoid(z)."""
+
+    def log_score(self, z: Tensor) -> Tensor:
+        return F.logsigmoid(z)
+
+    def slope(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(-z)
+
+
+@final
+@dataclass(frozen=True)
+class SoftCapForm(Form):
+    """f(z) = cap tanh(z / cap)."""
+
+    cap: float
+
+    def log_score(self, z: Tensor) -> Tensor:
+        return self.cap * torch.tanh(z / self.cap)
+
+    def slope(self, z: Tensor) -> Tensor:
+        return 1 - torch.tanh(z / self.cap).square()
+
+
+@final
+@dataclass(frozen=True)
+class PLIFForm(Form):
+    """f linear between its values at evenly spaced knots  (Ganea et al. 2019)."""
+
+    reach: float
+    values: Tensor
+    """(K,), increasing: f at K knots from -reach to reach."""
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [self.values]
+
+    def log_score(self, z: Tensor) -> Tensor:
+        left, right = self._place(z)
+        start = self.values[left]
+        return start + right * (self.values[left + 1] - start)
+
+    def slope(self, z: Tensor) -> Tensor:
+        left, _ = self._place(z)
+        return (self.values[left + 1] - self.values[left]) / self._step
+
+    def parameter_gradients(self, z: Tensor, weight: Tensor) -> list[Tensor]:
+        left, right = self._place(z)
+        left, pull = left.flatten(), (weight * right).flatten()
+        gradient = torch.zeros_like(self.values, dtype=weight.dtype)
+        gradient.index_add_(0, left + 1, pull)
+        gradient.index_add_(0, left, weight.flatten() - pull)
+        return [gradient]
+
+    @property
+    def _step(self) -> float:
+        return 2 * self.reach / (len(self.values) - 1)
+
+    def _place(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The knot left of z, and how far z is on the way to the next: outside, beyond [0, 1]."""
+        position = (z + self.reach) / self._step
+        # NaN has no knot; it stays in `right`, so the result is NaN.
+        left = position.nan_to_num(0.0).clamp(0, len(self.values) - 2).floor()
+        return left.long(), position - left
+
+
+def affine(activation: c.Activation, like: Tensor) -> tuple[c.Number, c.Number, Form]:
+    """(a, c, form) with f(z) = form(a z + c), up to a constant that no probability sees.
+
+    Args:
+        activation: its numbers may be tensors, which autograd then follows.
+        like: a tensor of the dtype and device to compute in.
+    """
+    match activation:
+        case c.Softmax():
+            return 1.0, 0.0, Identity()
+        case c.ScaledSoftmax(scale=scale):
+            return scale, 0.0, Identity()
+        case c.Sigsoftmax(shift=shift):
+            return 1.0, shift, SigsoftmaxForm()
+        case c.GSS(bend=bend, slope=slope):
+            k = torch.as_tensor(slope, dtype=like.dtype, device=like.device)
+            return 1.0, -bend, GSSForm(k)
+        case c.ReLU(epsilon=epsilon):
+            return 1.0, 0.0, ReLUForm(epsilon)
+        case c.Sigmoid(shift=shift):
+            return 1.0, shift, SigmoidForm()
+        case c.SoftCap(cap=cap):
+            return 1.0, 0.0, SoftCapForm(cap)
+        case c.PLIF(values=None):
+            return 1.0, 0.0, Identity()
+        case c.PLIF(reach=reach, values=Tensor() as values):
+            return 1.0, 0.0, PLIFForm(reach, values.to(like.dtype))
+    raise AssertionError(f"no form for {activation!r}")
+
+
+FORMS: dict[str, type[Form]] = {
+    form.__name__: form
+    for form in (Identity, SigsoftmaxForm, GSSForm, ReLUForm, SigmoidForm, SoftCapForm, PLIFForm)
+}
+
+
+def encode(form: Form) -> tuple[str, list[float]]:
+    """A form without its parameters, in what an operator's signature can hold."""
+    return type(form).__name__, [v for v in vars(form).values() if not isinstance(v, Tensor)]
+
+
+def decode(name: str, constants: list[float], parameters: list[Tensor]) -> Form:
+    """The form that `encode` was given; constants come before parameters in every form."""
+    return FORMS[name](*constants, *parameters)

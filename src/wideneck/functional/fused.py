@@ -1,0 +1,223 @@
+"""Scores, activation, normalizer, mixture and loss of a chunk of tokens at a time.
+
+Letters: N tokens, K components, D hidden, V vocabulary, R = rows of a chunk (all K of a
+token together), X (N, K, D), W (V, D).  Three products a chunk: scores Z = X W', then, once Z
+holds G f'(Z) with G = exp(f(Z) - f(top)), dX = a (G f' W) and dW += (G f')' (a X).  All that
+differs between rows (normalizer, responsibility, weight of the token) is in a, on the narrow
+side; no pass over the scores is spent on it.  A mixture needs of each component only the
+normalizer and the target's probability, so its distribution is never formed.
+
+Cost: the three products and one pass over the scores, in blocks that stay in cache.
+Memory: one chunk of scores; dW in the dtype of the computation.
+"""
+
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from torch import Tensor
+
+from wideneck.functional.distribution import widened
+from wideneck.functional.forms import Form
+from wideneck.functional.passes import blocks, weigh_
+from wideneck.functional.shard import WHOLE, Shard
+from wideneck.functional.workspace import workspace
+
+CHUNK_ROWS = 2048
+"""Rows of a chunk at most: products are slower with fewer, and no faster with more."""
+CHUNK_SCORES = 2**26
+"""Scores of a chunk at most (256 MiB in float32), down to 256 rows."""
+
+
+@final
+@dataclass(frozen=True)
+class Wanted:
+    """Which gradients to compute."""
+
+    input: bool = False
+    weight: bool = False
+    bias: bool = False
+    log_prior: bool = False
+    parameters: bool = False
+
+    def __bool__(self) -> bool:
+        return self.input or self.weight or self.bias or self.log_prior or self.parameters
+
+
+@final
+@dataclass
+class Result:
+    """Losses and, where they were wanted, gradients.  Rows of ignored tokens are zero."""
+
+    nll: Tensor
+    """(N,), z-loss included."""
+    log_normalizer: Tensor
+    """(N, K), the logarithm of sum_j exp(f(z_j)) of each component."""
+    input: Tensor | None = None
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    log_prior: Tensor | None = None
+    parameters: list[Tensor] = field(default_factory=list)
+
+
+@torch.no_grad()
+def fused_nll(
+    X: Tensor,
+    W: Tensor,
+    b: Tensor | None,
+    log_prior: Tensor | None,
+    target: Tensor,
+    form: Form,
+    *,
+    z_loss: float = 0.0,
+    ignore_index: int = -100,
+    chunk_size: int | None = None,
+    wanted: Wanted | None = None,
+    weight: Tensor | float = 1.0,
+    normalizer_weight: Tensor | None = None,
+    shard: Shard = WHOLE,
+) -> Result:
+    """Losses, and the gradients of sum_n weight_n loss_n + sum_nk normalizer_weight_nk lz_nk.
+
+    Args:
+        X: (N, K, D).
+        W: (V, D), or this process's rows of it.
+        b: (V,) or None.
+        log_prior: (N, K), None where K is 1.
+        target: (N,), over the whole vocabulary.
+        form: the activation.
+        z_loss: adds z_loss times the mean over components of the squared log-normalizer.
+        ignore_index: rows of this target are skipped.
+        chunk_size: tokens at a time; None chooses.
+        wanted: the gradients to compute; none by default.
+        weight: (N,) or one number for all.
+        normalizer_weight: (N, K) or None for 0.
+        shard: the part of the vocabulary that W holds.
+    """
+    wanted = wanted or Wanted()
+    N, K, D = X.shape
+    V = W.shape[0]
+    dtype = widened(X, W)
+    W_wide = W.to(dtype)
+    b_wide = None if b is None else b.to(dtype)
+    out = Result(
+        X.new_zeros(N, dtype=dtype),
+        X.new_zeros(N, K, dtype=dtype),
+        X.new_zeros(N, K, D, dtype=dtype) if wanted.input else None,
+        None,
+        W.new_zeros(V, dtype=dtype) if wanted.bias else None,
+        X.new_zeros(N, K, dtype=dtype) if wanted.log_prior else None,
+        [torch.zeros_like(p) for p in form.parameters] if wanted.parameters else [],
+    )
+    rows = min(CHUNK_ROWS, max(256, CHUNK_SCORES // V))
+    kept = (target != ignore_index).nonzero().squeeze(1)
+    whole = len(kept) == N
+    size = max(1, rows // K) if chunk_size is None else chunk_size
+    num_chunks = max(1, -(-len(kept) // size))
+    size = max(1, -(-len(kept) // num_chunks))  # even chunks: a short last one is a slow product
+    scores = workspace(size * K * V, like=W_wide)
+
+    for start in range(0, len(kept), size):
+        n = slice(start, start + size) if whole else kept[start : start + size]
+        x = X[n].to(dtype).reshape(-1, D)
+        z = scores[: len(x) * V].view(len(x), V)
+        if b_wide is None:
+            torch.mm(x, W_wide.T, out=z)
+        else:
+            torch.addmm(b_wide, x, W_wide.T, out=z)
+        t = target[n].repeat_interleave(K)
+        chunk = _Chunk.of(z, t, form, shard, in_place=not out.parameters)
+        lz = chunk.log_normalizer.view(-1, K)
+        nll = (chunk.log_normalizer - chunk.target_score).view(-1, K)
+        if log_prior is None:
+            loss, share = nll.squeeze(1), None
+        else:
+            joint = log_prior[n].to(dtype) - nll
+            loss, share = -joint.logsumexp(-1), joint.softmax(-1)
+        out.nll[n] = loss + z_loss * lz.square().mean(-1) if z_loss else loss
+        out.log_normalizer[n] = lz
+        if not wanted:
+            continue
+
+        # ut weighs the target's term of a row, up the terms of all tokens.
+        g = weight[n].to(dtype)[:, None] if isinstance(weight, Tensor) else weight
+        ut = g * (torch.ones_like(lz) if share is None else share)
+        up = ut
+        if z_loss:
+            up = up + g * (2 * z_loss / K) * lz
+        if normalizer_weight is not None:
+            up = up + normalizer_weight[n].to(dtype)
+        if out.log_prior is not None:
+            out.log_prior[n] = -ut
+        if not (wanted.input or wanted.weight or wanted.bias or out.parameters):
+            continue
+        a = chunk.to_gradient_(up.reshape(-1), ut.reshape(-1), out.parameters)
+        if out.input is not None:
+            out.input[n] = (z @ W_wide).mul_(a[:, None]).view(-1, K, D)
+        if wanted.weight:
+            ax = x * a[:, None]
+            # The first product makes dW: a fresh matrix of zeros would cost a pass more.
+            out.weight = z.T @ ax if out.weight is None else out.weight.addmm_(z.T, ax)
+        if out.bias is not None:
+            out.bias.addmv_(z.T, a)
+
+    if wanted.weight and out.weight is None:
+        out.weight = torch.zeros_like(W_wide)
+    return out
+
+
+@dataclass
+class _Chunk:
+    """A chunk of scores, before and after it becomes its own gradient."""
+
+    z: Tensor
+    form: Form
+    top: Tensor
+    total: Tensor
+    here: Tensor
+    target: Tensor
+    target_score: Tensor
+    target_slope: Tensor
+    weighed: bool
+
+    @classmethod
+    def of(cls, z: Tensor, t: Tensor, form: Form, shard: Shard, *, in_place: bool) -> "_Chunk":
+        """Finds the normalizer; `in_place`, z already becomes G f' in the same pass."""
+        here, target = shard.local(t)
+        z_t = z.gather(1, target[:, None])
+        f_t, slope_t = form.log_score(z_t).squeeze(1), form.slope(z_t).squeeze(1)
+        top, total = weigh_(z, form, shard, in_place=in_place)
+        total, f_t = shard.sum(here, total, f_t)
+        return cls(z, form, top, total, here, target, f_t, slope_t, in_place)
+
+    @property
+    def log_normalizer(self) -> Tensor:
+        """(R,)."""
+        return self.form.log_score(self.top).squeeze(1) + self.total.log()
+
+    def to_gradient_(self, up: Tensor, ut: Tensor, parameters: list[Tensor]) -> Tensor:
+        """Makes z such that a z is the gradient of the scores; adds those of the parameters."""
+        # The target's term is not a multiple of up: its entry is written for division by a.
+        up = torch.where(up == 0, torch.finfo(up.dtype).tiny, up)
+        a = up / self.total
+        at_target = self.here
+        if parameters:
+            z_t = self.z.gather(1, self.target[:, None])
+            minus = (-ut * at_target)[:, None]
+            for sum_, part in zip(
+                parameters, self.form.parameter_gradients(z_t, minus), strict=True
+            ):
+                sum_ += part
+        if not self.weighed:
+            parts = blocks(self.z)
+            rows = [len(block) for block in parts]
+            top = self.form.log_score(self.top)
+            for z, t, scale in zip(parts, top.split(rows), a.split(rows), strict=True):
+                g = (self.form.log_score(z) - t).exp_()
+                own = self.form.parameter_gradients(z, g * scale[:, None])
+                for sum_, part in zip(parameters, own, strict=True):
+                    sum_ += part
+                torch.mul(g, self.form.slope(z), out=z)
+        correction = self.target_slope * ut / a * at_target
+        self.z.scatter_add_(1, self.target[:, None], -correction[:, None])
+        return a

@@ -1,0 +1,60 @@
+"""Which rows of the output matrix this process holds, and how the processes agree.
+
+Each holds all tokens and a part of the vocabulary.  A chunk needs two reductions of a few
+numbers a row: the largest score, then normalizer and target score together.
+"""
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@final
+@dataclass(frozen=True)
+class Shard:
+    """Rows `start` to `start + size` of the vocabulary; all of it without a group."""
+
+    start: int = 0
+    size: int = 0
+    group: Any = None
+    """A torch.distributed process group, None where this process holds everything."""
+    vocab_size: int = 0
+    """Rows over all processes."""
+
+    @property
+    def is_whole(self) -> bool:
+        return self.group is None
+
+    def local(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the targets are: 1 if here and 0 if not, and the row here (0 if not)."""
+        if self.is_whole:
+            return torch.ones((), device=target.device), target
+        here = (target >= self.start) & (target < self.start + self.size)
+        return here, torch.where(here, target - self.start, 0)
+
+    def max(self, top: Tensor) -> Tensor:
+        """The first reduction."""
+        if not self.is_whole:
+            # NCCL and gloo drop a NaN in a maximum; it must not become a finite loss.
+            top = top.nan_to_num(nan=torch.inf)
+            dist.all_reduce(top, dist.ReduceOp.MAX, group=self.group)
+        return top
+
+    def sum(self, here: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
+        """The second reduction: sums of the first part, and of the others where `here`."""
+        first, *rest = parts
+        if self.is_whole:
+            return parts
+        both = torch.stack([first, *(torch.where(here, part, 0) for part in rest)])
+        dist.all_reduce(both, group=self.group)
+        return tuple(both)
+
+    def add_up(self, partial: Tensor) -> None:
+        """Adds the parts of a gradient that every process computed from its own rows, in place."""
+        dist.all_reduce(partial, group=self.group)
+
+
+WHOLE = Shard()

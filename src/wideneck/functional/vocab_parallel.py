@@ -1,0 +1,69 @@
+"""The vocabulary split over processes: who holds which rows."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import Shard as RowShard
+
+from wideneck.errors import WideneckError
+from wideneck.functional.shard import WHOLE, Shard
+
+
+def locate(
+    weight: Tensor, bias: Tensor | None, group: Any, target: Tensor
+) -> tuple[Tensor, Tensor | None, Shard]:
+    """Local rows of weight and bias, and where in the vocabulary they lie.
+
+    One gather of two numbers a process: its count of rows, and a sum over its targets, which
+    must be the same everywhere.
+    """
+    if isinstance(weight, DTensor):
+        if group is not None:
+            raise WideneckError("A DTensor weight knows its process group; leave out group.")
+        if weight.device_mesh.ndim != 1 or weight.placements != (RowShard(0),):
+            raise WideneckError(
+                "A DTensor linear_weight must be sharded on its rows (the vocabulary) over a mesh "
+                f"of one dimension, got placements {weight.placements} over {weight.device_mesh}."
+            )
+        group = weight.device_mesh.get_group()
+        weight = weight.to_local()
+        if isinstance(bias, DTensor):
+            bias = bias.to_local()
+    if group is None:
+        return weight, bias, WHOLE
+    mine = torch.tensor([weight.shape[0], int(target.sum())], device=weight.device)
+    everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(everyone, mine, group=group)
+    sizes = [int(one[0]) for one in everyone]
+    if len({int(one[1]) for one in everyone}) > 1:
+        raise WideneckError(
+            "Every process of a vocabulary-parallel loss must get the same targets and hidden "
+            "states; the targets differ."
+        )
+    rank = dist.get_rank(group)
+    return weight, bias, Shard(sum(sizes[:rank]), sizes[rank], group, sum(sizes))
+
+
+def shared(number: Any, shard: Shard) -> Any:
+    """A number that acts on every process's own rows, so that its gradients must be added up."""
+    if shard.is_whole or not isinstance(number, Tensor):
+        return number
+    return _SumGradient.apply(number, shard)
+
+
+class _SumGradient(torch.autograd.Function):
+    """The identity for a number that every process has; its gradients are added up."""
+
+    @staticmethod
+    def forward(ctx: Any, number: Tensor, shard: Shard) -> Tensor:  # pyrefly: ignore[bad-override]
+        ctx.shard = shard
+        return number.view_as(number)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor):  # pyrefly: ignore[bad-override]
+        gradient = gradient.clone()
+        ctx.shard.add_up(gradient)
+        return gradient, None

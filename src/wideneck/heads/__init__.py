@@ -1,0 +1,5 @@
+"""Output layers that own their loss: softmax, its alternatives, and mixtures of them."""
+
+from wideneck.heads.build import build as build
+from wideneck.heads.build import names as names
+from wideneck.heads.head import Head as Head

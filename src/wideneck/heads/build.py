@@ -1,0 +1,58 @@
+"""From a name or a config to a head."""
+
+from typing import Any
+
+from wideneck import config as c
+from wideneck.errors import WideneckError
+from wideneck.heads.head import Head, LinearHead
+from wideneck.heads.mixture import MixtureHead, MoCHead
+
+
+def build(
+    head: str | dict | c.HeadConfig,
+    *,
+    hidden_size: int,
+    vocab_size: int,
+    bias: bool = False,
+    logit_scale: float = 1.0,
+    device: Any = None,
+    dtype: Any = None,
+    **options: Any,
+) -> Head:
+    """An output layer with fresh weights.
+
+    Args:
+        head: a name of `names()`, a config of `wideneck.config`, or its dictionary.
+        hidden_size: D.
+        vocab_size: V.
+        bias: whether every token has a bias, as the papers' models do.
+        logit_scale: constant factor of all scores.
+        device: of the parameters.
+        dtype: of the matrices; learned numbers of an activation stay float32.
+        options: replace fields of the config, as in `build("moss", num_components=8, ...)`.
+
+    Raises:
+        WideneckError: an unknown name or option, or a value out of range.
+    """
+    config = c.head_config(head, **options)
+    for name, size in (("hidden_size", hidden_size), ("vocab_size", vocab_size)):
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise WideneckError(f"A head needs {name} >= 1, got {size!r}.")
+    sizes = {
+        "hidden_size": hidden_size,
+        "vocab_size": vocab_size,
+        "bias": bias,
+        "logit_scale": logit_scale,
+        "device": device,
+        "dtype": dtype,
+    }
+    if isinstance(config, c.Mixture):
+        return MixtureHead(config, **sizes)
+    if isinstance(config, c.MoC):
+        return MoCHead(config, **sizes)
+    return LinearHead(config, **sizes)
+
+
+def names() -> list[str]:
+    """Every head that `build` knows."""
+    return list(c.HEADS)

@@ -1,0 +1,167 @@
+"""The interface of output layers, and the layer with one output matrix and no projection.
+
+Shapes: D hidden_size, V vocab_size, K components; leading dimensions are free.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wideneck import config as c
+from wideneck.errors import WideneckError
+from wideneck.functional.distribution import log_mixture, log_prob
+from wideneck.functional.loss import linear_cross_entropy
+from wideneck.heads.learned import LearnedActivation
+
+
+class Head(nn.Module, ABC):
+    """An output layer that owns its loss.
+
+    The loss lives on the head so that a fused implementation reads the weights inside the
+    module's own call, the only place where FSDP2 gathers them (`register_fsdp_forward_method`
+    makes `nll` such a call).
+
+    Args:
+        config: what to build.
+        activation: the activation of its scores.
+        hidden_size: D.
+        vocab_size: V.
+        bias: whether every token has a bias.
+        logit_scale: constant factor of all scores, where the model has one.
+    """
+
+    config: c.HeadConfig
+
+    def __init__(
+        self,
+        config: c.HeadConfig,
+        activation: c.Activation,
+        *,
+        hidden_size: int,
+        vocab_size: int,
+        bias: bool,
+        logit_scale: float,
+        device: Any,
+        dtype: Any,
+    ):
+        super().__init__()
+        self.config = config
+        self.hidden_size, self.vocab_size, self.logit_scale = hidden_size, vocab_size, logit_scale
+        self.weight = nn.Parameter(torch.empty(vocab_size, hidden_size, device=device, dtype=dtype))
+        self.bias = (
+            nn.Parameter(torch.empty(vocab_size, device=device, dtype=dtype)) if bias else None
+        )
+        self.activation = LearnedActivation(activation, device)
+
+    def reset_parameters(self) -> None:
+        """As `nn.Linear`: uniform in +-1/sqrt(D); biases 0."""
+        nn.init.uniform_(self.weight, -(self.hidden_size**-0.5), self.hidden_size**-0.5)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+        self.activation.reset_parameters()
+
+    @abstractmethod
+    def contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The vectors that meet the output matrix, and the logarithms of their weights.
+
+        Args:
+            hidden: (..., D).
+
+        Returns:
+            (..., D) and None, or for a mixture (..., K, D) and (..., K).
+        """
+
+    @property
+    def rank_bound(self) -> int:
+        """Largest rank the matrix of log-probabilities can have, whatever the contexts."""
+        return c.rank_bound(
+            self.config, self.hidden_size, self.vocab_size, bias=self.bias is not None
+        )
+
+    @property
+    def cost(self) -> str:
+        """What a training step costs, in words."""
+        return self.config.cost
+
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities in nats, at least float32.
+
+        Args:
+            hidden: (..., D).
+
+        Returns:
+            (..., V).  Holds all of them, K times for a mixture.
+        """
+        contexts, bias, log_prior = self._scaled_contexts(hidden)
+        result = log_prob(F.linear(contexts, self.weight, bias), self.activation())
+        return result if log_prior is None else log_mixture(log_prior.to(result.dtype), result)
+
+    def nll(
+        self,
+        hidden: Tensor,
+        target: Tensor,
+        *,
+        reduction: str = "none",
+        ignore_index: int = -100,
+        z_loss: float = 0.0,
+        chunk_size: int | None = None,
+    ) -> Tensor:
+        """Negative log-likelihood in nats, fused: never holds the scores of all tokens.
+
+        Args:
+            hidden: (..., D).
+            target: (...), token ids.
+            reduction: "none", "mean" or "sum"; the last two cost a quarter less.
+            ignore_index: the target that counts nothing.
+            z_loss: see `linear_cross_entropy`.
+            chunk_size: tokens at a time; None chooses.
+        """
+        contexts, bias, log_prior = self._scaled_contexts(hidden)
+        return linear_cross_entropy(
+            contexts,
+            self.weight,
+            target,
+            linear_bias=bias,
+            activation=self.activation(),
+            log_prior=log_prior,
+            reduction=reduction,
+            ignore_index=ignore_index,
+            z_loss=z_loss,
+            chunk_size=chunk_size,
+        )
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`log_probs`: in the place of a model's output layer, its logits are normalized."""
+        return self.log_probs(hidden)
+
+    def extra_repr(self) -> str:
+        """Name and shapes."""
+        name = c.name_of(self.config)
+        return f"{name}, hidden_size={self.hidden_size}, vocab_size={self.vocab_size}"
+
+    def _scaled_contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        if hidden.shape[-1] != self.hidden_size:
+            raise WideneckError(
+                f"{type(self).__name__} was built for hidden size {self.hidden_size}, got hidden "
+                f"states of shape {tuple(hidden.shape)}."
+            )
+        contexts, log_prior = self.contexts(hidden)
+        if self.logit_scale == 1:
+            return contexts, self.bias, log_prior
+        bias = None if self.bias is None else self.bias * self.logit_scale
+        return contexts * self.logit_scale, bias, log_prior
+
+
+@final
+class LinearHead(Head):
+    """One output matrix on the hidden state itself, under any activation."""
+
+    def __init__(self, config: c.Activation, **sizes: Any):
+        super().__init__(config, config, **sizes)
+        self.reset_parameters()
+
+    def contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+        return hidden, None

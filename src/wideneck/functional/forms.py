@@ -106,6 +106,18 @@ class GSSForm(Form):
     def slope(self, z: Tensor) -> Tensor:
         return 1 + (self.k - 1) * torch.sigmoid(-z)
 
+    def weigh_(self, z: Tensor, top: Tensor) -> Tensor:
+        # As for the sigsoftmax; log sigmoid(z) - log sigmoid(top) = (z - top) + log((1 + C) /
+        # (1 + e C)), and C is small enough for e C to stay finite.
+        C = top.exp().clamp_(max=1e30)
+        z.sub_(top)
+        inverse = (z.exp() * C).add_(1).reciprocal_()
+        log_ratio = (inverse * (1 + C)).log_().add_(z)
+        g = z.add_(log_ratio.mul_(self.k - 1)).exp_()
+        total = g.sum(-1, keepdim=True)
+        g.mul_(inverse.mul_(self.k - 1).add_(1))
+        return total
+
     def parameter_gradients(self, z: Tensor, weight: Tensor) -> list[Tensor]:
         return [(F.logsigmoid(z) * weight).sum()]
 

@@ -128,7 +128,7 @@ def fused_nll(
         t = target[n].repeat_interleave(K)
         chunk = _Chunk.of(z, t, form, shard, in_place=not out.parameters)
         lz = chunk.log_normalizer.view(-1, K)
-        nll = (chunk.log_normalizer - chunk.target_score).view(-1, K)
+        nll = chunk.nll.view(-1, K)
         if log_prior is None:
             loss, share = nll.squeeze(1), None
         else:
@@ -191,14 +191,19 @@ class _Chunk:
         return cls(z, form, top, total, here, target, f_t, slope_t, in_place)
 
     @property
+    def nll(self) -> Tensor:
+        """(R,), without the detour over the log-normalizer, which large scores would round."""
+        return self.total.log() - (self.target_score - self.form.log_score(self.top).squeeze(1))
+
+    @property
     def log_normalizer(self) -> Tensor:
         """(R,)."""
         return self.form.log_score(self.top).squeeze(1) + self.total.log()
 
     def to_gradient_(self, up: Tensor, ut: Tensor, parameters: list[Tensor]) -> Tensor:
         """Makes z such that a z is the gradient of the scores; adds those of the parameters."""
-        # The target's term is not a multiple of up: its entry is written for division by a.
-        up = torch.where(up == 0, torch.finfo(up.dtype).tiny, up)
+        # The target's term is not a multiple of a: its entry is divided by a here.
+        up = torch.where((up == 0) & (ut != 0), torch.finfo(up.dtype).tiny, up)
         a = up / self.total
         at_target = self.here
         if parameters:
@@ -218,6 +223,6 @@ class _Chunk:
                 for sum_, part in zip(parameters, own, strict=True):
                     sum_ += part
                 torch.mul(g, self.form.slope(z), out=z)
-        correction = self.target_slope * ut / a * at_target
+        correction = torch.where(ut == 0, 0, self.target_slope * ut / a) * at_target
         self.z.scatter_add_(1, self.target[:, None], -correction[:, None])
         return a

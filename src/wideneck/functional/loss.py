@@ -132,8 +132,9 @@ def _loss(
     config = activation_config(activation)
     weight, bias, shard = locate(weight, bias, group, target)
     check_loss(input, weight, target, bias, log_prior, reduction, chunk_size)
-    x = input.reshape(target.numel(), -1, input.shape[-1])
-    prior = None if log_prior is None else log_prior.reshape(target.numel(), -1)
+    num_components = 1 if log_prior is None else log_prior.shape[-1]
+    x = input.reshape(target.numel(), num_components, input.shape[-1])
+    prior = None if log_prior is None else log_prior.reshape(target.numel(), num_components)
 
     like = torch.empty((), dtype=widened(x, weight), device=x.device)
     scale, shift, form = affine(config, like)

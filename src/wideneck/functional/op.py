@@ -61,6 +61,8 @@ class FusedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor | None, grad_log_normalizer: Tensor | None):  # pyrefly: ignore[bad-override]
         """Hands the gradients on, or computes them."""
+        if grad_loss is None and grad_log_normalizer is None:
+            return (None,) * (11 + ctx.count)
         x, weight, bias, log_prior, target, *others = ctx.saved_tensors
         parameters, saved = others[: ctx.count], others[ctx.count :]
         ready, ctx.gradients = ctx.gradients, None

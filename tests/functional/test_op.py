@@ -1,0 +1,156 @@
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+import wideneck as wn
+from functional.examples import ACTIVATIONS, inputs, learned, leaves, slow
+from wideneck.errors import WideneckError
+from wideneck.functional import passes
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("kind", ["softmax", "sigsoftmax", "gss", "plif"])
+def test_compiles_without_a_graph_break(kind, reduction):
+    activation = ACTIVATIONS[kind]()
+    given = inputs(True)
+    parameters = leaves(given) + learned(activation)
+
+    def step(input, *rest):
+        moved = {**given, "input": input.tanh()}
+        return wn.linear_cross_entropy(**moved, activation=activation, reduction=reduction).sum()
+
+    torch._dynamo.reset()
+    fast = torch.compile(step, fullgraph=True, backend="aot_eager")
+    want = torch.autograd.grad(step(given["input"]), parameters)
+    got = torch.autograd.grad(fast(given["input"]), parameters)
+    torch.testing.assert_close(got, want)
+
+
+def test_the_normalizer_compiles_too():
+    given = inputs(False)
+
+    def step(input):
+        loss, log_normalizer = wn.linear_cross_entropy_and_log_normalizer(
+            **{**given, "input": input}
+        )
+        return loss + log_normalizer.square().sum()
+
+    torch._dynamo.reset()
+    fast = torch.compile(step, fullgraph=True, backend="aot_eager")
+    want = torch.autograd.grad(step(given["input"]), leaves(given))
+    torch.testing.assert_close(torch.autograd.grad(fast(given["input"]), leaves(given)), want)
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_works_under_gradient_checkpointing(use_reentrant):
+    given = inputs(True)
+
+    def step(input):
+        return wn.linear_cross_entropy(**{**given, "input": input.sin()}, activation="sigsoftmax")
+
+    want = torch.autograd.grad(step(given["input"]), leaves(given))
+    checkpoint(step, given["input"], use_reentrant=use_reentrant).backward()
+    torch.testing.assert_close([leaf.grad for leaf in leaves(given)], list(want))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_a_retained_graph_gives_the_same_gradients_again(reduction):
+    given = inputs(True)
+    loss = wn.linear_cross_entropy(**given, reduction=reduction).sum() * 3
+    first = torch.autograd.grad(loss, leaves(given), retain_graph=True)
+    first = [gradient.clone() for gradient in first]
+    second = torch.autograd.grad(loss, leaves(given))
+    torch.testing.assert_close(list(second), first)
+
+
+def test_gradients_accumulate_over_steps():
+    given = inputs(False)
+    for _ in range(2):
+        wn.linear_cross_entropy(**given).backward()
+    (want,) = torch.autograd.grad(2 * slow(**given)[0], given["linear_weight"])
+    torch.testing.assert_close(given["linear_weight"].grad, want)
+
+
+def test_a_second_derivative_is_refused():
+    given = inputs(False)
+    (first,) = torch.autograd.grad(
+        wn.linear_cross_entropy(**given), given["input"], create_graph=True
+    )
+    with pytest.raises(WideneckError, match="no second derivative"):
+        first.sum().backward()
+
+
+def test_other_second_derivatives_in_the_same_graph_are_not():
+    given = inputs(False)
+    x = torch.randn(3, requires_grad=True)
+    total = wn.linear_cross_entropy(**given) + x.pow(3).sum()
+    (first,) = torch.autograd.grad(total, x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    torch.testing.assert_close(second, 6 * x.detach())
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_autocast_does_not_lower_the_precision(reduction):
+    given = inputs(True, dtype=torch.float32)
+    want = wn.linear_cross_entropy(**given, reduction=reduction)
+    want_gradients = torch.autograd.grad(want.sum(), leaves(given))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = wn.linear_cross_entropy(**given, reduction=reduction)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(torch.autograd.grad(got.sum(), leaves(given)), want_gradients)
+
+
+def test_dtypes_may_differ_as_they_do_under_autocast():
+    given = inputs(False, dtype=torch.float32)
+    low = given["input"].detach().bfloat16().requires_grad_()
+    wn.linear_cross_entropy(**{**given, "input": low}).backward()
+    assert low.grad.dtype == torch.bfloat16
+    assert given["linear_weight"].grad.dtype == torch.float32
+
+
+def test_inference_needs_no_gradients():
+    given = inputs(True)
+    with torch.inference_mode():
+        loss = wn.linear_cross_entropy(**given)
+    torch.testing.assert_close(loss, slow(**given)[0].detach())
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("kind", ["softmax", "sigsoftmax", "gss", "relu"])
+def test_the_compiled_pass_is_the_eager_one(kind, in_place):
+    from wideneck.functional.forms import affine
+
+    _, _, form = affine(ACTIVATIONS[kind](), torch.zeros((), dtype=torch.float64))
+    z = torch.randn(6, 40, dtype=torch.float64)
+    top = z.amax(-1, keepdim=True)
+    with torch.no_grad():
+        mine, want = z.clone(), z.clone()
+        torch._dynamo.reset()
+        fast = torch.compile(passes._weigh, backend="aot_eager", dynamic=True)
+        got_total = fast(mine, form, top, in_place)
+        want_total = passes._weigh(want, form, top, in_place)
+    torch.testing.assert_close(got_total, want_total)
+    torch.testing.assert_close(mine, want)
+
+
+def test_a_failing_compiler_costs_one_warning(monkeypatch):
+    def broken(_function, **_options):
+        def call(*_args):
+            raise RuntimeError("no compiler")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    double = passes.compiled.__wrapped__(lambda x: 2 * x)
+    with pytest.warns(UserWarning, match=r"torch\.compile failed \(RuntimeError\)") as caught:
+        results = [double(2), double(3)]
+    assert results == [4, 6]
+    assert len(caught) == 1

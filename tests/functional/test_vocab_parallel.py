@@ -1,0 +1,127 @@
+"""Two processes on gloo, each with a part of the vocabulary, against one with all of it."""
+
+import json
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
+
+import wideneck as wn
+from functional.examples import ACTIVATIONS, inputs, learned, leaves
+from wideneck.errors import WideneckError
+
+KINDS = ("softmax", "scaled", "sigsoftmax", "gss", "sigmoid", "plif")
+REDUCTIONS = ("mean", "sum", "none")
+CASES = [
+    f"{kind}/{'mixture' if mixture else 'single'}/{reduction}/{how}"
+    for kind in KINDS
+    for mixture in (False, True)
+    for reduction in REDUCTIONS
+    for how in ("group", "dtensor")
+]
+
+
+def _work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    mesh = init_device_mesh("cpu", (2,))
+    errors = {case: _error(case, rank, mesh) for case in CASES}
+    errors["sentences"] = [_said(rank, mesh, number) for number in range(4)]
+    errors["nan"] = _nan(rank)
+    with open(f"{folder}/{rank}.json", "w") as file:
+        json.dump(errors, file)
+    dist.destroy_process_group()
+
+
+def _error(case: str, rank: int, mesh) -> float:
+    """Largest relative difference of loss, log-normalizer and any gradient from one process."""
+    kind, form, reduction, how = case.split("/")
+    torch.manual_seed(0)
+    whole = inputs(form == "mixture", dtype=torch.float32)
+    activation = ACTIVATIONS[kind]()
+    rest = {"reduction": reduction, "chunk_size": 3, "z_loss": 0.1}
+    both = wn.linear_cross_entropy_and_log_normalizer
+
+    def results(given: dict, numbers: wn.config.Activation, group=None) -> list[torch.Tensor]:
+        loss, normalizer = both(**given, activation=numbers, group=group, **rest)
+        up = torch.arange(1.0, 8.0) if reduction == "none" else 2.0
+        parameters = leaves(given) + learned(numbers)
+        total = (loss * up).sum() + normalizer.square().sum()
+        return [loss.detach(), normalizer.detach(), *torch.autograd.grad(total, parameters)]
+
+    want = results(whole, activation)
+    mine = slice(0, 4) if rank == 0 else slice(4, None)  # uneven: 4 rows and 7
+    part = dict(whole)
+    for name in ("linear_weight", "linear_bias"):
+        if how == "group":
+            part[name] = whole[name].detach()[mine].clone().requires_grad_()
+        else:
+            part[name] = distribute_tensor(whole[name].detach(), mesh, [Shard(0)]).requires_grad_()
+    got = results(part, activation, dist.group.WORLD if how == "group" else None)
+    worst = 0.0
+    for a, b in zip(got, want, strict=True):
+        if how == "dtensor" and hasattr(a, "full_tensor"):
+            a = a.full_tensor()
+        elif a.shape != b.shape:
+            b = b[mine]
+        worst = max(worst, ((a - b).abs().max() / b.abs().max().clamp(min=1e-3)).item())
+    return worst
+
+
+def _said(rank: int, mesh, number: int) -> str:
+    given = inputs(False, dtype=torch.float32)
+    given["linear_bias"] = None
+    try:
+        if number == 0:
+            given["target"] = given["target"] + rank
+            wn.linear_cross_entropy(**given, group=dist.group.WORLD)
+        elif number == 1:
+            weight = distribute_tensor(given["linear_weight"].detach(), mesh, [Shard(1)])
+            wn.linear_cross_entropy(**{**given, "linear_weight": weight})
+        elif number == 2:
+            weight = distribute_tensor(given["linear_weight"].detach(), mesh, [Shard(0)])
+            given["linear_weight"] = weight
+            wn.linear_cross_entropy(**given, group=dist.group.WORLD)
+        else:
+            given["target"] = torch.full((7,), 22)
+            wn.linear_cross_entropy(**given, group=dist.group.WORLD)
+    except WideneckError as error:
+        return str(error)
+    return "nothing"
+
+
+def _nan(rank: int) -> list[bool]:
+    """A weight that is NaN in one process only."""
+    torch.manual_seed(0)
+    given = inputs(False, dtype=torch.float32)
+    if rank == 1:
+        given["linear_weight"].data[0, 0] = torch.nan
+    loss = wn.linear_cross_entropy(**given, reduction="none", group=dist.group.WORLD)
+    return loss.isnan().tolist()
+
+
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gloo")
+    mp.spawn(_work, args=(str(folder),), nprocs=2)
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_one_process(errors, case):
+    assert max(one[case] for one in errors) < 1e-5
+
+
+def test_mistakes_are_named_in_every_process(errors):
+    expected = ("same targets", "sharded on its rows", "leave out group", "in [0, 22)")
+    for one in errors:
+        for said, words in zip(one["sentences"], expected, strict=True):
+            assert words in said
+
+
+def test_a_nan_of_one_process_is_a_nan_in_all(errors):
+    for one in errors:
+        assert one["nan"] == [n != 2 for n in range(7)]  # the third target is ignored

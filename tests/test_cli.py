@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from tiny import tiny_model
 from tiny_text import character_tokenizer, write_text
+from wideneck.config import HEADS
 
 COMMAND = [sys.executable, "-c", "from wideneck.cli import main; main()"]
 
@@ -49,6 +50,28 @@ def test_help_imports_neither_torch_nor_transformers():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+
+
+def test_the_heads_are_listed_without_torch():
+    code = (
+        "import sys; sys.argv = ['wideneck', 'heads']\n"
+        "from wideneck.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'transformers', 'scipy', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+
+
+def test_the_heads_are_a_table_a_file_and_json(tmp_path):
+    done = wideneck("heads", "--json", tmp_path / "heads.json")
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout
+    assert {line.split(" ")[0] for line in done.stdout.splitlines()} >= set(HEADS)
+    printed = wideneck("heads", "--json", "-").stdout
+    assert printed == (tmp_path / "heads.json").read_text()
+    assert [head["name"] for head in json.loads(printed)["heads"]] == list(HEADS)
 
 
 def test_importing_wideneck_imports_nothing_heavy():
@@ -114,6 +137,9 @@ BAD = {
     "one file for both": (["audit", "--html", "x", "--json", "x"], "a file of its own"),
     "a series with a text": (["audit", "--series", "a", "b", "--text", "t"], "leave out --text"),
     "a series of one": (["audit", "--series", "{head}"], "at least two checkpoints"),
+    "no hidden size": (["heads", "--hidden-size", "0"], "needs hidden_size >= 1, got 0"),
+    "no vocabulary": (["heads", "--vocab-size", "-3"], "needs vocab_size >= 1, got -3"),
+    "missing folder for the heads": (["heads", "--json", "nowhere/h.json"], "no folder"),
     "empty text": (["audit", "{folder}", "--text", "{empty}"], "is empty"),
     "short text": (["audit", "{folder}", "--text", "{short}"], "shorter than one window"),
     "no tokenizer": (["audit", "{head}"], "okenizer"),
@@ -141,6 +167,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(case, head, folder, tmp_path):
 
 def test_wrong_usage_is_exit_code_2():
     assert wideneck("audit", "--sectoin", "head").returncode == 2
+    assert wideneck("heads", "--hidden-size", "wide").returncode == 2
 
 
 def test_an_interruption_is_one_line_and_leaves_an_earlier_report_whole(tmp_path):

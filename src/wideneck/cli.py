@@ -117,6 +117,34 @@ def audit(
         report.show()
 
 
+@app.command()
+def heads(
+    hidden_size: Annotated[
+        int, typer.Option(metavar="D", help="Columns of the output matrix.")
+    ] = 576,
+    vocab_size: Annotated[int, typer.Option(metavar="V", help="Rows of it, one a token.")] = 49152,
+    json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the table; - prints it instead."),
+    ] = None,
+) -> None:
+    """List every output layer: formula, parameters, rank bound, cost, paper."""
+    from rich.console import Console
+
+    from wideneck.commands.heads import rows, show
+    from wideneck.report.files import check_writable, json_text, write_text
+
+    table = rows(hidden_size, vocab_size)
+    content = {"hidden_size": hidden_size, "vocab_size": vocab_size, "heads": table}
+    if str(json) == "-":
+        sys.stdout.buffer.write(json_text(content).encode())
+        return
+    if json is not None:
+        check_writable(json)
+        write_text(json, json_text(content))
+    show(hidden_size, vocab_size, Console())
+
+
 def main() -> None:
     """Entry point: the user's mistake is one line and exit code 1, a wrong usage 2."""
     try:

@@ -23,26 +23,35 @@ YANG = "Yang et al. 2018, arXiv:1711.03953"
 PARTHIBAN = "Parthiban, Mao & Inkpen, AAAI 2021"
 GANEA = "Ganea et al. 2019, arXiv:1902.08077"
 
-AS_SOFTMAX = "three matrix products, as softmax"
+INFINITY = float("inf")
+NOT_A_TENSOR = int | float | complex | str | bytes | list | tuple | dict | None
+
+THREE_PRODUCTS = "three matrix products"
 
 
-def _check_positive(config: Any, name: str) -> None:
+def _check_number(config: Any, name: str, *, positive: bool = False, tensor: bool = False) -> None:
     value = getattr(config, name)
-    if isinstance(value, bool) or (isinstance(value, int | float) and not 0 < value < float("inf")):
-        raise WideneckError(f"{name_of(config)} needs {name} > 0 and finite, got {value}.")
-    _check_number(config, name)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        good = (0 if positive else -INFINITY) < value < INFINITY
+    else:  # a tensor is all else that may come; its value is not looked at, a graph may be traced
+        good = tensor and not isinstance(value, NOT_A_TENSOR)
+    if not good:
+        kind = "a finite number > 0" if positive else "a finite number"
+        raise WideneckError(f"{name_of(config)} needs {kind} for {name}, got {value!r}.")
 
 
-def _check_number(config: Any, name: str) -> None:
+def _check_flag(config: Any, name: str) -> None:
     value = getattr(config, name)
-    if isinstance(value, str | bool | list | dict | None):
-        raise WideneckError(f"{name_of(config)} needs a number for {name}, got {value!r}.")
+    if not isinstance(value, bool):
+        raise WideneckError(f"{name_of(config)} needs true or false for {name}, got {value!r}.")
 
 
 def _check_count(config: Any, name: str, least: int) -> None:
     value = getattr(config, name)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise WideneckError(f"{name_of(config)} needs {name} >= {least}, got {value!r}.")
+        raise WideneckError(
+            f"{name_of(config)} needs a whole number >= {least} for {name}, got {value!r}."
+        )
 
 
 def _check_mixture(config: "MoC | Mixture") -> None:
@@ -51,6 +60,7 @@ def _check_mixture(config: "MoC | Mixture") -> None:
         raise WideneckError(
             f"A mixture's projection is 'tanh' or 'residual', got {config.projection!r}."
         )
+    _check_number(config, "dropout")
     if not 0 <= config.dropout < 1:
         raise WideneckError(f"A mixture needs 0 <= dropout < 1, got {config.dropout}.")
 
@@ -61,7 +71,7 @@ class Softmax:
 
     formula: ClassVar[str] = "f(z) = z"
     paper: ClassVar[str] = "-"
-    cost: ClassVar[str] = AS_SOFTMAX
+    cost: ClassVar[str] = THREE_PRODUCTS
     linear: ClassVar[bool] = True
 
 
@@ -75,11 +85,12 @@ class ScaledSoftmax:
 
     formula: ClassVar[str] = "f(z) = a z"
     paper: ClassVar[str] = "control of ours"
-    cost: ClassVar[str] = AS_SOFTMAX
+    cost: ClassVar[str] = THREE_PRODUCTS
     linear: ClassVar[bool] = True
 
     def __post_init__(self):
-        _check_positive(self, "scale")
+        _check_number(self, "scale", positive=True, tensor=True)
+        _check_flag(self, "learned")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +104,12 @@ class Sigsoftmax:
 
     formula: ClassVar[str] = "f(z) = z + log sigmoid(z)"
     paper: ClassVar[str] = KANAI
-    cost: ClassVar[str] = "as softmax, plus one light pass over the scores"
+    cost: ClassVar[str] = "softmax + one light pass over the scores"
     linear: ClassVar[bool] = False
+
+    def __post_init__(self):
+        _check_number(self, "shift", tensor=True)
+        _check_flag(self, "learned")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +123,15 @@ class GSS:
     learned: bool = False
     """Whether bend and slope are learned."""
 
-    formula: ClassVar[str] = "f(z) = w + (k - 1) log sigmoid(w), w = z - c"
+    formula: ClassVar[str] = "f(z) = w + (k-1) log sigmoid(w), w = z-c"
     paper: ClassVar[str] = PARTHIBAN
-    cost: ClassVar[str] = "as softmax, plus two passes over the scores, three if learned"
+    cost: ClassVar[str] = "softmax + two passes (three if learned)"
     linear: ClassVar[bool] = False
 
     def __post_init__(self):
-        _check_positive(self, "slope")
+        _check_number(self, "bend", tensor=True)
+        _check_number(self, "slope", positive=True, tensor=True)
+        _check_flag(self, "learned")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +143,11 @@ class ReLU:
 
     formula: ClassVar[str] = "f(z) = log(max(z, 0) + epsilon)"
     paper: ClassVar[str] = KANAI
-    cost: ClassVar[str] = "as softmax, plus one pass over the scores"
+    cost: ClassVar[str] = "softmax + one pass over the scores"
     linear: ClassVar[bool] = False
 
     def __post_init__(self):
-        _check_positive(self, "epsilon")
+        _check_number(self, "epsilon", positive=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +161,12 @@ class Sigmoid:
 
     formula: ClassVar[str] = "f(z) = log sigmoid(z)"
     paper: ClassVar[str] = KANAI
-    cost: ClassVar[str] = "as softmax, plus one pass over the scores"
+    cost: ClassVar[str] = "softmax + one pass over the scores"
     linear: ClassVar[bool] = False
+
+    def __post_init__(self):
+        _check_number(self, "shift", tensor=True)
+        _check_flag(self, "learned")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,11 +177,11 @@ class SoftCap:
 
     formula: ClassVar[str] = "f(z) = cap tanh(z / cap)"
     paper: ClassVar[str] = "Gemma 2, arXiv:2408.00118"
-    cost: ClassVar[str] = "as softmax, plus one pass over the scores"
+    cost: ClassVar[str] = "softmax + one pass over the scores"
     linear: ClassVar[bool] = False
 
     def __post_init__(self):
-        _check_positive(self, "cap")
+        _check_number(self, "cap", positive=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,16 +193,18 @@ class PLIF:
     reach: float = 20.0
     """The knots lie between -reach and reach; outside, the last slopes go on."""
     values: "Tensor | None" = None
-    """f at the knots, shape (num_knots,); None for f(z) = z, the softmax."""
+    """f at the knots, shape (num_knots,), best in float64; None for f(z) = z, the softmax."""
 
-    formula: ClassVar[str] = "f piecewise linear, slopes softplus(v) > 0 learned"
+    formula: ClassVar[str] = "f piecewise linear, slopes > 0 learned"
     paper: ClassVar[str] = GANEA
-    cost: ClassVar[str] = "as softmax, plus several passes over the scores"
+    cost: ClassVar[str] = "softmax + several passes over the scores"
     linear: ClassVar[bool] = False
 
     def __post_init__(self):
-        _check_positive(self, "reach")
+        _check_number(self, "reach", positive=True)
         _check_count(self, "num_knots", 2)
+        if isinstance(self.values, NOT_A_TENSOR) and self.values is not None:
+            raise WideneckError(f"plif needs a tensor for values, got {self.values!r}.")
 
 
 Activation = Softmax | ScaledSoftmax | Sigsoftmax | GSS | ReLU | Sigmoid | SoftCap | PLIF
@@ -200,7 +223,7 @@ class MoC:
 
     formula: ClassVar[str] = "softmax(W sum_k pi_k h_k)"
     paper: ClassVar[str] = YANG
-    cost: ClassVar[str] = "as softmax, plus K d x d projections"
+    cost: ClassVar[str] = "softmax + K products d x d"
     linear: ClassVar[bool] = True
 
     def __post_init__(self):
@@ -220,7 +243,7 @@ class Mixture:
     """Locked: one mask for all positions of a sequence.  The papers use 0.29."""
 
     paper: ClassVar[str] = YANG
-    cost: ClassVar[str] = "K times a head of its activation, plus K d x d projections"
+    cost: ClassVar[str] = "K x its activation + K products d x d"
     linear: ClassVar[bool] = False
 
     @property
@@ -281,12 +304,25 @@ def name_of(config: HeadConfig) -> str:
 
 
 def to_dict(config: HeadConfig) -> dict[str, Any]:
-    """The config as TOML and JSON hold it: its name and every field; `head_config` reads it."""
+    """The config as TOML and JSON hold it: its name and every field; `head_config` reads it.
+
+    Numbers given as tensors become numbers.
+
+    Raises:
+        WideneckError: the values of a PLIF, which no such file holds.
+    """
     result: dict[str, Any] = {"name": name_of(config)}
     for field in fields(config):
         value = getattr(config, field.name)
         if isinstance(value, get_args(Activation)):
             value = to_dict(value)
+        elif field.name == "values" and value is not None:
+            raise WideneckError(
+                "The values of a plif are for wn.functional and wn.linear_cross_entropy; "
+                "a head learns its own and starts as the softmax."
+            )
+        elif not isinstance(value, NOT_A_TENSOR):
+            value = value.item()
         if value is not None:
             result[field.name] = value
     return result
@@ -300,6 +336,11 @@ def rank_bound(config: HeadConfig, hidden_size: int, vocab_size: int, *, bias: b
     """
     bound = hidden_size + 1 + bias if is_linear(config) else vocab_size
     return min(bound, vocab_size)
+
+
+def rank_bound_formula(config: HeadConfig) -> str:
+    """`rank_bound` in words; no bound exceeds V."""
+    return "d + 1 (+1 with bias)" if is_linear(config) else "V"
 
 
 def is_linear(config: HeadConfig) -> bool:
@@ -324,6 +365,24 @@ def num_parameters(config: HeadConfig, hidden_size: int) -> int:
     return 0
 
 
+def parameters_formula(config: HeadConfig) -> str:
+    """`num_parameters` in d and K (and the knots of a PLIF)."""
+    if isinstance(config, PLIF):
+        return "knots - 1"
+    if isinstance(config, MoC | Mixture):
+        text = "K d (d + 2)" if config.projection == "tanh" else "K d (d + 1)"
+        own = parameters_formula(config.activation) if isinstance(config, Mixture) else "0"
+        return text if own == "0" else f"{text} + {own}"
+    return str(num_parameters(config, 0))
+
+
+def check_sizes(hidden_size: int, vocab_size: int) -> None:
+    """Refuses sizes that no head can have."""
+    for name, size in (("hidden_size", hidden_size), ("vocab_size", vocab_size)):
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise WideneckError(f"A head needs {name} >= 1, got {size!r}.")
+
+
 def did_you_mean(word: str, known: "list[str]") -> str:
     """The nearest known word as a question, and all of them."""
     close = get_close_matches(word, known, n=1)
@@ -336,14 +395,17 @@ def _configure(given: Any, options: dict, known: dict[str, Any], kind: str) -> A
         options = {**{str(k): v for k, v in given.items() if k != "name"}, **options}
         given = given.get("name")
         if given is None:
-            raise WideneckError(f"A table of an {kind} needs a name, one of {', '.join(known)}.")
+            raise WideneckError(
+                f"A table without a name is no {kind}: give it one of {', '.join(known)}."
+            )
     if isinstance(given, str):
         if given not in known:
             raise WideneckError(f"No {kind} is called '{given}'.{did_you_mean(given, list(known))}")
         given = known[given]
     elif not any(type(given) is type(default) for default in known.values()):
         raise WideneckError(
-            f"Expected an {kind} by name or config, got {type(given).__name__}: {', '.join(known)}."
+            f"Expected the name or config of one {kind}, got {type(given).__name__}. "
+            f"Known: {', '.join(known)}."
         )
     names = [field.name for field in fields(given)]
     for option in options:

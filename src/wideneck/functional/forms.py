@@ -11,7 +11,7 @@ loss puts a on the narrow N x d side, where it costs nothing and autograd knows 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,13 @@ class Form(ABC):
         total = g.sum(-1, keepdim=True)
         torch.mul(g, slope, out=z)
         return total
+
+    sums_rows: ClassVar[bool] = False
+    """Whether `weigh_with_sums_` gives the gradient of the only parameter, a number."""
+
+    def weigh_with_sums_(self, z: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
+        """`weigh_`, and the row sums (R, 1) of g df/dtheta."""
+        raise AssertionError(f"{type(self).__name__} has no sums of rows")
 
     def parameter_gradients(self, z: Tensor, weight: Tensor) -> list[Tensor]:
         """Sums of weight * df/dtheta over z, one for each of `parameters`."""
@@ -107,16 +114,27 @@ class GSSForm(Form):
         return 1 + (self.k - 1) * torch.sigmoid(-z)
 
     def weigh_(self, z: Tensor, top: Tensor) -> Tensor:
-        # As for the sigsoftmax; log sigmoid(z) - log sigmoid(top) = (z - top) + log((1 + C) /
-        # (1 + e C)), and C is small enough for e C to stay finite.
+        return self._weigh_(z, top)[0]
+
+    sums_rows = True
+
+    def weigh_with_sums_(self, z: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
+        total, ratios = self._weigh_(z, top, ratios=True)
+        return total, ratios + total * F.logsigmoid(top)
+
+    def _weigh_(self, z: Tensor, top: Tensor, *, ratios: bool = False) -> tuple[Tensor, Tensor]:
+        """Row sums of g, and of g (log sigmoid(z) - log sigmoid(top)) where they are wanted."""
+        # As for the sigsoftmax; the logarithm of the ratio of sigmoids is
+        # (z - top) + log((1 + C) / (1 + e C)), which is finite for every z.
         C = top.exp().clamp_(max=1e30)
         z.sub_(top)
-        inverse = (z.exp() * C).add_(1).reciprocal_()
+        inverse = z.exp().mul_(C).add_(1).reciprocal_()
         log_ratio = (inverse * (1 + C)).log_().add_(z)
-        g = z.add_(log_ratio.mul_(self.k - 1)).exp_()
+        g = z.add_(log_ratio * (self.k - 1)).exp_()
         total = g.sum(-1, keepdim=True)
+        weighted = log_ratio.mul_(g).sum(-1, keepdim=True) if ratios else total
         g.mul_(inverse.mul_(self.k - 1).add_(1))
-        return total
+        return total, weighted
 
     def parameter_gradients(self, z: Tensor, weight: Tensor) -> list[Tensor]:
         return [(F.logsigmoid(z) * weight).sum()]
@@ -168,39 +186,42 @@ class PLIFForm(Form):
     """f linear between its values at evenly spaced knots  (Ganea et al. 2019)."""
 
     reach: float
-    values: Tensor
-    """(K,), increasing: f at K knots from -reach to reach."""
+    starts: Tensor
+    """(K - 1,), f at all but the last of K knots from -reach to reach."""
+    rises: Tensor
+    """(K - 1,), positive, from each knot to the next.  Differences of `starts` would lose the
+    digits that the pieces far outside depend on."""
 
     @property
     def parameters(self) -> list[Tensor]:
-        return [self.values]
+        return [self.starts, self.rises]
 
     def log_score(self, z: Tensor) -> Tensor:
         left, right = self._place(z)
-        start = self.values[left]
-        return start + right * (self.values[left + 1] - start)
+        return self.starts[left] + right * self.rises[left]
 
     def slope(self, z: Tensor) -> Tensor:
         left, _ = self._place(z)
-        return (self.values[left + 1] - self.values[left]) / self._step
+        return self.rises[left] / self._step
 
     def parameter_gradients(self, z: Tensor, weight: Tensor) -> list[Tensor]:
         left, right = self._place(z)
-        left, pull = left.flatten(), (weight * right).flatten()
-        gradient = torch.zeros_like(self.values, dtype=weight.dtype)
-        gradient.index_add_(0, left + 1, pull)
-        gradient.index_add_(0, left, weight.flatten() - pull)
-        return [gradient]
+        left = left.flatten()
+        zero = torch.zeros_like(self.starts, dtype=weight.dtype)
+        return [
+            zero.index_add(0, left, weight.flatten()),
+            zero.index_add(0, left, (weight * right).flatten()),
+        ]
 
     @property
     def _step(self) -> float:
-        return 2 * self.reach / (len(self.values) - 1)
+        return 2 * self.reach / len(self.rises)
 
     def _place(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The knot left of z, and how far z is on the way to the next: outside, beyond [0, 1]."""
         position = (z + self.reach) / self._step
         # NaN has no knot; it stays in `right`, so the result is NaN.
-        left = position.nan_to_num(0.0).clamp(0, len(self.values) - 2).floor()
+        left = position.nan_to_num(0.0).clamp(0, len(self.rises) - 1).floor()
         return left.long(), position - left
 
 
@@ -230,7 +251,8 @@ def affine(activation: c.Activation, like: Tensor) -> tuple[c.Number, c.Number, 
         case c.PLIF(values=None):
             return 1.0, 0.0, Identity()
         case c.PLIF(reach=reach, values=Tensor() as values):
-            return 1.0, 0.0, PLIFForm(reach, values.to(like.dtype))
+            starts, rises = values[:-1].to(like.dtype), values.diff().to(like.dtype)
+            return 1.0, 0.0, PLIFForm(reach, starts, rises)
     raise AssertionError(f"no form for {activation!r}")
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from wideneck.functional.distribution import widened
 from wideneck.functional.forms import Form
-from wideneck.functional.passes import blocks, weigh_
+from wideneck.functional.passes import Mode, blocks, mode_for, weigh_
 from wideneck.functional.shard import WHOLE, Shard
 from wideneck.functional.workspace import workspace
 
@@ -126,7 +126,7 @@ def fused_nll(
         else:
             torch.addmm(b_wide, x, W_wide.T, out=z)
         t = target[n].repeat_interleave(K)
-        chunk = _Chunk.of(z, t, form, shard, in_place=not out.parameters)
+        chunk = _Chunk.of(z, t, form, shard, mode_for(form, learning=bool(out.parameters)))
         lz = chunk.log_normalizer.view(-1, K)
         nll = chunk.nll.view(-1, K)
         if log_prior is None:
@@ -176,19 +176,21 @@ class _Chunk:
     total: Tensor
     here: Tensor
     target: Tensor
+    target_logit: Tensor
     target_score: Tensor
     target_slope: Tensor
-    weighed: bool
+    weighted: Tensor
+    mode: Mode
 
     @classmethod
-    def of(cls, z: Tensor, t: Tensor, form: Form, shard: Shard, *, in_place: bool) -> "_Chunk":
-        """Finds the normalizer; `in_place`, z already becomes G f' in the same pass."""
+    def of(cls, z: Tensor, t: Tensor, form: Form, shard: Shard, mode: Mode) -> "_Chunk":
+        """Finds the normalizer; unless z is kept, it already becomes G f' in the same pass."""
         here, target = shard.local(t)
         z_t = z.gather(1, target[:, None])
         f_t, slope_t = form.log_score(z_t).squeeze(1), form.slope(z_t).squeeze(1)
-        top, total = weigh_(z, form, shard, in_place=in_place)
+        top, total, weighted = weigh_(z, form, shard, mode)
         total, f_t = shard.sum(here, total, f_t)
-        return cls(z, form, top, total, here, target, f_t, slope_t, in_place)
+        return cls(z, form, top, total, here, target, z_t, f_t, slope_t, weighted, mode)
 
     @property
     def nll(self) -> Tensor:
@@ -207,13 +209,12 @@ class _Chunk:
         a = up / self.total
         at_target = self.here
         if parameters:
-            z_t = self.z.gather(1, self.target[:, None])
-            minus = (-ut * at_target)[:, None]
-            for sum_, part in zip(
-                parameters, self.form.parameter_gradients(z_t, minus), strict=True
-            ):
+            own = self.form.parameter_gradients(self.target_logit, (-ut * at_target)[:, None])
+            for sum_, part in zip(parameters, own, strict=True):
                 sum_ += part
-        if not self.weighed:
+        if self.mode == "in place, with sums":
+            parameters[0] += a @ self.weighted
+        elif self.mode == "keep":
             parts = blocks(self.z)
             rows = [len(block) for block in parts]
             top = self.form.log_score(self.top)

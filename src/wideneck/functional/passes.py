@@ -8,6 +8,7 @@ the same function goes through `torch.compile`, which makes one kernel of it.
 import warnings
 from collections.abc import Callable
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,27 +27,46 @@ def blocks(z: Tensor) -> tuple[Tensor, ...]:
     return z.split(max(1, BLOCK * torch.get_num_threads() // z.shape[1]))
 
 
-def weigh_(z: Tensor, form: Form, shard: Shard, *, in_place: bool) -> tuple[Tensor, Tensor]:
-    """Largest scores (R, 1) and sums of exp(f(z) - f(top)) (R,); in place, z becomes G f'(z)."""
+Mode = Literal["keep", "in place", "in place, with sums"]
+"""z stays, becomes G f'(z), or does so while sums for a parameter's gradient are taken."""
+
+
+def mode_for(form: Form, *, learning: bool) -> Mode:
+    """What to do with the scores: those of vector parameters are needed once more."""
+    if not learning:
+        return "in place"
+    return "in place, with sums" if form.sums_rows else "keep"
+
+
+def weigh_(z: Tensor, form: Form, shard: Shard, mode: Mode) -> tuple[Tensor, Tensor, Tensor]:
+    """Largest scores (R, 1), sums of G = exp(f(z) - f(top)) (R,), and of G df/dtheta (R,).
+
+    The last are there for the mode that asks for them, and over this process's rows alone.
+    """
     step: Callable = _weigh if z.device.type == "cpu" else compiled(_weigh)
     parts = blocks(z)
     if shard.is_whole:
-        tops, totals = [], []
+        tops, sums = [], []
         for block in parts:  # the maximum brings the block into the cache
-            top = block.amax(-1, keepdim=True)
-            tops.append(top)
-            totals.append(step(block, form, top, in_place))
-        return torch.cat(tops), torch.cat(totals).squeeze(1)
-    top = shard.max(z.amax(-1, keepdim=True))
-    tops = top.split([len(block) for block in parts])
-    totals = [step(block, form, t, in_place) for block, t in zip(parts, tops, strict=True)]
-    return top, torch.cat(totals).squeeze(1)
+            tops.append(block.amax(-1, keepdim=True))
+            sums.append(step(block, form, tops[-1], mode))
+        top = torch.cat(tops)
+    else:
+        top = shard.max(z.amax(-1, keepdim=True))
+        tops = top.split([len(block) for block in parts])
+        sums = [step(block, form, t, mode) for block, t in zip(parts, tops, strict=True)]
+    total, weighted = (torch.cat(parts).squeeze(1) for parts in zip(*sums, strict=True))
+    return top, total, weighted
 
 
-def _weigh(z: Tensor, form: Form, top: Tensor, in_place: bool) -> Tensor:
-    if in_place:
-        return form.weigh_(z, top)
-    return (form.log_score(z) - form.log_score(top)).exp_().sum(-1, keepdim=True)
+def _weigh(z: Tensor, form: Form, top: Tensor, mode: Mode) -> tuple[Tensor, Tensor]:
+    if mode == "in place, with sums":
+        return form.weigh_with_sums_(z, top)
+    if mode == "in place":
+        total = form.weigh_(z, top)
+    else:
+        total = (form.log_score(z) - form.log_score(top)).exp_().sum(-1, keepdim=True)
+    return total, total
 
 
 @cache

@@ -3,7 +3,6 @@
 from typing import Any
 
 from wideneck import config as c
-from wideneck.errors import WideneckError
 from wideneck.heads.head import Head, LinearHead
 from wideneck.heads.mixture import MixtureHead, MoCHead
 
@@ -34,10 +33,8 @@ def build(
     Raises:
         WideneckError: an unknown name or option, or a value out of range.
     """
-    config = c.head_config(head, **options)
-    for name, size in (("hidden_size", hidden_size), ("vocab_size", vocab_size)):
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise WideneckError(f"A head needs {name} >= 1, got {size!r}.")
+    config = c.head_config(c.to_dict(c.head_config(head, **options)))  # no tensors
+    c.check_sizes(hidden_size, vocab_size)
     sizes = {
         "hidden_size": hidden_size,
         "vocab_size": vocab_size,

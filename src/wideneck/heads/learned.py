@@ -30,12 +30,13 @@ class LearnedActivation(nn.Module):
         super().__init__()
         self.config = config
         self.names: tuple[str, ...] = ()
+        place = {"device": device, "dtype": torch.float32}  # whatever the default type is
         if isinstance(config, PLIF):
-            self.v = nn.Parameter(torch.empty(config.num_knots - 1, device=device))
+            self.v = nn.Parameter(torch.empty(config.num_knots - 1, **place))
         elif getattr(config, "learned", False):
             self.names = LEARNABLE[type(config)]
             for name in self.names:
-                self.register_parameter(name, nn.Parameter(torch.empty(1, device=device)))
+                self.register_parameter(name, nn.Parameter(torch.empty(1, **place)))
         self.reset_parameters()
 
     @torch.no_grad()
@@ -52,8 +53,11 @@ class LearnedActivation(nn.Module):
             # In float64: 100,000 steps summed in float32 would bend the straight line.
             step = 2 * self.config.reach / (self.config.num_knots - 1)
             rises = F.softplus(self.v.double()).cumsum(0) * step
-            values = F.pad(rises, (1, 0)) - self.config.reach
-            return replace(self.config, values=values.to(self.v.dtype))
+            return replace(self.config, values=F.pad(rises, (1, 0)) - self.config.reach)
         if not self.names:
             return self.config
-        return replace(self.config, **{name: getattr(self, name)[0] for name in self.names})
+        numbers = {name: getattr(self, name)[0] for name in self.names}
+        for name in ("scale", "slope"):
+            if name in numbers:  # f must not fall, so a factor that crosses 0 counts by its size
+                numbers[name] = numbers[name].abs()
+        return replace(self.config, **numbers)

@@ -1,0 +1,189 @@
+"""Configs: what they accept, what they say, and that they survive a file."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import torch
+
+from wideneck import config as c
+from wideneck import heads
+from wideneck.errors import WideneckError
+
+ODD = {
+    "scaled, fixed": c.ScaledSoftmax(scale=2, learned=False),
+    "shifted": c.Sigsoftmax(shift=-3.5, learned=True),
+    "gss": c.GSS(bend=-1.5, slope=2.5, learned=True),
+    "small plif": c.PLIF(num_knots=9, reach=4.0),
+    "moc": c.MoC(num_components=1, projection="residual", dropout=0.29),
+    "mixture of gss": c.Mixture(activation=c.GSS(slope=3.0), num_components=15),
+    "mixture of plif": c.Mixture(activation=c.PLIF(num_knots=5), projection="residual"),
+    "moss": c.Mixture(activation=c.Sigsoftmax(shift=1.0), dropout=0.5),
+}
+ALL = c.HEADS | ODD
+
+
+def test_importing_the_configs_imports_no_torch():
+    code = "import sys, wideneck.config; assert not {'torch', 'numpy'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_config_survives_json(name):
+    config = ALL[name]
+    text = json.dumps(c.to_dict(config))
+    assert c.head_config(json.loads(text)) == config
+
+
+def test_a_config_is_read_from_toml():
+    table = tomllib.loads(
+        """
+        [head]
+        name = "mos"
+        num_components = 8
+        dropout = 0.29
+
+        [head.activation]
+        name = "gss"
+        bend = -1.5
+        slope = 3
+        """
+    )
+    assert c.head_config(table["head"]) == c.Mixture(
+        activation=c.GSS(bend=-1.5, slope=3), num_components=8, dropout=0.29
+    )
+
+
+def test_options_replace_the_fields_of_a_name_a_table_and_a_config():
+    want = c.Mixture(activation=c.Sigsoftmax(), num_components=2)
+    assert c.head_config("moss", num_components=2) == want
+    assert c.head_config({"name": "moss", "num_components": 7}, num_components=2) == want
+    assert c.head_config(c.Mixture(num_components=2), activation="sigsoftmax") == want
+
+
+@pytest.mark.parametrize("name", c.HEADS)
+def test_a_default_config_has_the_name_it_is_listed_under(name):
+    assert c.name_of(c.HEADS[name]) == name
+    assert c.head_config(name) is c.HEADS[name]
+
+
+def test_every_kind_of_config_is_listed():
+    assert {type(config) for config in c.HEADS.values()} == set(c.get_args(c.HeadConfig))
+
+
+def test_tensors_become_numbers_in_a_file():
+    k = torch.tensor([2.5], requires_grad=True)
+    assert c.to_dict(c.GSS(slope=k))["slope"] == 2.5
+    with pytest.raises(WideneckError, match="a head learns its own"):
+        c.to_dict(c.PLIF(num_knots=3, values=torch.zeros(3)))
+
+
+BAD = {
+    "unknown name": (lambda: c.head_config("mosss"), "No head is called 'mosss'. Did you mean"),
+    "a mixture as activation": (
+        lambda: c.head_config("mos", activation=c.Mixture()),
+        "Expected the name or config of one activation, got Mixture",
+    ),
+    "unknown activation": (lambda: c.activation_config("mos"), "No activation is called 'mos'"),
+    "unknown option": (
+        lambda: c.head_config("moss", num_component=3),
+        "No option of head 'moss' is called 'num_component'. Did you mean 'num_components'?",
+    ),
+    "an option of none": (lambda: c.head_config("softmax", scale=2), "Known: none."),
+    "no name": (lambda: c.head_config({"scale": 2}), "A table without a name is no head"),
+    "a number for a head": (lambda: c.head_config(3), "Expected the name or config of one head"),
+    "K = 0": (lambda: c.Mixture(num_components=0), "mos needs a whole number >= 1 for num_comp"),
+    "K < 0": (lambda: c.MoC(num_components=-1), "got -1"),
+    "K = 2.5": (lambda: c.Mixture(num_components=2.5), "got 2.5"),
+    "K = True": (lambda: c.Mixture(num_components=True), "got True"),
+    "K = '4'": (lambda: c.Mixture(num_components="4"), "got '4'"),
+    "one knot": (lambda: c.PLIF(num_knots=1), "plif needs a whole number >= 2 for num_knots"),
+    "values of text": (lambda: c.PLIF(values="0"), "plif needs a tensor for values, got '0'"),
+    "a list as shift": (lambda: c.Sigmoid(shift=[1.0]), "sigmoid needs a finite number for shift"),
+    "an activation of a class": (lambda: c.Mixture(activation="gss"), "got 'gss'"),
+    "projection": (lambda: c.MoC(projection="relu"), "'tanh' or 'residual', got 'relu'"),
+    "dropout of 1": (lambda: c.Mixture(dropout=1), "0 <= dropout < 1, got 1"),
+    "dropout below 0": (lambda: c.Mixture(dropout=-0.1), "0 <= dropout < 1, got -0.1"),
+    "dropout of text": (lambda: c.Mixture(dropout="0.1"), "a finite number for dropout"),
+    "learned as text": (lambda: c.GSS(learned="no"), "gss needs true or false for learned"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_config_is_one_sentence(case):
+    make, message = BAD[case]
+    with pytest.raises(WideneckError, match=re.escape(message)) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+NUMBERS = [
+    (c.ScaledSoftmax, "scale", True),
+    (c.Sigsoftmax, "shift", False),
+    (c.Sigmoid, "shift", False),
+    (c.GSS, "bend", False),
+    (c.GSS, "slope", True),
+    (c.ReLU, "epsilon", True),
+    (c.SoftCap, "cap", True),
+    (c.PLIF, "reach", True),
+    (c.Mixture, "dropout", False),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "positive"), NUMBERS)
+def test_a_number_is_finite_and_no_text(kind, name, positive):
+    bad = [float("nan"), float("inf"), -float("inf"), True, "1", None, [1.0]]
+    for value in bad + ([0, -1.0] if positive else []):
+        with pytest.raises(WideneckError, match="number"):
+            kind(**{name: value})
+
+
+def test_constants_of_a_form_are_no_tensors():
+    for kind, name in ((c.SoftCap, "cap"), (c.ReLU, "epsilon"), (c.PLIF, "reach")):
+        with pytest.raises(WideneckError, match="a finite number > 0"):
+            kind(**{name: torch.tensor(1.0)})
+
+
+def build(config, hidden_size, vocab_size=7, **options):
+    return heads.build(config, hidden_size=hidden_size, vocab_size=vocab_size, **options)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_number_of_parameters_is_that_of_the_module(name):
+    d, V = 5, 7
+    head = build(ALL[name], d, V, device="meta")
+    assert sum(p.numel() for p in head.parameters()) - d * V == c.num_parameters(ALL[name], d)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_formula_of_the_parameters_gives_their_number(name):
+    config = ALL[name]
+    names = {
+        "d": 5,
+        "K": getattr(config, "num_components", 0),
+        "knots": getattr(getattr(config, "activation", config), "num_knots", 0),
+    }
+    formula = re.sub(r"(?<=\w) (?=[\w(])", " * ", c.parameters_formula(config)).replace("^", "**")
+    assert eval(formula, names) == c.num_parameters(config, 5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_rank_bound_in_words_is_the_number_and_that_of_the_module(name):
+    for bias in (False, True):
+        head = build(ALL[name], 3, 40, bias=bias)
+        d_plus_one = c.rank_bound_formula(ALL[name]) == "d + 1 (+1 with bias)"
+        assert head.rank_bound == (4 + bias if d_plus_one else 40)
+
+
+def test_what_is_linear_in_disguise_has_the_bound_of_the_softmax():
+    assert c.is_linear(c.GSS(slope=1))
+    assert c.is_linear(c.Mixture(num_components=1))
+    assert not c.is_linear(c.GSS(slope=1, learned=True))
+    assert not c.is_linear(c.Mixture(activation=c.Sigsoftmax(), num_components=1))
+
+
+def test_no_rank_bound_exceeds_the_vocabulary():
+    assert c.rank_bound(c.Softmax(), 64, 10, bias=True) == 10

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import wideneck as wn
 import wideneck.functional as fn
-from functional.examples import ACTIVATIONS
+from functional.fused_examples import ACTIVATIONS
 from wideneck import config as c
 from wideneck.errors import WideneckError
 

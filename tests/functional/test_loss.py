@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import wideneck as wn
-from functional.examples import ACTIVATIONS, inputs, learned, leaves, slow
+from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves, slow
 from wideneck import config as c
 from wideneck.errors import WideneckError
 

@@ -3,7 +3,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 import wideneck as wn
-from functional.examples import ACTIVATIONS, inputs, learned, leaves, slow
+from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves, slow
 from wideneck.errors import WideneckError
 from wideneck.functional import passes
 

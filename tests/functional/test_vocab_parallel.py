@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
 import wideneck as wn
-from functional.examples import ACTIVATIONS, inputs, learned, leaves
+from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves
 from wideneck.errors import WideneckError
 
 KINDS = ("softmax", "scaled", "sigsoftmax", "gss", "sigmoid", "plif")

@@ -1,0 +1,75 @@
+"""A chunk of scores, before and after it becomes its own gradient."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from wideneck.functional.forms import Form
+from wideneck.functional.passes import Mode, blocks, weigh_
+from wideneck.functional.shard import Shard
+
+
+@final
+@dataclass
+class Chunk:
+    """Scores z (R, V), and what is known of each row."""
+
+    z: Tensor
+    form: Form
+    top: Tensor
+    total: Tensor
+    here: Tensor
+    target: Tensor
+    target_logit: Tensor
+    target_score: Tensor
+    target_slope: Tensor
+    weighted: Tensor
+    mode: Mode
+
+    @classmethod
+    def of(cls, z: Tensor, t: Tensor, form: Form, shard: Shard, mode: Mode) -> "Chunk":
+        """Finds the normalizer; unless z is kept, it already becomes G f' in the same pass."""
+        here, target = shard.local(t)
+        z_t = z.gather(1, target[:, None])
+        f_t, slope_t = form.log_score(z_t).squeeze(1), form.slope(z_t).squeeze(1)
+        top, total, weighted = weigh_(z, form, shard, mode)
+        total, f_t = shard.sum(here, total, f_t)
+        return cls(z, form, top, total, here, target, z_t, f_t, slope_t, weighted, mode)
+
+    @property
+    def nll(self) -> Tensor:
+        """(R,), without the detour over the log-normalizer, which large scores would round."""
+        return self.total.log() - (self.target_score - self.form.log_score(self.top).squeeze(1))
+
+    @property
+    def log_normalizer(self) -> Tensor:
+        """(R,)."""
+        return self.form.log_score(self.top).squeeze(1) + self.total.log()
+
+    def to_gradient_(self, up: Tensor, ut: Tensor, parameters: list[Tensor]) -> Tensor:
+        """Makes z such that a z is the gradient of the scores; adds those of the parameters."""
+        # The target's term is not a multiple of a: its entry is divided by a here.
+        up = torch.where((up == 0) & (ut != 0), torch.finfo(up.dtype).tiny, up)
+        a = up / self.total
+        at_target = self.here
+        if parameters:
+            own = self.form.parameter_gradients(self.target_logit, (-ut * at_target)[:, None])
+            for sum_, part in zip(parameters, own, strict=True):
+                sum_ += part
+        if self.mode == "in place, with sums":
+            parameters[0] += a @ self.weighted
+        elif self.mode == "keep":
+            parts = blocks(self.z)
+            rows = [len(block) for block in parts]
+            top = self.form.log_score(self.top)
+            for z, t, scale in zip(parts, top.split(rows), a.split(rows), strict=True):
+                g = (self.form.log_score(z) - t).exp_()
+                own = self.form.parameter_gradients(z, g * scale[:, None])
+                for sum_, part in zip(parameters, own, strict=True):
+                    sum_ += part
+                torch.mul(g, self.form.slope(z), out=z)
+        correction = torch.where(ut == 0, 0, self.target_slope * ut / a) * at_target
+        self.z.scatter_add_(1, self.target[:, None], -correction[:, None])
+        return a

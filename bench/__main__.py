@@ -1,10 +1,10 @@
-"""`python -m bench audit [CASE ...]`: run one benchmark and print its table."""
+"""`python -m bench NAME [CASE ...]`: run one benchmark and print its tables."""
 
 import sys
 
-from bench import audit
+from bench import audit, heads, study
 
-BENCHES = {"audit": audit.main}
+BENCHES = {"audit": audit.main, "heads": heads.main, "study": study.main}
 
 
 def main() -> None:

@@ -1,0 +1,118 @@
+"""What `python -m bench heads` runs.  Imports no torch: the parent of the measured processes.
+
+N tokens, K components, D hidden, V vocabulary.  `rows` names the implementations, which are in
+bench/peers.py, each with its timed rounds: five or more where a limit or a near peer is at
+stake, fewer for what is slow or told for information, one where the first call must do.
+"""
+
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+
+OURS = "wideneck"
+SOFTMAX = "wideneck, softmax"
+COMPILED = "torch.compile of naive"
+X_TRANSFORMERS = "x-transformers"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes, limits and rows of one table."""
+
+    N: int
+    D: int
+    V: int
+    limit: float
+    """Forward and backward pass of ours, over the floor."""
+    rows: dict[str, int]
+    K: int | None = None
+    activation: str = "softmax"
+    dtype: str = "float32"
+    softmax_limit: float | None = None
+    """The same over our own softmax."""
+
+    def scaled(self, scale: float) -> "Case":
+        """A smaller case of the same form, to try the benchmark out."""
+        return replace(self, N=max(8, round(self.N * scale)), V=max(64, round(self.V * scale)))
+
+    def __str__(self) -> str:
+        components = f"K {self.K}, " if self.K else ""
+        return f"N {self.N:,}, {components}d {self.D}, V {self.V:,}, {self.dtype}"
+
+
+CASES = {
+    "softmax": Case(
+        N=2048,
+        D=576,
+        V=49_152,
+        limit=1.15,
+        rows={
+            OURS: 5,
+            "wideneck, with a bias": 3,
+            "wideneck, reduction none": 3,
+            "naive": 5,
+            "F.linear_cross_entropy": 2,
+            "F.linear_cross_entropy, chunk 512": 5,
+            "F.linear_cross_entropy, chunk 1024": 5,
+        },
+    ),
+    "sigsoftmax": Case(
+        N=2048,
+        D=576,
+        V=49_152,
+        activation="sigsoftmax",
+        limit=1.20,
+        softmax_limit=1.10,
+        rows={
+            OURS: 5,
+            SOFTMAX: 5,
+            "wideneck, with a bias": 3,
+            "wideneck, reduction none": 3,
+            "wideneck, gss": 3,
+            "wideneck, gss with a learned slope": 3,
+            "naive": 5,
+            COMPILED: 5,
+        },
+    ),
+    "mos": Case(
+        N=1024,
+        K=15,
+        D=280,
+        V=10_000,
+        limit=1.15,
+        rows={
+            OURS: 5,
+            "wideneck, with a bias": 3,
+            "wideneck, reduction none": 3,
+            "zihangdai/mos": 5,
+            X_TRANSFORMERS: 5,
+        },
+    ),
+    "moss": Case(
+        N=1024,
+        K=4,
+        D=280,
+        V=10_000,
+        activation="sigsoftmax",
+        limit=1.25,
+        rows={
+            OURS: 7,
+            "wideneck, with a bias": 5,
+            "wideneck, reduction none": 5,
+            "zihangdai/mos": 7,
+            X_TRANSFORMERS: 7,
+        },
+    ),
+    "bfloat16": Case(
+        N=512,
+        D=400,
+        V=33_278,
+        dtype="bfloat16",
+        limit=1.35,
+        rows={OURS: 7, "wideneck, with a bias": 5, "naive": 1, "F.linear_cross_entropy": 5},
+    ),
+}
+
+
+def installed(row: str) -> bool:
+    """Whether a row can run here."""
+    return row != X_TRANSFORMERS or find_spec("x_transformers") is not None

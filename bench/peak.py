@@ -1,0 +1,66 @@
+"""Peak memory of one implementation on one case, in this process and for nothing else.
+
+    python -m bench.peak CASE ROW SCALE        JSON on standard output
+
+The growth of the resident set (VmHWM, which Linux forgets on request) between the inputs and
+the end of the first backward pass of that size, less the gradients and less pages of files,
+that is of code, which come and go as the system likes.  A tiny batch has run before, so that
+threads do not count; where a compiler runs, the same batch has.
+
+Beyond its scores ours then shows some 20 to 40 MB, differing from run to run.  With
+MKL_DISABLE_FAST_MM=1 it was 4 MB in four runs of six, which points to buffers of MKL.
+"""
+
+import ctypes
+import gc
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from bench.cases import CASES, COMPILED, Case
+from bench.peers import IMPLEMENTATIONS, Batch, step
+from wideneck.functional.fused import CHUNK_ROWS, CHUNK_SCORES
+
+SLACK = 64e6
+"""Bytes allowed beyond two chunks of scores."""
+
+
+def measure(name: str, row: str, scale: float) -> dict[str, float]:
+    """Bytes at the peak, and bytes allowed to ours."""
+    case = CASES[name].scaled(scale)
+    _run(case if row == COMPILED else replace(case, N=16, V=64), row)
+    return {"peak": _run(case, row), "limit": 2 * chunk_bytes(case) + SLACK}
+
+
+def chunk_bytes(case: Case) -> int:
+    """The scores of one chunk, as wideneck.functional.fused chooses it."""
+    K = case.K or 1
+    rows = min(CHUNK_ROWS, max(256, CHUNK_SCORES // case.V))
+    num_chunks = -(-case.N // max(1, rows // K))
+    return -(-case.N // num_chunks) * K * case.V * 4
+
+
+def _run(case: Case, row: str) -> int:
+    batch = Batch.make(case)
+    loss = IMPLEMENTATIONS[row](batch)
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("RssAnon")
+    step(batch, loss)
+    return _status("VmHWM") - _status("RssFile") - before - batch.gradient_bytes()
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}: this benchmark needs Linux.")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    print(json.dumps(measure(sys.argv[1], sys.argv[2], float(sys.argv[3]))))

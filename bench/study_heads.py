@@ -1,0 +1,167 @@
+"""The heads of the study: where each starts, how it is trained, what is measured of it.
+
+Every head starts from the model's own output matrix.  All but `sigsoftmax_bent` also start from
+the model's own predictions, to 0.01 nats a token.  Shapes: N tokens, D hidden size, V vocabulary.
+"""
+
+import math
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import wideneck as wn
+from bench.study_states import WINDOW, Cached
+from wideneck import config as c
+from wideneck.audits.output.layer import OutputLayer
+from wideneck.audits.output.log_prob_rank import CONTEXTS, LogProbRank, log_prob_rank
+from wideneck.heads import Head
+from wideneck.models import LogitMap
+
+TOKENS = 128
+"""Tokens a chunk where all V log-probabilities of each are formed."""
+WARM_UP = 0.05
+FINAL_LR = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How every head is trained: AdamW, one pass over the training tokens."""
+
+    batch: int
+    """Tokens a step, drawn from all windows."""
+    lr: float
+    """Of the output matrix."""
+    projection_lr: float
+    """Of the prior and the projections of a mixture."""
+    scalar_lr: float
+    """Of the learned numbers of an activation."""
+
+
+@torch.no_grad()
+def starts(states: Cached) -> dict[str, c.HeadConfig]:
+    """Every head of the study with the numbers that it starts from.
+
+    A sigsoftmax starts with its shift so far up that it is the softmax; a gss with slope 1, which
+    is the softmax, and its bend amid the logits, at their mean under the model's probabilities.
+    A moc has the parameters of a mos and the rank of a softmax: the control of the mixtures.
+    """
+    picked = states.train_hidden[:: max(1, len(states.train_hidden) // 1024)]
+    low, high, means = math.inf, -math.inf, []
+    for hidden in picked.split(TOKENS):
+        logits = hidden @ states.weight.T * states.logit_scale
+        low, high = min(low, logits.min().item()), max(high, logits.max().item())
+        means.append((logits.softmax(-1) * logits).sum(-1))
+    middle = torch.cat(means).mean().item()
+    sigsoftmax = c.Sigsoftmax(shift=5 - low + (high - low) / 4, learned=True)
+    mixture = {"num_components": 4, "projection": "residual"}
+    return {
+        "softmax": c.Softmax(),
+        "scaled_softmax": c.ScaledSoftmax(learned=True),
+        "gss": c.GSS(bend=middle, slope=1.0, learned=True),
+        "sigsoftmax": sigsoftmax,
+        "sigsoftmax_bent": c.Sigsoftmax(shift=-middle, learned=True),
+        "moc": c.MoC(**mixture),
+        "mos": c.Mixture(**mixture),
+        "moss": c.Mixture(activation=sigsoftmax, **mixture),
+    }
+
+
+def run(config: c.HeadConfig, seed: int, states: Cached, recipe: Recipe) -> dict:
+    """Train one head and measure it before and after.  Losses are means in nats a token."""
+    torch.manual_seed(seed)  # of the prior of a mixture
+    vocab_size, hidden_size = states.weight.shape
+    head = wn.heads.build(
+        config,
+        hidden_size=hidden_size,
+        vocab_size=vocab_size,
+        logit_scale=states.logit_scale.item(),
+    )
+    with torch.no_grad():
+        head.weight.copy_(states.weight)
+    before = _losses(head, states).mean().item()
+    seconds, train_losses = _train(head, seed, states, recipe)
+    after = _losses(head, states)
+    rank = _rank(head, states)
+    return {
+        "parameters_added": c.num_parameters(config, hidden_size),
+        "loss_before": before,
+        "loss_after": after.mean().item(),
+        "loss_by_window": after.tolist(),
+        "train_losses": train_losses,
+        "rank_contexts": rank.num_contexts,
+        "rank_press": rank.press,
+        "rank_1e3": rank.effective_1e3,
+        "rank_1e4": rank.effective_1e4,
+        "learned": {name: p.item() for name, p in head.activation.named_parameters()},
+        "started": {name: getattr(head.activation.config, name) for name in head.activation.names},
+        "seconds_a_step": statistics.median(seconds),
+    }
+
+
+def _train(
+    head: Head, seed: int, states: Cached, recipe: Recipe
+) -> tuple[list[float], list[float]]:
+    """Seconds and loss of every step."""
+    groups = {"weight": [], "projections": [], "activation": []}
+    for name, parameter in head.named_parameters():
+        groups[name.split(".")[0]].append(parameter)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": groups["weight"], "lr": recipe.lr},
+            {"params": groups["projections"], "lr": recipe.projection_lr},
+            {"params": groups["activation"], "lr": recipe.scalar_lr},
+        ],
+        betas=(0.9, 0.95),
+        weight_decay=0.0,
+        fused=True,
+    )
+    num_steps = len(states.train_target) // recipe.batch
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _factor(i, num_steps))
+    # The order is the seed's alone, the same for every head.
+    order = torch.randperm(len(states.train_target), generator=torch.Generator().manual_seed(seed))
+    seconds, losses = [], []
+    for picked in order[: num_steps * recipe.batch].split(recipe.batch):
+        start = time.perf_counter()
+        loss = head.nll(states.train_hidden[picked], states.train_target[picked], reduction="mean")
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        losses.append(loss.item())
+        seconds.append(time.perf_counter() - start)
+    return seconds, losses
+
+
+def _factor(step: int, num_steps: int) -> float:
+    """Of the learning rate: linear warm-up, then a cosine down to FINAL_LR."""
+    warm_up = max(1, round(WARM_UP * num_steps))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    turn = math.pi * (step - warm_up) / max(1, num_steps - warm_up)
+    return FINAL_LR + (1 - FINAL_LR) * (1 + math.cos(turn)) / 2
+
+
+@torch.no_grad()
+def _losses(head: Head, states: Cached) -> Tensor:
+    """Mean loss of every window of the validation text, float64."""
+    chunks = zip(states.valid_hidden.split(1024), states.valid_target.split(1024), strict=True)
+    losses = [head.nll(hidden, target) for hidden, target in chunks]
+    return torch.cat(losses).double().view(-1, WINDOW).mean(1)
+
+
+@torch.no_grad()
+def _rank(head: Head, states: Cached) -> LogProbRank:
+    """The audit's measurement, on contexts of the validation text.
+
+    It takes a linear head, so it is given one whose scores on the unit vectors are the
+    log-probabilities of ours: A = I (A^T)^T, exactly.  Its `bound` says nothing here.
+    """
+    num = len(states.valid_hidden)
+    picked = torch.linspace(0, num - 1, min(num, CONTEXTS)).round().long()
+    log_p = torch.cat([head.log_probs(h) for h in states.valid_hidden[picked].split(TOKENS)])
+    layer = OutputLayer(log_p.T, None, LogitMap("identity"))
+    return log_prob_rank(layer, torch.eye(len(log_p)), torch.zeros(len(log_p)))

@@ -1,0 +1,122 @@
+"""Cost of our mixture of softmaxes against N, K and V, one at a time.
+
+    python -m bench.sweep SCALE [FIGURE]
+
+Forward and backward pass in float32, the shortest of three, over sizes from 1 to 16 times the
+smallest; the line is the one of least squared relative deviation.  At scale 1 the figure goes
+to docs/bench-heads.svg.
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.cases import OURS, Case
+from bench.floor import seconds
+from bench.peers import IMPLEMENTATIONS, Batch, step
+from bench.table import markdown
+from wideneck.report.axes import linear
+from wideneck.report.svg import Chart, Line
+
+FIGURE = Path(__file__).parents[1] / "docs" / "bench-heads.svg"
+MULTIPLES = (1, 2, 4, 8, 16)
+# The smallest case of each line; they differ so that the three lines do not cover each other.
+STARTS = {
+    "N": Case(N=256, K=2, D=256, V=10_000, limit=0, rows={}),
+    "K": Case(N=256, K=1, D=256, V=10_000, limit=0, rows={}),
+    "V": Case(N=768, K=2, D=256, V=5_000, limit=0, rows={}),
+}
+COLORS = {"N": "c-raw", "K": "c-centred", "V": "c-data"}
+
+# Greys and hues that stand on a white page and on a black one.
+STYLE = """
+text { font: 13px system-ui, sans-serif; fill: #7d858e }
+.label { fill: var(--k); font-weight: 600 } .end { text-anchor: end }
+.middle { text-anchor: middle } .grid { stroke: #7d858e; opacity: .25; fill: none }
+.base { stroke: #7d858e; fill: none } .line { stroke: var(--k); stroke-width: 1.6; fill: none }
+.dot { fill: var(--k) } .c-raw { --k: #cc6a1f } .c-centred { --k: #3b87bd }
+.c-data { --k: #b05f9b }
+"""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Seconds at each size, and intercept and slope of their line."""
+
+    sizes: list[int]
+    times: list[float]
+    at_zero: float
+    slope: float
+
+    @property
+    def line(self) -> list[float]:
+        return [self.at_zero + self.slope * size for size in self.sizes]
+
+    @property
+    def deviation(self) -> float:
+        """The largest, relative to the line."""
+        return max(abs(t / f - 1) for t, f in zip(self.times, self.line, strict=True))
+
+
+def main(scale: float, figure: Path | None) -> None:
+    fits = {name: _sweep(name, start.scaled(scale)) for name, start in STARTS.items()}
+    print("**sweep**: mixture of softmaxes, forward and backward pass, one size varied.\n")
+    for name, start in STARTS.items():
+        fit = fits[name]
+        rows = [
+            [f"{size:,}", f"{t:.4f}", f"{f:.4f}", f"{100 * (t / f - 1):+.1f} %"]
+            for size, t, f in zip(fit.sizes, fit.times, fit.line, strict=True)
+        ]
+        print(f"From {start.scaled(scale)}:\n")
+        print(markdown((name, "seconds", "line", "deviation"), rows))
+        print(
+            f"\nLine: {fit.at_zero:.4f} s + {1000 * fit.slope:.4g} ms for each; "
+            f"largest deviation {100 * fit.deviation:.1f} %.\n",
+            flush=True,
+        )
+    if figure is not None:
+        figure.write_text(_svg(fits))
+        print(f"Figure: {figure}")
+
+
+def _sweep(name: str, start: Case) -> Fit:
+    first = getattr(start, name)
+    sizes = [first * multiple for multiple in MULTIPLES]
+    times = []
+    for size in sizes:
+        batch = Batch.make(replace(start, **{name: size}))
+        loss = IMPLEMENTATIONS[OURS](batch)
+        step(batch, loss)
+        times.append(min(seconds(lambda b=batch, f=loss: step(b, f)) for _ in range(3)))
+    slope, at_zero = np.polyfit(sizes, times, 1, w=1 / np.array(times))
+    return Fit(sizes, times, float(at_zero), float(slope))
+
+
+def _svg(fits: dict[str, Fit]) -> str:
+    lines = []
+    for name, fit in fits.items():
+        label = f"{name} from {fit.sizes[0]:,}"
+        lines.append(Line(label, COLORS[name], MULTIPLES, fit.line))
+        lines.append(Line("", COLORS[name], MULTIPLES, fit.times, markers="dot", joined=False))
+    chart = Chart(
+        "Cost of a mixture of softmaxes",
+        "Seconds of a forward and a backward pass against N, K and V, each as a multiple of its "
+        "smallest value: measured points and the straight line through them.",
+        linear("size, as a multiple of the smallest", MULTIPLES, low=0, high=16, marks=MULTIPLES),
+        linear("seconds", [0, *(t for fit in fits.values() for t in (*fit.times, *fit.line))]),
+        lines,
+    )
+    svg = str(chart.svg())
+    opening, rest = svg.split(">", 1)
+    opening = opening.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')
+    return f"{opening}><style>{STYLE}</style>{rest}\n"
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    scale = float(sys.argv[1])
+    given = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    main(scale, given or (FIGURE if scale == 1 else None))

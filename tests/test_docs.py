@@ -7,12 +7,14 @@ import torch
 
 from tiny import tiny_model
 from tiny_text import character_tokenizer, write_text
+from wideneck.commands.heads import rows
 from wideneck.report.fields import definitions
 from wideneck.report.report import Report
 from wideneck.report.schema import page
 from wideneck.report.series import SeriesReport
 
 ROOT = Path(__file__).parents[1]
+HEADS_PAGE = ROOT / "docs" / "heads.md"
 
 
 def test_the_page_of_fields_is_the_code_s():
@@ -36,6 +38,29 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     exec(code, {})
     assert (tmp_path / "gpt2.html").exists()
     assert "gpt2" in capsys.readouterr().out
+
+
+def test_the_python_of_the_page_of_heads_runs(tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", HEADS_PAGE.read_text(), re.DOTALL)
+    torch.manual_seed(0)
+    tiny_model("gpt2").save_pretrained(tmp_path / "gpt2")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks:  # each goes on from those before it
+        exec(block, names)
+    assert (tmp_path / "gpt2-moss" / "config.json").exists()
+
+
+def test_the_table_of_heads_is_the_registry_s():
+    keys = ("name", "formula", "parameters_added_formula", "rank_bound_formula", "cost", "paper")
+    page = HEADS_PAGE.read_text().splitlines()
+    start = page.index("|---|---|---|---|---|---|") + 1
+    for place, head in enumerate(rows(576, 49152), start):
+        assert (
+            page[place]
+            == "| " + " | ".join(f"`{head[k]}`" if k in keys[:2] else head[k] for k in keys) + " |"
+        )
+    assert not page[place + 1].startswith("|")
 
 
 def test_the_links_of_the_documents_lead_somewhere():

@@ -6,10 +6,14 @@ Names are loaded on first use: `import wideneck` imports neither torch nor trans
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from wideneck.attached import registration as _registration
+
 if TYPE_CHECKING:
     from wideneck import config as config
     from wideneck import functional as functional
     from wideneck import heads as heads
+    from wideneck.attached.attaching import attach as attach
+    from wideneck.attached.loading import load as load
     from wideneck.commands.audit import audit as audit
     from wideneck.commands.series import audit_series as audit_series
     from wideneck.config import GSS as GSS
@@ -50,10 +54,12 @@ _HOMES = {
     "Report": "wideneck.report.report",
     "SeriesReport": "wideneck.report.series",
     "WideneckError": "wideneck.errors",
+    "attach": "wideneck.attached.attaching",
     "audit": "wideneck.commands.audit",
     "audit_series": "wideneck.commands.series",
     "linear_cross_entropy": "wideneck.functional.loss",
     "linear_cross_entropy_and_log_normalizer": "wideneck.functional.loss",
+    "load": "wideneck.attached.loading",
 }
 __all__ = [
     "GSS",
@@ -69,6 +75,7 @@ __all__ = [
     "SoftCap",
     "Softmax",
     "WideneckError",
+    "attach",
     "audit",
     "audit_series",
     "config",
@@ -76,7 +83,10 @@ __all__ = [
     "heads",
     "linear_cross_entropy",
     "linear_cross_entropy_and_log_normalizer",
+    "load",
 ]
+
+_registration.register()
 
 
 def __getattr__(name: str):

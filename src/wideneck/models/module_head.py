@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wideneck.config import name_of
 from wideneck.errors import WideneckError
+from wideneck.heads.head import Head
 from wideneck.models.checks import check_dtype, check_matrix, sha256_of
 from wideneck.models.expected_head import module_name
 from wideneck.models.head_weights import HeadWeights
@@ -21,6 +23,11 @@ def output_layer(model: nn.Module) -> Any:
         raise WideneckError(
             f"{type(model).__name__} names no output embedding with a weight: expected a causal "
             "language model of transformers, such as AutoModelForCausalLM gives."
+        )
+    if isinstance(head, Head):
+        raise WideneckError(
+            f"This {type(model).__name__} has a {name_of(head.config)} head of wideneck, and the "
+            "audit knows plain softmax heads only: audit the model before attaching it."
         )
     return head
 

@@ -1,0 +1,108 @@
+"""`attach`: another output layer for a causal language model, with the same predictions."""
+
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+
+from wideneck.attached.model import attached_class
+from wideneck.attached.probe import probe_logits
+from wideneck.attached.start import start_config
+from wideneck.attached.swap import attached_head, is_tied, swap_head, untie
+from wideneck.config import HeadConfig, name_of
+from wideneck.errors import WideneckError
+from wideneck.models import measure_logit_map
+
+
+def attach(model: Any, head: str | dict | HeadConfig, *, tie: bool = True, **options: Any) -> Any:
+    r"""Replace the output layer of a causal language model of transformers by a head.
+
+    The model is changed in place and predicts what it did before.  Its logits are then
+    log-probabilities, so `generate()` and everything that reads logits work as they did; its
+    loss is the head's, which forms no logits in training.
+
+    How near the start is, with z the model's logits and p its probabilities:
+
+    - softmax, scaled_softmax, plif, mos and moc: the same up to rounding.  A mixture gets the
+      projection "residual", h + U_k h with U_k = 0 at first.
+    - gss: the same up to rounding, by slope k = 1, learned.  Its gradient, sum_j (p_j - y_j)
+      log sigmoid(z_j - c), is alive; that of the bend c has the factor k - 1 and is 0 at the
+      first step.
+    - sigsoftmax and moss: log-probabilities move by less than 0.01, by a learned shift c that
+      puts every logit where the sigmoid is nearly 1; see `LogitRange.margin`.  The gradient of
+      c, sum_j (p_j - y_j) (1 - sigmoid(z_j + c)), is below e^-5 there: nearly dead.  A shift
+      of your own (`shift=0.0` for the paper's) bends at once, and changes the predictions.
+    - sigmoid: likewise, by a shift far below 0, where log sigmoid(z + c) is nearly z + c.  The
+      gradient, sum_j (p_j - y_j) (1 - sigmoid(z_j + c)) again, is sum_j (p_j - y_j) = 0 but for
+      less than e^-5.
+    - relu, and softcap on a model without a cap, cannot start there and are refused.
+
+    Args:
+        model: anything of transformers that generates text and has output embeddings.
+        head: a name, a config or its dictionary; see `wideneck heads`.
+        tie: keep the weight shared with the embedding, where the model shares it.
+        options: fields of the head's config.  A number given here is taken as it is, whatever
+            the model predicted; in a config, one other than the default.
+
+    Returns:
+        The model.
+
+    Cost: two short forward passes, of 4 and 256 tokens.
+
+    Raises:
+        WideneckError: not a causal language model, one that already has a head, logits that pass
+            through something unknown, a head that cannot start from the model's predictions.
+    """
+    _check(model)
+    name = type(model).__name__
+    logit_map = measure_logit_map(model)
+    config = start_config(head, options, logit_map, partial(probe_logits, model), name)
+    _forget_unpacked_blocks(model)
+    if not tie and is_tied(model):
+        untie(model)
+    swap_head(model, config, logit_map.scale)
+    model.__class__ = attached_class(type(model))
+    return model
+
+
+def _forget_unpacked_blocks(model: Any) -> None:
+    """A GGUF file unpacked on loading is a dense model; transformers would not save or train it."""
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is None or quantizer.quantization_config.quant_method != "gguf":
+        return
+    if all(tensor.is_floating_point() for tensor in model.state_dict().values()):
+        quantizer.remove_quantization_config(model)
+
+
+def _check(model: Any) -> None:
+    name = type(model).__name__
+    if not isinstance(model, PreTrainedModel) or model.get_output_embeddings() is None:
+        raise WideneckError(
+            f"attach needs a causal language model of transformers, such as AutoModelForCausalLM "
+            f"gives, got {name}."
+        )
+    before = attached_head(model)
+    if before is not None:
+        raise WideneckError(
+            f"This {name} has a {name_of(before.config)} head of wideneck already: attach to a "
+            "model as transformers loads it."
+        )
+    if not model.can_generate() or model.config.is_encoder_decoder:
+        raise WideneckError(
+            f"attach needs a model that predicts the next token; {name} is not one, or has an "
+            "encoder."
+        )
+    layer: Any = model.get_output_embeddings()
+    if not isinstance(layer, nn.Linear) or not layer.weight.is_floating_point():
+        raise WideneckError(
+            f"attach replaces a linear output layer in floating point, {name} has a "
+            f"{type(layer).__name__} of {layer.weight.dtype}: attach first, then quantize or wrap."
+        )
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise WideneckError(
+            f"This {name} has weights on the meta device: load them before attaching a head."
+        )
+    if isinstance(layer.weight, DTensor) or "_hf_hook" in vars(layer):
+        raise WideneckError(f"This {name} is already spread over devices: attach the head before.")

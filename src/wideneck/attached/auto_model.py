@@ -1,0 +1,42 @@
+"""What AutoModelForCausalLM finds for the config of a model with a head."""
+
+from typing import Any
+
+import transformers
+
+from wideneck.attached.model import attached_class
+from wideneck.attached.saved_config import WideneckConfig
+from wideneck.errors import WideneckError
+
+
+class WideneckForCausalLM:
+    """Makes models of their original class with a head; never itself a model."""
+
+    @classmethod
+    def from_pretrained(cls, name: Any, *args: Any, config: Any = None, **kwargs: Any) -> Any:
+        """The saved model, refused where a tensor of it is missing.
+
+        Args:
+            name: a folder or a Hugging Face id.
+            config: a `WideneckConfig`, as AutoModelForCausalLM has read it.
+        """
+        if not isinstance(config, WideneckConfig):
+            return transformers.AutoModelForCausalLM.from_pretrained(name, *args, **kwargs)
+        wants_info = kwargs.pop("output_loading_info", False)
+        architecture = (config.architectures or [""])[0]
+        original = getattr(transformers, architecture, None)
+        if original is None:
+            raise WideneckError(
+                f"transformers has no class {architecture!r}, which config.json names as the "
+                "architecture: install the version of transformers that it names."
+            )
+        model, info = attached_class(original).from_pretrained(
+            name, *args, config=config.backbone, output_loading_info=True, **kwargs
+        )
+        if info["missing_keys"]:
+            missing = sorted(info["missing_keys"])
+            raise WideneckError(
+                f"{name} lacks {len(missing)} of the model's tensors ({missing[0]}, ...), which "
+                "would be random numbers: the folder is incomplete."
+            )
+        return (model, info) if wants_info else model

@@ -1,0 +1,42 @@
+"""`load`: what `save_pretrained` of a model with a head has written."""
+
+import os
+from typing import Any
+
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from wideneck.attached.saved import MODEL_TYPE
+from wideneck.errors import WideneckError
+from wideneck.models.first_line import first_line
+
+
+def load(path: str | os.PathLike, **options: Any) -> Any:
+    """A model with its head, as `save_pretrained` has written it.
+
+    `transformers.AutoModelForCausalLM.from_pretrained` does the same once wideneck is imported.
+
+    Args:
+        path: a folder, or a Hugging Face id.
+        options: of `from_pretrained`, such as `dtype=torch.bfloat16` or `device_map="auto"`.
+
+    Raises:
+        WideneckError: no folder of that kind, an unknown head, missing or unreadable weights.
+    """
+    name = os.fspath(path)
+    try:
+        config = AutoConfig.from_pretrained(name)
+        if config.model_type != MODEL_TYPE:
+            raise WideneckError(
+                f"{name} holds a {config.model_type} model without a head of wideneck: load it "
+                "with transformers, then use wideneck.attach."
+            )
+        return AutoModelForCausalLM.from_pretrained(name, **options)
+    except WideneckError:
+        raise
+    # A stranger's config and weights go through many readers here; whatever any of them raises
+    # means the same to the user.
+    except Exception as error:
+        raise WideneckError(
+            f"{name} cannot be loaded ({first_line(error)}): expected what save_pretrained of a "
+            "model with a wideneck head has written."
+        ) from error

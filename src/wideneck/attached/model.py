@@ -1,0 +1,131 @@
+"""A causal language model with a head of wideneck: its own class with another forward.
+
+The class keeps the name of the original, by which transformers, its Trainer and its pipelines
+recognize a causal language model.
+"""
+
+import dataclasses
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from wideneck.attached.head_in_model import Call, answering, shifted
+from wideneck.attached.saved import pop_saved, writing_config
+from wideneck.attached.swap import resize_head, swap_head
+from wideneck.config import head_config
+from wideneck.errors import WideneckError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel as _Model
+else:
+    # A second PreTrainedModel among the bases would bring its own class attributes in front.
+    _Model = object
+
+
+class AttachedModel(_Model):
+    """Mixed into a model's class, in front of it.
+
+    Logits are log-probabilities.  With labels in training mode no logits are formed and they
+    are None; in eval mode there are both.
+    """
+
+    accepts_loss_kwargs = True
+    """Tells the Trainer that `num_items_in_batch` is honoured."""
+
+    def __init__(self: Any, config: Any, *args: Any, **kwargs: Any):
+        saved = pop_saved(config)
+        super().__init__(config, *args, **kwargs)
+        swap_head(self, head_config(saved.head), saved.logit_scale)
+
+    def save_pretrained(self: Any, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """As transformers, but config.json names the head: `wideneck.load` reads it."""
+        with writing_config(self):
+            super().save_pretrained(save_directory, *args, **kwargs)
+
+    def resize_token_embeddings(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """As transformers; the head takes the new rows."""
+        head = self.get_output_embeddings()
+        trained = {name: p.requires_grad for name, p in head.named_parameters()}
+        embedding = super().resize_token_embeddings(*args, **kwargs)
+        # transformers gives every parameter of the layer the flag of its weight.
+        for name, parameter in head.named_parameters():
+            parameter.requires_grad_(trained[name])
+        return embedding
+
+    def _get_resized_lm_head(
+        self: Any,
+        old_lm_head: Any,
+        new_num_tokens: int | None = None,
+        transposed: bool = False,
+        mean_resizing: bool = True,
+    ) -> Any:
+        rows, columns = old_lm_head.weight.shape
+        linear = nn.Linear(columns, rows, bias=False, device="meta")
+        linear.weight, linear.bias = old_lm_head.weight, old_lm_head.bias
+        resized = super()._get_resized_lm_head(linear, new_num_tokens, transposed, mean_resizing)
+        resize_head(old_lm_head, resized)
+        return old_lm_head
+
+    def _forward(self: Any, original: Any, options: dict[str, Any]) -> Any:
+        labels, shift_labels = options.pop("labels", None), options.pop("shift_labels", None)
+        num_items = options.pop("num_items_in_batch", None)
+        ignore_index = options.pop("ignore_index", -100)
+        return_dict = options.pop("return_dict", None)
+        if labels is not None:
+            labels = shifted(labels, ignore_index) if shift_labels is None else shift_labels
+        call = Call(
+            head=self.get_output_embeddings(),
+            target=labels,
+            num_items=num_items,
+            ignore_index=ignore_index,
+            wants_logits=labels is None or not self.training,
+        )
+        with answering(call):
+            result = original(self, return_dict=True, **options)
+        loss = call.loss
+        auxiliary = getattr(result, "aux_loss", None)
+        if loss is not None and auxiliary is not None:
+            loss = loss + _auxiliary_weight(self) * auxiliary.to(loss.device)
+        # What the original does to its logits after the head (a scale, a cap) is in the head.
+        result = dataclasses.replace(result, loss=loss, logits=call.log_probs)
+        if return_dict is None:
+            return_dict = self.config.return_dict
+        return result if return_dict else result.to_tuple()
+
+    def __reduce__(self):
+        return _blank, (type(self).__bases__[-1],), vars(self)
+
+
+@functools.cache
+def attached_class(original: type) -> Any:
+    """The class of a model of the original class that holds a head."""
+    names = tuple(inspect.signature(original.forward).parameters)[1:]  # without self
+
+    @functools.wraps(original.forward)  # generate() and the Trainer read its signature
+    def forward(self, *args, **kwargs):
+        options = {**dict(zip(names, args, strict=False)), **kwargs}
+        return self._forward(original.forward, options)
+
+    # The module is the original's too: transformers reads its own source there.
+    body = {"forward": forward, "__module__": original.__module__}
+    return type(original.__name__, (AttachedModel, original), body)
+
+
+def _auxiliary_weight(model: Any) -> float:
+    """The factor of a router's loss, which a mixture of experts adds to the model's own."""
+    for holder in (model, model.config.get_text_config()):
+        for name in ("router_aux_loss_coef", "aux_loss_coef"):
+            weight = getattr(holder, name, None)
+            if weight is not None:
+                return weight
+    raise WideneckError(
+        f"{type(model).__name__} has an auxiliary loss of unknown weight: call it without labels "
+        "and take the loss of its logits."
+    )
+
+
+def _blank(original: type) -> Any:
+    made = attached_class(original)
+    return made.__new__(made)

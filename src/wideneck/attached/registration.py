@@ -1,0 +1,57 @@
+"""Teaches transformers the model type "wideneck", whichever of the two is imported first.
+
+`import wideneck` must not import transformers (seconds), and transformers looks for no plugins.
+So the two registrations wait for the modules that hold the lists to extend: a finder in front
+of the others lets them find the module, and has the registration follow its execution.
+"""
+
+import sys
+from importlib.abc import MetaPathFinder
+from typing import Any
+
+
+def _register_config(configuration_auto: Any) -> None:
+    from wideneck.attached.saved_config import WideneckConfig
+
+    configuration_auto.AutoConfig.register(WideneckConfig.model_type, WideneckConfig)
+
+
+def _register_model(modeling_auto: Any) -> None:
+    from wideneck.attached.auto_model import WideneckForCausalLM
+    from wideneck.attached.saved_config import WideneckConfig
+
+    modeling_auto.AutoModelForCausalLM.register(WideneckConfig, WideneckForCausalLM)
+
+
+_FOLLOW_UPS = {
+    "transformers.models.auto.configuration_auto": _register_config,
+    "transformers.models.auto.modeling_auto": _register_model,
+}
+
+
+class _FollowUp(MetaPathFinder):
+    """Finds what the other finders find, with one more step after the module's execution."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname not in _FOLLOW_UPS:
+            return None
+        others = [finder for finder in sys.meta_path if finder is not self]
+        specs = (finder.find_spec(fullname, path, target) for finder in others)
+        spec: Any = next((spec for spec in specs if spec is not None), None)
+        if spec is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: Any) -> None:
+                execute(module)
+                _FOLLOW_UPS[fullname](module)
+
+            spec.loader.exec_module = exec_module
+        return spec
+
+
+def register() -> None:
+    """Register now what is already imported, and the rest when it is."""
+    for name, follow_up in _FOLLOW_UPS.items():
+        if name in sys.modules:
+            follow_up(sys.modules[name])
+    sys.meta_path.insert(0, _FollowUp())

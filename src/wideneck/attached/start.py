@@ -1,0 +1,134 @@
+"""The config with which a head starts from a model's own predictions.
+
+z are the model's final logits and m the margin of `LogitRange`, 5 and half the range.
+
+    softmax, mos, moc, plif, scaled_softmax    exactly, with scale 1
+    gss                                        exactly, with slope 1
+    sigsoftmax, moss                           shift m - min z:   z + log sigmoid(z + shift)
+    sigmoid                                    shift -m - max z:  log sigmoid(z + shift)
+    relu                                       nowhere
+    softcap                                    on a model with that cap only
+
+log sigmoid(w) lies within e^-w of 0 above and within e^w of w below, and no log-probability
+moves by more than the logit that moves most: by less than e^-5, unless the model gives logits
+half the probed range beyond it.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+from wideneck import config as c
+from wideneck.attached.probe import LogitRange
+from wideneck.errors import WideneckError
+from wideneck.models import LogitMap
+
+Probe = Callable[[], LogitRange]
+
+
+def start_config(
+    head: str | dict | c.HeadConfig,
+    options: dict[str, Any],
+    logit_map: LogitMap,
+    probe: Probe,
+    model: str,
+) -> c.HeadConfig:
+    """The head asked for, with every number that was not given set to its start.
+
+    Args:
+        head: name, dictionary or config.  A field of a config that has its default counts as
+            not given.
+        options: fields of the head, as for `wideneck.heads.build`.
+        logit_map: what the model does to its logits.
+        probe: measures the range of the logits; called only where a start depends on it.
+        model: its name, for the errors.
+    """
+    given = _given(head, options)
+    config = c.head_config(head, **options)
+    if not isinstance(config, c.MoC | c.Mixture):
+        return _start_activation(config, given, logit_map, probe, model)
+    if isinstance(config, c.MoC) and logit_map.cap is not None:
+        raise _other_cap(model, "moc", logit_map.cap)
+    if "projection" not in given:
+        config = replace(config, projection="residual")
+    if config.projection != "residual":
+        raise WideneckError(
+            "A mixture with projection='tanh' cannot start from a model's predictions: give "
+            "projection='residual', or build it with wideneck.heads.build and train from scratch."
+        )
+    if isinstance(config, c.MoC):
+        return config
+    inner = options.get("activation", head.get("activation") if isinstance(head, dict) else None)
+    given = _given(config.activation if inner is None else inner, {})
+    return replace(
+        config, activation=_start_activation(config.activation, given, logit_map, probe, model)
+    )
+
+
+def _start_activation(
+    config: c.Activation, given: set[str], logit_map: LogitMap, probe: Probe, model: str
+) -> c.Activation:
+    if logit_map.cap is not None:
+        return _capped(config, given, logit_map.cap, model)
+    if isinstance(config, c.SoftCap):
+        raise WideneckError(
+            f"A softcap cannot start from the predictions of {model}, which has no soft cap: "
+            "build it with wideneck.heads.build and train from scratch."
+        )
+    if isinstance(config, c.ReLU):
+        raise WideneckError(
+            "A relu head cannot start from a model's predictions, because it gives all negative "
+            "logits one probability: build it with wideneck.heads.build and train from scratch."
+        )
+    numbers = _start_numbers(config, given, probe)
+    if numbers and "learned" not in given:
+        numbers["learned"] = True
+    return replace(config, **numbers)
+
+
+def _start_numbers(config: c.Activation, given: set[str], probe: Probe) -> dict[str, Any]:
+    """The start of every number that is not given, where it is not its default."""
+    if isinstance(config, c.Sigsoftmax) and "shift" not in given:
+        logits = probe()
+        return {"shift": logits.margin - logits.lowest}
+    if isinstance(config, c.Sigmoid) and "shift" not in given:
+        logits = probe()
+        return {"shift": -logits.margin - logits.highest}
+    if isinstance(config, c.GSS):
+        start: dict[str, Any] = {} if "slope" in given else {"slope": 1.0}
+        return start if "bend" in given else {**start, "bend": probe().mean}
+    return {}
+
+
+def _capped(config: c.Activation, given: set[str], cap: float, model: str) -> c.SoftCap:
+    """A model's soft cap is an activation of its own; no other one can be put on top of it."""
+    if isinstance(config, c.SoftCap):
+        return config if "cap" in given else replace(config, cap=cap)
+    if not isinstance(config, c.Softmax):
+        raise _other_cap(model, c.name_of(config), cap)
+    return c.SoftCap(cap=cap)
+
+
+def _other_cap(model: str, head: str, cap: float) -> WideneckError:
+    return WideneckError(
+        f"{model} caps its logits softly at {cap:g}, from which a {head} head cannot start: "
+        "attach 'softmax', 'softcap' or 'mos', which keep the cap."
+    )
+
+
+def _given(head: Any, options: dict[str, Any]) -> set[str]:
+    """The fields that the user named, or changed in a config object."""
+    if isinstance(head, str):
+        return set(options)
+    if isinstance(head, dict):
+        return {str(name) for name in head} | set(options)
+    if type(head) not in {type(config) for config in c.HEADS.values()}:
+        return set(options)  # head_config says what is wrong with it
+    default = type(head)()
+    changed = {f.name for f in fields(head) if not _same(getattr(head, f.name), f.name, default)}
+    return changed | set(options)
+
+
+def _same(value: Any, name: str, default: Any) -> bool:
+    other = getattr(default, name)
+    return value is other or (type(value) is type(other) and value == other)

@@ -1,0 +1,82 @@
+"""Puts a head into the place of a model's output layer, with the layer's own weights.
+
+The layer keeps its dotted name, so names in the state dict, the keys of tied weights and the
+plans of transformers go on to mean the same.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from wideneck import heads
+from wideneck.attached.head_in_model import HeadInModel, in_model
+from wideneck.config import HeadConfig
+from wideneck.models.expected_head import module_name
+
+
+def swap_head(model: Any, config: HeadConfig, logit_scale: float) -> None:
+    """Replace the output layer; its weight and bias go on as the same parameters."""
+    layer = model.get_output_embeddings()
+    head: Any = heads.build(
+        config,
+        hidden_size=layer.weight.shape[1],
+        vocab_size=layer.weight.shape[0],
+        logit_scale=logit_scale,
+        device="meta",  # weight and bias are the layer's; the rest is filled below
+        dtype=layer.weight.dtype,
+    )
+    head.__class__ = in_model(type(head))
+    head.weight, head.bias = layer.weight, layer.bias
+    head.activation.float()  # a model loaded in bfloat16 has that as its default type
+    if not layer.weight.is_meta:  # from_pretrained fills a model on the meta device
+        for part in head.children():
+            part.to_empty(device=layer.weight.device)
+            part.reset_parameters()
+    head.train(layer.training)
+
+    name = module_name(model, layer)
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, head)
+    _adapt(model, name)
+
+
+def untie(model: Any) -> None:
+    """Give the output layer a copy of the weight that it shares with the embedding."""
+    layer = model.get_output_embeddings()
+    weight = layer.weight
+    layer.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False
+    model.all_tied_weights_keys.pop(f"{module_name(model, layer)}.weight", None)
+
+
+def is_tied(model: Any) -> bool:
+    """Whether the output layer's weight is the embedding's."""
+    embedding = model.get_input_embeddings()
+    return embedding is not None and embedding.weight is model.get_output_embeddings().weight
+
+
+def attached_head(model: Any) -> Any:
+    """The head that stands in a model, or None."""
+    layer = model.get_output_embeddings()
+    return layer if isinstance(layer, HeadInModel) else None
+
+
+def _adapt(model: Any, name: str) -> None:
+    """What transformers plans for a linear layer of that name and would do wrong to a head."""
+    for plan in ("_tp_plan", "_pp_plan"):  # columns of a plain matrix; hidden states to logits
+        kept = {key: value for key, value in (getattr(model, plan) or {}).items() if key != name}
+        setattr(model, plan, kept)
+    # Loading in half precision leaves the learned numbers of an activation in float32.
+    strict = set(model._keep_in_fp32_modules_strict or ())
+    model._keep_in_fp32_modules_strict = strict | {f"{name}.activation".replace(".", r"\.")}
+    # The head's loss shifts the labels; the Trainer reads from here how to count them.
+    model.loss_type = "ForCausalLM"
+
+
+@torch.no_grad()
+def resize_head(head: Any, resized: nn.Linear) -> None:
+    """Take over the rows of a layer of another vocabulary size."""
+    head.weight, head.bias = resized.weight, resized.bias
+    head.vocab_size = resized.weight.shape[0]

@@ -29,14 +29,17 @@ def test_every_field_has_a_definition():
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     torch.manual_seed(0)
     tiny_model("gpt2").save_pretrained(tmp_path / "gpt2")
     character_tokenizer().save_pretrained(tmp_path / "gpt2")
     write_text(tmp_path / "novel.txt")
     monkeypatch.chdir(tmp_path)
-    exec(code, {})
+    names = {}
+    for block in blocks:  # each goes on from those before it
+        exec(block, names)
     assert (tmp_path / "gpt2.html").exists()
+    assert (tmp_path / "gpt2-moss" / "config.json").exists()
     assert "gpt2" in capsys.readouterr().out
 
 

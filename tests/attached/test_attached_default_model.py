@@ -10,7 +10,11 @@ from wideneck.data import default_text
 from wideneck.models import load_language_model
 from wideneck.models.default import default_model
 
-HEADS = {"sigsoftmax": {}, "moss": {"num_components": 2}}
+MIXTURES = {name: {"num_components": 2} for name in ("moc", "mos", "moss")}
+HEADS = {
+    **{name: {} for name in ("softmax", "scaled_softmax", "sigsoftmax", "gss", "sigmoid", "plif")},
+    **MIXTURES,
+}
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +55,12 @@ def test_text_and_beams_go_on_as_without_the_head(head, language_model, prompt, 
     assert torch.equal(beams, expected[2])
 
 
-def test_it_is_saved_and_loaded_bit_for_bit(language_model, prompt, tmp_path):
+@pytest.mark.parametrize("head", ["plif", "moss"])
+def test_it_is_saved_and_loaded_bit_for_bit(head, language_model, prompt, tmp_path):
     """Also what transformers refuses to save by itself: the weights come from a GGUF file."""
-    model = wn.attach(copy.deepcopy(language_model.model), "gss")
+    model = wn.attach(copy.deepcopy(language_model.model), head, **HEADS[head])
     model.save_pretrained(tmp_path)
-    with torch.no_grad():
-        assert torch.equal(
-            model(input_ids=prompt).logits, wn.load(tmp_path)(input_ids=prompt).logits
-        )
+    for before, after in zip(
+        answers(model, prompt), answers(wn.load(tmp_path), prompt), strict=True
+    ):
+        assert torch.equal(before, after)

@@ -15,6 +15,7 @@ from torch import Tensor
 import wideneck as wn
 from bench.study_states import WINDOW, Cached
 from wideneck import config as c
+from wideneck import sizes
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.output.log_prob_rank import CONTEXTS, LogProbRank, log_prob_rank
 from wideneck.heads import Head
@@ -86,7 +87,7 @@ def run(config: c.HeadConfig, seed: int, states: Cached, recipe: Recipe) -> dict
     after = _losses(head, states)
     rank = _rank(head, states)
     return {
-        "parameters_added": c.num_parameters(config, hidden_size),
+        "parameters_added": sizes.num_parameters(config, hidden_size),
         "loss_before": before,
         "loss_after": after.mean().item(),
         "loss_by_window": after.tolist(),

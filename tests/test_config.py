@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from wideneck import config as c
-from wideneck import heads
+from wideneck import heads, sizes
 from wideneck.errors import WideneckError
 
 ODD = {
@@ -155,7 +155,7 @@ def build(config, hidden_size, vocab_size=7, **options):
 def test_the_number_of_parameters_is_that_of_the_module(name):
     d, V = 5, 7
     head = build(ALL[name], d, V, device="meta")
-    assert sum(p.numel() for p in head.parameters()) - d * V == c.num_parameters(ALL[name], d)
+    assert sum(p.numel() for p in head.parameters()) - d * V == sizes.num_parameters(ALL[name], d)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -166,24 +166,26 @@ def test_the_formula_of_the_parameters_gives_their_number(name):
         "K": getattr(config, "num_components", 0),
         "knots": getattr(getattr(config, "activation", config), "num_knots", 0),
     }
-    formula = re.sub(r"(?<=\w) (?=[\w(])", " * ", c.parameters_formula(config)).replace("^", "**")
-    assert eval(formula, names) == c.num_parameters(config, 5)
+    formula = re.sub(r"(?<=\w) (?=[\w(])", " * ", sizes.parameters_formula(config)).replace(
+        "^", "**"
+    )
+    assert eval(formula, names) == sizes.num_parameters(config, 5)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_rank_bound_in_words_is_the_number_and_that_of_the_module(name):
     for bias in (False, True):
         head = build(ALL[name], 3, 40, bias=bias)
-        d_plus_one = c.rank_bound_formula(ALL[name]) == "d + 1 (+1 with bias)"
+        d_plus_one = sizes.rank_bound_formula(ALL[name]) == "d + 1 (+1 with bias)"
         assert head.rank_bound == (4 + bias if d_plus_one else 40)
 
 
 def test_what_is_linear_in_disguise_has_the_bound_of_the_softmax():
-    assert c.is_linear(c.GSS(slope=1))
-    assert c.is_linear(c.Mixture(num_components=1))
-    assert not c.is_linear(c.GSS(slope=1, learned=True))
-    assert not c.is_linear(c.Mixture(activation=c.Sigsoftmax(), num_components=1))
+    assert sizes.is_linear(c.GSS(slope=1))
+    assert sizes.is_linear(c.Mixture(num_components=1))
+    assert not sizes.is_linear(c.GSS(slope=1, learned=True))
+    assert not sizes.is_linear(c.Mixture(activation=c.Sigsoftmax(), num_components=1))
 
 
 def test_no_rank_bound_exceeds_the_vocabulary():
-    assert c.rank_bound(c.Softmax(), 64, 10, bias=True) == 10
+    assert sizes.rank_bound(c.Softmax(), 64, 10, bias=True) == 10

@@ -35,7 +35,7 @@ def test_equals_its_slow_twin_with_all_gradients(kind, mixture, reduction, bias,
 
     for uses_normalizer in (0, 1):
         want, got = slow(**given, **rest), both(**given, **rest, chunk_size=3)
-        up, up_normalizer = torch.rand_like(want[0]), torch.rand_like(want[1])
+        up, up_normalizer = torch.randn_like(want[0]), torch.randn_like(want[1])
         gradients = []
         for loss, log_normalizer in (want, got):
             total = (loss * up).sum()
@@ -69,6 +69,29 @@ def test_gradients_are_those_of_the_loss(kind, mixture, reduction, bias):
         )
 
     assert gradcheck(loss, (*(given[name] for name in names), *learned(activation)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("mixture", [False, True])
+def test_weights_that_cancel_leave_finite_gradients(mixture, dtype):
+    """The log of the unnormalized probability: the log-normalizer's weight is 1 - 1 = 0."""
+    given = inputs(mixture, K=1, dtype=dtype)
+    gradients = []
+    for loss, log_normalizer in (slow(**given, reduction="none"), both(**given, reduction="none")):
+        total = (log_normalizer.reshape(loss.shape) - loss).sum()
+        gradients.append(torch.autograd.grad(total, leaves(given), allow_unused=True))
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("distance", [85.0, 95.0, 103.0, 200.0])
+def test_a_component_that_explains_nothing_leaves_finite_gradients(distance):
+    """Its responsibility is denormal or 0 in float32."""
+    given = inputs(True, N=40, K=2, dtype=torch.float32)
+    given["log_prior"] = torch.tensor([0.0, -distance]).expand(40, 2).requires_grad_()
+    loss = wn.linear_cross_entropy(**given)
+    got = torch.autograd.grad(loss, leaves(given))
+    want = torch.autograd.grad(slow(**given)[0], leaves(given))
+    torch.testing.assert_close(got, want)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 4, 100, None])

@@ -12,6 +12,7 @@ from torch.distributed.tensor import Shard, distribute_tensor
 import wideneck as wn
 from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves
 from wideneck.errors import WideneckError
+from wideneck.functional import fused
 
 KINDS = ("softmax", "scaled", "sigsoftmax", "gss", "sigmoid", "plif")
 REDUCTIONS = ("mean", "sum", "none")
@@ -29,8 +30,9 @@ def _work(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
     errors = {case: _error(case, rank, mesh) for case in CASES}
-    errors["sentences"] = [_said(rank, mesh, number) for number in range(4)]
+    errors["sentences"] = [_said(rank, mesh, number) for number in range(5)]
     errors["nan"] = _nan(rank)
+    errors["chunks"] = _own_chunks(rank)
     with open(f"{folder}/{rank}.json", "w") as file:
         json.dump(errors, file)
     dist.destroy_process_group()
@@ -85,6 +87,9 @@ def _said(rank: int, mesh, number: int) -> str:
             weight = distribute_tensor(given["linear_weight"].detach(), mesh, [Shard(0)])
             given["linear_weight"] = weight
             wn.linear_cross_entropy(**given, group=dist.group.WORLD)
+        elif number == 3:
+            part = given["linear_weight"].detach()[: 11 if rank == 0 else 0]
+            wn.linear_cross_entropy(**{**given, "linear_weight": part}, group=dist.group.WORLD)
         else:
             given["target"] = torch.full((7,), 22)
             wn.linear_cross_entropy(**given, group=dist.group.WORLD)
@@ -103,6 +108,18 @@ def _nan(rank: int) -> list[bool]:
     return loss.isnan().tolist()
 
 
+def _own_chunks(rank: int) -> float:
+    """Parts so uneven that each process alone would cut the tokens in its own way."""
+    fused.CHUNK_SCORES = 600 * 300  # 600 rows for 300 tokens of the vocabulary, 256 for 900
+    torch.manual_seed(0)
+    given = inputs(False, N=1200, V=1200, dtype=torch.float32)
+    want = wn.linear_cross_entropy(**given).item()
+    mine = slice(0, 300) if rank == 0 else slice(300, None)
+    for name in ("linear_weight", "linear_bias"):
+        given[name] = given[name].detach()[mine]
+    return abs(wn.linear_cross_entropy(**given, group=dist.group.WORLD).item() / want - 1)
+
+
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gloo")
@@ -116,10 +133,20 @@ def test_equals_one_process(errors, case):
 
 
 def test_mistakes_are_named_in_every_process(errors):
-    expected = ("same targets", "sharded on its rows", "leave out group", "in [0, 22)")
+    expected = (
+        "same targets",
+        "sharded on its rows",
+        "leave out group",
+        "at least one row",
+        "in [0, 22)",
+    )
     for one in errors:
         for said, words in zip(one["sentences"], expected, strict=True):
             assert words in said
+
+
+def test_all_processes_cut_the_tokens_alike(errors):
+    assert max(one["chunks"] for one in errors) < 1e-5
 
 
 def test_a_nan_of_one_process_is_a_nan_in_all(errors):

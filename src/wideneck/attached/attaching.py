@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import transformers
 from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
@@ -33,7 +34,8 @@ def attach(model: Any, head: str | dict | HeadConfig, *, tie: bool = True, **opt
     - sigsoftmax and moss: log-probabilities move by less than 0.01, by a learned shift c that
       puts every logit where the sigmoid is nearly 1; see `LogitRange.margin`.  The gradient of
       c, sum_j (p_j - y_j) (1 - sigmoid(z_j + c)), is below e^-5 there: nearly dead.  A shift
-      of your own (`shift=0.0` for the paper's) bends at once, and changes the predictions.
+      of your own bends at once, and changes the predictions: `shift=0.0` for the paper's
+      sigsoftmax, `activation={"name": "sigsoftmax", "shift": 0.0}` for the paper's moss.
     - sigmoid: likewise, by a shift far below 0, where log sigmoid(z + c) is nearly z + c.  The
       gradient, sum_j (p_j - y_j) (1 - sigmoid(z_j + c)) again, is sum_j (p_j - y_j) = 0 but for
       less than e^-5.
@@ -82,6 +84,11 @@ def _check(model: Any) -> None:
         raise WideneckError(
             f"attach needs a causal language model of transformers, such as AutoModelForCausalLM "
             f"gives, got {name}."
+        )
+    if getattr(transformers, name, None) is not type(model) and attached_head(model) is None:
+        raise WideneckError(
+            f"{name} is not a class of transformers itself, so a saved head could not be loaded "
+            "again: attach to a model that needs no remote code."
         )
     before = attached_head(model)
     if before is not None:

@@ -92,9 +92,9 @@ def _loss(head: Any, hidden: Tensor, call: Call) -> Tensor:
     loss = head.nll(hidden, target, reduction=reduction, ignore_index=call.ignore_index)
     if call.num_items is None:
         return loss
-    if isinstance(call.num_items, Tensor):
-        return loss / call.num_items.to(loss.device)
-    return loss / call.num_items
+    if isinstance(call.num_items, Tensor):  # at least 1: no targets are no loss, not NaN
+        return loss / call.num_items.to(loss.device).clamp(min=1)
+    return loss / max(1, call.num_items)
 
 
 def _blank(head_class: type[Head]) -> Any:

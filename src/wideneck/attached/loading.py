@@ -9,6 +9,9 @@ from wideneck.attached.saved import MODEL_TYPE
 from wideneck.errors import WideneckError
 from wideneck.models.first_line import first_line
 
+WHERE = {"token", "revision", "subfolder", "cache_dir", "force_download", "local_files_only"}
+"""Options that say where the files are."""
+
 
 def load(path: str | os.PathLike, **options: Any) -> Any:
     """A model with its head, as `save_pretrained` has written it.
@@ -24,7 +27,7 @@ def load(path: str | os.PathLike, **options: Any) -> Any:
     """
     name = os.fspath(path)
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, **{k: options[k] for k in WHERE & options.keys()})
         if config.model_type != MODEL_TYPE:
             raise WideneckError(
                 f"{name} holds a {config.model_type} model without a head of wideneck: load it "

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def check_saved(raw: dict[str, Any]) -> Saved:
 
 def push_saved(config: Any, saved: Saved) -> Any:
     """Let a config carry the head to the model that from_pretrained makes of it."""
-    vars(config)[_KEY] = saved
+    vars(config)[_KEY] = asdict(saved)  # what JSON can hold, as a config is printed and logged
     return config
 
 
@@ -57,7 +57,7 @@ def pop_saved(config: Any) -> Saved:
         raise WideneckError(
             "A model with a head is made by wideneck.attach or wideneck.load, not by its class."
         )
-    return vars(config).pop(_KEY)
+    return Saved(**vars(config).pop(_KEY))
 
 
 @contextmanager

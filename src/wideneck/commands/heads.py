@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wideneck import config as c
+from wideneck import sizes
 
 BIAS = " (+1 with bias)"
 
@@ -17,16 +18,16 @@ def rows(hidden_size: int, vocab_size: int) -> list[dict[str, Any]]:
     Raises:
         WideneckError: a size below 1.
     """
-    c.check_sizes(hidden_size, vocab_size)
+    sizes.check_sizes(hidden_size, vocab_size)
     return [
         {
             "name": name,
             "formula": head.formula,
-            "parameters_added_formula": c.parameters_formula(head),
-            "parameters_added": c.num_parameters(head, hidden_size),
-            "rank_bound_formula": c.rank_bound_formula(head),
-            "rank_bound": c.rank_bound(head, hidden_size, vocab_size),
-            "rank_bound_with_bias": c.rank_bound(head, hidden_size, vocab_size, bias=True),
+            "parameters_added_formula": sizes.parameters_formula(head),
+            "parameters_added": sizes.num_parameters(head, hidden_size),
+            "rank_bound_formula": sizes.rank_bound_formula(head),
+            "rank_bound": sizes.rank_bound(head, hidden_size, vocab_size),
+            "rank_bound_with_bias": sizes.rank_bound(head, hidden_size, vocab_size, bias=True),
             "cost": head.cost,
             "paper": head.paper,
             "options": {k: v for k, v in c.to_dict(head).items() if k != "name"},

@@ -49,13 +49,19 @@ class Chunk:
         return self.form.log_score(self.top).squeeze(1) + self.total.log()
 
     def to_gradient_(self, up: Tensor, ut: Tensor, parameters: list[Tensor]) -> Tensor:
-        """Makes z such that a z is the gradient of the scores; adds those of the parameters."""
-        # The target's term is not a multiple of a: its entry is divided by a here.
-        up = torch.where((up == 0) & (ut != 0), torch.finfo(up.dtype).tiny, up)
+        """Makes z such that a z is the gradient of the scores, but for the term of the target.
+
+        Args:
+            up: (R,), weight of the log-normalizer in the loss.
+            ut: (R,), weight of the target's score.
+            parameters: sums of their gradients, to which those of the chunk are added.
+
+        Returns:
+            a, (R,).
+        """
         a = up / self.total
-        at_target = self.here
         if parameters:
-            own = self.form.parameter_gradients(self.target_logit, (-ut * at_target)[:, None])
+            own = self.form.parameter_gradients(self.target_logit, (-ut * self.here)[:, None])
             for sum_, part in zip(parameters, own, strict=True):
                 sum_ += part
         if self.mode == "in place, with sums":
@@ -70,6 +76,9 @@ class Chunk:
                 for sum_, part in zip(parameters, own, strict=True):
                     sum_ += part
                 torch.mul(g, self.form.slope(z), out=z)
-        correction = torch.where(ut == 0, 0, self.target_slope * ut / a) * at_target
-        self.z.scatter_add_(1, self.target[:, None], -correction[:, None])
         return a
+
+    def subtract_target_(self) -> None:
+        """The term of the target where `up` is `ut`: ut f' is a times total f', at no division."""
+        own = self.total * self.target_slope * self.here
+        self.z.scatter_add_(1, self.target[:, None], -own[:, None])

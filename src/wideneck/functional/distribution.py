@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wideneck.config import Activation, activation_config
 from wideneck.errors import WideneckError
-from wideneck.functional.forms import affine
+from wideneck.functional.forms import affine, is_number
 
 
 def log_score(logits: Tensor, activation: str | Activation = "softmax") -> Tensor:
@@ -81,9 +81,9 @@ def _placed(logits: Tensor, activation: str | Activation):
         raise WideneckError(f"Logits must be floating point, got {logits.dtype}.")
     z = logits.to(widened(logits))
     a, shift, form = affine(activation_config(activation), z)
-    if not (isinstance(a, float) and a == 1):
+    if not is_number(a, 1):
         z = z * a
-    if not (isinstance(shift, float) and shift == 0):
+    if not is_number(shift, 0):
         z = z + shift
     return z, form
 

@@ -101,19 +101,19 @@ def fused_nll(
     dtype = widened(X, W)
     W_wide = W.to(dtype)
     b_wide = None if b is None else b.to(dtype)
+    kept = (target != ignore_index).nonzero().squeeze(1)
+    whole = len(kept) == N
     out = Result(
         X.new_zeros(N, dtype=dtype),
         X.new_zeros(N, K, dtype=dtype),
-        X.new_zeros(N, K, D, dtype=dtype) if wanted.input else None,
+        (X.new_empty if whole else X.new_zeros)(N, K, D, dtype=dtype) if wanted.input else None,
         None,
         W.new_zeros(V, dtype=dtype) if wanted.bias else None,
         X.new_zeros(N, K, dtype=dtype) if wanted.log_prior else None,
         [torch.zeros_like(p) for p in form.parameters] if wanted.parameters else [],
     )
-    rows = min(CHUNK_ROWS, max(256, CHUNK_SCORES // V))
-    kept = (target != ignore_index).nonzero().squeeze(1)
-    whole = len(kept) == N
-    size = max(1, rows // K) if chunk_size is None else chunk_size
+    most = min(CHUNK_ROWS, max(256, CHUNK_SCORES // (V if shard.is_whole else shard.largest)))
+    size = max(1, most // K) if chunk_size is None else chunk_size
     num_chunks = max(1, -(-len(kept) // size))
     size = max(1, -(-len(kept) // num_chunks))  # even chunks: a short last one is a slow product
     scores = workspace(size * K * V, like=W_wide)
@@ -144,6 +144,8 @@ def fused_nll(
         g = weight[n].to(dtype)[:, None] if isinstance(weight, Tensor) else weight
         ut = g * (torch.ones_like(lz) if share is None else share)
         up = ut
+        # Where both are the same, the target's entry has a multiple of a itself.
+        plain = not z_loss and normalizer_weight is None
         if z_loss:
             up = up + g * (2 * z_loss / K) * lz
         if normalizer_weight is not None:
@@ -153,7 +155,13 @@ def fused_nll(
         if not (wanted.input or wanted.weight or wanted.bias or out.parameters):
             continue
         a = chunk.to_gradient_(up.reshape(-1), ut.reshape(-1), out.parameters)
-        if out.input is not None:
+        if plain:
+            chunk.subtract_target_()
+        if out.input is not None and whole:  # without a copy
+            rows = out.input[n].view(-1, D)
+            torch.mm(z, W_wide, out=rows)
+            rows.mul_(a[:, None])
+        elif out.input is not None:
             out.input[n] = (z @ W_wide).mul_(a[:, None]).view(-1, K, D)
         if wanted.weight:
             ax = x * a[:, None]
@@ -161,6 +169,14 @@ def fused_nll(
             out.weight = z.T @ ax if out.weight is None else out.weight.addmm_(z.T, ax)
         if out.bias is not None:
             out.bias.addmv_(z.T, a)
+        if not plain:
+            t, own = chunk.target, -(ut.reshape(-1) * chunk.target_slope * chunk.here)
+            if out.input is not None:
+                out.input[n] += (own[:, None] * W_wide[t]).view(-1, K, D)
+            if out.weight is not None:
+                out.weight.index_add_(0, t, own[:, None] * x)
+            if out.bias is not None:
+                out.bias.index_add_(0, t, own)
 
     if wanted.weight and out.weight is None:
         out.weight = torch.zeros_like(W_wide)

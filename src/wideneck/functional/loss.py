@@ -9,7 +9,7 @@ from torch import Tensor
 from wideneck.config import Activation, activation_config
 from wideneck.functional.check import check_loss
 from wideneck.functional.distribution import widened
-from wideneck.functional.forms import affine, encode
+from wideneck.functional.forms import affine, encode, is_number
 from wideneck.functional.op import FusedLoss
 from wideneck.functional.vocab_parallel import locate, shared
 
@@ -49,7 +49,8 @@ def linear_cross_entropy(
         ignore_index: the target that counts nothing.
         z_loss: adds z_loss * (log-normalizer)^2 to every token's loss; for a mixture its mean
             over components.
-        chunk_size: tokens at a time; None chooses for speed, at most 2**26 scores.
+        chunk_size: tokens at a time; None chooses for speed: at most 2**26 scores, but never
+            fewer than 256 rows.
         group: process group over which the vocabulary is split: every process passes the same
             input and target, and its own rows of weight and bias in the order of the ranks.
 
@@ -138,10 +139,10 @@ def _loss(
 
     like = torch.empty((), dtype=widened(x, weight), device=x.device)
     scale, shift, form = affine(config, like)
-    if not (isinstance(scale, float) and scale == 1):
+    if not is_number(scale, 1):
         x = x.to(like.dtype) * scale
         bias = None if bias is None else bias.to(like.dtype) * shared(scale, shard)
-    if not (isinstance(shift, float) and shift == 0):
+    if not is_number(shift, 0):
         zero = like.new_zeros(weight.shape[0]) if bias is None else bias.to(like.dtype)
         bias = zero + shared(shift, shard)
 
@@ -151,13 +152,14 @@ def _loss(
         weight,
         bias,
         prior,
-        target.reshape(-1),
+        target.reshape(-1).long(),
         encode(form),
         reduction,
         ignore_index,
         z_loss,
         chunk_size,
         shard,
+        torch.is_grad_enabled(),
         *form.parameters,
     )
     loss = nll.view(target.shape) if reduction == "none" else nll

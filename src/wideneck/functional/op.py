@@ -19,6 +19,9 @@ from wideneck.functional.forms import decode
 from wideneck.functional.fused import Wanted, fused_nll
 from wideneck.functional.shard import WHOLE, Shard
 
+FIXED = 12
+"""Arguments of the loss in front of the activation's parameters."""
+
 
 class FusedLoss(torch.autograd.Function):
     """(loss, log-normalizer (N, K)) of X (N, K, D), W (V, D), b (V,), log_prior (N, K)."""
@@ -37,11 +40,16 @@ class FusedLoss(torch.autograd.Function):
         z_loss: float,
         chunk_size: int | None,
         shard: Shard,
+        learning: bool,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Loss, and for "mean" and "sum" already the gradients."""
-        needs = ctx.needs_input_grad
-        ctx.wanted = [*needs[:4], any(needs[11:])]
+        """Loss, and for "mean" and "sum" already the gradients.
+
+        `learning` is the caller's grad mode: in here it is off, and `needs_input_grad` does not
+        know of it.
+        """
+        needs = ctx.needs_input_grad if learning else [False] * (FIXED + len(parameters))
+        ctx.wanted = [*needs[:4], any(needs[FIXED:])]
         ctx.rest = (*form, reduction, ignore_index, z_loss, chunk_size or 0)
         ctx.shard = shard
         now = ctx.wanted if reduction != "none" else [False] * 5
@@ -62,7 +70,7 @@ class FusedLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_loss: Tensor | None, grad_log_normalizer: Tensor | None):  # pyrefly: ignore[bad-override]
         """Hands the gradients on, or computes them."""
         if grad_loss is None and grad_log_normalizer is None:
-            return (None,) * (11 + ctx.count)
+            return (None,) * (FIXED + ctx.count)
         x, weight, bias, log_prior, target, *others = ctx.saved_tensors
         parameters, saved = others[: ctx.count], others[ctx.count :]
         ready, ctx.gradients = ctx.gradients, None
@@ -77,12 +85,21 @@ class FusedLoss(torch.autograd.Function):
             _, _, *ready = _run(ctx.shard)(
                 *tensors, *ctx.rest, grad_loss, grad_log_normalizer, ctx.wanted
             )
+        given = _wanted((x, weight, bias, log_prior), parameters, ctx.wanted)
+        # Rounded only now: a loss scale has been applied, which float16 cannot do without.
+        ready = [gradient.to(like.dtype) for gradient, like in zip(ready, given, strict=True)]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             ready = _Last.apply(ready, *ctx.saved_tensors)
-        given = list(ready)
-        results: list[Tensor | None] = [given.pop(0) if w else None for w in ctx.wanted[:4]]
-        tail = given if ctx.wanted[4] else [None] * ctx.count
-        return (*results, None, None, None, None, None, None, None, *tail)
+        left = list(ready)
+        results: list[Tensor | None] = [left.pop(0) if w else None for w in ctx.wanted[:4]]
+        tail = left if ctx.wanted[4] else [None] * ctx.count
+        return (*results, *[None] * (FIXED - 4), *tail)
+
+
+def _wanted(tensors: tuple, parameters: list[Tensor], wanted: list[bool]) -> list[Tensor]:
+    """The tensors whose gradients are computed, in the order of those."""
+    chosen = [tensor for tensor, want in zip(tensors, wanted, strict=False) if want]
+    return chosen + (parameters if wanted[4] else [])
 
 
 class _Last(torch.autograd.Function):
@@ -120,7 +137,10 @@ def _fused(
     wanted: list[bool],
     shard: Shard = WHOLE,
 ) -> list[Tensor]:
-    """[loss, log-normalizer, *wanted gradients]; a reduced loss has its gradient for 1."""
+    """[loss, log-normalizer, *wanted gradients], all in the dtype of the computation.
+
+    A reduced loss has its gradient for 1.
+    """
     vocab_size = weight.shape[0] if shard.is_whole else shard.vocab_size
     check_values(x, target, ignore_index, vocab_size)
     kept = target != ignore_index
@@ -153,18 +173,8 @@ def _fused(
         for part in (result.input, *result.parameters):
             if part is not None:
                 shard.add_up(part)
-    gradients = [
-        gradient.to(given.dtype)
-        for gradient, given in (
-            (result.input, x),
-            (result.weight, weight),
-            (result.bias, bias),
-            (result.log_prior, log_prior),
-            *zip(result.parameters, parameters, strict=False),
-        )
-        if gradient is not None and given is not None
-    ]
-    return [loss, result.log_normalizer, *gradients]
+    gradients = (result.input, result.weight, result.bias, result.log_prior, *result.parameters)
+    return [loss, result.log_normalizer, *(g for g in gradients if g is not None)]
 
 
 @torch.library.custom_op("wideneck::fused_loss", mutates_args=())
@@ -210,9 +220,9 @@ def _(x, weight, bias, log_prior, target, parameters, *rest):
     reduction, wanted = rest[2], rest[8]
     dtype = widened(x, weight)
     loss = x.new_empty(len(target) if reduction == "none" else (), dtype=dtype)
-    given = [g for g, want in zip((x, weight, bias, log_prior), wanted, strict=False) if want]
-    given += parameters if wanted[4] else []
-    return [loss, x.new_empty(x.shape[:2], dtype=dtype), *(torch.empty_like(g) for g in given)]
+    given = _wanted((x, weight, bias, log_prior), parameters, wanted)
+    gradients = [tensor.new_empty(tensor.shape, dtype=dtype) for tensor in given]
+    return [loss, x.new_empty(x.shape[:2], dtype=dtype), *gradients]
 
 
 def _run(shard: Shard) -> Callable[..., list[Tensor]]:

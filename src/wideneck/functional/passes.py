@@ -43,7 +43,7 @@ def weigh_(z: Tensor, form: Form, shard: Shard, mode: Mode) -> tuple[Tensor, Ten
 
     The last are there for the mode that asks for them, and over this process's rows alone.
     """
-    step: Callable = _weigh if z.device.type == "cpu" else compiled(_weigh)
+    step: Callable = _weigh if z.device.type == "cpu" else _weigh_compiled
     parts = blocks(z)
     if shard.is_whole:
         tops, sums = [], []
@@ -69,23 +69,33 @@ def _weigh(z: Tensor, form: Form, top: Tensor, mode: Mode) -> tuple[Tensor, Tens
     return total, total
 
 
-@cache
-def compiled(function: Callable) -> Callable:
-    """`function` through `torch.compile`; as it is, after one warning, where that fails."""
-    fast: Callable | None = torch.compile(function, dynamic=True)
+def _weigh_compiled(z: Tensor, form: Form, top: Tensor, mode: Mode) -> tuple[Tensor, Tensor]:
+    """`_weigh` through `torch.compile`; as it is, after one warning, where that fails.
 
-    def call(*args):
-        nonlocal fast
-        if fast is not None:
-            try:
-                return fast(*args)
-            except Exception as error:  # no compiler, an unsupported device, a bug of its own
-                fast = None
+    Tried out on a copy of two rows: a failure half way would leave the scores half changed.
+    """
+    kind = (type(form), mode, z.dtype, z.device.type)
+    if kind not in _works:
+        try:
+            _fast()(z[:2].clone(), form, top[:2], mode)
+            _works[kind] = True
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # no compiler, an unsupported device, a bug of its own
+            if False not in _works.values():
                 warnings.warn(
                     f"wideneck: torch.compile failed ({type(error).__name__}); the output layer "
                     "runs without it, more slowly and with the same results.",
                     stacklevel=2,
                 )
-        return function(*args)
+            _works[kind] = False
+    return (_fast() if _works[kind] else _weigh)(z, form, top, mode)
 
-    return call
+
+_works: dict[tuple, bool] = {}
+"""What has been tried."""
+
+
+@cache
+def _fast() -> Callable:
+    return torch.compile(_weigh, dynamic=True)

@@ -23,6 +23,8 @@ class Shard:
     """A torch.distributed process group, None where this process holds everything."""
     vocab_size: int = 0
     """Rows over all processes."""
+    largest: int = 0
+    """Rows of the process that holds most: all must cut the tokens into the same chunks."""
 
     @property
     def is_whole(self) -> bool:

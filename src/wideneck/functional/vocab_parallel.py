@@ -43,8 +43,13 @@ def locate(
             "Every process of a vocabulary-parallel loss must get the same targets and hidden "
             "states; the targets differ."
         )
+    if 0 in sizes:
+        raise WideneckError(
+            f"Every process of a vocabulary-parallel loss needs at least one row of linear_weight, "
+            f"got {sizes}: use fewer processes."
+        )
     rank = dist.get_rank(group)
-    return weight, bias, Shard(sum(sizes[:rank]), sizes[rank], group, sum(sizes))
+    return weight, bias, Shard(sum(sizes[:rank]), sizes[rank], group, sum(sizes), max(sizes))
 
 
 def shared(number: Any, shard: Shard) -> Any:

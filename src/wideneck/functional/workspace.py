@@ -19,7 +19,8 @@ def workspace(size: int, *, like: Tensor) -> Tensor:
     held = getattr(_kept, "buffer", None)
     if held is None or held.dtype != like.dtype or held.numel() < size:
         _kept.buffer = None  # before the new one is made, not after
-        held = _kept.buffer = torch.empty(size, dtype=like.dtype)
+        with torch.inference_mode(False):  # a tensor made in that mode could not be trained on
+            held = _kept.buffer = torch.empty(size, dtype=like.dtype, device=like.device)
     return held
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from wideneck import config as c
 from wideneck.heads.head import Head, LinearHead
 from wideneck.heads.mixture import MixtureHead, MoCHead
+from wideneck.sizes import check_sizes
 
 
 def build(
@@ -34,7 +35,7 @@ def build(
         WideneckError: an unknown name or option, or a value out of range.
     """
     config = c.head_config(c.to_dict(c.head_config(head, **options)))  # no tensors
-    c.check_sizes(hidden_size, vocab_size)
+    check_sizes(hidden_size, vocab_size)
     sizes = {
         "hidden_size": hidden_size,
         "vocab_size": vocab_size,

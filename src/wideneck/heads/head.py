@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wideneck import config as c
+from wideneck import sizes
 from wideneck.errors import WideneckError
 from wideneck.functional.distribution import log_mixture, log_prob
 from wideneck.functional.loss import linear_cross_entropy
@@ -77,7 +78,7 @@ class Head(nn.Module, ABC):
     @property
     def rank_bound(self) -> int:
         """Largest rank the matrix of log-probabilities can have, whatever the contexts."""
-        return c.rank_bound(
+        return sizes.rank_bound(
             self.config, self.hidden_size, self.vocab_size, bias=self.bias is not None
         )
 

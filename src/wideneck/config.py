@@ -203,13 +203,15 @@ class PLIF:
     def __post_init__(self):
         _check_number(self, "reach", positive=True)
         _check_count(self, "num_knots", 2)
-        if self.values is not None and tuple(self.values.shape) != (self.num_knots,):
+        if self.values is None:
+            return
+        if isinstance(self.values, NOT_A_TENSOR):
+            raise WideneckError(f"plif needs a tensor for values, got {self.values!r}.")
+        if tuple(self.values.shape) != (self.num_knots,):
             raise WideneckError(
                 f"plif needs one value for each of its {self.num_knots} knots, got shape "
                 f"{tuple(self.values.shape)}."
             )
-        if isinstance(self.values, NOT_A_TENSOR) and self.values is not None:
-            raise WideneckError(f"plif needs a tensor for values, got {self.values!r}.")
 
 
 Activation = Softmax | ScaledSoftmax | Sigsoftmax | GSS | ReLU | Sigmoid | SoftCap | PLIF

@@ -23,8 +23,9 @@ class Chunk:
     here: Tensor
     target: Tensor
     target_logit: Tensor
-    target_score: Tensor
     target_slope: Tensor
+    nll: Tensor
+    log_normalizer: Tensor
     weighted: Tensor
     mode: Mode
 
@@ -33,20 +34,18 @@ class Chunk:
         """Finds the normalizer; unless z is kept, it already becomes G f' in the same pass."""
         here, target = shard.local(t)
         z_t = z.gather(1, target[:, None])
-        f_t, slope_t = form.log_score(z_t).squeeze(1), form.slope(z_t).squeeze(1)
+        # A few numbers a row in float64 (which MPS lacks) keep roundings of f out of the loss.
+        exact = z.dtype if z.device.type == "mps" else torch.float64
+        f_t, slope_t = form.log_score(z_t.to(exact)).squeeze(1), form.slope(z_t).squeeze(1)
         top, total, weighted = weigh_(z, form, shard, mode)
-        total, f_t = shard.sum(here, total, f_t)
-        return cls(z, form, top, total, here, target, z_t, f_t, slope_t, weighted, mode)
-
-    @property
-    def nll(self) -> Tensor:
-        """(R,), without the detour over the log-normalizer, which large scores would round."""
-        return self.total.log() - (self.target_score - self.form.log_score(self.top).squeeze(1))
-
-    @property
-    def log_normalizer(self) -> Tensor:
-        """(R,)."""
-        return self.form.log_score(self.top).squeeze(1) + self.total.log()
+        f_top = form.log_score(top.to(exact)).squeeze(1)
+        total, f_t = shard.sum(here, total.to(exact), f_t)
+        log_total = total.log()
+        nll, log_normalizer = log_total - (f_t - f_top), log_total + f_top
+        total = total.to(z.dtype)
+        return cls(
+            z, form, top, total, here, target, z_t, slope_t, nll, log_normalizer, weighted, mode
+        )
 
     def to_gradient_(self, up: Tensor, ut: Tensor, parameters: list[Tensor]) -> Tensor:
         """Makes z such that a z is the gradient of the scores, but for the term of the target.

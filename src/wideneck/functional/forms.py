@@ -85,13 +85,11 @@ class SigsoftmaxForm(Form):
     def weigh_(self, z: Tensor, top: Tensor) -> Tensor:
         # One exponential instead of three.  With e = exp(z - top) and C = exp(top),
         # sigmoid(z) / sigmoid(top) = e (1 + C) / (1 + e C) and f' = 1 + 1 / (1 + e C).
-        # C is capped where sigmoid(z) is 1 for every z that is not far below the top.  The
-        # factor 1 + C of g goes into e, as its root: one pass less over the scores.
+        # C is capped where sigmoid(z) is 1 for every z that is not far below the top.
         C = top.exp().clamp_(max=1e30)
-        half = C.log1p().mul_(0.5)
-        e = z.sub_(top - half).exp_()
-        inverse = (e * (C * half.neg().exp_())).add_(1).reciprocal_()
-        g = e.mul_(e).mul_(inverse)
+        e = z.sub_(top).exp_()
+        inverse = (e * C).add_(1).reciprocal_()
+        g = e.mul_(e).mul_(inverse).mul_(1 + C)
         total = g.sum(-1, keepdim=True)
         g.mul_(inverse.add_(1))
         return total

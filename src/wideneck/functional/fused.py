@@ -99,7 +99,6 @@ def fused_nll(
     N, K, D = X.shape
     V = W.shape[0]
     dtype = widened(X, W)
-    W_wide = W.to(dtype)
     b_wide = None if b is None else b.to(dtype)
     kept = (target != ignore_index).nonzero().squeeze(1)
     whole = len(kept) == N
@@ -116,7 +115,11 @@ def fused_nll(
     size = max(1, most // K) if chunk_size is None else chunk_size
     num_chunks = max(1, -(-len(kept) // size))
     size = max(1, -(-len(kept) // num_chunks))  # even chunks: a short last one is a slow product
-    scores = workspace(size * K * V, like=W_wide)
+    # Narrower weights are widened into the workspace, if they are no larger than the scores may be.
+    num_widened = W.numel() if W.dtype != dtype and W.numel() <= CHUNK_SCORES else 0
+    space = workspace(num_widened + size * K * V, dtype=dtype, device=X.device)
+    W_wide = space[:num_widened].view_as(W).copy_(W) if num_widened else W.to(dtype)
+    scores = space[num_widened:]
 
     for start in range(0, len(kept), size):
         n = slice(start, start + size) if whole else kept[start : start + size]
@@ -133,21 +136,23 @@ def fused_nll(
         if log_prior is None:
             loss, share = nll.squeeze(1), None
         else:
-            joint = log_prior[n].to(dtype) - nll
-            loss, share = -joint.logsumexp(-1), joint.softmax(-1)
-        out.nll[n] = loss + z_loss * lz.square().mean(-1) if z_loss else loss
-        out.log_normalizer[n] = lz
+            joint = log_prior[n] - nll
+            loss, share = -joint.logsumexp(-1), joint.softmax(-1).to(dtype)
+        if z_loss:
+            loss = loss + z_loss * lz.square().mean(-1)
+        out.nll[n] = loss.to(dtype)  # an index, unlike a slice, does not cast
+        out.log_normalizer[n] = lz.to(dtype)
         if not wanted:
             continue
 
         # ut weighs the target's term of a row, up the terms of all tokens.
         g = weight[n].to(dtype)[:, None] if isinstance(weight, Tensor) else weight
-        ut = g * (torch.ones_like(lz) if share is None else share)
+        ut = g * (torch.ones_like(lz, dtype=dtype) if share is None else share)
         up = ut
         # Where both are the same, the target's entry has a multiple of a itself.
         plain = not z_loss and normalizer_weight is None
         if z_loss:
-            up = up + g * (2 * z_loss / K) * lz
+            up = up + g * (2 * z_loss / K) * lz.to(dtype)
         if normalizer_weight is not None:
             up = up + normalizer_weight[n].to(dtype)
         if out.log_prior is not None:

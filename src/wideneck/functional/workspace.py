@@ -12,15 +12,15 @@ from torch import Tensor
 _kept = threading.local()
 
 
-def workspace(size: int, *, like: Tensor) -> Tensor:
+def workspace(size: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
     """An uninitialized vector of at least `size` numbers, valid until the thread's next call."""
-    if like.device.type != "cpu":
-        return like.new_empty(size)
+    if device.type != "cpu":
+        return torch.empty(size, dtype=dtype, device=device)
     held = getattr(_kept, "buffer", None)
-    if held is None or held.dtype != like.dtype or held.numel() < size:
+    if held is None or held.dtype != dtype or held.numel() < size:
         _kept.buffer = None  # before the new one is made, not after
         with torch.inference_mode(False):  # a tensor made in that mode could not be trained on
-            held = _kept.buffer = torch.empty(size, dtype=like.dtype, device=like.device)
+            held = _kept.buffer = torch.empty(size, dtype=dtype, device=device)
     return held
 
 

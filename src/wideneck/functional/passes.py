@@ -43,6 +43,8 @@ def weigh_(z: Tensor, form: Form, shard: Shard, mode: Mode) -> tuple[Tensor, Ten
 
     The last are there for the mode that asks for them, and over this process's rows alone.
     """
+    if z.device.type == "cpu":
+        _exp_from_one_thread()
     step: Callable = _weigh if z.device.type == "cpu" else _weigh_compiled
     parts = blocks(z)
     if shard.is_whole:
@@ -57,6 +59,16 @@ def weigh_(z: Tensor, form: Form, shard: Shard, mode: Mode) -> tuple[Tensor, Ten
         sums = [step(block, form, t, mode) for block, t in zip(parts, tops, strict=True)]
     total, weighted = (torch.cat(parts).squeeze(1) for parts in zip(*sums, strict=True))
     return top, total, weighted
+
+
+@cache
+def _exp_from_one_thread() -> None:
+    """Once a process, so that no two threads are the first to ask for an exponential.
+
+    Seen with torch 2.13 on a CPU: in some processes the first parallel float32 `exp` has one
+    thread's share wrong by 1e-4, and every later one is right.
+    """
+    torch.zeros(64).exp_()
 
 
 def _weigh(z: Tensor, form: Form, top: Tensor, mode: Mode) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Time and memory of the fused output layers, beside their peers and the floor.
 
-    python -m bench heads                      everything, some 11 minutes on 2 quiet cores
+    python -m bench heads                      everything, some 8 minutes on 2 quiet cores
     python -m bench heads softmax sweep        only these
     python -m bench heads --scale 0.05         small sizes, to see that it runs
 

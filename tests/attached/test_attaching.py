@@ -64,6 +64,13 @@ def test_logits_that_are_not_understood_are_refused():
     refused(Odd(tr.LlamaConfig(**LLAMA)), "not understood")
 
 
+def test_a_class_that_transformers_could_not_load_again_is_refused():
+    class Remote(tr.LlamaForCausalLM):
+        pass
+
+    refused(Remote(tr.LlamaConfig(**LLAMA)), "needs no remote code")
+
+
 def test_a_model_that_gives_no_numbers_is_refused():
     model = tiny_model("llama")
     model.model.norm.weight.data.fill_(float("nan"))

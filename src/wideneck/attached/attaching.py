@@ -61,6 +61,11 @@ def attach(model: Any, head: str | dict | HeadConfig, *, tie: bool = True, **opt
     name = type(model).__name__
     logit_map = measure_logit_map(model)
     config = start_config(head, options, logit_map, partial(probe_logits, model), name)
+    if getattr(transformers, name, None) is not type(model):
+        raise WideneckError(
+            f"{name} is not a class of transformers itself, so a saved head could not be loaded "
+            "again: attach to a model that needs no remote code."
+        )
     _forget_unpacked_blocks(model)
     if not tie and is_tied(model):
         untie(model)
@@ -84,11 +89,6 @@ def _check(model: Any) -> None:
         raise WideneckError(
             f"attach needs a causal language model of transformers, such as AutoModelForCausalLM "
             f"gives, got {name}."
-        )
-    if getattr(transformers, name, None) is not type(model) and attached_head(model) is None:
-        raise WideneckError(
-            f"{name} is not a class of transformers itself, so a saved head could not be loaded "
-            "again: attach to a model that needs no remote code."
         )
     before = attached_head(model)
     if before is not None:

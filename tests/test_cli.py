@@ -172,8 +172,8 @@ def test_wrong_usage_is_exit_code_2():
 
 def test_an_interruption_is_one_line_and_leaves_an_earlier_report_whole(tmp_path):
     torch.manual_seed(0)
-    # Half a minute of work, so that a fast machine has not finished when it is interrupted.
-    save_file({"lm_head.weight": torch.randn(240_000, 256)}, tmp_path / "head.safetensors")
+    # Twice what a fast machine does in these seconds, so that a fast machine has not finished when it is interrupted.
+    save_file({"lm_head.weight": torch.randn(120_000, 256)}, tmp_path / "head.safetensors")
     (tmp_path / "r.html").write_text("earlier")
     arguments = ["audit", "head.safetensors", "--section", "head", "--html", "r.html"]
     process = subprocess.Popen(
@@ -186,7 +186,7 @@ def test_an_interruption_is_one_line_and_leaves_an_earlier_report_whole(tmp_path
     )
     time.sleep(4)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "wideneck: interrupted" in stderr
     assert "Traceback" not in stderr

@@ -186,7 +186,7 @@ def test_an_interruption_is_one_line_and_leaves_an_earlier_report_whole(tmp_path
     )
     time.sleep(4)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=300)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "wideneck: interrupted" in stderr
     assert "Traceback" not in stderr

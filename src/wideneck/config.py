@@ -7,11 +7,18 @@ An activation is a pointwise map f with p_i = exp(f(z_i)) / sum_j exp(f(z_j)), a
 it is the config of a head with one output matrix.  d is the hidden size, V the vocabulary.
 """
 
-from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, get_args
 
 from wideneck.errors import WideneckError
+from wideneck.registry import (
+    NOT_A_TENSOR,
+    check_count,
+    check_flag,
+    check_number,
+    configure,
+    name_in,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,44 +30,23 @@ YANG = "Yang et al. 2018, arXiv:1711.03953"
 PARTHIBAN = "Parthiban, Mao & Inkpen, AAAI 2021"
 GANEA = "Ganea et al. 2019, arXiv:1902.08077"
 
-INFINITY = float("inf")
-NOT_A_TENSOR = int | float | complex | str | bytes | list | tuple | dict | None
-
 THREE_PRODUCTS = "three matrix products"
 
 
-def _check_number(config: Any, name: str, *, positive: bool = False, tensor: bool = False) -> None:
-    value = getattr(config, name)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        good = (0 if positive else -INFINITY) < value < INFINITY
-    else:  # a tensor is all else that may come; its value is not looked at, a graph may be traced
-        good = tensor and not isinstance(value, NOT_A_TENSOR)
-    if not good:
-        kind = "a finite number > 0" if positive else "a finite number"
-        raise WideneckError(f"{name_of(config)} needs {kind} for {name}, got {value!r}.")
-
-
-def _check_flag(config: Any, name: str) -> None:
-    value = getattr(config, name)
-    if not isinstance(value, bool):
-        raise WideneckError(f"{name_of(config)} needs true or false for {name}, got {value!r}.")
-
-
-def _check_count(config: Any, name: str, least: int) -> None:
-    value = getattr(config, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise WideneckError(
-            f"{name_of(config)} needs a whole number >= {least} for {name}, got {value!r}."
-        )
+def name_of(config: "HeadConfig") -> str:
+    """The name in `HEADS` of a config's kind; any mixture but that of sigsoftmax is a mos."""
+    if isinstance(config, Mixture):
+        return "moss" if isinstance(config.activation, Sigsoftmax) else "mos"
+    return name_in(HEADS, config)
 
 
 def _check_mixture(config: "MoC | Mixture") -> None:
-    _check_count(config, "num_components", 1)
+    check_count(name_of, config, "num_components", 1)
     if config.projection not in ("tanh", "residual"):
         raise WideneckError(
             f"A mixture's projection is 'tanh' or 'residual', got {config.projection!r}."
         )
-    _check_number(config, "dropout")
+    check_number(name_of, config, "dropout")
     if not 0 <= config.dropout < 1:
         raise WideneckError(f"A mixture needs 0 <= dropout < 1, got {config.dropout}.")
 
@@ -89,8 +75,8 @@ class ScaledSoftmax:
     linear: ClassVar[bool] = True
 
     def __post_init__(self):
-        _check_number(self, "scale", positive=True, tensor=True)
-        _check_flag(self, "learned")
+        check_number(name_of, self, "scale", positive=True, tensor=True)
+        check_flag(name_of, self, "learned")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +94,8 @@ class Sigsoftmax:
     linear: ClassVar[bool] = False
 
     def __post_init__(self):
-        _check_number(self, "shift", tensor=True)
-        _check_flag(self, "learned")
+        check_number(name_of, self, "shift", tensor=True)
+        check_flag(name_of, self, "learned")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +115,9 @@ class GSS:
     linear: ClassVar[bool] = False
 
     def __post_init__(self):
-        _check_number(self, "bend", tensor=True)
-        _check_number(self, "slope", positive=True, tensor=True)
-        _check_flag(self, "learned")
+        check_number(name_of, self, "bend", tensor=True)
+        check_number(name_of, self, "slope", positive=True, tensor=True)
+        check_flag(name_of, self, "learned")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +133,7 @@ class ReLU:
     linear: ClassVar[bool] = False
 
     def __post_init__(self):
-        _check_number(self, "epsilon", positive=True)
+        check_number(name_of, self, "epsilon", positive=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +151,8 @@ class Sigmoid:
     linear: ClassVar[bool] = False
 
     def __post_init__(self):
-        _check_number(self, "shift", tensor=True)
-        _check_flag(self, "learned")
+        check_number(name_of, self, "shift", tensor=True)
+        check_flag(name_of, self, "learned")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +167,7 @@ class SoftCap:
     linear: ClassVar[bool] = False
 
     def __post_init__(self):
-        _check_number(self, "cap", positive=True)
+        check_number(name_of, self, "cap", positive=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,8 +187,8 @@ class PLIF:
     linear: ClassVar[bool] = False
 
     def __post_init__(self):
-        _check_number(self, "reach", positive=True)
-        _check_count(self, "num_knots", 2)
+        check_number(name_of, self, "reach", positive=True)
+        check_count(name_of, self, "num_knots", 2)
         if self.values is None:
             return
         if isinstance(self.values, NOT_A_TENSOR):
@@ -291,7 +277,7 @@ HEADS: dict[str, HeadConfig] = {
 
 def activation_config(activation: "str | dict | Activation", **options) -> Activation:
     """An activation by name, from its dictionary, or as it is; options replace its fields."""
-    return _configure(activation, options, ACTIVATIONS, "activation")
+    return configure(activation, options, ACTIVATIONS, "activation", name_of=name_of)
 
 
 def head_config(head: "str | dict | HeadConfig", **options) -> HeadConfig:
@@ -300,14 +286,13 @@ def head_config(head: "str | dict | HeadConfig", **options) -> HeadConfig:
     Raises:
         WideneckError: an unknown name or option (with the nearest known one), a value out of range.
     """
-    return _configure(head, options, HEADS, "head")
+    return configure(head, options, HEADS, "head", name_of=name_of, convert=_with_activation)
 
 
-def name_of(config: HeadConfig) -> str:
-    """The name in `HEADS` of a config's kind; any mixture but that of sigsoftmax is a mos."""
-    if isinstance(config, Mixture):
-        return "moss" if isinstance(config.activation, Sigsoftmax) else "mos"
-    return next(name for name, default in HEADS.items() if type(default) is type(config))
+def _with_activation(options: dict) -> dict:
+    if "activation" not in options:
+        return options
+    return {**options, "activation": activation_config(options["activation"])}
 
 
 def to_dict(config: HeadConfig) -> dict[str, Any]:
@@ -333,39 +318,3 @@ def to_dict(config: HeadConfig) -> dict[str, Any]:
         if value is not None:
             result[field.name] = value
     return result
-
-
-def did_you_mean(word: str, known: "list[str]") -> str:
-    """The nearest known word as a question, and all of them."""
-    close = get_close_matches(word, known, n=1)
-    question = f" Did you mean '{close[0]}'?" if close else ""
-    return f"{question} Known: {', '.join(known) or 'none'}."
-
-
-def _configure(given: Any, options: dict, known: dict[str, Any], kind: str) -> Any:
-    if isinstance(given, dict):
-        options = {**{str(k): v for k, v in given.items() if k != "name"}, **options}
-        given = given.get("name")
-        if given is None:
-            raise WideneckError(
-                f"A table without a name is no {kind}: give it one of {', '.join(known)}."
-            )
-    if isinstance(given, str):
-        if given not in known:
-            raise WideneckError(f"No {kind} is called '{given}'.{did_you_mean(given, list(known))}")
-        given = known[given]
-    elif not any(type(given) is type(default) for default in known.values()):
-        raise WideneckError(
-            f"Expected the name or config of one {kind}, got {type(given).__name__}. "
-            f"Known: {', '.join(known)}."
-        )
-    names = [field.name for field in fields(given)]
-    for option in options:
-        if option not in names:
-            raise WideneckError(
-                f"No option of {kind} '{name_of(given)}' is called '{option}'."
-                f"{did_you_mean(option, names)}"
-            )
-    if "activation" in options:
-        options = {**options, "activation": activation_config(options["activation"])}
-    return replace(given, **options) if options else given

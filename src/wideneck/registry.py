@@ -1,0 +1,112 @@
+"""What the registries of frozen dataclasses share: looking up, changing, checking.  No torch.
+
+A registry is a dict of names to default configs; the config of a name is found by its type.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from typing import Any
+
+from wideneck.errors import WideneckError
+
+INFINITY = float("inf")
+NOT_A_TENSOR = int | float | complex | str | bytes | list | tuple | dict | None
+
+
+def check_number(
+    name_of: Callable[[Any], str],
+    config: Any,
+    name: str,
+    *,
+    least: float = -INFINITY,
+    positive: bool = False,
+    tensor: bool = False,
+) -> None:
+    """A finite number, of at least `least` or above 0; or a tensor where one may come."""
+    value = getattr(config, name)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        good = -INFINITY < value < INFINITY and value >= least and (value > 0 or not positive)
+    else:  # a tensor is all else that may come; its value is not looked at, a graph may be traced
+        good = tensor and not isinstance(value, NOT_A_TENSOR)
+    if not good:
+        bound = " > 0" if positive else "" if least == -INFINITY else f" >= {least:g}"
+        raise WideneckError(
+            f"{name_of(config)} needs a finite number{bound} for {name}, got {value!r}."
+        )
+
+
+def check_flag(name_of: Callable[[Any], str], config: Any, name: str) -> None:
+    """True or false."""
+    value = getattr(config, name)
+    if not isinstance(value, bool):
+        raise WideneckError(f"{name_of(config)} needs true or false for {name}, got {value!r}.")
+
+
+def check_count(name_of: Callable[[Any], str], config: Any, name: str, least: int) -> None:
+    """A whole number of at least `least`."""
+    value = getattr(config, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise WideneckError(
+            f"{name_of(config)} needs a whole number >= {least} for {name}, got {value!r}."
+        )
+
+
+def name_in(known: dict[str, Any], config: Any) -> str:
+    """The first name of a config's kind."""
+    return next(name for name, default in known.items() if type(default) is type(config))
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """The nearest known word as a question, and all of them."""
+    close = get_close_matches(word, known, n=1)
+    question = f" Did you mean '{close[0]}'?" if close else ""
+    return f"{question} Known: {', '.join(known) or 'none'}."
+
+
+def configure(
+    given: Any,
+    options: dict,
+    known: dict[str, Any],
+    kind: str,
+    *,
+    name_of: Callable[[Any], str],
+    convert: Callable[[dict], dict] = dict,
+) -> Any:
+    """A config by name, from its dictionary, or as it is; options replace its fields.
+
+    Args:
+        given: the name, the dictionary with its "name", or the config.
+        options: values of fields.
+        known: the registry.
+        kind: what messages call one of them, such as "head".
+        name_of: the name of a config.
+        convert: what happens to known options before they are set.
+
+    Raises:
+        WideneckError: an unknown name or option (with the nearest known one), a value out of range.
+    """
+    if isinstance(given, dict):
+        options = {**{str(k): v for k, v in given.items() if k != "name"}, **options}
+        given = given.get("name")
+        if given is None:
+            raise WideneckError(
+                f"A table without a name is no {kind}: give it one of {', '.join(known)}."
+            )
+    if isinstance(given, str):
+        if given not in known:
+            raise WideneckError(f"No {kind} is called '{given}'.{did_you_mean(given, list(known))}")
+        given = known[given]
+    elif not any(type(given) is type(default) for default in known.values()):
+        raise WideneckError(
+            f"Expected the name or config of one {kind}, got {type(given).__name__}. "
+            f"Known: {', '.join(known)}."
+        )
+    names = [field.name for field in fields(given)]
+    for option in options:
+        if option not in names:
+            raise WideneckError(
+                f"No option of {kind} '{name_of(given)}' is called '{option}'."
+                f"{did_you_mean(option, names)}"
+            )
+    return replace(given, **convert(options)) if options else given

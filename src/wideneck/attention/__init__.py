@@ -2,3 +2,25 @@
 
 Names are loaded on first use: the configs import no torch.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wideneck.attention.config import names as names
+    from wideneck.attention.normalizing import normalize as normalize
+
+_HOMES = {
+    "names": "wideneck.attention.config",
+    "normalize": "wideneck.attention.normalizing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

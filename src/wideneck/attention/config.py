@@ -297,3 +297,8 @@ def to_dict(config: Normalizer) -> dict[str, Any]:
         if value is not None:
             result[field.name] = value if isinstance(value, NOT_A_TENSOR) else value.item()
     return result
+
+
+def names() -> list[str]:
+    """Every normalizer by name."""
+    return list(NORMALIZERS)

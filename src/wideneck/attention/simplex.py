@@ -1,0 +1,114 @@
+"""Entmax of any alpha >= 1 on rows of scores: the threshold search, in blocks that stay in cache.
+
+With c = alpha - 1, p_i = [1 + c (l_i - t)]_+^(1/c), which is exp(l_i - t) as c goes to 0, and t is
+such that sum_i p_i = 1.  For c <= 1 the norm (sum_i p_i)^c is convex and falls in t, so Newton
+steps from t = max l, where the sum is at least 1, never overshoot; they are exact for a softmax and
+for equal scores.  For c > 1 it is neither, and bisection does it.
+
+Each row stops by itself: what one row holds never moves another by a bit.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+BLOCK = 2**17
+"""Scores a thread works on at a time: with two buffers, 1.5 MB in float32."""
+
+MAX_STEPS = 64
+"""Newton needs 3 to 12 steps; more would mean that rounding makes two thresholds alternate."""
+
+
+def entmax_rows(scores: Tensor, visible: Tensor | None, alpha: Tensor) -> Tensor:
+    """Weights of rows.
+
+    Args:
+        scores: (N, K) in float32 or float64.
+        visible: (N, K), True where a key counts; None for all.
+        alpha: (N, 1), at least 1, or a single number (1, 1).
+
+    Returns:
+        (N, K); rows without a visible key are 0.
+    """
+    weights = torch.empty_like(scores, memory_format=torch.contiguous_format)
+    rows = max(1, BLOCK * torch.get_num_threads() // max(1, scores.shape[1]))
+    slopes = torch.empty_like(weights[:rows])
+    # A threshold is as exact as the scores around it; c = 0 is the limit of c = eps.
+    c = (alpha - 1).to(scores.dtype).clamp(min=torch.finfo(scores.dtype).eps)
+    curve = _curve(c)
+    search = _bisect if bool((c > 1).any()) else _newton
+    for start in range(0, len(scores), rows):
+        block = slice(start, start + rows)
+        below = _below_top(scores[block], None if visible is None else visible[block])
+        search(
+            curve,
+            c if len(c) == 1 else c[block],
+            below,
+            weights[block],
+            slopes[: len(below)],
+        )
+    return weights
+
+
+def _below_top(scores: Tensor, visible: Tensor | None) -> Tensor:
+    """Scores less the largest visible one of their row; -inf where not visible."""
+    if visible is None:
+        return scores - scores.amax(1, keepdim=True)
+    masked = scores.masked_fill(~visible, -math.inf)
+    top = masked.amax(1, keepdim=True)
+    return masked.sub_(top.masked_fill_(top == -math.inf, 0))
+
+
+def _newton(curve, c: Tensor, below: Tensor, weights: Tensor, slopes: Tensor) -> None:
+    shift = torch.zeros_like(below[:, :1])
+    tolerance = 4 * torch.finfo(below.dtype).eps
+    for _ in range(MAX_STEPS):
+        total, slope = curve(c, below, shift, weights, slopes)
+        # (1 - total^-c) / c * total / slope: Newton's step for total^c, which is log total at c = 0
+        step = torch.expm1(-c * total.log()).div_(-c).mul_(total).div_(slope)
+        moving = step > tolerance * (1 + shift)  # False for the NaN of a row with no visible key
+        if not bool(moving.any()):
+            break
+        shift = torch.where(moving, shift + step, shift)
+    weights.div_(total.clamp_(min=torch.finfo(below.dtype).tiny))
+
+
+def _bisect(curve, c: Tensor, below: Tensor, weights: Tensor, slopes: Tensor) -> None:
+    """Between t = max, where the sum is at least 1, and where K equal weights sum to 1."""
+    low = torch.zeros_like(below[:, :1])
+    high = torch.expm1(-c * math.log(below.shape[1])).div(-c).expand_as(low)
+    for _ in range(torch.finfo(below.dtype).bits - 4):
+        middle = (low + high) / 2
+        total, _ = curve(c, below, middle, weights, slopes)
+        low, high = torch.where(total >= 1, middle, low), torch.where(total >= 1, high, middle)
+    total, _ = curve(c, below, low, weights, slopes)
+    weights.div_(total.clamp_(min=torch.finfo(below.dtype).tiny))
+
+
+def _curve(c: Tensor):
+    """How to fill p and p^(1 - c) and sum both: one of the special cases, or the general one."""
+    if c.numel() == 1 and c.item() == 1:
+        return _lines
+    if c.numel() == 1 and c.item() == 0.5:
+        return _squares
+    return _powers
+
+
+def _lines(c: Tensor, below: Tensor, shift: Tensor, weights: Tensor, slopes: Tensor):
+    torch.sub(below, shift - 1, out=weights).clamp_(min=0)
+    torch.sign(weights, out=slopes)
+    return weights.sum(1, keepdim=True), slopes.sum(1, keepdim=True)
+
+
+def _squares(c: Tensor, below: Tensor, shift: Tensor, weights: Tensor, slopes: Tensor):
+    torch.sub(below, shift - 2, out=slopes).mul_(0.5).clamp_(min=0)
+    torch.square(slopes, out=weights)
+    return weights.sum(1, keepdim=True), slopes.sum(1, keepdim=True)
+
+
+def _powers(c: Tensor, below: Tensor, shift: Tensor, weights: Tensor, slopes: Tensor):
+    torch.sub(below, shift, out=slopes).mul_(c).clamp_(min=-1).log1p_()
+    torch.mul(slopes, 1 / c, out=weights).exp_()
+    slopes.mul_((1 - c) / c).exp_()
+    return weights.sum(1, keepdim=True), slopes.sum(1, keepdim=True)

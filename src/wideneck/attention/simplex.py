@@ -9,6 +9,8 @@ Each row stops by itself: what one row holds never moves another by a bit.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,7 +35,7 @@ def entmax_rows(scores: Tensor, visible: Tensor | None, alpha: Tensor) -> Tensor
     """
     weights = torch.empty_like(scores, memory_format=torch.contiguous_format)
     rows = max(1, BLOCK * torch.get_num_threads() // max(1, scores.shape[1]))
-    slopes = torch.empty_like(weights[:rows])
+    work = torch.empty_like(weights[:rows])
     # A threshold is as exact as the scores around it; c = 0 is the limit of c = eps.
     c = (alpha - 1).to(scores.dtype).clamp(min=torch.finfo(scores.dtype).eps)
     curve = _curve(c)
@@ -46,7 +48,7 @@ def entmax_rows(scores: Tensor, visible: Tensor | None, alpha: Tensor) -> Tensor
             c if len(c) == 1 else c[block],
             below,
             weights[block],
-            slopes[: len(below)],
+            work[: len(below)],
         )
     return weights
 
@@ -60,55 +62,67 @@ def _below_top(scores: Tensor, visible: Tensor | None) -> Tensor:
     return masked.sub_(top.masked_fill_(top == -math.inf, 0))
 
 
-def _newton(curve, c: Tensor, below: Tensor, weights: Tensor, slopes: Tensor) -> None:
-    shift = torch.zeros_like(below[:, :1])
-    tolerance = 4 * torch.finfo(below.dtype).eps
+def _newton(curve: "_Curve", c: Tensor, below: Tensor, weights: Tensor, work: Tensor) -> None:
+    threshold = torch.full_like(below[:, :1], curve.start)
+    eps = torch.finfo(below.dtype).eps
     for _ in range(MAX_STEPS):
-        total, slope = curve(c, below, shift, weights, slopes)
+        total, slope = curve.sums(c, below, threshold, weights, work)
         # (1 - total^-c) / c * total / slope: Newton's step for total^c, which is log total at c = 0
         step = torch.expm1(-c * total.log()).div_(-c).mul_(total).div_(slope)
-        moving = step > tolerance * (1 + shift)  # False for the NaN of a row with no visible key
+        after = threshold + step
+        # Both False for the NaN of a row with no visible key.
+        moving = (total > 1 + 2 * eps) & (after > threshold)
         if not bool(moving.any()):
             break
-        shift = torch.where(moving, shift + step, shift)
+        threshold = torch.where(moving, after, threshold)
     weights.div_(total.clamp_(min=torch.finfo(below.dtype).tiny))
 
 
-def _bisect(curve, c: Tensor, below: Tensor, weights: Tensor, slopes: Tensor) -> None:
+def _bisect(curve: "_Curve", c: Tensor, below: Tensor, weights: Tensor, work: Tensor) -> None:
     """Between t = max, where the sum is at least 1, and where K equal weights sum to 1."""
-    low = torch.zeros_like(below[:, :1])
-    high = torch.expm1(-c * math.log(below.shape[1])).div(-c).expand_as(low)
+    low = torch.full_like(below[:, :1], curve.start)
+    high = low + torch.expm1(-c * math.log(below.shape[1])).div(-c)
     for _ in range(torch.finfo(below.dtype).bits - 4):
         middle = (low + high) / 2
-        total, _ = curve(c, below, middle, weights, slopes)
+        total, _ = curve.sums(c, below, middle, weights, work)
         low, high = torch.where(total >= 1, middle, low), torch.where(total >= 1, high, middle)
-    total, _ = curve(c, below, low, weights, slopes)
+    total, _ = curve.sums(c, below, low, weights, work)
     weights.div_(total.clamp_(min=torch.finfo(below.dtype).tiny))
 
 
-def _curve(c: Tensor):
-    """How to fill p and p^(1 - c) and sum both: one of the special cases, or the general one."""
+class _Curve(NamedTuple):
+    """How the weights of a row follow from its threshold."""
+
+    start: float
+    """The threshold at t = max.  Where c is known it is t - 1 / c, so that at the end it lies among
+    the scores and not at a distance that costs digits."""
+    sums: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    """(c, scores below the top, threshold, p to fill, scratch) -> sums of p and of p^(1 - c)."""
+
+
+def _curve(c: Tensor) -> _Curve:
     if c.numel() == 1 and c.item() == 1:
-        return _lines
+        return _Curve(-1.0, _lines)
     if c.numel() == 1 and c.item() == 0.5:
-        return _squares
-    return _powers
+        return _Curve(-2.0, _squares)
+    return _Curve(0.0, _powers)
 
 
-def _lines(c: Tensor, below: Tensor, shift: Tensor, weights: Tensor, slopes: Tensor):
-    torch.sub(below, shift - 1, out=weights).clamp_(min=0)
-    torch.sign(weights, out=slopes)
-    return weights.sum(1, keepdim=True), slopes.sum(1, keepdim=True)
+def _lines(_c: Tensor, below: Tensor, threshold: Tensor, weights: Tensor, work: Tensor) -> Any:
+    torch.sub(below, threshold, out=weights).clamp_(min=0)
+    torch.sign(weights, out=work)
+    return weights.sum(1, keepdim=True), work.sum(1, keepdim=True)
 
 
-def _squares(c: Tensor, below: Tensor, shift: Tensor, weights: Tensor, slopes: Tensor):
-    torch.sub(below, shift - 2, out=slopes).mul_(0.5).clamp_(min=0)
-    torch.square(slopes, out=weights)
-    return weights.sum(1, keepdim=True), slopes.sum(1, keepdim=True)
+def _squares(_c: Tensor, below: Tensor, threshold: Tensor, weights: Tensor, work: Tensor) -> Any:
+    torch.sub(below, threshold, out=work).mul_(0.5).clamp_(min=0)
+    torch.square(work, out=weights)
+    return weights.sum(1, keepdim=True), work.sum(1, keepdim=True)
 
 
-def _powers(c: Tensor, below: Tensor, shift: Tensor, weights: Tensor, slopes: Tensor):
-    torch.sub(below, shift, out=slopes).mul_(c).clamp_(min=-1).log1p_()
-    torch.mul(slopes, 1 / c, out=weights).exp_()
-    slopes.mul_((1 - c) / c).exp_()
-    return weights.sum(1, keepdim=True), slopes.sum(1, keepdim=True)
+def _powers(c: Tensor, below: Tensor, threshold: Tensor, weights: Tensor, work: Tensor) -> Any:
+    torch.sub(below, threshold, out=work).mul_(c).clamp_(min=-1).log1p_()
+    torch.mul(work, 1 / c, out=weights).exp_()
+    # Outside the support the logarithm is -inf, which times 0 would be NaN at c = 1.
+    work.mul_(((1 - c) / c).clamp(min=torch.finfo(c.dtype).tiny)).exp_()
+    return weights.sum(1, keepdim=True), work.sum(1, keepdim=True)

@@ -43,7 +43,7 @@ def scale(config: c.Normalizer, n: Tensor) -> Any:
     if isinstance(config, c.SSMax):
         return config.scale * n.clamp(min=1).log() + config.bias
     if isinstance(config, c.ASEntmax):
-        return config.delta + config.beta * (n + 1).log() ** config.gamma
+        return config.delta + config.beta * (n.clamp(min=1) + 1).log() ** config.gamma
     return 1.0
 
 

@@ -1,0 +1,83 @@
+"""dp/dl of every normalizer: its closed form, and the largest norm it can have.
+
+All but the stick-breaking are f (diag(s) - c s s^T), with s and f known from the weights:
+
+    softmax of scaled scores    s = p                            c = 1             f the scale
+    softmax1, sink              s = p, which sums to less than 1 c = 1             f = 1
+    entmax                      s = p^(2 - alpha) on the support c = 1 / sum s     f the scale
+    sigmoid, relu               s = dp / dl                      c = 0             f = 1
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wideneck.attention import config as c
+from wideneck.attention.entmax import slopes
+from wideneck.attention.weights import scale
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """dp/dl = factor (diag(diagonal) - rank_one diagonal diagonal^T), row by row."""
+
+    diagonal: Tensor
+    """(..., K), at least 0."""
+    rank_one: Tensor
+    """(...)."""
+    factor: Tensor
+    """(...), at least 0: a negative scale has the norms of its size."""
+
+
+def jacobian_of(weights: Tensor, n: Tensor, config: c.Normalizer) -> Jacobian | None:
+    """The closed form at given weights; None for the stick-breaking.
+
+    Args:
+        weights: (..., K), as `weights_of` gives them.
+        n: (..., 1), the visible keys of each row.
+        config: the normalizer.
+    """
+    one = torch.ones_like(weights[..., 0])
+    factor = torch.as_tensor(scale(config, n), dtype=weights.dtype).abs()
+    factor = factor.expand(*weights.shape[:-1], 1)[..., 0]
+    if isinstance(config, c.Sigmoid):
+        return Jacobian(weights * (1 - weights), 0 * one, one)
+    if isinstance(config, c.ReLU):
+        return Jacobian((weights > 0) / n.clamp(min=1), 0 * one, one)
+    if isinstance(config, c.StickBreaking):
+        return None
+    alpha = _alpha(config)
+    if alpha is None:
+        return Jacobian(weights, one, factor)
+    s = slopes(weights, torch.as_tensor(alpha, dtype=weights.dtype))
+    total = s.sum(-1)
+    return Jacobian(s, torch.where(total > 0, 1 / total, 0), factor)
+
+
+def largest_norm(config: c.Normalizer, n: int) -> float:
+    """The spectral norm of dp/dl that no row of n visible keys exceeds; inf where there is none.
+
+    Softmax-like: 1/2, at two equal scores far above the rest.  Entmax: 2^(alpha - 2), likewise;
+    for two keys it is 2 / (1 / s_1 + 1 / s_2) <= (p_1 p_2)^((2 - alpha) / 2), for more it is what
+    10,000s of random rows never exceed.  Above alpha = 2 small weights have steep slopes without
+    bound.  Stick-breaking: rows of |dp/dl| sum to at most 1/e and columns to at most 1/2, so the
+    norm is at most their geometric mean.
+    """
+    if isinstance(config, c.Sigmoid):
+        return 0.25
+    if isinstance(config, c.ReLU):
+        return 1 / max(n, 1)
+    if isinstance(config, c.StickBreaking):
+        return 1 / math.sqrt(2 * math.e)
+    factor: Any = scale(config, torch.tensor([float(n)], dtype=torch.float64))
+    alpha = _alpha(config)
+    alpha = 1.0 if alpha is None else float(alpha)
+    return abs(float(factor)) * (2 ** (alpha - 2) if alpha <= 2 else math.inf)
+
+
+def _alpha(config: c.Normalizer) -> Any:
+    """Of the entmax family."""
+    return {c.Sparsemax: 2.0, c.Entmax15: 1.5}.get(type(config), getattr(config, "alpha", None))

@@ -1,0 +1,90 @@
+"""Closed forms of dp/dl against autograd, and the norms that nothing exceeds."""
+
+import pytest
+import torch
+
+from wideneck.attention.config import NORMALIZERS, Entmax, Temperature, normalizer_config
+from wideneck.attention.jacobian import jacobian_of, largest_norm
+from wideneck.attention.weights import count, weights_of
+
+CASES = {
+    **{name: config for name, config in NORMALIZERS.items() if name != "topk"},
+    "topk": normalizer_config("topk", k=3),
+    "ssmax 0.43": normalizer_config("ssmax", scale=0.43, bias=0.5),
+    "temperature 0.3": Temperature(temperature=0.3),
+    "entmax 1.25": Entmax(alpha=1.25),
+    "entmax 1.9": Entmax(alpha=1.9),
+    "asentmax 1.5": normalizer_config("asentmax", beta=0.5, gamma=0.6),
+}
+
+
+def many_rows(num_keys, num_rows=10_000):
+    """Random rows of scales 0.1 to 10; every fourth has near ties at its top."""
+    generator = torch.Generator().manual_seed(num_keys)
+    size = 10 ** (2 * torch.rand(num_rows, 1, generator=generator, dtype=torch.float64) - 1)
+    rows = size * torch.randn(num_rows, num_keys, generator=generator, dtype=torch.float64)
+    top = rows.amax(1)
+    rows[::4, 0] = top[::4] + 1e-3 * rows[::4, 1].sign()
+    rows[::4, 1] = top[::4]
+    return rows
+
+
+def jacobians(rows, config):
+    return torch.func.vmap(torch.func.jacrev(lambda row: weights_of(row, None, config)))(rows)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_row_of_ten_thousand_exceeds_the_documented_norm(name):
+    config = CASES[name]
+    for num_keys in (2, 3, 9):
+        seen = torch.linalg.matrix_norm(jacobians(many_rows(num_keys), config), 2).max()
+        assert seen <= largest_norm(config, num_keys) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "stickbreaking"])
+def test_the_closed_form_is_autograds_jacobian(name):
+    config, rows = CASES[name], many_rows(6, 200)
+    p = weights_of(rows, None, config)
+    found = jacobian_of(p, count(rows, None), config)
+    assert found is not None
+    s = found.diagonal
+    matrix = torch.diag_embed(s) - found.rank_one[:, None, None] * s[:, :, None] * s[:, None]
+    matrix = found.factor[:, None, None] * matrix
+    assert (matrix - jacobians(rows, config)).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 8.0])
+def test_two_equal_scores_reach_one_over_two_t(temperature):
+    config = Temperature(temperature=temperature)
+    norm = torch.linalg.matrix_norm(jacobians(torch.zeros(1, 2, dtype=torch.float64), config), 2)
+    assert norm.item() == pytest.approx(1 / (2 * temperature), rel=1e-12)
+    assert largest_norm(config, 2) == pytest.approx(1 / (2 * temperature))
+    # The paper's corollary 3 is half of it.
+    assert norm.item() > 1 / (4 * temperature)
+
+
+@pytest.mark.parametrize("name", ["softmax", "sparsemax", "entmax15", "entmax 1.25"])
+def test_the_documented_norm_is_reached_at_a_tie_of_two(name):
+    config = CASES[name]
+    rows = torch.tensor([[0.0, 0.0, -1e3]], dtype=torch.float64)
+    norm = torch.linalg.matrix_norm(jacobians(rows, config), 2)
+    assert norm.item() == pytest.approx(largest_norm(config, 3), rel=1e-9)
+
+
+def test_stick_breaking_comes_near_its_bound_and_stays_below():
+    """The largest norm that gradient ascent finds, for rows of 2 to 6 keys."""
+    config, largest = CASES["stickbreaking"], 0.0
+    for num_keys in (2, 3, 6):
+        rows = many_rows(num_keys, 50).clamp(-3, 3).requires_grad_()
+        optimizer = torch.optim.Adam([rows], lr=0.1)
+        for _ in range(150):
+            norms = torch.linalg.matrix_norm(jacobians(rows, config), 2)
+            optimizer.zero_grad()
+            (-norms.sum()).backward()
+            optimizer.step()
+        largest = max(largest, norms.max().item())
+    assert 0.3 < largest < largest_norm(config, 2)
+
+
+def test_above_alpha_2_no_norm_is_documented():
+    assert largest_norm(Entmax(alpha=2.5), 5) == float("inf")

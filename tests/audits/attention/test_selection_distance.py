@@ -1,0 +1,193 @@
+"""Representation distances against loops over keys and, for random sets, over all sets."""
+
+import pytest
+import torch
+
+from audits.attention.attention_layers import (
+    KINDS,
+    TIED,
+    by_rows,
+    context,
+    distances_of_all_sets,
+    each,
+    layer,
+    rows,
+    seeded,
+    split,
+)
+from wideneck.audits.attention import selection
+from wideneck.audits.attention.distance import selection_distances
+
+SIZES = (1, 2, 5, 8, 9, 20)
+"""Of 9 keys: up to more than there are."""
+
+
+def mass(alpha, x, size):
+    return sum(alpha[i] for i in split(alpha, size)[0])
+
+
+def of_selected(alpha, x, size):
+    return each(alpha, x, split(alpha, size)[0])
+
+
+def net(alpha, x, size):
+    selected, outside = split(alpha, size)
+    return (context(alpha, x, outside) - context(alpha, x, selected)).norm()
+
+
+def summed(alpha, x, size):
+    selected, outside = split(alpha, size)
+    s = context(alpha, x, selected)
+    return sum(alpha[i] * x[i] - s for i in outside).norm()
+
+
+def theorem(alpha, x, size, largest):
+    selected, outside = split(alpha, size)
+    out = sum(alpha[i] for i in outside)
+    d1 = max((x[i] - x[j]).norm() for i in outside for j in selected)
+    return out * d1 + largest * (mass(alpha, x, size) * len(outside) - out)
+
+
+def bound(alpha, x, size):
+    return theorem(alpha, x, size, max(x[j].norm() for j in split(alpha, size)[0]))
+
+
+def bound_tight(alpha, x, size):
+    s = context(alpha, x, split(alpha, size)[0])
+    return theorem(alpha, x, size, s.norm() / mass(alpha, x, size))
+
+
+def closed_form(alpha, x, size, residual):
+    count = len(alpha)
+    total = 0
+    for i in range(count):
+        others = [alpha[j] * x[j] for j in range(count) if j != i]
+        mean = sum(others) / (count - 1)
+        spread = sum(y.square().sum() for y in others) / (count - 1) - mean.square().sum()
+        left = (count - 1 - size) / max(count - 2, 1)
+        square = (alpha[i] * x[i] - size * mean).square().sum() + residual * size * left * spread
+        total += (count - size) / count * square.sqrt()
+    return total
+
+
+def expected_paper(alpha, x, size):
+    return closed_form(alpha, x, size, residual=0)
+
+
+def expected_upper(alpha, x, size):
+    return closed_form(alpha, x, size, residual=1)
+
+
+MEASURES = {
+    "mass": mass,
+    "each": of_selected,
+    "net": net,
+    "summed": summed,
+    "bound": bound,
+    "bound_tight": bound_tight,
+    "expected_paper": expected_paper,
+    "expected_upper": expected_upper,
+}
+CHOICE_MATTERS = {"bound", "bound_tight"}
+
+
+def measure(weights, vectors, visible, sizes=SIZES, draws=1):
+    return selection_distances(weights, vectors, visible, sizes, generator=seeded(0), draws=draws)
+
+
+@pytest.mark.parametrize("block", [1, 20, 2**16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_measure_follows_its_definition(kind, block, monkeypatch):
+    monkeypatch.setattr(selection, "BLOCK_ELEMENTS", block)
+    found = measure(*layer(kind))
+    for name, definition in MEASURES.items():
+        if kind not in TIED or name not in CHOICE_MATTERS:
+            expected = by_rows(definition, SIZES, *layer(kind))
+            torch.testing.assert_close(getattr(found, name), expected, equal_nan=True, msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_visible_key_outside_is_nan_in_every_measure(kind):
+    weights, vectors, visible = layer(kind)
+    empty = torch.stack([visible.expand(weights.shape).sum(-1) <= size for size in SIZES])
+    found = measure(weights, vectors, visible)
+    for name in (*MEASURES, "expected_monte_carlo"):
+        assert torch.equal(getattr(found, name).isnan(), empty)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(10))
+def test_theorem_1_bounds_the_sum_of_distances(kind, seed):
+    found = measure(*layer(kind, seed), sizes=range(1, 9))
+    known = ~found.each.isnan()
+    slack = 1 + 100 * torch.finfo(torch.float64).eps
+    assert (found.each <= found.bound_tight * slack)[known].all()
+    assert (found.bound_tight <= found.bound * slack)[known].all()
+    assert (found.summed <= found.each * slack)[known].all()
+
+
+def test_theorem_1_is_an_equality_for_vectors_that_are_all_alike():
+    weights, vectors, visible = layer("causal")
+    found = measure(weights, vectors[:, :1].expand_as(vectors).contiguous(), visible)
+    torch.testing.assert_close(found.bound, found.each, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", ["causal", "abstain", "partly", "masked"])
+def test_the_closed_forms_enclose_the_mean_over_all_sets(kind):
+    args = layer(kind)
+    sizes = (1, 2, 4, 6)
+    exact = by_rows(lambda a, x, n: distances_of_all_sets(a, x, n).mean(), sizes, *args)
+    found = measure(*args, sizes=sizes)
+    known = ~exact.isnan()
+    slack = 1 + 100 * torch.finfo(torch.float64).eps
+    assert (found.expected_paper <= exact * slack)[known].all()
+    assert (exact <= found.expected_upper * slack)[known].all()
+
+
+def test_two_keys_have_one_random_set_for_each_and_no_gap_between_the_closed_forms():
+    args = layer("causal")
+    found = measure(*args, sizes=[1])
+    for form in (found.expected_paper, found.expected_upper):
+        alpha, x = args[0][:, 1, :2], args[1][:, :2]
+        distance = (alpha[:, 0, None] * x[:, 0] - alpha[:, 1, None] * x[:, 1]).norm(dim=1)
+        torch.testing.assert_close(form[0, :, 1], distance)
+
+
+def test_random_sets_are_uniform():
+    args = [part[:1] for part in layer("partly")]
+    sizes, draws = (1, 2, 4), 2000
+    found = measure(*args, sizes=sizes, draws=draws).expected_monte_carlo
+    for _, query, alpha, x in rows(*args):
+        for i, size in enumerate(sizes):
+            if len(alpha) > size:
+                exact = distances_of_all_sets(alpha, x, size)
+                error = exact.std(correction=0) / draws**0.5
+                assert abs(found[i, 0, query] - exact.mean()) <= 5 * error + 1e-12
+
+
+def test_a_random_set_depends_on_the_generator_alone():
+    args = layer("causal")
+    first, again = measure(*args), measure(*args)
+    assert torch.equal(
+        first.expected_monte_carlo.nan_to_num(), again.expected_monte_carlo.nan_to_num()
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_gives_the_numbers_of_float64(kind):
+    weights, vectors, visible = layer(kind)
+    weights, vectors = weights.float(), vectors.float()
+    narrow = measure(weights, vectors, visible)
+    wide = measure(weights.double(), vectors.double(), visible)
+    for name in MEASURES:
+        if kind not in TIED or name not in CHOICE_MATTERS:
+            found = getattr(narrow, name)
+            assert found.dtype == torch.float32
+            torch.testing.assert_close(found, getattr(wide, name).float(), equal_nan=True)
+
+
+def test_half_precision_is_measured_in_float32():
+    weights, vectors, visible = layer("causal")
+    found = measure(weights.bfloat16(), vectors.bfloat16(), visible)
+    wide = measure(weights.bfloat16().float(), vectors.bfloat16().float(), visible)
+    torch.testing.assert_close(found.each, wide.each, equal_nan=True, rtol=0, atol=0)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from wideneck.attached import registration as _registration
 
 if TYPE_CHECKING:
+    from wideneck import attention as attention
     from wideneck import config as config
     from wideneck import functional as functional
     from wideneck import heads as heads
     from wideneck.attached.attaching import attach as attach
     from wideneck.attached.loading import load as load
+    from wideneck.audits.attention.settings import AttentionSettings as AttentionSettings
     from wideneck.commands.audit import audit as audit
     from wideneck.commands.series import audit_series as audit_series
     from wideneck.config import GSS as GSS
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("config", "functional", "heads")
+_MODULES = ("attention", "config", "functional", "heads")
 _CONFIGS = (
     "GSS",
     "Mixture",
@@ -50,6 +52,7 @@ _CONFIGS = (
     "Softmax",
 )
 _HOMES = {
+    "AttentionSettings": "wideneck.audits.attention.settings",
     **dict.fromkeys(_CONFIGS, "wideneck.config"),
     "Report": "wideneck.report.report",
     "SeriesReport": "wideneck.report.series",
@@ -64,6 +67,7 @@ _HOMES = {
 __all__ = [
     "GSS",
     "PLIF",
+    "AttentionSettings",
     "Mixture",
     "MoC",
     "ReLU",
@@ -76,6 +80,7 @@ __all__ = [
     "Softmax",
     "WideneckError",
     "attach",
+    "attention",
     "audit",
     "audit_series",
     "config",

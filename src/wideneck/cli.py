@@ -44,7 +44,10 @@ def audit(
     ] = None,
     section: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="head or output; repeat for both. Default: both."),
+        typer.Option(
+            metavar="NAME",
+            help="head, output or attention; repeat for more. Default: head, output.",
+        ),
     ] = None,
     tokens: Annotated[
         int | None,
@@ -62,6 +65,22 @@ def audit(
             show_default=False,
         ),
     ] = None,
+    normalizer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --section attention: the model under this normalizer too, untrained for it; "
+            "topk:k=32 sets a parameter. Repeat for more.",
+        ),
+    ] = None,
+    attention: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SETTING=VALUE",
+            help="With --section attention: context=1024, num_queries=all, critical_up_to=100, "
+            "vectors=hidden, ...; repeat for more.",
+        ),
+    ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report.")] = None,
     json: Annotated[
         Path | None,
@@ -71,7 +90,7 @@ def audit(
         int, typer.Option(metavar="N", min=0, max=2**63 - 1, help="Of the choice of text.")
     ] = 0,
 ) -> None:
-    """Measure a model's output layer: spectrum, unreachable tokens, nats lost to its rank."""
+    """Measure a model's output layer and, if asked, its attention heads."""
     from wideneck.commands.progress import ProgressBars
     from wideneck.report.files import check_writable
 
@@ -86,9 +105,10 @@ def audit(
         raise WideneckError(
             f"One MODEL was expected, {len(models)} came; --series follows a head over checkpoints."
         )
-    if series and (text is not None or section is not None or tokens is not None):
+    if series and any(x is not None for x in (text, section, tokens, normalizer, attention)):
         raise WideneckError(
-            "--series measures the weights alone; leave out --text, --section and --tokens."
+            "--series measures the weights alone; leave out --text, --section, --tokens, "
+            "--normalizer and --attention."
         )
     with ProgressBars() as progress:
         if series:
@@ -96,6 +116,10 @@ def audit(
 
             report = audit_series(models, argmaxable=bool(argmaxable), seed=seed, progress=progress)
         else:
+            from wideneck.commands.options import attention_settings, normalizer_option
+
+            settings = None if attention is None else attention_settings(attention)
+            normalizers = [normalizer_option(text) for text in normalizer or []]
             from wideneck.commands.audit import SECTIONS, audit
 
             report = audit(
@@ -104,6 +128,8 @@ def audit(
                 section or SECTIONS,
                 num_tokens=4096 if tokens is None else tokens,
                 argmaxable=argmaxable is not False,
+                attention=settings,
+                normalizers=normalizers,
                 seed=seed,
                 progress=progress,
             )

@@ -184,7 +184,10 @@ def test_equal_calls_give_equal_numbers(saved, text):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sections": ["body"]}, "sections of an audit are head, output; 'body' was asked for"),
+        (
+            {"sections": ["body"]},
+            "sections of an audit are head, output, attention; 'body' was asked for",
+        ),
         ({"sections": []}, "none was asked for"),
         ({"num_tokens": 0}, "at least one token"),
         ({"text": "missing.txt"}, "no text file missing.txt"),

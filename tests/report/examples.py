@@ -5,6 +5,7 @@ import dataclasses
 import torch
 
 from wideneck.audits.argmaxable.result import Certificate, Unargmaxable
+from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.clock import Clock
 from wideneck.audits.estimate import Estimate
 from wideneck.audits.head import HeadAudit, audit_head
@@ -123,19 +124,24 @@ def output_audit(
     )
 
 
-def report(head: HeadAudit | None, output: OutputAudit | None) -> Report:
+def report(
+    head: HeadAudit | None,
+    output: OutputAudit | None,
+    attention: AttentionAudit | None = None,
+) -> Report:
+    weights_only = output is None and attention is None
     found = provenance(
         model=MODEL,
         head_sha256="ab" * 32,
         head_dtype="float32",
         seed=0,
         seconds={"geometry": 1.25},
-        text=None if output is None else "a <i>text</i>",
-        text_sha256=None if output is None else "cd" * 32,
-        num_tokens=None if output is None else 4096,
+        text=None if weights_only else "a <i>text</i>",
+        text_sha256=None if weights_only else "cd" * 32,
+        num_tokens=None if weights_only else 4096,
         notes=["a note with <tags>"],
     )
-    return Report(provenance=found, head=head, output=output)
+    return Report(provenance=found, head=head, output=output, attention=attention)
 
 
 def series(steps: list[int], *, identical: bool = True) -> SeriesReport:

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from report.attention_examples import attention_audit
 from report.examples import (
     MODEL,
     head_audit,
@@ -37,6 +38,31 @@ CASES = {
             rows=dataclasses.replace(HEAD.rows, beyond_tokenizer=None, never_trained=None),
         ),
         None,
+    ),
+    "everything": report(HEAD, output_audit(), attention_audit()),
+    "attention": report(None, None, attention_audit(12, 12)),
+    "head and attention": report(HEAD, None, attention_audit(1, 2)),
+    "attention without extras": report(
+        None,
+        None,
+        attention_audit(
+            ablation=False, closed_form=False, half=None, critical=False, comparison=False
+        ),
+    ),
+    "one head, one length, one size": report(
+        None, None, attention_audit(1, 1, sizes=(5,), lengths=(32,), temperatures=(1.0,))
+    ),
+    "no heads": report(
+        None,
+        None,
+        dataclasses.replace(
+            attention_audit(comparison=False, critical=False),
+            heads=[],
+            by_size=[],
+            by_length=[],
+            by_step=[],
+            links=[],
+        ),
     ),
 }
 PAGES = {name: render(case) for name, case in CASES.items()}
@@ -97,7 +123,7 @@ def test_is_well_formed_and_every_link_has_its_definition(name):
 @pytest.mark.parametrize("name", PAGES)
 def test_charts_are_xml_with_a_title(name):
     charts = re.findall(r"<svg.*?</svg>", PAGES[name], re.DOTALL)
-    assert charts
+    assert charts or name == "no heads"
     for chart in charts:
         root = ET.fromstring(chart)
         assert root[0].tag == "title"
@@ -139,3 +165,28 @@ def test_identical_heads_are_flagged():
     assert "Identical heads" in PAGES["series"]
     assert "runs/step0 = runs/step1" in read(PAGES["series"]).text
     assert "Identical heads" not in PAGES["short series"]
+
+
+def test_attention_says_what_it_is_and_what_it_is_not():
+    text = read(PAGES["attention"]).text.replace("\u00a0", " ")
+    for expected in (
+        "softmax; 12 layers with 12 heads of width 64",
+        "144 attention heads (softmax) on 4 windows of 512 tokens",
+        "it describes the heads and diagnoses none",
+        "256 visible, mean",
+        "layer 1, head 1: 0.7000 [0.6970, 0.7030] nats",
+        "heads that stand in for each other all look dispensable",
+        "without training for it",
+    ):
+        assert expected in " ".join(text.split())
+    assert "<b>without</b> the first key" in text
+    assert "&lt;i&gt;sigmoid&lt;/i&gt;" in PAGES["attention"]
+
+
+def test_what_attention_was_not_asked_for_is_not_shown():
+    page = PAGES["attention without extras"]
+    assert "No head was replaced" in page
+    for absent in ('id="normalizers"', "Scan for the critical", "Sensitivity", "Rank correlation"):
+        assert absent not in page
+    assert "No attention head was measured" in PAGES["no heads"]
+    assert 'href="#attention"' not in PAGES["all"]

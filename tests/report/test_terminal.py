@@ -1,11 +1,14 @@
 """The terminal table, as a pipe sees it: 80 columns, no colour, nothing cut off."""
 
+import dataclasses
 import io
 
 import pytest
 from rich.console import Console
 
+from report.attention_examples import attention_audit
 from report.examples import (
+    around,
     head_audit,
     output_audit,
     report,
@@ -41,10 +44,44 @@ def test_holds_the_key_figures(encoding):
     assert "…" not in text
 
 
-def test_a_narrow_terminal_folds_and_cuts_nothing():
-    text = piped(show, report(head_audit(), output_audit()), width=50)
+@pytest.mark.parametrize("width", [50, 79])
+def test_a_narrow_terminal_folds_and_cuts_nothing(width):
+    found = report(head_audit(), output_audit(), attention_audit())
+    text = piped(show, found, width=width)
     assert "…" not in text
-    assert "2.60" in text
+    assert max(map(len, text.splitlines())) <= width
+    for expected in ("2.60", "unigram", "visible", "chance", "1.234"):
+        assert expected in text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_holds_the_attention_figures_with_their_baselines(encoding):
+    text = piped(show, report(None, None, attention_audit(30, 9)), encoding)
+    assert max(map(len, text.splitlines())) <= 80
+    for expected in (
+        "256 visible, mean",
+        "below 0 to 0.990 bounds",
+        "[0.6970, 0.7030]",
+        "layer 1, head 1",
+        "of 270 heads",
+        "about 6.8 by chance",
+        "3.32 % of 512",
+        "entmax(alpha=1.5)",
+        "<i>sigmoid</i>[b]",
+        "[1.224, 1.244]",
+    ):
+        assert expected in text
+
+
+def test_a_wide_interval_folds_and_pushes_nothing_out():
+    audit = attention_audit()
+    heads = [
+        dataclasses.replace(head, ablation=around(-0.000012, 0.000031)) for head in audit.heads
+    ]
+    text = piped(show, report(None, None, dataclasses.replace(audit, heads=heads)))
+    assert max(map(len, text.splitlines())) <= 80
+    for expected in ("[-0.000043,", "0.000019]", "below 0 to 0.990 bounds"):
+        assert expected in text
 
 
 @pytest.mark.parametrize(
@@ -53,8 +90,9 @@ def test_a_narrow_terminal_folds_and_cuts_nothing():
         report(head_audit(), None),
         report(None, output_audit()),
         report(None, output_audit(methods=("plain", "centred"), half=None)),
+        report(None, None, attention_audit(ablation=False, half=None, comparison=False)),
     ],
-    ids=["head", "output", "few tokens"],
+    ids=["head", "output", "few tokens", "attention"],
 )
 def test_sections_may_be_missing(found):
     assert "seed 0" in piped(show, found)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from wideneck.attached.model import attached_class
+from wideneck.attached.model import attached_class, original_class
 from wideneck.attached.probe import probe_logits
 from wideneck.attached.start import start_config
 from wideneck.attached.swap import attached_head, is_tied, swap_head, untie
@@ -61,7 +61,7 @@ def attach(model: Any, head: str | dict | HeadConfig, *, tie: bool = True, **opt
     name = type(model).__name__
     logit_map = measure_logit_map(model)
     config = start_config(head, options, logit_map, partial(probe_logits, model), name)
-    if getattr(transformers, name, None) is not type(model):
+    if getattr(transformers, name, None) is not original_class(type(model)):
         raise WideneckError(
             f"{name} is not a class of transformers itself, so a saved head could not be loaded "
             "again: attach to a model that needs no remote code."
@@ -70,7 +70,7 @@ def attach(model: Any, head: str | dict | HeadConfig, *, tie: bool = True, **opt
     if not tie and is_tied(model):
         untie(model)
     swap_head(model, config, logit_map.scale)
-    model.__class__ = attached_class(type(model))
+    model.__class__ = attached_class(original_class(type(model)))
     return model
 
 

@@ -1,16 +1,17 @@
-"""What AutoModelForCausalLM finds for the config of a model with a head."""
+"""What AutoModelForCausalLM finds for the config of a model with a head or normalizer."""
 
 from typing import Any
 
 import transformers
 
-from wideneck.attached.model import attached_class
+from wideneck.attached.model import attached_class, normalized_class
+from wideneck.attached.saved import peek_saved
 from wideneck.attached.saved_config import WideneckConfig
 from wideneck.errors import WideneckError
 
 
 class WideneckForCausalLM:
-    """Makes models of their original class with a head; never itself a model."""
+    """Makes models of their original class with their parts; never itself a model."""
 
     @classmethod
     def from_pretrained(cls, name: Any, *args: Any, config: Any = None, **kwargs: Any) -> Any:
@@ -30,7 +31,10 @@ class WideneckForCausalLM:
                 f"transformers has no class {architecture!r}, which config.json names as the "
                 "architecture: install the version of transformers that it names."
             )
-        model, info = attached_class(original).from_pretrained(
+        saved = peek_saved(config.backbone)
+        has_head = saved is not None and saved.head is not None
+        made = (attached_class if has_head else normalized_class)(original)
+        model, info = made.from_pretrained(
             name, *args, config=config.backbone, output_loading_info=True, **kwargs
         )
         if info["missing_keys"]:

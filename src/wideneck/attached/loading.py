@@ -1,4 +1,4 @@
-"""`load`: what `save_pretrained` of a model with a head has written."""
+"""`load`: what `save_pretrained` of a model with a head or normalizer has written."""
 
 import os
 from typing import Any
@@ -14,7 +14,7 @@ WHERE = {"token", "revision", "subfolder", "cache_dir", "force_download", "local
 
 
 def load(path: str | os.PathLike, **options: Any) -> Any:
-    """A model with its head, as `save_pretrained` has written it.
+    """A model with its head and normalizer, as `save_pretrained` has written it.
 
     `transformers.AutoModelForCausalLM.from_pretrained` does the same once wideneck is imported.
 
@@ -23,15 +23,17 @@ def load(path: str | os.PathLike, **options: Any) -> Any:
         options: of `from_pretrained`, such as `dtype=torch.bfloat16` or `device_map="auto"`.
 
     Raises:
-        WideneckError: no folder of that kind, an unknown head, missing or unreadable weights.
+        WideneckError: no folder of that kind, an unknown head or normalizer, missing or
+            unreadable weights.
     """
     name = os.fspath(path)
     try:
         config = AutoConfig.from_pretrained(name, **{k: options[k] for k in WHERE & options.keys()})
         if config.model_type != MODEL_TYPE:
             raise WideneckError(
-                f"{name} holds a {config.model_type} model without a head of wideneck: load it "
-                "with transformers, then use wideneck.attach."
+                f"{name} holds a {config.model_type} model without a head or normalizer of "
+                "wideneck: load it with transformers, then use wideneck.attach or "
+                "wideneck.attention.use."
             )
         return AutoModelForCausalLM.from_pretrained(name, **options)
     except WideneckError:
@@ -41,5 +43,5 @@ def load(path: str | os.PathLike, **options: Any) -> Any:
     except Exception as error:
         raise WideneckError(
             f"{name} cannot be loaded ({first_line(error)}): expected what save_pretrained of a "
-            "model with a wideneck head has written."
+            "model with a wideneck head or normalizer has written."
         ) from error

@@ -1,7 +1,7 @@
-"""A causal language model with a head of wideneck: its own class with another forward.
+"""A model with a head or a normalizer of wideneck: its own class, saved in another way.
 
-The class keeps the name of the original, by which transformers, its Trainer and its pipelines
-recognize a causal language model.
+With a head the forward is another one, too.  The class keeps the name of the original, by which
+transformers, its Trainer and its pipelines recognize a causal language model.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from torch import nn
 
 from wideneck.attached.head_in_model import Call, answering, shifted
 from wideneck.attached.saved import pop_saved, writing_config
+from wideneck.attached.saved_attention import place_saved
 from wideneck.attached.swap import resize_head, swap_head
 from wideneck.config import head_config
 from wideneck.errors import WideneckError
@@ -24,8 +25,33 @@ else:
     _Model = object
 
 
-class AttachedModel(_Model):
-    """Mixed into a model's class, in front of it.
+class SavedModel(_Model):
+    """Mixed into a model's class, in front of it, so that its parts are saved and loaded."""
+
+    def __init__(self: Any, config: Any, *args: Any, **kwargs: Any):
+        saved = pop_saved(config)
+        super().__init__(config, *args, **kwargs)
+        if saved.attention is not None:
+            place_saved(self, saved.attention)
+        if saved.head is not None:
+            swap_head(self, head_config(saved.head), saved.logit_scale)
+
+    def save_pretrained(self: Any, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """As transformers, but config.json names the parts: `wideneck.load` reads it."""
+        with writing_config(self):
+            super().save_pretrained(save_directory, *args, **kwargs)
+
+    def __reduce__(self):
+        mixin, original = type(self).__bases__
+        return _blank, (mixin, original), vars(self)
+
+
+class NormalizedModel(SavedModel):
+    """A model whose attention has a normalizer, with its own output layer."""
+
+
+class AttachedModel(SavedModel):
+    """A model with a head; its attention may have a normalizer, too.
 
     Logits are log-probabilities.  With labels in training mode no logits are formed and they
     are None; in eval mode there are both.
@@ -33,16 +59,6 @@ class AttachedModel(_Model):
 
     accepts_loss_kwargs = True
     """Tells the Trainer that `num_items_in_batch` is honoured."""
-
-    def __init__(self: Any, config: Any, *args: Any, **kwargs: Any):
-        saved = pop_saved(config)
-        super().__init__(config, *args, **kwargs)
-        swap_head(self, head_config(saved.head), saved.logit_scale)
-
-    def save_pretrained(self: Any, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """As transformers, but config.json names the head: `wideneck.load` reads it."""
-        with writing_config(self):
-            super().save_pretrained(save_directory, *args, **kwargs)
 
     def resize_token_embeddings(self: Any, *args: Any, **kwargs: Any) -> Any:
         """As transformers; the head takes the new rows."""
@@ -94,9 +110,6 @@ class AttachedModel(_Model):
             return_dict = self.config.return_dict
         return result if return_dict else result.to_tuple()
 
-    def __reduce__(self):
-        return _blank, (type(self).__bases__[-1],), vars(self)
-
 
 @functools.cache
 def attached_class(original: type) -> Any:
@@ -113,6 +126,18 @@ def attached_class(original: type) -> Any:
     return type(original.__name__, (AttachedModel, original), body)
 
 
+@functools.cache
+def normalized_class(original: type) -> Any:
+    """The class of a model of the original class whose attention has a normalizer."""
+    body = {"__module__": original.__module__}
+    return type(original.__name__, (NormalizedModel, original), body)
+
+
+def original_class(cls: type) -> type:
+    """The class of transformers behind a model's class, which may be that itself."""
+    return cls.__bases__[-1] if issubclass(cls, SavedModel) else cls
+
+
 def _auxiliary_weight(model: Any) -> float:
     """The factor of a router's loss, which a mixture of experts adds to the model's own."""
     for holder in (model, model.config.get_text_config()):
@@ -126,6 +151,7 @@ def _auxiliary_weight(model: Any) -> float:
     )
 
 
-def _blank(original: type) -> Any:
-    made = attached_class(original)
+def _blank(mixin: type, original: type) -> Any:
+    make = attached_class if mixin is AttachedModel else normalized_class
+    made = make(original)
     return made.__new__(made)

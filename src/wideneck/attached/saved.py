@@ -1,10 +1,10 @@
 """What `save_pretrained` writes into config.json, and how it is read.
 
     {"model_type": "wideneck", "architectures": [the original's], "head": {"name": ...},
-     "logit_scale": 1.0, "backbone": {the original's config}, ...}
+     "logit_scale": 1.0, "attention": {...}, "backbone": {the original's config}, ...}
 
-Its own model type makes a transformers without wideneck refuse the folder, instead of loading
-it with a softmax.
+A head, an attention (see `saved_attention`) or both.  Its own model type makes a transformers
+without wideneck refuse the folder, instead of loading it with a softmax.
 """
 
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wideneck import config as c
+from wideneck.attached.saved_attention import attention_to_dict, check_attention
 from wideneck.errors import WideneckError
 
 MODEL_TYPE = "wideneck"
@@ -24,45 +25,60 @@ _KEY = "_wideneck_saved"
 
 @dataclass(frozen=True)
 class Saved:
-    """The head of a saved model."""
+    """The parts of a saved model that are of wideneck."""
 
-    head: dict[str, Any]
+    head: dict[str, Any] | None
     logit_scale: float
+    attention: dict[str, Any] | None
 
 
 def check_saved(raw: dict[str, Any]) -> Saved:
-    """The head that a config.json names, refused where it is damaged."""
-    for key, kind in (("head", dict), ("backbone", dict), ("architectures", list)):
+    """The head and attention that a config.json names, refused where it is damaged."""
+    needed: list[tuple[str, type]] = [("backbone", dict), ("architectures", list)]
+    if "attention" not in raw or "head" in raw:
+        needed.insert(0, ("head", dict))
+    for key, kind in needed:
         if not isinstance(raw.get(key), kind) or not raw[key]:
             raise WideneckError(
                 f"config.json of a saved wideneck model needs '{key}', which is missing: save "
                 "the model again with save_pretrained."
             )
-    c.head_config(raw["head"])
+    if "head" in raw:
+        c.head_config(raw["head"])
+    if "attention" in raw:
+        check_attention(raw["attention"])
     scale = raw.get("logit_scale", 1.0)
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not scale:
         raise WideneckError(f"logit_scale in config.json is a number other than 0, got {scale!r}.")
-    return Saved(raw["head"], float(scale))
+    return Saved(raw.get("head"), float(scale), raw.get("attention"))
 
 
 def push_saved(config: Any, saved: Saved) -> Any:
-    """Let a config carry the head to the model that from_pretrained makes of it."""
+    """Let a config carry the parts to the model that from_pretrained makes of it."""
     vars(config)[_KEY] = asdict(saved)  # what JSON can hold, as a config is printed and logged
     return config
 
 
 def pop_saved(config: Any) -> Saved:
-    """Take the head from the config; the model's own config is the original's again."""
-    if _KEY not in vars(config):
+    """Take the parts from the config; the model's own config is the original's again."""
+    saved = peek_saved(config)
+    if saved is None:
         raise WideneckError(
-            "A model with a head is made by wideneck.attach or wideneck.load, not by its class."
+            "A model with a head or normalizer is made by wideneck.attach or wideneck.load, or by "
+            "wideneck.attention.use, not by its class."
         )
-    return Saved(**vars(config).pop(_KEY))
+    del vars(config)[_KEY]
+    return saved
+
+
+def peek_saved(config: Any) -> Saved | None:
+    """The parts that a config carries."""
+    return Saved(**vars(config)[_KEY]) if _KEY in vars(config) else None
 
 
 @contextmanager
 def writing_config(model: Any) -> Iterator[None]:
-    """Inside, `model.config.save_pretrained` writes the config of the model and its head.
+    """Inside, `model.config.save_pretrained` writes the config of the model and its parts.
 
     In place of rewriting the file afterwards, when a crash, or an upload at the end of
     `save_pretrained`, would leave a folder that loads as a softmax.
@@ -81,13 +97,21 @@ def writing_config(model: Any) -> Iterator[None]:
 
 
 def _to_dict(model: Any) -> dict[str, Any]:
+    # Here, as transformers reads configs, with this file, before anything needs torch.
+    from wideneck.attached.swap import attached_head
+
     backbone = json.loads(model.config.to_json_string())
-    head = model.get_output_embeddings()
+    parts: dict[str, Any] = {}
+    head = attached_head(model)
+    if head is not None:
+        parts |= {"head": c.to_dict(head.config), "logit_scale": head.logit_scale}
+    attention = attention_to_dict(model)
+    if attention is not None:
+        parts["attention"] = attention
     return {
         "model_type": MODEL_TYPE,
         "architectures": backbone["architectures"],
-        "head": c.to_dict(head.config),
-        "logit_scale": head.logit_scale,
+        **parts,
         "backbone": backbone,
         "dtype": backbone.get("dtype"),
         "transformers_version": backbone.get("transformers_version"),

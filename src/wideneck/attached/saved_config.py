@@ -1,4 +1,4 @@
-"""The config that transformers reads from the folder of a model with a head."""
+"""The config that transformers reads from the folder of a saved model."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class WideneckConfig(PreTrainedConfig):
 
     model_type = MODEL_TYPE
     backbone: Any = None
-    """The original's config, which carries the head to the model."""
+    """The original's config, which carries head and normalizer to the model."""
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wideneck.attention.config import names as names
+    from wideneck.attention.hook import use as use
+    from wideneck.attention.learned import build as build
     from wideneck.attention.normalizing import normalize as normalize
 
 _HOMES = {
+    "build": "wideneck.attention.learned",
     "names": "wideneck.attention.config",
     "normalize": "wideneck.attention.normalizing",
+    "use": "wideneck.attention.hook",
 }
 
 

@@ -106,7 +106,7 @@ class _EntmaxForwardMode(_Entmax):
 
 
 def slopes(weights: Tensor, alpha: Tensor) -> Tensor:
-    """The s of the derivatives, p^(2 - alpha) on the support, 0 elsewhere: (..., K) and (..., 1) -> (..., K)."""
+    """The s of the derivatives, 0 outside the support: (..., K) and (..., 1) -> (..., K)."""
     # The inner `where` keeps the infinite slope of a power at 0 out of the derivative.
     inside = torch.where(weights > 0, weights, 1)
     return torch.where(weights > 0, inside ** (2 - alpha.to(weights.dtype)), 0)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wideneck.attention import config as c
 from wideneck.attention.entmax import slopes
-from wideneck.attention.weights import scale
+from wideneck.attention.weights import fixed_alpha, scale
 
 
 @dataclass(frozen=True)
@@ -80,4 +80,4 @@ def largest_norm(config: c.Normalizer, n: int) -> float:
 
 def _alpha(config: c.Normalizer) -> Any:
     """Of the entmax family."""
-    return {c.Sparsemax: 2.0, c.Entmax15: 1.5}.get(type(config), getattr(config, "alpha", None))
+    return fixed_alpha(config) or getattr(config, "alpha", None)

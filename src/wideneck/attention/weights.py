@@ -54,6 +54,13 @@ def sink_logit(config: c.Normalizer) -> Any:
     return config.logit if isinstance(config, c.Sink) else None
 
 
+def fixed_alpha(config: c.Normalizer) -> float | None:
+    """The alpha of an entmax that has it in its name."""
+    if isinstance(config, c.Sparsemax):
+        return 2.0
+    return 1.5 if isinstance(config, c.Entmax15) else None
+
+
 def kept(scores: Tensor, visible: Tensor | None, k: int) -> Tensor:
     """True for the visible keys of the k largest scores, and for those equal to the k-th."""
     if visible is None:
@@ -85,8 +92,7 @@ def _topk(scores: Tensor, visible: Tensor | None, config: Any) -> Tensor:
 
 
 def _entmax(scores: Tensor, visible: Tensor | None, config: Any) -> Tensor:
-    alpha = {c.Sparsemax: 2.0, c.Entmax15: 1.5}.get(type(config))
-    alpha = config.alpha if alpha is None else alpha
+    alpha = fixed_alpha(config) or config.alpha
     if isinstance(alpha, float | int) and alpha == 1:
         return _softmax(scores, visible, config)
     alpha = torch.as_tensor(alpha, dtype=scores.dtype, device=scores.device)

@@ -88,7 +88,7 @@ def collect_states(model: Any, windows: Windows, *, progress: Progress | None = 
     Raises:
         WideneckError: the output layer is not called once a pass, or a state is not finite.
     """
-    layers = _decoder_layers(model)
+    layers = decoder_layers(model)
     names = ["embeddings", *(f"layer {i + 1}" for i in range(len(layers)))] if layers else []
     cosines = {name: _Cosines() for name in [*names, "entering the head"]}
     entering: list[Tensor] = []
@@ -162,7 +162,7 @@ def _recording(
             handle.remove()
 
 
-def _decoder_layers(model: Any) -> list[nn.Module]:
+def decoder_layers(model: Any) -> list[nn.Module]:
     """The stack of layers: the one ModuleList as long as the config says; else nothing.
 
     Found by its length, not by its name, so that no architecture has to be listed.

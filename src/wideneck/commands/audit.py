@@ -8,17 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wideneck.attention.config import Normalizer, normalizer_config
+from wideneck.audits.attention.results import AttentionAudit
+from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.audits.clock import Clock
 from wideneck.audits.head import audit_head
 from wideneck.audits.output import audit_output
 from wideneck.audits.states import Progress, States, collect_states
 from wideneck.data import Text, Windows, cut_windows, default_text, read_text
 from wideneck.errors import WideneckError
-from wideneck.models import LogitMap, evaluating, load_language_model, measure_logit_map, read_head
+from wideneck.models import (
+    LanguageModel,
+    LogitMap,
+    evaluating,
+    load_language_model,
+    measure_logit_map,
+    read_head,
+)
 from wideneck.report.provenance import provenance
 from wideneck.report.report import Report
 
 SECTIONS = ("head", "output")
+"""What an audit measures if nothing else is asked for: a minute's work for the default model."""
+ALL_SECTIONS = (*SECTIONS, "attention")
 WINDOW = 512
 """Predictions in a row.  Long enough for context to count, short enough for eight documents in
 4,096 tokens."""
@@ -32,10 +44,12 @@ def audit(
     tokenizer: Any = None,
     num_tokens: int = 4096,
     argmaxable: bool = True,
+    attention: AttentionSettings | None = None,
+    normalizers: Sequence[str | dict | Normalizer] = (),
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Report:
-    """Measure a language model's output layer.
+    """Measure a language model's output layer, and its attention heads if asked.
 
     Args:
         model: a Hugging Face id (`id@revision` for one of its revisions), a folder, a
@@ -43,42 +57,59 @@ def audit(
             model.
         text: a text file, or None for the reference of the Python language.  With "output" left
             out of `sections` the text is read only if given here.
-        sections: any of "head" (weights alone) and "output" (on the text).
+        sections: any of "head" (weights alone), "output" and "attention" (both on the text).
         tokenizer: of a model in memory.
         num_tokens: predictions to make on the text.
         argmaxable: look for tokens that can never be predicted (2 V^2 D operations).
+        attention: what the attention section measures; `num_tokens` is not for it.
+        normalizers: names or configs (`wideneck.attention.names()`) that the attention section
+            puts into the model in turn, without training it for them.
         seed: of the choice of windows and of the Gaussian null.
         progress: called as progress(stage, done, total).
 
     Cost: "head" reads the head's tensor only; "output" loads the model in float32 and runs it
-    once over `num_tokens` tokens.
+    once over `num_tokens` tokens.  "attention" runs it once over its windows with the weights
+    formed, and once from layer l on for each head of layer l.
 
     Raises:
         WideneckError: the model or the text cannot be audited; the message says what to do.
     """
     sections = (sections,) if isinstance(sections, str) else sections
     _check(sections, num_tokens)
-    used = _text(text) if "output" in sections or text is not None else None
+    settings, others = _attention(sections, attention, normalizers)
+    used = _text(text) if {"output", "attention"} & {*sections} or text is not None else None
     clock = Clock()
     _tell(progress, "reading the head")
     with clock("read the head"):
         head = read_head(model, tokenizer=tokenizer)
     run = None
     if used is not None:
-        run = _run_model(model, tokenizer, used, num_tokens, seed, clock, progress)
+        run = _run_model(
+            model,
+            tokenizer,
+            used,
+            num_tokens if {"output", "head"} & {*sections} else None,
+            settings,
+            others,
+            seed,
+            clock,
+            progress,
+        )
     head_audit = output_audit = None
+    states = None if run is None else run.states
     if "head" in sections:
         head_audit = audit_head(
             head,
             clock,
-            second_moment=None if run is None else _second_moment(run.states),
+            second_moment=None if states is None else _second_moment(states),
             argmaxable=argmaxable,
             seed=seed,
             progress=progress,
         )
     if "output" in sections:
         assert run is not None
-        output_audit = audit_output(head, run.logit_map, run.states, clock, progress=progress)
+        assert states is not None
+        output_audit = audit_output(head, run.logit_map, states, clock, progress=progress)
     return Report(
         provenance=provenance(
             model=head.model,
@@ -89,11 +120,12 @@ def audit(
             compute_dtype=None if run is None else run.dtype,
             text=None if used is None else used.name,
             text_sha256=None if used is None else used.sha256,
-            num_tokens=None if run is None else run.states.targets.numel(),
-            notes=[] if run is None else _notes(run.states, num_tokens),
+            num_tokens=None if run is None else run.num_tokens,
+            notes=[] if states is None else _notes(states, num_tokens),
         ),
         head=head_audit,
         output=output_audit,
+        attention=None if run is None else run.attention,
     )
 
 
@@ -101,16 +133,21 @@ def audit(
 class _Run:
     """What is kept of a model once it has read the text."""
 
-    states: States
+    states: States | None
+    """None where only attention was asked for."""
+    attention: AttentionAudit | None
     logit_map: LogitMap
     dtype: str
+    num_tokens: int
 
 
 def _run_model(
     model: str | os.PathLike | torch.nn.Module | None,
     tokenizer: Any,
     text: Text,
-    num_tokens: int,
+    num_tokens: int | None,
+    settings: AttentionSettings | None,
+    normalizers: Sequence[Normalizer],
     seed: int,
     clock: Clock,
     progress: Progress | None,
@@ -119,20 +156,76 @@ def _run_model(
     _tell(progress, "loading the model")
     with clock("load the model"):
         loaded = load_language_model(model, tokenizer=tokenizer)
+    states = found = None
+    num_read = 0
     with evaluating(loaded.model):
         logit_map = measure_logit_map(loaded.model)
-        with clock("read the text"):
-            windows = cut_windows(
-                text,
-                loaded.tokenizer,
-                num_tokens=num_tokens,
-                window=_window(loaded.max_positions, len(loaded.bos)),
-                prefix=loaded.bos,
+        if num_tokens is not None:
+            window = _window(loaded.max_positions, len(loaded.bos))
+            with clock("read the text"):
+                windows = _windows(loaded, text, num_tokens, window, seed)
+                states = collect_states(loaded.model, windows, progress=progress)
+            num_read += windows.targets.numel()
+        if settings is not None:
+            from wideneck.audits.attention.reading import Reader
+            from wideneck.audits.attention.section import audit_attention
+
+            window = _context(loaded, settings)
+            windows = _windows(loaded, text, settings.num_windows * window, window, seed)
+            found = audit_attention(
+                Reader(loaded.model, logit_map),
+                windows,
+                settings,
+                clock,
+                normalizers=normalizers,
                 seed=seed,
+                progress=progress,
             )
-            _check_ids(windows, loaded.model)
-            states = collect_states(loaded.model, windows, progress=progress)
-    return _Run(states, logit_map, str(loaded.model.dtype).removeprefix("torch."))
+            num_read += windows.targets.numel()
+    dtype = str(loaded.model.dtype).removeprefix("torch.")
+    return _Run(states, found, logit_map, dtype, num_read)
+
+
+def _windows(loaded: LanguageModel, text: Text, num_tokens: int, window: int, seed: int) -> Windows:
+    windows = cut_windows(
+        text,
+        loaded.tokenizer,
+        num_tokens=num_tokens,
+        window=window,
+        prefix=loaded.bos,
+        seed=seed,
+    )
+    _check_ids(windows, loaded.model)
+    return windows
+
+
+def _context(loaded: LanguageModel, settings: AttentionSettings) -> int:
+    """Predictions in a window of the attention section."""
+    limit = loaded.max_positions
+    if limit is not None and settings.context > limit:
+        raise WideneckError(
+            f"A context of {settings.context:,} tokens was asked for, {loaded.source} has "
+            f"positions for {limit:,}: ask for at most as many."
+        )
+    return settings.context - len(loaded.bos)
+
+
+def _attention(
+    sections: Sequence[str],
+    settings: AttentionSettings | None,
+    normalizers: Sequence[str | dict | Normalizer],
+) -> tuple[AttentionSettings | None, list[Normalizer]]:
+    """What the attention section is to do; None where it was not asked for."""
+    if "attention" not in sections:
+        if settings is not None or normalizers:
+            raise WideneckError(
+                "Settings or normalizers for the attention section came without that section: add "
+                "'attention' to the sections."
+            )
+        return None, []
+    if isinstance(normalizers, str | dict) or not isinstance(normalizers, Sequence):
+        normalizers = [normalizers]
+    return settings or AttentionSettings(), [normalizer_config(n) for n in normalizers]
 
 
 def _check_ids(windows: Windows, model: Any) -> None:
@@ -153,10 +246,10 @@ def _tell(progress: Progress | None, stage: str) -> None:
 
 
 def _check(sections: Sequence[str], num_tokens: int) -> None:
-    unknown = [name for name in sections if name not in SECTIONS]
+    unknown = [name for name in sections if name not in ALL_SECTIONS]
     if unknown or not sections:
         came = f"'{unknown[0]}'" if unknown else "none"
-        known = ", ".join(SECTIONS)
+        known = ", ".join(ALL_SECTIONS)
         raise WideneckError(f"The sections of an audit are {known}; {came} was asked for.")
     if num_tokens < 1:
         raise WideneckError(f"An audit needs at least one token; {num_tokens} were asked for.")

@@ -9,8 +9,10 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wideneck.audits.output import OutputAudit
-from wideneck.report import charts, tables
+from wideneck.report import attention_charts, attention_maps, attention_tables, charts, tables
+from wideneck.report.attention_figures import attention_figures
 from wideneck.report.figures import head_figures, output_figures, token_figures
+from wideneck.report.heatmap import NAMED
 from wideneck.report.numbers import interval, number, pretty, value, visible
 from wideneck.report.reference import Reference
 from wideneck.report.report import Report
@@ -49,6 +51,7 @@ def environment() -> Environment:
 def render(report: Report) -> str:
     """The HTML of one audit."""
     head, output, reference = report.head, report.output, Reference(report)
+    attention = report.attention
     return (
         environment()
         .get_template("report.html.j2")
@@ -61,6 +64,11 @@ def render(report: Report) -> str:
             head_figures=[] if head is None else head_figures(head),
             token_figures=[] if head is None else token_figures(head),
             output_figures=[] if output is None else output_figures(output),
+            attention_figures=[] if attention is None else attention_figures(attention),
+            attention_charts=attention_charts,
+            attention_maps=attention_maps,
+            attention_tables=attention_tables,
+            most_named=NAMED,
             token_lists=[] if head is None else token_lists(head),
             proofs=[] if head is None or head.argmaxable is None else proofs(head.argmaxable),
             cost_charts=[] if output is None else _cost_charts(output, reference),

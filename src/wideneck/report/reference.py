@@ -10,13 +10,14 @@ from typing import Any
 
 from wideneck.report.fields import definitions
 
-HEADINGS = ("Head", "Tokens", "Output", "Checkpoints", "Provenance", "Report")
+HEADINGS = ("Head", "Tokens", "Output", "Attention", "Checkpoints", "Provenance", "Report")
 
 GROUPS = {
     "head.argmaxable": "Tokens",
     "head.rows": "Tokens",
     "head": "Head",
     "output": "Output",
+    "attention": "Attention",
     "points": "Checkpoints",
     "identical": "Checkpoints",
     "provenance": "Provenance",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.head import HeadAudit
 from wideneck.audits.measure import measure
 from wideneck.audits.output import OutputAudit
@@ -16,6 +17,7 @@ class Report(Document):
     provenance: Provenance = measure("where the numbers come from")
     head: HeadAudit | None = measure("the output layer, from its weights", default=None)
     output: OutputAudit | None = measure("the output layer on a text", default=None)
+    attention: AttentionAudit | None = measure("attention heads on a text", default=None)
 
     def to_html_text(self) -> str:
         """The HTML as a string."""

@@ -1,7 +1,11 @@
 """The opening sentences of a report: what was measured, and nothing that was not."""
 
+from statistics import median
+
+from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.head import HeadAudit
 from wideneck.audits.output import OutputAudit
+from wideneck.report.attention_tables import by_ablation
 from wideneck.report.figures import half_rank
 from wideneck.report.numbers import estimate, interval, number, share
 from wideneck.report.report import Report
@@ -15,6 +19,8 @@ def paragraphs(report: Report) -> list[str]:
         found.append(" ".join(_head(report.head)))
     if report.output is not None:
         found.append(" ".join(_output(report.output)))
+    if report.attention is not None:
+        found.append(" ".join(_attention(report.attention)))
     return found
 
 
@@ -59,6 +65,31 @@ def _output(output: OutputAudit) -> list[str]:
             f"Cutting the head to {point.rank:,} of {output.hidden_size:,} ranks costs "
             f"{estimate(point.measured)} nats a token ({point.method}-weighted, without "
             "retraining)."
+        )
+    return found
+
+
+def _attention(audit: AttentionAudit) -> list[str]:
+    heads = audit.heads
+    windows = "1 window" if audit.num_windows == 1 else f"{audit.num_windows:,} windows"
+    if not heads:
+        return [f"No attention head was measured on {windows} of {audit.context:,} tokens."]
+    found = [
+        f"{'1 attention head' if len(heads) == 1 else f'{len(heads):,} attention heads'} "
+        f"({audit.normalizer}) on {windows} of {audit.context:,} tokens: the median head spreads "
+        f"its weight over {number(float(median(h.effective_keys for h in heads)))} effective keys, "
+        f"where a query sees {number((audit.context + 1) / 2)} on average, and gives "
+        f"{share(median(h.first_key for h in heads))} of it to the first key.",
+    ]
+    strongest = by_ablation(audit)
+    if strongest:
+        top = strongest[0]
+        assert top.ablation is not None
+        losses = [h.ablation.value for h in strongest if h.ablation is not None]
+        found.append(
+            "With a head's output replaced by the plain mean of its values the loss changes by "
+            f"{number(float(median(losses)))} nats a token for the median head and by at most "
+            f"{estimate(top.ablation)} (layer {top.layer}, head {top.head}), one head at a time."
         )
     return found
 

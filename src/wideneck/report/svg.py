@@ -10,6 +10,7 @@ from itertools import pairwise
 from markupsafe import Markup, escape
 
 from wideneck.report.axes import Axis
+from wideneck.report.boxes import Box, draw_box
 
 WIDTH, HEIGHT = 440, 330
 TOP, BOTTOM = 34, 52
@@ -43,6 +44,8 @@ class Line:
     hollow: frozenset[int] = frozenset()
     """Points that are drawn empty instead."""
     shift: float = 0.0
+    band: bool = False
+    """Whether `low` and `high` are the edges of an area, not whiskers."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Chart:
     rules: Sequence[Rule] = field(default=())
     label_at: float | None = None
     """Where along x the labels stand inside the frame; None for the right end."""
+    boxes: Sequence[Box] = field(default=())
 
     def svg(self) -> Markup:
         """The drawing."""
@@ -79,6 +83,8 @@ class Chart:
         labels = [(y(r.at), r.name, "muted") for r in self.rules if not r.vertical]
         for rule in self.rules:
             parts += _rule(rule, left, right, x, y)
+        for box in self.boxes:
+            parts += draw_box(box, x, y)
         for line in self.lines:
             parts += _draw(line, self, x, y)
             if line.name and len(line.x):
@@ -115,7 +121,9 @@ def _draw(line: Line, chart: Chart, x: Place, y: Place):
         for i, (a, b) in enumerate(zip(line.x, line.y, strict=True))
         if b > 0 or not chart.y.log
     ]
-    for i, low in enumerate(line.low):
+    if line.band:
+        yield _band(line, chart, x, y)
+    for i, low in enumerate(() if line.band else line.low):
         high = line.high[i]
         if low is not None and high is not None and (high > 0 or not chart.y.log):
             ends = [y(_inside(end, chart.y)) for end in (low, high)]
@@ -130,6 +138,19 @@ def _draw(line: Line, chart: Chart, x: Place, y: Place):
         for i, a, b in points:
             shape, radius = ("hollow", 4.5) if i in line.hollow else SHAPES[line.markers]
             yield (f'<circle class="{shape} {line.color}" cx="{a:.1f}" cy="{b:.1f}" r="{radius}"/>')
+
+
+def _band(line: Line, chart: Chart, x: Place, y: Place) -> str:
+    """The area between `low` and `high`: there along the top, back along the bottom."""
+    there, back = (
+        [
+            f"{x(a):.1f} {y(_inside(b, chart.y)):.1f}"
+            for a, b in zip(line.x, edge, strict=True)
+            if b is not None
+        ]
+        for edge in (line.high, line.low)
+    )
+    return _path(f"band {line.color}", f"M{'L'.join([*there, *reversed(back)])}Z")
 
 
 def _rule(rule: Rule, left: float, right: float, x: Place, y: Place):

@@ -12,15 +12,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.head import HeadAudit
 from wideneck.audits.token import TokenRef
+from wideneck.report.attention_figures import attention_figures
 from wideneck.report.figures import (
     Figure,
     head_figures,
     output_figures,
     token_figures,
 )
-from wideneck.report.numbers import number, share, visible
+from wideneck.report.numbers import interval, number, share, value, visible
 from wideneck.report.provenance import Provenance
 from wideneck.report.report import Report
 from wideneck.report.series import SeriesReport
@@ -31,6 +33,7 @@ SHOWN = 12
 """Groups of tokens that one list shows here; the HTML file shows more, the JSON file all."""
 
 LABEL, VALUE, DETAIL, BESIDE = 28, 10, 16, 23
+COLUMNS = LABEL + VALUE + DETAIL + BESIDE + 3
 
 
 def show(report: Report, console: Console) -> None:
@@ -43,6 +46,11 @@ def show(report: Report, console: Console) -> None:
         _print_figures("output", output_figures(report.output), console)
         if report.output.rank_cost.skipped:
             _say(f"Not measured: {report.output.rank_cost.skipped}.", console)
+    if report.attention is not None:
+        _print_figures("attention", attention_figures(report.attention), console)
+        _say("Median: over heads; a to b: between which half of the heads lie.", console)
+        console.print()
+        _print_comparison(report.attention, console)
     if report.head is not None:
         if report.head.argmaxable is not None and report.head.argmaxable.unargmaxable:
             unreachable = report.head.argmaxable.unargmaxable
@@ -113,14 +121,16 @@ def _opening(title: str, texts: Sequence[str], console: Console) -> None:
 
 def _print_figures(title: str, figures: Iterable[Figure], console: Console) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=0)
-    # Fixed widths, so that the tables of a report stand under each other; 80 columns in all.
+    # Fixed widths, so that the tables of a report stand under each other; where the terminal is
+    # narrower, whatever folds into it.
     for name, columns, justify in (
         (title, LABEL, "left"),
         ("value", VALUE, "right"),
         ("", DETAIL, "left"),
         ("beside", BESIDE, "left"),
     ):
-        table.add_column(name, justify=justify, min_width=columns, overflow="fold")
+        width = columns if console.width >= COLUMNS else None
+        table.add_column(name, justify=justify, width=width, overflow="fold")
     for figure in figures:
         beside = ", ".join(figure.baselines)
         if len(beside) > BESIDE:
@@ -129,6 +139,29 @@ def _print_figures(title: str, figures: Iterable[Figure], console: Console) -> N
             Text(figure.label), Text(figure.value, style="bold"), figure.detail, Text(beside)
         )
     console.print(table)
+    console.print()
+
+
+def _print_comparison(audit: AttentionAudit, console: Console) -> None:
+    if not audit.comparison:
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=0)
+    table.add_column("normalizer", overflow="fold")
+    for name in ("loss", "change", "keys", "zeros", "sum", "N_s/N", "Jacobian"):
+        table.add_column(name, justify="right", overflow="fold")
+    for point in audit.comparison:
+        table.add_row(
+            Text(_encodable(point.normalizer, console)),
+            value(point.loss),
+            "\n".join(filter(None, (value(point.change), interval(point.change)))),
+            number(float(point.effective_keys)),
+            share(point.zeros),
+            number(float(point.row_sum)),
+            number(float(point.separability)),
+            "" if point.jacobian_spectral is None else number(float(point.jacobian_spectral)),
+        )
+    console.print(table)
+    _say("The same weights under each normalizer, without training for it.", console)
     console.print()
 
 

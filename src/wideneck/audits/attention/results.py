@@ -82,16 +82,18 @@ class SizePoint:
     expected_upper: float = measure("a rigorous upper bound of the same expectation, ours")
     expected_monte_carlo: float = measure("the expectation itself, from random sets")
     separability: Spread = measure("N_s / N by head, over heads")
-    separability_lower: float = measure(
-        "theorem 2, lower bound in the paper's form",
-        caution="mostly negative, so it says nothing; random quantities are treated as fixed",
+    separability_lower: float | None = measure(
+        "theorem 2, lower bound in the paper's form; mean over the queries where it is finite",
+        caution="says nothing where negative; random quantities are treated as fixed",
     )
     separability_upper: float = measure(
         "theorem 2, upper bound in the paper's form",
         caution="uses an upper bound of the mean where Hoeffding's inequality needs a lower one",
     )
-    distance_by_head: list[list[float]] = measure("distance, by layer and head")
-    separability_by_head: list[list[float]] = measure("N_s / N, by layer and head")
+    distance_by_head: list[list[float | None]] = measure(
+        "distance, by layer and head; none where no query of the layer sees more than N keys"
+    )
+    separability_by_head: list[list[float | None]] = measure("N_s / N, likewise")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +145,7 @@ class CriticalN:
         "test does not know",
     )
     share: float | None = measure("size over the context length; the paper reports about 0.06")
+    level: float = measure("of the test; the paper says 0.01 in its text, 0.05 in its algorithm")
     statistics: list[float] = measure("Kolmogorov-Smirnov statistics at N = 1, 2, ...")
     p_values: list[float] = measure("their p-values")
 
@@ -151,7 +154,6 @@ class CriticalN:
 class Link:
     """How a measure and the loss of ablation go together over heads."""
 
-    measure: str = measure("field of the heads")
     spearman: float = measure(
         "rank correlation with ablation over all heads",
         caution="heads of one model on one text; the ablation itself has noise",
@@ -159,6 +161,7 @@ class Link:
     spearman_without_depth: float = measure(
         "the same after both ranks have lost what is linear in the layer's number"
     )
+    measure: str = measure("field of the heads")  # last: the name is taken from here on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +203,14 @@ class AttentionAudit:
     smallest_gap: float = measure(
         "smallest distance of two vectors of one head, delta of theorem 2; 0 where vectors repeat"
     )
+    jacobian_limit: float | None = measure(
+        "what no query's jacobian_spectral exceeds under this normalizer; none where it depends on "
+        "learned numbers or is unbounded"
+    )
     loss: Estimate = measure("negative log-likelihood per token on these windows", unit="nats")
+    ablation_tokens: int = measure(
+        "predictions that ablation was measured on, from the start of each window; 0 for none"
+    )
     heads: list[HeadMeasures] = measure("one record a head, layer by layer")
     by_size: list[SizePoint] = measure("over N")
     by_length: list[LengthPoint] = measure("over the context length")

@@ -47,8 +47,8 @@ class AttentionSettings:
     """T of the finite differences, dividing the raw scores q k; the model's own T is added."""
     steps: tuple[float, ...] = (1e-3, 1e-1, 10.0)
     """Lengths of the step of the finite differences."""
-    ablation_tokens: int = 512
-    """Predictions that each head's ablation is measured on, in windows of `context`; 0 for none."""
+    ablation_context: int = 256
+    """Tokens from the start of each window that a head's ablation is measured on; 0 for none."""
 
     def __post_init__(self):
         def name(_) -> str:
@@ -57,7 +57,7 @@ class AttentionSettings:
         for field in ("num_windows", "draws", "reference_size"):
             check_count(name, self, field, 1)
         check_count(name, self, "context", 2)
-        for field in ("critical_up_to", "ablation_tokens"):
+        for field in ("critical_up_to", "ablation_context"):
             check_count(name, self, field, 0)
         if self.num_queries is not None:
             check_count(name, self, "num_queries", 1)

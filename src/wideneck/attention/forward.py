@@ -1,0 +1,272 @@
+"""The attention function that transformers calls, under the name "wideneck".
+
+Normalizers that are softmaxes of changed scores run in PyTorch's fused attention; the others, and
+calls that want the weights, form the scores.  Masks are those of SDPA: boolean, or None where
+every key up to the query is visible (causal layers, more than one query) or simply every key.
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+from wideneck.attention import config as c
+from wideneck.attention.finding import newcomer
+from wideneck.attention.learned import LearnedNormalizer, take_hidden
+from wideneck.attention.sink_attention import sink_attention
+from wideneck.attention.weights import kept, scale, sink_logit, weights_of
+from wideneck.errors import WideneckError
+
+NAME = "wideneck"
+
+CHANGES_ATTENTION = (
+    "alibi",
+    "attention_bias",
+    "block_indices",
+    "cache",
+    "head_mask",
+    "indices",
+    "position_bias",
+    "s_aux",
+    "sinks",
+)
+"""Arguments that some model's attention function honours and this one would drop."""
+
+BLOCK = 2**22
+"""Scores that top-k forms at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of an attention layer: query (B, H, Q, D), key and value (B, G, K, D or Dv)."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    """Boolean (B or 1, H or 1, Q, K)."""
+    causal: bool
+    """Without a mask: query i sees the keys up to i.  Then Q = K."""
+    scaling: float
+    softcap: float | None
+    dropout: float
+
+    @property
+    def groups(self) -> int:
+        """Query heads that share a key."""
+        return self.query.shape[1] // self.key.shape[1]
+
+
+def attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    output_attentions: bool | None = None,
+    **others: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention by `module.normalizer`; the interface of transformers.
+
+    Returns:
+        The output (B, Q, H, Dv), and weights (B, H, Q, K) where they were formed.
+
+    Raises:
+        WideneckError: a layer without a normalizer; what `as_call` refuses.
+    """
+    call = as_call(module, query, key, value, attention_mask, **others)
+    normalizer: Any = getattr(module, "normalizer", None)
+    if not isinstance(normalizer, LearnedNormalizer):
+        normalizer = newcomer(module, query.shape[1])
+    kind = query.device.type
+    # `as_call` has done autocast's part.
+    with torch.autocast(kind, enabled=False) if _autocasts(kind) else nullcontext():
+        hidden = None if normalizer.hidden_size is None else take_hidden(module)
+        config = normalizer.numbers(hidden)
+        if _runs_fused(call, config) and not output_attentions:
+            out, weights = _fused(call, config), None
+        else:
+            out, weights = _dense(call, config)
+    return out.transpose(1, 2).contiguous(), weights
+
+
+def as_call(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    is_causal: bool | None = None,
+    **others: Any,
+) -> Call:
+    """What transformers hands to an attention function, with its defaults filled in.
+
+    Raises:
+        WideneckError: an argument or a mask that would be dropped.
+    """
+    _refuse(module, attention_mask, others)
+    kind = query.device.type
+    if _autocasts(kind) and query.dtype != torch.float64:
+        lower = torch.get_autocast_dtype(kind)
+        query, key, value = query.to(lower), key.to(lower), value.to(lower)
+    length = query.shape[2]
+    if is_causal is None:
+        is_causal = getattr(module, "is_causal", True)
+    causal = length > 1 and attention_mask is None and bool(is_causal)
+    if causal and key.shape[2] > length:  # an empty static cache: what follows is the future
+        key, value = key[:, :, :length], value[:, :, :length]
+    return Call(
+        query=query,
+        key=key,
+        value=value,
+        mask=None if attention_mask is None else attention_mask.expand(-1, -1, length, -1),
+        causal=causal,
+        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        softcap=softcap,
+        dropout=dropout if module.training else 0.0,
+    )
+
+
+def _autocasts(kind: str) -> bool:
+    return kind != "meta" and torch.is_autocast_enabled(kind)
+
+
+def _refuse(module: nn.Module, mask: Any, others: dict[str, Any]) -> None:
+    name = type(module).__name__
+    for argument in CHANGES_ATTENTION:
+        if others.get(argument) is not None:
+            raise WideneckError(
+                f"{name} gives its attention {argument!r}, which a normalizer of wideneck would "
+                "drop: this model keeps its own attention."
+            )
+    if mask is None and others.get("cu_seq_lens_q") is not None:
+        raise WideneckError(
+            f"{name} got packed documents as 'cu_seq_lens_q' without a mask: give position_ids "
+            "that restart at each document."
+        )
+    if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
+        kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise WideneckError(
+            f"{name} got an attention mask of {kind}: expected a boolean one, True where a key is "
+            "visible."
+        )
+    if mask is not None and mask.ndim != 4:
+        raise WideneckError(
+            f"{name} got an attention mask of shape {tuple(mask.shape)}: expected (B, 1, Q, K)."
+        )
+
+
+def visible_keys(call: Call) -> Tensor | None:
+    """The mask of a call, (B or 1, H or 1, Q, K) or (Q, K); None where every key is visible."""
+    if not call.causal:
+        return call.mask
+    length = call.query.shape[2]
+    return torch.ones(length, length, dtype=torch.bool, device=call.query.device).tril()
+
+
+def _num_visible(call: Call) -> Tensor:
+    """How many, n (..., Q, 1) in at least float32, from the mask or what its absence means."""
+    query = call.query
+    wide = torch.promote_types(query.dtype, torch.float32)
+    if call.mask is not None:
+        return call.mask.sum(-1, keepdim=True, dtype=wide)
+    if call.causal:
+        return torch.arange(1, query.shape[2] + 1, dtype=wide, device=query.device)[:, None]
+    return torch.full((1, 1), call.key.shape[2], dtype=wide, device=query.device)
+
+
+def attend(call: Call, config: c.Normalizer) -> Tensor:
+    """Output (B, H, Q, Dv) of a call, by the route that the normalizer takes in a model."""
+    return _fused(call, config) if _runs_fused(call, config) else _dense(call, config)[0]
+
+
+def _runs_fused(call: Call, config: c.Normalizer) -> bool:
+    return config.fused and call.softcap is None
+
+
+def _fused(call: Call, config: c.Normalizer) -> Tensor:
+    """(B, H, Q, Dv) through PyTorch's attention, whose scores grow with the query."""
+    sink = sink_logit(config)
+    if sink is not None:
+        return sink_attention(
+            call.query,
+            call.key,
+            call.value,
+            sink,
+            call.mask,
+            is_causal=call.causal,
+            scaling=call.scaling,
+            dropout=call.dropout,
+        )
+    if isinstance(config, c.TopK) and config.k < call.key.shape[2]:
+        call = replace(call, mask=_kept_keys(call, config.k), causal=False)
+    factor = scale(config, _num_visible(call))
+    query, scaling = call.query, call.scaling
+    if isinstance(factor, Tensor):
+        query = (query * factor).to(query.dtype)
+    else:
+        scaling = scaling * factor
+    grouped = call.groups > 1 and call.mask is None  # with a mask, kernels of a GPU want copies
+    key, value = (call.key, call.value) if grouped else every_head(call)
+    return F.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=call.mask,
+        dropout_p=call.dropout,
+        is_causal=call.causal,
+        scale=scaling,
+        enable_gqa=grouped,
+    )
+
+
+def _dense(call: Call, config: c.Normalizer) -> tuple[Tensor, Tensor]:
+    """(B, H, Q, Dv) and weights (B, H, Q, K)."""
+    weights = weights_of(dense_scores(call), visible_keys(call), config)
+    weights = F.dropout(weights.to(call.value.dtype), call.dropout)
+    return weights @ every_head(call)[1], weights
+
+
+@torch.no_grad()
+def _kept_keys(call: Call, k: int) -> Tensor:
+    """(B, H, Q, K), True for the visible keys of the k largest scores, a block of queries each."""
+    key, value = every_head(call)
+    call = replace(call, key=key, value=value)
+    batch, heads, length, _ = call.query.shape
+    rows = max(1, BLOCK // (batch * heads * key.shape[2]))
+    visible = visible_keys(call)
+    parts = []
+    for start in range(0, length, rows):
+        block = slice(start, start + rows)
+        scores = dense_scores(replace(call, query=call.query[:, :, block]))
+        parts.append(kept(scores, None if visible is None else visible[..., block, :], k))
+    return torch.cat(parts, dim=2)
+
+
+def dense_scores(call: Call) -> Tensor:
+    """Scores (B, H, Q, K) in at least float32, of hidden keys too."""
+    wide = torch.promote_types(call.query.dtype, torch.float32)
+    key, _ = every_head(call)
+    scores = (call.query.to(wide) @ key.to(wide).mT) * call.scaling
+    if call.softcap is not None:
+        scores = call.softcap * torch.tanh(scores / call.softcap)
+    return scores
+
+
+def every_head(call: Call) -> tuple[Tensor, Tensor]:
+    """Key and value of every query head, (B, H, K, D) and (B, H, K, Dv)."""
+    if call.groups == 1:
+        return call.key, call.value
+    return call.key.repeat_interleave(call.groups, 1), call.value.repeat_interleave(call.groups, 1)
+
+
+AttentionInterface.register(NAME, attention_forward)
+AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,0 +1,166 @@
+"""`use`: another normalizer in the attention of a model of transformers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import transformers
+from torch import nn
+from transformers import PreTrainedModel
+
+from wideneck.attached.model import normalized_class, original_class
+from wideneck.attention import places as p
+from wideneck.attention.config import ASEntmax, Entmax, Normalizer, Softmax, normalizer_config
+from wideneck.attention.finding import finding
+from wideneck.attention.learned import check_start
+from wideneck.attention.probe import Answers, answers, distance, tolerance, widths
+from wideneck.errors import WideneckError
+
+
+def use(model: Any, normalizer: str | dict | Normalizer, **parameters: Any) -> Any:
+    """Change what turns the attention scores of a model into weights, in place.
+
+    Learned numbers become parameters of the attention layers, float32 and one for each head, in
+    names such as `model.layers.0.self_attn.normalizer.scale`: build the optimizer afterwards.
+    Used again, another normalizer takes the place of the former; `use(model, "softmax")` gives
+    the model its own attention back, to the bit.
+
+    Before anything is changed for good, the model is run on a few random tokens: under a softmax
+    of ours it must give its own logits, also with padding on the left, and under the normalizer
+    no token may see a later one, where none did.
+
+    Args:
+        model: a decoder or encoder of transformers, of a class that goes through its
+            AttentionInterface; with a head of `wideneck.attach` or without.
+        normalizer: a name in `wideneck.attention.names()`, a config or its dictionary.
+        parameters: fields of the config, plain numbers; where the learned ones start.
+
+    Returns:
+        The model.
+
+    Cost: nine forward passes of 12 tokens, or of a window and some more.  After that temperature,
+    ssmax, logn, sink, softmax1 and topk run in PyTorch's fused attention, unless a call asks for
+    weights or caps its scores; the others form the scores, (B, H, Q, K) in float32.
+
+    Raises:
+        WideneckError: an unknown normalizer or parameter; a model that does not go through the
+            interface or does more in its attention than a softmax; the model is left as it was.
+    """
+    config = normalizer_config(normalizer, **parameters)
+    check_start(config)
+    _check(model)
+    if isinstance(config, Softmax):
+        _take(model)
+        return model
+    with _all_or_nothing(model):
+        _take(model)
+        own = answers(model)
+        before = p.implementations(model)
+        places = _places(model, config, own)
+        p.put(model, config, places, before)
+        _check_causality(model, own, answers(model))
+        if original_class(type(model)) is type(model):
+            model.__class__ = normalized_class(type(model))
+    return model
+
+
+def _check(model: Any) -> None:
+    name = type(model).__name__
+    if not isinstance(model, PreTrainedModel):
+        raise WideneckError(
+            f"use needs a model of transformers, got {name}: use it before the model is wrapped or "
+            "compiled."
+        )
+    if model.config.is_encoder_decoder:
+        raise WideneckError(
+            f"{name} has an encoder and a decoder; use takes models of one of them, such as "
+            "AutoModelForCausalLM gives."
+        )
+    if getattr(transformers, name, None) is not original_class(type(model)):
+        raise WideneckError(
+            f"{name} is not a class of transformers itself, so it could not be loaded again under "
+            "a normalizer: use a model that needs no remote code."
+        )
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise WideneckError(
+            f"This {name} has weights on the meta device: load them before setting a normalizer."
+        )
+
+
+def _take(model: Any) -> None:
+    """The model's own attention, and its class, where only the normalizer had changed it."""
+    state = p.placed(model)
+    if state is None:
+        return
+    p.clear(model)
+    p.restore_implementations(state.before)
+    original = original_class(type(model))
+    if type(model) is normalized_class(original):
+        model.__class__ = original
+
+
+@contextmanager
+def _all_or_nothing(model: Any) -> Iterator[None]:
+    """After an exception inside, the model is what it was, learned numbers included."""
+    implementations, cls, state = p.implementations(model), type(model), p.placed(model)
+    before = p.normalizers(model)
+    try:
+        yield
+    except BaseException:
+        p.clear(model)
+        for layer, normalizer in before:
+            p.put_one(layer, normalizer)
+        if state is not None:
+            p.remember(model, state)
+        p.restore_implementations(implementations)
+        model.__class__ = cls
+        raise
+
+
+def _places(model: Any, config: Normalizer, own: Answers) -> tuple[p.Place, ...]:
+    """The attention layers, found under a softmax of ours that must give the model's answers."""
+    name = type(model).__name__
+    p.switch(model)
+    # By the route that the normalizer will take.
+    role: Normalizer = Softmax() if config.fused else Entmax(alpha=1.0, learned=False)
+    with finding(role) as found:
+        ours = answers(model)
+    if not found:
+        raise WideneckError(
+            f"{name} called no attention function of transformers' interface, so no normalizer "
+            "can be set."
+        )
+    _check_all_found(model, found)
+    away = max(distance(ours.plain, own.plain), distance(ours.padded, own.padded))
+    if away > tolerance(model):
+        raise WideneckError(
+            f"{name} does more in its attention than a softmax of scaled scores: under one of "
+            f"wideneck its logits move by {away:.2g} of their spread, so no normalizer can be set."
+        )
+    read = widths(model, list(found)) if isinstance(config, ASEntmax) else {}
+    names = {module: each for each, module in model.named_modules()}
+    p.clear(model)
+    return tuple(
+        p.Place(name=names[layer], num_heads=num_heads, hidden_size=read.get(layer))
+        for layer, num_heads in found.items()
+    )
+
+
+def _check_all_found(model: Any, found: dict[nn.Module, int]) -> None:
+    kinds = {type(layer) for layer in found}
+    for name, module in model.named_modules():
+        if type(module) in kinds and module not in found:
+            raise WideneckError(
+                f"{type(model).__name__} did not run its attention layer {name!r} on token ids "
+                "alone, so no normalizer can be checked there."
+            )
+
+
+def _check_causality(model: Any, own: Answers, new: Answers) -> None:
+    """To the bit where the model is causal to the bit; a router of experts may round otherwise."""
+    allowed = own.leak if own.leak == 0 else tolerance(model)
+    if own.leak <= allowed < new.leak:
+        raise WideneckError(
+            f"Under the normalizer, {type(model).__name__} lets tokens see later ones, which it "
+            "did not before, so the normalizer cannot be set."
+        )

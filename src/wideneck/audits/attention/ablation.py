@@ -1,0 +1,135 @@
+"""What a head is worth: the loss when it attends to everything it may see alike.
+
+One head at a time is replaced by the plain mean of its visible values.  All heads of a layer run
+as one batch, and the layers below, which do not change, give back what they gave before.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wideneck.attention.config import Normalizer
+from wideneck.attention.forward import Call, attend, every_head, visible_keys
+from wideneck.audits.attention.reading import Reader
+from wideneck.audits.states import Progress, decoder_layers
+
+BATCH = 3
+"""Heads that run at once: more gain nothing on a CPU and hold more activations."""
+
+
+def ablation_losses(
+    reader: Reader,
+    layers: dict[nn.Module, int],
+    ids: Tensor,
+    targets: Tensor,
+    *,
+    progress: Progress | None = None,
+) -> tuple[Tensor, list[Tensor]]:
+    """Losses without and with each head replaced.
+
+    Args:
+        reader: of the model.
+        layers: attention layers in the order in which they run, with their numbers of heads.
+        ids: (W, P + T), the windows.
+        targets: (W, T).
+        progress: called as progress(stage, done, total).
+
+    Returns:
+        The losses (W, T), and for each layer (H, W, T).
+
+    Cost: for each head of layer l of L one pass of the model from layer l on.
+    """
+    base, found = [], [[] for _ in layers]
+    total, done = len(ids) * sum(layers.values()), 0
+    for window, target in zip(ids.split(1), targets.split(1), strict=True):
+        with _recording(reader.model) as outputs:
+            base.append(reader.losses(window, target))
+        for index, (module, num_heads) in enumerate(layers.items()):
+            parts = []
+            for heads in torch.arange(num_heads).split(BATCH):
+                count = len(heads)
+                with _skipping(reader.model, module, outputs, count):
+                    watcher = _Ablated(module, heads.tolist())
+                    batch = window.expand(count, -1), target.expand(count, -1)
+                    parts.append(reader.losses(*batch, watcher))
+                done += count
+                if progress:
+                    progress("replacing heads", done, total)
+            found[index].append(torch.cat(parts))
+    return torch.cat(base), [torch.stack(parts, 1) for parts in found]
+
+
+class _Ablated:
+    """A watcher: in one layer, sequence i of the batch has head `heads[i]` replaced."""
+
+    def __init__(self, module: nn.Module, heads: Sequence[int]):
+        self.module, self.heads = module, heads
+
+    def __call__(self, module: nn.Module, call: Call, config: Normalizer) -> Tensor:
+        out = attend(call, config)
+        if module is self.module:
+            means = _mean_of_visible(call)
+            out = out.clone()
+            for i, head in enumerate(self.heads):
+                out[i, head] = means[i, head]
+        return out
+
+
+def _mean_of_visible(call: Call) -> Tensor:
+    """(B, H, Q, Dv); zeros where nothing is visible."""
+    _, value = every_head(call)
+    visible = visible_keys(call)
+    if visible is None:
+        return value.mean(2, keepdim=True).expand(*value.shape[:2], call.query.shape[2], -1)
+    shares = visible.to(value.dtype)
+    return (shares / shares.sum(-1, keepdim=True).clamp(min=1)) @ value
+
+
+@contextmanager
+def _recording(model: Any) -> Iterator[dict[nn.Module, Any]]:
+    """Inside, the outputs of the decoder's layers are kept, where they can be told."""
+    outputs: dict[nn.Module, Any] = {}
+
+    def keep(module: nn.Module, _args: Any, output: Any) -> None:
+        outputs[module] = output
+
+    handles = [layer.register_forward_hook(keep) for layer in decoder_layers(model)]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _skipping(
+    model: Any, module: nn.Module, outputs: dict[nn.Module, Any], count: int
+) -> Iterator[None]:
+    """Inside, the layers below that of `module` give what they gave, for a batch of `count`."""
+    below = []
+    for layer in decoder_layers(model):
+        if any(part is module for part in layer.modules()):
+            break
+        below.append(layer)
+    else:
+        below = []  # an attention layer outside the stack: nothing is known to be below it
+    forwards = [vars(layer).get("forward") for layer in below]  # set where a library wraps it
+    for layer in below:
+        again = _repeated(outputs[layer], count)
+        layer.forward = lambda *_args, _again=again, **_kwargs: _again
+    try:
+        yield
+    finally:
+        for layer, forward in zip(below, forwards, strict=True):
+            del layer.forward
+            if forward is not None:
+                layer.forward = forward
+
+
+def _repeated(output: Any, count: int) -> Any:
+    if isinstance(output, Tensor):
+        return output.expand(count, *output.shape[1:])
+    return (_repeated(output[0], count), *output[1:])

@@ -1,0 +1,245 @@
+"""One pass over the text: every layer's attention is reduced as it happens.
+
+What is kept of a head are numbers for each query, never its map: entropy and the first key's
+weight for all of them, geometry and Jacobians for the queries that were asked for.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wideneck.attention.config import ASEntmax, Normalizer, Softmax
+from wideneck.attention.forward import Call, attend, dense_scores, every_head, visible_keys
+from wideneck.attention.jacobian import jacobian_of
+from wideneck.attention.weights import weights_of
+from wideneck.audits.attention.critical import Scan, scan_sizes
+from wideneck.audits.attention.distance import selection_distances
+from wideneck.audits.attention.jacobian import finite_difference, frobenius_norm, spectral_norm
+from wideneck.audits.attention.observing import watched
+from wideneck.audits.attention.rows import entropy, sink_importance
+from wideneck.audits.attention.separability import separability
+from wideneck.audits.attention.settings import AttentionSettings
+from wideneck.errors import WideneckError
+
+DISTANCES = (
+    "mass",
+    "each",
+    "net",
+    "summed",
+    "bound",
+    "bound_tight",
+    "expected_paper",
+    "expected_upper",
+    "expected_monte_carlo",
+)
+SEPARABILITY = ("share", "lower", "upper")
+
+
+@dataclass
+class Layer:
+    """What one layer's heads did, a list entry for each window."""
+
+    config: Normalizer
+    temperature: float
+    """1 over the factor on q k."""
+    head_dim: int
+    visible: list[Tensor] = field(default_factory=list)
+    """(Q,): keys each query sees."""
+    entropy: list[Tensor] = field(default_factory=list)
+    """(H, Q)."""
+    first_key: list[Tensor] = field(default_factory=list)
+    """(H, Q): weight of the first key."""
+    importance: list[Tensor] = field(default_factory=list)
+    """(H,): mean weight of the first key over the queries that see it."""
+    zeros: list[Tensor] = field(default_factory=list)
+    """(H,): share of visible keys of weight 0."""
+    row_sum: list[Tensor] = field(default_factory=list)
+    """(H, Q)."""
+    geometry: list[Tensor] = field(default_factory=list)
+    """(12, sizes, H, q): `DISTANCES`, then `SEPARABILITY`."""
+    gap: list[Tensor] = field(default_factory=list)
+    """(H,): the smallest distance between two vectors."""
+    jacobian: list[Tensor] = field(default_factory=list)
+    """(2, H, q): spectral and Frobenius norm; NaN without a closed form."""
+    differences: list[Tensor] = field(default_factory=list)
+    """(2 + steps, temperatures, H): spectral, Frobenius, finite differences; means over q."""
+    scan: Scan | None = None
+
+
+class Collector:
+    """A watcher that measures; `layers` fills as the model runs.
+
+    Args:
+        settings: what to measure.
+        queries: (q,) positions that geometry and Jacobians are measured at.
+        seed: of random sets and directions.
+        geometry_only: leave out finite differences and the scan, for comparisons.
+    """
+
+    def __init__(
+        self, settings: AttentionSettings, queries: Tensor, seed: int, geometry_only: bool = False
+    ):
+        self.settings, self.queries = settings, queries
+        self.generator = torch.Generator().manual_seed(seed)
+        self.geometry_only = geometry_only
+        self.layers: dict[nn.Module, Layer] = {}
+        self.embeddings: Tensor | None = None
+        self.entering: dict[nn.Module, Tensor] = {}
+
+    def __call__(self, module: nn.Module, call: Call, config: Normalizer) -> Tensor:
+        """Measure one layer on one window, and give its output."""
+        _, value = every_head(call)
+        scores = dense_scores(call)
+        visible = visible_keys(call)
+        weights = weights_of(scores, visible, config)
+        seen = _of_all_heads(visible, scores)
+        if module not in self.layers:
+            self.layers[module] = Layer(config, 1 / call.scaling, value.shape[-1])
+        layer = self.layers[module]
+        self._rows(layer, weights[0], seen)
+        self._geometry(layer, weights[0], seen, self._vectors(module, value[0]))
+        self._jacobian(layer, weights[0], seen, _at(config, self.queries))
+        if not self.geometry_only and isinstance(config, Softmax) and call.softcap is None:
+            self._differences(layer, scores[0] / call.scaling, seen)
+        return weights.to(value.dtype) @ value
+
+    @contextmanager
+    def listening(self, model: Any, ids: Tensor) -> Iterator[None]:
+        """Inside, hidden states and embeddings are noted where the geometry is theirs.
+
+        Args:
+            model: whose attention layers are found by running it on `ids` (1, T).
+        """
+        handles = []
+        if self.settings.vectors == "embeddings":
+
+            def embedded(_module: nn.Module, _args: Any, output: Tensor) -> None:
+                self.embeddings = output
+
+            handles.append(model.get_input_embeddings().register_forward_hook(embedded))
+        if self.settings.vectors == "hidden":
+
+            def entered(module: nn.Module, args: tuple, kwargs: dict) -> None:
+                self.entering[module] = args[0] if args else kwargs["hidden_states"]
+
+            for layer in attention_layers(model, ids):
+                handles.append(layer.register_forward_pre_hook(entered, with_kwargs=True))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _rows(self, layer: Layer, weights: Tensor, seen: Tensor) -> None:
+        layer.visible.append(seen.sum(-1))
+        layer.entropy.append(entropy(weights))
+        layer.first_key.append(weights[..., 0].clone())
+        layer.importance.append(sink_importance(weights, seen))
+        layer.zeros.append(((weights == 0) & seen).sum((1, 2)) / seen.sum())
+        layer.row_sum.append(weights.sum(-1))
+
+    def _geometry(self, layer: Layer, weights: Tensor, seen: Tensor, vectors: Tensor) -> None:
+        settings, queries = self.settings, self.queries
+        weights, seen = weights[:, queries], seen[queries]
+        if settings.include_masked:
+            seen = torch.ones_like(seen)
+        if settings.drop_first:
+            seen = seen.clone()
+            seen[:, 0] = False
+            weights = weights.clone()
+            weights[..., 0] = 0
+        unit = F.normalize(vectors, dim=-1)
+        far = unit if settings.normalize_distance else vectors
+        found = selection_distances(
+            weights, far, seen, settings.sizes, generator=self.generator, draws=settings.draws
+        )
+        apart = separability(
+            weights, unit if settings.normalize_geometry else vectors, seen, settings.sizes
+        )
+        layer.geometry.append(
+            torch.stack(
+                [getattr(found, name) for name in DISTANCES]
+                + [getattr(apart, name) for name in SEPARABILITY]
+            )
+        )
+        layer.gap.append(apart.delta)
+        if settings.critical_up_to and not self.geometry_only:
+            scan = scan_sizes(weights, far, seen, settings.critical_up_to, generator=self.generator)
+            layer.scan = scan if layer.scan is None else layer.scan + scan
+
+    def _jacobian(self, layer: Layer, weights: Tensor, seen: Tensor, config: Normalizer) -> None:
+        weights = weights[:, self.queries]
+        n = seen[self.queries].sum(-1, keepdim=True).to(weights.dtype)
+        form = jacobian_of(weights, n, config)
+        if form is None:
+            layer.jacobian.append(weights.new_full((2, *weights.shape[:2]), torch.nan))
+            return
+        arguments = form.diagonal, form.rank_one
+        norms = torch.stack([spectral_norm(*arguments), frobenius_norm(*arguments)])
+        layer.jacobian.append((norms * form.factor).float())
+
+    def _differences(self, layer: Layer, scores: Tensor, seen: Tensor) -> None:
+        scores, seen = scores[:, self.queries], seen[self.queries]
+        hidden = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
+        rows = []
+        for temperature in temperatures(self.settings, layer.temperature):
+            p = (hidden / temperature).softmax(-1).masked_fill_(~seen, 0)
+            norms = [norm(p, 1.0).mean(1) / temperature for norm in (spectral_norm, frobenius_norm)]
+            steps = [
+                finite_difference(scores, seen, temperature, step, self.generator).mean(1)
+                for step in self.settings.steps
+            ]
+            rows.append(torch.stack([*norms, *steps]))
+        layer.differences.append(torch.stack(rows, 1))
+
+    def _vectors(self, module: nn.Module, values: Tensor) -> Tensor:
+        """The x_i, (H, K, d), that the settings choose."""
+        if self.settings.vectors == "values":
+            return values.float()
+        kind = self.settings.vectors
+        states = self.embeddings if kind == "embeddings" else self.entering.get(module)
+        assert states is not None
+        return states[0].float().expand(len(values), *states.shape[1:])
+
+
+def attention_layers(model: Any, ids: Tensor) -> list[nn.Module]:
+    """The layers that call the attention function, in the order in which they run."""
+    found: list[nn.Module] = []
+
+    def note(module: nn.Module, call: Call, config: Normalizer) -> Tensor:
+        found.append(module)
+        return attend(call, config)
+
+    with watched(model, note):
+        model(ids.to(model.device), use_cache=False)
+    return found
+
+
+def temperatures(settings: AttentionSettings, own: float) -> list[float]:
+    """Those asked for and the model's own, ascending."""
+    return sorted({*settings.temperatures, own})
+
+
+def _of_all_heads(visible: Tensor | None, scores: Tensor) -> Tensor:
+    """(Q, K) of a batch of one."""
+    if visible is None:
+        return torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device)
+    if visible.ndim == 4 and visible.shape[1] != 1:
+        raise WideneckError(
+            f"The attention mask has shape {tuple(visible.shape)}, one for each head; the audit "
+            "knows masks that all heads share."
+        )
+    return visible.reshape(visible.shape[-2:])
+
+
+def _at(config: Normalizer, queries: Tensor) -> Normalizer:
+    """The normalizer at some queries, with numbers that broadcast against (H, q, K)."""
+    if not isinstance(config, ASEntmax) or not isinstance(config.beta, Tensor):
+        return config
+    assert isinstance(config.gamma, Tensor)
+    return replace(config, beta=config.beta[0][:, queries], gamma=config.gamma[0][:, queries])

@@ -1,0 +1,72 @@
+"""Runs a model with its attention function replaced by one that is watched.
+
+The watcher sees queries, keys and values of each layer as the model makes them, forms what it
+needs, and gives the output; nothing of size layers x heads x context^2 is ever kept.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+from wideneck.attention.config import Normalizer, Softmax
+from wideneck.attention.forward import Call, as_call
+from wideneck.attention.learned import LearnedNormalizer, take_hidden
+from wideneck.attention.places import implementations, restore_implementations, switch
+
+NAME = "wideneck_watched"
+
+Watcher = Callable[[nn.Module, Call, Normalizer], Tensor]
+"""(layer, call, normalizer with its present numbers) -> output (B, H, Q, Dv)."""
+
+
+class _Watching(threading.local):
+    watcher: Watcher | None = None
+
+
+_watching = _Watching()
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    assert _watching.watcher is not None
+    call = as_call(module, query, key, value, attention_mask, **others)
+    normalizer: Any = getattr(module, "normalizer", None)
+    config: Normalizer = Softmax()
+    if isinstance(normalizer, LearnedNormalizer):
+        config = normalizer.numbers(take_hidden(module) if normalizer.hidden_size else None)
+    out = _watching.watcher(module, call, config)
+    return out.transpose(1, 2).to(query.dtype).contiguous(), None
+
+
+@contextmanager
+def watched(model: Any, watcher: Watcher) -> Iterator[None]:
+    """Inside, the attention layers of the model call the watcher.
+
+    Raises:
+        WideneckError: the model's class does not go through transformers' interface.
+    """
+    before, outer = implementations(model), _watching.watcher
+    switch(model, NAME)
+    _watching.watcher = watcher
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        _watching.watcher = outer
+        restore_implementations(before)
+
+
+AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,0 +1,81 @@
+"""Runs the model over windows: what enters its head, and so its loss, one window at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wideneck.audits.attention.observing import Watcher, watched
+from wideneck.audits.output.layer import OutputLayer
+from wideneck.config import SoftCap, Softmax
+from wideneck.errors import WideneckError
+from wideneck.functional import linear_cross_entropy
+from wideneck.models import LogitMap
+
+
+class Reader:
+    """A model, its logit map, and what a window costs it.
+
+    Args:
+        model: a causal language model in eval mode, with a linear head.
+        logit_map: what the model does to its logits after the head.
+    """
+
+    def __init__(self, model: Any, logit_map: LogitMap):
+        self.model, self.logit_map = model, logit_map
+
+    def losses(self, ids: Tensor, targets: Tensor, watcher: Watcher | None = None) -> Tensor:
+        """Negative log-likelihoods (B, T) of the last T positions of `ids` (B, P + T).
+
+        Args:
+            watcher: called by every attention layer; None for the model's own attention.
+        """
+        entering: list[Tensor] = []
+
+        def before_head(_module: nn.Module, args: tuple) -> tuple:
+            entering.append(args[0])
+            return (args[0][:, -1:], *args[1:])  # the logits themselves are not needed
+
+        handle = self.model.get_output_embeddings().register_forward_pre_hook(before_head)
+        try:
+            with torch.no_grad(), _maybe(self.model, watcher):
+                logits = self.model(ids.to(self.model.device), use_cache=False).logits
+        finally:
+            handle.remove()
+        if len(entering) != 1:
+            raise WideneckError(
+                f"{type(self.model).__name__} called its output layer {len(entering)} times in one "
+                "pass, not once; what enters it cannot be told, so the audit stops here."
+            )
+        (hidden,) = entering
+        head = self.model.get_output_embeddings()
+        layer = OutputLayer(head.weight.float(), head.bias, self.logit_map)
+        layer.check(hidden[:, -1].float(), logits[:, -1], type(self.model).__name__)
+        return self._nll(hidden[:, -targets.shape[1] :], targets.to(hidden.device))
+
+    @torch.no_grad()
+    def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        head = self.model.get_output_embeddings()
+        scale, cap = self.logit_map.scale, self.logit_map.cap
+        bias = head.bias
+        if scale != 1:
+            hidden, bias = hidden * scale, None if bias is None else bias * scale
+        return linear_cross_entropy(
+            hidden,
+            head.weight,
+            targets,
+            linear_bias=bias,
+            activation=Softmax() if cap is None else SoftCap(cap=cap),
+            reduction="none",
+        ).cpu()
+
+
+@contextmanager
+def _maybe(model: Any, watcher: Watcher | None) -> Iterator[None]:
+    if watcher is None:
+        yield
+        return
+    with watched(model, watcher):
+        yield

@@ -1,0 +1,299 @@
+"""The curves of the attention section: over context length, over N, over temperature.
+
+After the figures of Mudarisov et al. 2025 (arXiv:2508.17821), for the model at hand.
+"""
+
+from collections.abc import Sequence
+
+from wideneck.audits.attention.results import AttentionAudit, CriticalN, LengthPoint, SizePoint
+from wideneck.report.attention_maps import Panel
+from wideneck.report.axes import Axis, linear, logarithmic
+from wideneck.report.boxes import Box
+from wideneck.report.numbers import number, share
+from wideneck.report.svg import Chart, Line, Rule
+
+DECADES = 1e8
+"""How far below its largest value a logarithmic axis reaches; a softmax underflows far below."""
+
+STEP_COLORS = ("c-centred", "c-fisher", "c-data")
+EXPECTATIONS = {
+    "monte_carlo": ("Monte Carlo", "c-raw", False),
+    "paper": ("main term", "c-raw", True),
+    "upper": ("upper", "c-data", False),
+}
+"""Name, colour and whether dashed, as in the charts of the distance."""
+
+
+def length_charts(audit: AttentionAudit) -> list[Panel]:
+    """Effective keys and distance over the context length."""
+    points = audit.by_length
+    if not points:
+        return []
+    x = _marked("context length L, tokens", [point.length for point in points])
+    panels = [_effective_keys(points, x)]
+    known = [point for point in points if point.distance is not None]
+    if known:
+        lines = _distances([point.length for point in known], known)
+        panels.append(
+            Panel(
+                Chart(
+                    f"Distance over context length, N = {audit.reference_size}",
+                    "Distance of the selected keys to the others, its bound and its expectation "
+                    "for random keys against the context length, on logarithmic axes.",
+                    x,
+                    _decades("sum of distances", lines),
+                    lines,
+                ),
+                "Mean over heads and over queries up to L. Expected: as many random keys; main "
+                "term: the paper's approximation of that, from below. Where weights outside are "
+                "small, each key outside adds about the length of s, so the sum grows with L by "
+                "itself.",
+                "attention.heads[].distance",
+            )
+        )
+    return panels
+
+
+def _effective_keys(points: Sequence[LengthPoint], x: Axis) -> Panel:
+    lengths = [point.length for point in points]
+    spreads = [point.effective_keys for point in points]
+    uniform = [(length // 2 + 1 + length) / 2 for length in lengths]
+    return Panel(
+        Chart(
+            "Effective keys over context length",
+            "Median and quartiles over heads of the effective number of keys against the context "
+            "length, beside that of uniform weights, on logarithmic axes.",
+            x,
+            logarithmic(
+                "effective keys", [*uniform, *(s.median for s in spreads), *_quarters(spreads)]
+            ),
+            [
+                *_line("uniform", "c-null", lengths, uniform, dashed=True),
+                Line(
+                    "median",
+                    "c-centred",
+                    lengths,
+                    [s.median for s in spreads],
+                    low=[s.quarter for s in spreads],
+                    high=[s.three_quarters for s in spreads],
+                    band=True,
+                    markers="dot",
+                ),
+            ],
+        ),
+        "Exp of the entropy for queries that see L/2 to L keys: the median head, and the band "
+        "that holds half of the heads. Uniform weights would use every visible key.",
+    )
+
+
+def _quarters(spreads) -> list[float]:
+    return [edge for s in spreads for edge in (s.quarter, s.three_quarters)]
+
+
+def size_charts(audit: AttentionAudit) -> list[Panel]:
+    """Distance and separability over N."""
+    points = audit.by_size
+    if not points:
+        return []
+    sizes = [point.size for point in points]
+    lines = _distances(sizes, points)
+    distance = Chart(
+        "Distance over N",
+        "Distance of the N heaviest keys to the others, its bound and its expectation for N "
+        "random keys against N, on logarithmic axes.",
+        _marked("N, selected keys", sizes),
+        _decades("sum of distances", lines),
+        lines,
+    )
+    return [
+        Panel(
+            distance,
+            "Mean over heads and over queries that see more than N keys. Where the two curves "
+            "meet, the heaviest keys lie no farther from the rest than random ones; whether the "
+            "head needs them is another question.",
+            "attention.heads[].distance",
+        ),
+        _separability(points),
+    ]
+
+
+def _separability(points: Sequence[SizePoint]) -> Panel:
+    places = [float(i) for i in range(len(points))]
+    # None: no query has a finite one, so it is below 0 as well.
+    lower = [-1.0 if p.separability_lower is None else p.separability_lower for p in points]
+    below = [i for i, value in enumerate(lower) if value < 0]
+    boxes = []
+    for at, point in zip(places, points, strict=True):
+        s = point.separability
+        numbers = (s.lowest, s.quarter, s.median, s.three_quarters, s.highest)
+        boxes.append(Box(at, numbers, "c-centred"))
+    lines = [
+        Line(
+            "upper",
+            "c-raw",
+            places,
+            [point.separability_upper for point in points],
+            dashed=True,
+            markers="dot",
+        ),
+        Line(
+            "lower",
+            "c-data",
+            places,
+            [max(0.0, value) for value in lower],
+            dashed=True,
+            markers="dot",
+            hollow=frozenset(below),
+        ),
+    ]
+    about = "Boxes: N_s / N over heads, whiskers to the smallest and the largest. "
+    about += "Dashed: the two bounds of theorem 2, means over heads."
+    if below:
+        named = ", ".join(f"{points[i].size:,}" for i in below)
+        about += (
+            f" The lower bound is below 0 at N = {named} (down to {number(min(lower))}), "
+            "says nothing there, and is drawn at 0 (empty dots)."
+        )
+    ticks = tuple((at, f"{point.size:,}") for at, point in zip(places, points, strict=True))
+    return Panel(
+        Chart(
+            "Separability over N",
+            "Box plots over heads of N_s / N for each N, with the bounds of theorem 2.",
+            Axis("N, selected keys", -0.5, len(points) - 0.5, ticks=ticks),
+            linear("N_s / N".replace("_s", "ₛ"), [0, 1], low=0, high=1),
+            lines,
+            boxes=boxes,
+        ),
+        about,
+        "attention.by_size[].separability_upper",
+    )
+
+
+def step_chart(audit: AttentionAudit) -> Panel | None:
+    """Finite differences of the softmax over temperature."""
+    points = audit.by_step
+    if not points:
+        return None
+    lines: list[Line] = []
+    for i, step in enumerate(sorted({point.step for point in points})):
+        color = STEP_COLORS[i % len(STEP_COLORS)]
+        mine = sorted((p for p in points if p.step == step), key=lambda p: p.temperature)
+        x = [p.temperature for p in mine]
+        lines += _line(f"ε = {step:g}", color, x, [p.largest_head for p in mine], markers="dot")
+        lines += _line("", color, x, [p.bound for p in mine], dashed=True)
+    any_step = {p.temperature: p for p in points}
+    x = sorted(any_step)
+    lines += _line("spectral", "c-raw", x, [any_step[t].spectral for t in x])
+    lines += _line("paper", "c-null", x, [any_step[t].paper_bound for t in x], dashed=True)
+    rules = []
+    if min(x) <= audit.temperature <= max(x):
+        rules.append(Rule(f"own T = {audit.temperature:.3g}", audit.temperature, vertical=True))
+    return Panel(
+        Chart(
+            "Sensitivity over temperature",
+            "Largest finite difference of the softmax over heads against the temperature, for "
+            "each step, with bounds and the exact spectral norm, on logarithmic axes.",
+            _widened(logarithmic("temperature T", x, low=min(x), high=max(x))),
+            _decades("change of weights / step", lines),
+            lines,
+            rules,
+        ),
+        "Dots: random steps of length ε, the head where they move the weights most; dashed in "
+        "the same colour: a bound that holds. Spectral: the exact norm of the derivative, its "
+        "largest head. Paper: its corollary 3, no bound of the spectral norm.",
+        "attention.by_step[].largest_head",
+    )
+
+
+def critical_chart(audit: AttentionAudit) -> Panel | None:
+    """The scan for the critical N."""
+    scans = [scan for scan in audit.critical if scan.statistics]
+    if not scans:
+        return None
+    lines = []
+    for scan in scans:
+        name, color, dashed = EXPECTATIONS.get(
+            scan.expectation, (scan.expectation, "c-null", False)
+        )
+        sizes = range(1, len(scan.statistics) + 1)
+        lines.append(Line(name, color, sizes, scan.statistics, dashed))
+        if scan.size is not None:
+            at = scan.statistics[scan.size - 1]
+            lines.append(Line("", color, [scan.size], [at], markers="dot", joined=False))
+    last = max(len(scan.statistics) for scan in scans)
+    return Panel(
+        Chart(
+            "Scan for the critical N",
+            "Kolmogorov-Smirnov statistic between distances and expectations over heads, against "
+            "N.",
+            linear("N, selected keys", [1, last], low=1 if last > 1 else 0, high=last),
+            linear("Kolmogorov-Smirnov statistic", [0, 1], low=0, high=1),
+            lines,
+        ),
+        "How far the heads' distances and their expectations lie apart, 1 for not overlapping. "
+        f"Dots: the first N not told apart: {'; '.join(map(_found, scans))}.",
+        "attention.critical[].size",
+    )
+
+
+def expectation_name(scan: CriticalN) -> str:
+    """The name of the expectation, for readers."""
+    return EXPECTATIONS.get(scan.expectation, (scan.expectation,))[0]
+
+
+def _found(scan: CriticalN) -> str:
+    name = expectation_name(scan)
+    if scan.size is None:
+        return f"{name} none up to {len(scan.statistics):,}"
+    part = "" if scan.share is None else f" ({share(scan.share)} of the context)"
+    return f"{name} {scan.size:,}{part}"
+
+
+def _distances(x: Sequence[int], points: Sequence[LengthPoint] | Sequence[SizePoint]) -> list[Line]:
+    return [
+        *_line("bound", "c-null", x, [p.bound for p in points], dashed=True),
+        *_line("distance", "c-centred", x, [p.distance for p in points], markers="dot"),
+        *_line("expected", "c-raw", x, [p.expected_monte_carlo for p in points], markers="dot"),
+        *_line("main term", "c-raw", x, [p.expected_paper for p in points], dashed=True),
+    ]
+
+
+def _line(
+    name: str,
+    color: str,
+    x: Sequence[float],
+    y: Sequence[float | None],
+    *,
+    dashed: bool = False,
+    markers: str = "",
+) -> list[Line]:
+    """A line through what a logarithmic axis can show; none if that is nothing."""
+    pairs = [(a, b) for a, b in zip(x, y, strict=True) if b is not None and b > 0]
+    if not pairs:
+        return []
+    # A single point is no line, and would leave its name beside nothing.
+    markers = markers or ("ring" if len(pairs) == 1 else "")
+    drawn_x, drawn_y = [a for a, _ in pairs], [b for _, b in pairs]
+    return [Line(name, color, drawn_x, drawn_y, dashed, markers=markers)]
+
+
+def _decades(label: str, lines: Sequence[Line]) -> Axis:
+    values = [value for line in lines for value in line.y]
+    low = None
+    if values and min(values) < max(values) / DECADES:
+        low = max(values) / DECADES
+    return logarithmic(label, values, low=low)
+
+
+def _marked(label: str, values: Sequence[int]) -> Axis:
+    """A logarithmic axis with a tick at the values themselves, every second if they are many."""
+    every = -(-len(values) // 8)
+    ticks = tuple((float(v), f"{v:,}") for v in list(values)[::-1][::every][::-1])
+    return _widened(Axis(label, min(values), max(values), True, ticks))
+
+
+def _widened(axis: Axis) -> Axis:
+    """Room for a single value, which would else stand on the axis."""
+    if axis.low < axis.high:
+        return axis
+    return Axis(axis.label, axis.low / 2, axis.high * 2, axis.log, axis.ticks)

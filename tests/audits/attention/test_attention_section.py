@@ -1,0 +1,304 @@
+"""The attention section against what transformers' own attention says of the same model."""
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import transformers as tr
+
+from audits.attention.attention_layers import context, each, split
+from tiny import GPT2, LLAMA, V
+from wideneck.attention import use
+from wideneck.attention.config import normalizer_config
+from wideneck.audits.attention.ablation import ablation_losses
+from wideneck.audits.attention.reading import Reader
+from wideneck.audits.attention.section import audit_attention
+from wideneck.audits.attention.settings import AttentionSettings
+from wideneck.audits.clock import Clock
+from wideneck.data import Windows
+from wideneck.errors import WideneckError
+from wideneck.models import LogitMap
+
+T = 24
+TWO = {"num_hidden_layers": 2}
+MODELS = {
+    "gpt2": lambda: tr.GPT2LMHeadModel(tr.GPT2Config(**GPT2 | {"n_layer": 2})),
+    "llama": lambda: tr.LlamaForCausalLM(tr.LlamaConfig(**LLAMA | TWO)),
+    "mistral": lambda: tr.MistralForCausalLM(tr.MistralConfig(**LLAMA | TWO, sliding_window=9)),
+}
+SETTINGS = AttentionSettings(
+    context=T,
+    num_windows=2,
+    sizes=(1, 3, 8),
+    reference_size=3,
+    num_queries=None,
+    ablation_context=0,
+)
+
+
+def model_of(name):
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    for parameter in model.parameters():  # or every attention row is nearly uniform
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def windows_of(num_windows=2, length=T):
+    ids = torch.randint(V, (num_windows, length + 1), generator=torch.Generator().manual_seed(1))
+    return Windows(
+        ids=ids[:, :-1],
+        targets=ids[:, 1:],
+        document=torch.arange(num_windows),
+        num_bytes=torch.ones(num_windows, dtype=torch.long),
+    )
+
+
+def audited(model, settings=SETTINGS, windows=None, **how):
+    reader = Reader(model, LogitMap("identity"))
+    return audit_attention(reader, windows or windows_of(), settings, Clock(), **how)
+
+
+def eager_maps(model, ids):
+    """(layers, W, H, Q, K) by transformers' eager attention, in float64."""
+    model = copy.deepcopy(model).double()
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        return torch.stack(model(ids, output_attentions=True).attentions)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_rows_of_every_head_are_those_of_eager_attention(name):
+    model, windows = model_of(name), windows_of()
+    maps = eager_maps(model, windows.ids)
+    entropy = torch.special.entr(maps).sum(-1)  # (layers, W, H, Q)
+    for head in audited(model).heads:
+        rows = entropy[head.layer - 1, :, head.head - 1]
+        assert head.entropy == pytest.approx(float(rows.mean()), rel=1e-4)
+        assert head.effective_keys == pytest.approx(float(rows.exp().mean()), rel=1e-4)
+        first = maps[head.layer - 1, :, head.head - 1, 1:, 0].mean()
+        assert head.first_key == pytest.approx(float(first), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_geometry_is_that_of_the_definitions_on_eager_maps_and_the_values(name):
+    model, windows = model_of(name), windows_of(1)
+    (maps,) = eager_maps(model, windows.ids)[:1, 0]  # (H, Q, K) of the first layer
+    values = first_values(model, windows.ids)
+    audit = audited(model, windows=windows)
+    for head in audit.heads[: len(maps)]:
+        alpha, x = maps[head.head - 1], values[head.head - 1]
+        unit = x / x.norm(dim=-1, keepdim=True)
+        rows = [(alpha[q, : q + 1], x[: q + 1], unit[: q + 1]) for q in range(3, T)]
+        far = [float(each(a, v, split(a, 3)[0])) for a, v, _ in rows]
+        apart = [share_apart(a, u) for a, _, u in rows]
+        assert head.distance == pytest.approx(sum(far) / len(far), rel=1e-4)
+        assert head.separability == pytest.approx(sum(apart) / len(apart), abs=0.02)
+    point = audit.by_size[1]
+    assert (point.size, point.num_queries, point.num_excluded) == (3, T - 3, 3)
+
+
+def share_apart(alpha, x, size=3):
+    """N_s / N of one query."""
+    selected, outside = split(alpha, size)
+    s = context(alpha, x, selected)
+    far = [float((alpha[i] * x[i] - s).norm()) for i in range(len(alpha))]
+    return sum(far[i] < min(far[j] for j in outside) for i in selected) / size
+
+
+def first_values(model, ids):
+    """(H, K, d) of the first layer, by its own projection."""
+    taken = []
+    if isinstance(model, tr.GPT2LMHeadModel):
+        layer = model.transformer.h[0].attn.c_attn
+        layer.register_forward_hook(lambda _m, _a, out: taken.append(out[0].chunk(3, -1)[2]))
+        groups = 2
+    else:
+        layer = model.model.layers[0].self_attn.v_proj
+        layer.register_forward_hook(lambda _m, _a, out: taken.append(out[0]))
+        groups = 1
+    with torch.no_grad():
+        model(ids)
+    value = taken[0].view(len(taken[0]), groups, -1).transpose(0, 1)
+    return value.repeat_interleave(2 // groups, 0).double()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_loss_is_the_models_own_and_the_model_is_left_as_it_was(name):
+    model, windows = model_of(name), windows_of()
+    before = model(windows.ids).logits.detach()
+    audit = audited(model, normalizers=[normalizer_config("entmax15")])
+    assert torch.equal(model(windows.ids).logits, before)
+    nll = torch.nn.functional.cross_entropy(before.flatten(0, 1), windows.targets.flatten())
+    assert audit.loss.value == pytest.approx(float(nll), rel=1e-5)
+    assert not any(module._forward_hooks for module in model.modules())
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_head_is_replaced_by_the_mean_of_what_it_sees(name):
+    """Against a model run without any skipping, whose output projection is fed by hand."""
+    model, windows = model_of(name), windows_of()
+    collected = []
+    reader = Reader(model, LogitMap("identity"))
+    layers = attention_of(model)
+    base, found = ablation_losses(reader, dict.fromkeys(layers, 2), windows.ids, windows.targets)
+    assert base.shape == (2, T)
+    for index in (0, 1):
+        for head in (0, 1):
+            expected = by_hand(model, windows, index, head)
+            collected.append((found[index][head] - expected).abs().max())
+            assert (expected - base).abs().max() > 1e-3
+    assert max(collected) < 1e-4
+
+
+def attention_of(model):
+    if isinstance(model, tr.GPT2LMHeadModel):
+        return [block.attn for block in model.transformer.h]
+    return [block.self_attn for block in model.model.layers]
+
+
+def by_hand(model, windows, index, head):
+    attention = attention_of(model)[index]
+    is_gpt2 = isinstance(model, tr.GPT2LMHeadModel)
+    projection = attention.c_proj if is_gpt2 else attention.o_proj
+    value_layer = attention.c_attn if is_gpt2 else attention.v_proj
+    window = getattr(model.config, "sliding_window", None) or T
+    seen = torch.ones(T, T).tril().triu(1 - window)
+    kept = {}
+
+    def values(_module, _args, out):
+        value = out.chunk(3, -1)[2][..., head * 8 : head * 8 + 8] if is_gpt2 else out
+        kept["mean"] = seen @ value / seen.sum(1, keepdim=True)
+
+    def replaced(_module, args):
+        mixed = args[0].clone()
+        mixed[..., head * 8 : head * 8 + 8] = kept["mean"]
+        return (mixed,)
+
+    handles = [
+        value_layer.register_forward_hook(values),
+        projection.register_forward_pre_hook(replaced),
+    ]
+    with torch.no_grad():
+        logits = model(windows.ids).logits
+    for handle in handles:
+        handle.remove()
+    return torch.nn.functional.cross_entropy(logits.mT, windows.targets, reduction="none")
+
+
+def test_a_shorter_context_is_the_beginning_of_a_longer_one():
+    model, windows = model_of("llama"), windows_of(1, 48)
+    long = audited(model, replace(SETTINGS, context=48, num_windows=1), windows)
+    start = replace(windows, ids=windows.ids[:, :32], targets=windows.targets[:, :32])
+    short = audited(model, replace(SETTINGS, context=32, num_windows=1), start)
+    assert [point.length for point in long.by_length] == [32, 48]
+    (whole,) = short.by_length
+    for name in ("distance", "bound", "expected_paper"):
+        assert getattr(long.by_length[0], name) == pytest.approx(getattr(whole, name), rel=1e-4)
+    assert long.by_length[0].effective_keys == whole.effective_keys
+
+
+def test_a_sliding_window_is_what_its_queries_see():
+    audit = audited(model_of("mistral"))
+    assert all(head.effective_keys <= 9 for head in audit.heads)
+    # N = 8 is below the window of 9: queries from the ninth on count.
+    assert (audit.by_size[2].num_queries, audit.by_size[2].num_excluded) == (2 * (T - 8), 16)
+    with pytest.raises(WideneckError, match="sees more than 9 keys"):
+        audited(model_of("mistral"), replace(SETTINGS, sizes=(12,), reference_size=12))
+
+
+def test_a_comparison_has_the_models_own_loss_first_and_leaves_no_trace():
+    model, windows = model_of("llama"), windows_of()
+    names = ("temperature", "sink", "ssmax", "sparsemax", "entmax", "asentmax", "stickbreaking")
+    audit = audited(model, normalizers=[normalizer_config(name) for name in names])
+    own, same, *others = audit.comparison
+    assert own.change.value == 0
+    assert own.loss == audit.loss
+    assert same.change.value == pytest.approx(0, abs=1e-5)  # temperature 1
+    assert all(abs(point.change.value) > 1e-4 for point in others)
+    zeros = {point.normalizer.split()[0]: point.zeros for point in audit.comparison}
+    assert zeros["sparsemax"] > zeros["entmax"] > 0 == zeros["ssmax"]
+    use(model, "sparsemax")
+    under = audited(model, windows=windows)
+    assert under.normalizer == "sparsemax"
+    assert under.loss.value == pytest.approx(others[2].loss.value, rel=1e-5)
+    with pytest.raises(WideneckError, match="under sparsemax already"):
+        audited(model, normalizers=[normalizer_config("sink")])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vectors": "hidden"},
+        {"vectors": "embeddings"},
+        {"normalize_distance": True},
+        {"normalize_geometry": False},
+        {"include_masked": True},
+        {"drop_first": True},
+    ],
+)
+def test_each_choice_changes_the_geometry_and_is_named(change):
+    model = model_of("llama")
+    plain, changed = audited(model), audited(model, replace(SETTINGS, **change))
+    geometry = [(h.distance, h.separability) for h in plain.heads]
+    assert geometry != [(h.distance, h.separability) for h in changed.heads]
+    assert changed.heads[0].entropy == plain.heads[0].entropy
+    ((name, value),) = change.items()
+    if name == "vectors":
+        assert changed.vectors == value
+    else:
+        assert f"{name} = {value}" in changed.choices
+
+
+def test_the_scan_reports_each_expectation():
+    audit = audited(model_of("gpt2"), replace(SETTINGS, critical_up_to=10))
+    assert [found.expectation for found in audit.critical] == ["monte_carlo", "paper", "upper"]
+    assert all(len(found.statistics) == 10 for found in audit.critical)
+
+
+def test_jacobians_are_below_their_limits():
+    audit = audited(model_of("gpt2"))
+    assert audit.jacobian_limit == 0.5
+    assert all(0 < h.jacobian_spectral <= 0.5 for h in audit.heads)
+    assert all(h.jacobian_spectral <= h.jacobian_frobenius * (1 + 1e-6) for h in audit.heads)
+    assert all(p.largest_head <= p.bound for p in audit.by_step)
+    assert {p.temperature for p in audit.by_step} >= {audit.temperature}
+
+
+def test_a_model_without_the_interface_is_refused():
+    config = tr.BloomConfig(vocab_size=V, hidden_size=16, n_layer=1, n_head=2)
+    model = tr.BloomForCausalLM(config).eval()
+    with pytest.raises(WideneckError, match="attention"):
+        audited(model)
+
+
+def test_a_model_that_does_more_than_its_normalizer_is_refused():
+    config = tr.GptOssConfig(
+        **LLAMA | {"head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1}
+    )
+    model = tr.GptOssForCausalLM(config).eval()
+    with pytest.raises(WideneckError, match="s_aux"):
+        audited(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sizes": (5, 3)}, "ascending"),
+        ({"sizes": ()}, "one or more"),
+        ({"reference_size": 4}, "one of the sizes"),
+        ({"context": 8}, "take a longer context"),
+        ({"vectors": "keys"}, "values, hidden, embeddings"),
+        ({"level": 1.0}, "between 0 and 1"),
+        ({"steps": (0.0,)}, "above 0"),
+        ({"temperatures": (math.inf,)}, "above 0"),
+        ({"num_queries": 0}, "number >= 1"),
+        ({"include_masked": 1}, "true or false"),
+    ],
+)
+def test_settings_out_of_range_are_one_sentence(change, message):
+    with pytest.raises(WideneckError, match=message):
+        replace(SETTINGS, **change)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wideneck.attention.simplex import entmax_rows
+from wideneck.attention.simplex import entmax_rows, product_rows
 
 
 @torch.library.custom_op("wideneck::entmax_rows", mutates_args=())
@@ -37,6 +37,23 @@ def _rows(scores: Tensor, visible: Tensor | None, alpha: Tensor) -> Tensor:
 @_rows.register_fake
 def _(scores: Tensor, visible: Tensor | None, alpha: Tensor) -> Tensor:
     return torch.empty_like(scores, memory_format=torch.contiguous_format)
+
+
+@torch.library.custom_op("wideneck::entmax_product", mutates_args=())
+def _product_op(weights: Tensor, alpha: Tensor, vector: Tensor) -> Tensor:
+    """dp/dl times a vector, without a graph of its own."""
+    num_keys = weights.shape[-1]
+    if alpha.numel() > 1:
+        alpha = alpha.expand(*weights.shape[:-1], 1)
+    found = product_rows(
+        weights.reshape(-1, num_keys), vector.reshape(-1, num_keys), alpha.reshape(-1, 1)
+    )
+    return found.view(weights.shape)
+
+
+@_product_op.register_fake
+def _(weights: Tensor, alpha: Tensor, vector: Tensor) -> Tensor:
+    return torch.empty_like(weights, memory_format=torch.contiguous_format)
 
 
 def entmax(scores: Tensor, visible: Tensor | None, alpha: Tensor) -> Tensor:
@@ -73,7 +90,9 @@ class _Entmax(torch.autograd.Function):
         (grad,) = grads
         by_scores = by_alpha = None
         if ctx.needs_input_grad[0]:
-            by_scores = _product(weights, alpha, grad)
+            # With grad mode on, somebody wants to differentiate again (or transforms functions).
+            product = _product if torch.is_grad_enabled() else _product_op
+            by_scores = product(weights, alpha, grad)
         if ctx.needs_input_grad[2]:
             by_alpha = (grad * _by_alpha(weights, alpha)).sum_to_size(alpha.shape)
         return by_scores, None, by_alpha

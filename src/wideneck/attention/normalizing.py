@@ -53,17 +53,13 @@ def normalize(
     rows = scores.movedim(dim, -1)
     visible = None if mask is None else _as_rows(mask, scores, dim)
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    if _may_look(scores):
-        hidden = rows.detach() == -torch.inf
-        if bool(hidden.any()):
-            visible = ~hidden if visible is None else visible & ~hidden
-        _check_values(rows.detach(), visible)
-    else:
-        seen = rows > -torch.inf
-        visible = seen if visible is None else visible & seen
     if visible is not None:
         # What a hidden key holds must reach neither weights nor gradients.
         rows = rows.masked_fill(~visible, 0)
+    if not _may_look(scores) or _some_hidden(rows.detach()):
+        seen = rows > -torch.inf
+        visible = seen if visible is None else visible & seen
+        rows = rows.masked_fill(~seen, 0)
     return weights_of(rows, visible, config).to(scores.dtype).movedim(-1, dim)
 
 
@@ -86,12 +82,15 @@ def _may_look(scores: Tensor) -> bool:
     return scores.device.type == "cpu" or torch.is_anomaly_enabled()
 
 
-def _check_values(rows: Tensor, visible: Tensor | None) -> None:
-    bad = ~rows.isfinite()
-    if visible is not None:
-        bad &= visible
-    if bool(bad.any()):
+def _some_hidden(rows: Tensor) -> bool:
+    """Whether a score is -inf; one of NaN or +inf is refused.  One pass."""
+    if not rows.numel():
+        return False
+    low, high = (float(x) for x in rows.aminmax())
+    if not high < torch.inf:  # NaN is neither
+        bad = int((rows.isnan() | (rows == torch.inf)).sum())
         raise WideneckError(
-            f"Scores must be finite, or -inf where a key is hidden; {int(bad.sum())} visible ones "
-            "are NaN or +inf."
+            f"Scores must be finite, or -inf where a key is hidden; {bad} visible ones are NaN or "
+            "+inf."
         )
+    return low == -torch.inf

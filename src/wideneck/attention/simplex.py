@@ -126,3 +126,38 @@ def _powers(c: Tensor, below: Tensor, threshold: Tensor, weights: Tensor, work: 
     # Outside the support the logarithm is -inf, which times 0 would be NaN at c = 1.
     work.mul_(((1 - c) / c).clamp(min=torch.finfo(c.dtype).tiny)).exp_()
     return weights.sum(1, keepdim=True), work.sum(1, keepdim=True)
+
+
+def product_rows(weights: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
+    """(diag(s) - s s^T / sum s) v for each row, s = p^(2 - alpha) on the support.
+
+    Args:
+        weights: p (N, K).
+        vector: v (N, K).
+        alpha: (N, 1), or a single number (1, 1).
+
+    Cost: four passes, in blocks that stay in cache.
+    """
+    found = torch.empty_like(weights)
+    rows = max(1, BLOCK * torch.get_num_threads() // max(1, weights.shape[1]))
+    work = torch.empty_like(found[:rows])
+    power = 2 - alpha.to(weights.dtype)
+    for start in range(0, len(weights), rows):
+        block = slice(start, start + rows)
+        p, result = weights[block], found[block]
+        s = _slopes(p, power if len(power) == 1 else power[block], work[: len(p)])
+        total = s.sum(1, keepdim=True)
+        torch.mul(s, vector[block], out=result)
+        mean = result.sum(1, keepdim=True).div_(total.masked_fill_(total == 0, 1))
+        result.addcmul_(s, mean, value=-1)
+    return found
+
+
+def _slopes(p: Tensor, power: Tensor, out: Tensor) -> Tensor:
+    """p^power on the support, 0 elsewhere."""
+    if power.numel() == 1 and power.item() == 0:
+        return torch.sign(p, out=out)
+    if power.numel() == 1 and power.item() == 0.5:
+        return torch.sqrt(p, out=out)
+    # 0^power is 0 for a power above 0, but 1 at 0 and infinite below.
+    return torch.pow(p, power, out=out).masked_fill_(p == 0, 0)

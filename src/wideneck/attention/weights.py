@@ -74,9 +74,15 @@ def _hide(values: Tensor, visible: Tensor | None, by: float = 0.0) -> Tensor:
     return values if visible is None else values.masked_fill(~visible, by)
 
 
+def _scaled(scores: Tensor, visible: Tensor | None, config: c.Normalizer) -> Tensor:
+    if isinstance(config, c.Temperature | c.LogN | c.SSMax | c.ASEntmax):
+        return scores * scale(config, count(scores, visible))
+    return scores  # a product with 1 would be a pass over all scores
+
+
 def _softmax(scores: Tensor, visible: Tensor | None, config: c.Normalizer) -> Tensor:
     # By the least finite number, not -inf: then a row of hidden keys alone gives no NaN.
-    scores = scores * scale(config, count(scores, visible))
+    scores = _scaled(scores, visible, config)
     hidden = _hide(scores, visible, torch.finfo(scores.dtype).min)
     return _hide(hidden.softmax(-1), visible)
 
@@ -97,7 +103,7 @@ def _entmax(scores: Tensor, visible: Tensor | None, config: Any) -> Tensor:
         return _softmax(scores, visible, config)
     alpha = torch.as_tensor(alpha, dtype=scores.dtype, device=scores.device)
     alpha = alpha.reshape((1,) * (scores.ndim - alpha.ndim) + alpha.shape)
-    scores = scores * scale(config, count(scores, visible))
+    scores = _scaled(scores, visible, config)
     if visible is not None:
         visible = visible.expand(scores.shape)
     return entmax(scores, visible, alpha)

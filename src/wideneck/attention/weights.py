@@ -5,6 +5,7 @@ the number of visible keys, is (..., 1).  Rows without a visible key get zeros. 
 a value, so that graphs can be traced and derivatives taken of any order.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -123,7 +124,8 @@ def _relu(scores: Tensor, visible: Tensor | None, config: c.Normalizer) -> Tenso
 def _stick_breaking(scores: Tensor, visible: Tensor | None, config: c.Normalizer) -> Tensor:
     passed = _hide(F.logsigmoid(-scores), visible)
     newer = F.pad(passed[..., 1:].flip(-1).cumsum(-1).flip(-1), (0, 1))
-    return _hide((F.logsigmoid(scores) + newer).exp(), visible)
+    # By exp2: exp may be MKL's, which takes long where the result rounds to 0, as most do here.
+    return _hide(((F.logsigmoid(scores) + newer) * math.log2(math.e)).exp2(), visible)
 
 
 _FORMULAS: dict[type, Callable[[Tensor, Tensor | None, Any], Tensor]] = {

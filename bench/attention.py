@@ -19,8 +19,6 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-import torch
-
 from bench.table import markdown
 
 PARTS = ("rows", "fused", "section", "scan")
@@ -77,5 +75,7 @@ def report(title: str, header: tuple[str, ...], rows: list, verdicts: list[str])
 
 def start() -> float:
     """Threads, and the scale from the command line."""
+    import torch  # not at the top: other benches measure processes without torch
+
     torch.set_num_threads(2)
     return float(sys.argv[1])

@@ -3,7 +3,9 @@
 python -m bench.attention_fused SCALE        JSON on standard output
 """
 
+from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +38,7 @@ def main() -> None:
         out.transpose(1, 2).contiguous().backward(upstream)
 
     def under(name):
-        module = torch.nn.Module()
+        module: Any = torch.nn.Module()
         module.normalizer = build(name, num_heads=NUM_HEADS)
         module.is_causal = True
 
@@ -46,7 +48,7 @@ def main() -> None:
 
         return run
 
-    runs = {
+    runs: dict[str, Callable[[], object]] = {
         "F.scaled_dot_product_attention": plain,
         "dense softmax, as eager": dense,
         **{name: under(name) for name in (*LIMITED, *OTHERS)},

@@ -34,6 +34,7 @@ def main() -> None:
         leaf = scores.detach().requires_grad_()
         p = function(leaf)
         p.backward(upstream)
+        assert leaf.grad is not None
         return p.detach(), leaf.grad
 
     def run(function):

@@ -142,6 +142,38 @@ BAD = {
     "empty text": (["audit", "{folder}", "--text", "{empty}"], "is empty"),
     "short text": (["audit", "{folder}", "--text", "{short}"], "shorter than one window"),
     "no tokenizer": (["audit", "{head}"], "okenizer"),
+    "unknown normalizer": (
+        ["audit", "{folder}", "--section", "attention", "--normalizer", "sparsmax"],
+        "Did you mean 'sparsemax'?",
+    ),
+    "a normalizer's unknown field": (
+        ["audit", "{folder}", "--section", "attention", "--normalizer", "topk:kk=3"],
+        "Did you mean 'k'?",
+    ),
+    "alpha below 1": (
+        ["audit", "{folder}", "--section", "attention", "--normalizer", "entmax:alpha=0.5"],
+        "number >= 1 for alpha, got 0.5",
+    ),
+    "a normalizer without its section": (
+        ["audit", "{folder}", "--normalizer", "sink"],
+        "add 'attention'",
+    ),
+    "unknown setting": (
+        ["audit", "{folder}", "--section", "attention", "--attention", "contxt=9"],
+        "Did you mean 'context'?",
+    ),
+    "a setting that is no number": (
+        ["audit", "{folder}", "--section", "attention", "--attention", "sizes=1,x"],
+        "sizes is a whole number or several",
+    ),
+    "context over the limit": (
+        ["audit", "{folder}", "--section", "attention", "--attention", "context=128"],
+        "has positions for 64",
+    ),
+    "text shorter than the context": (
+        ["audit", "{folder}", "--section", "attention", "--text", "{short}"],
+        "shorter than one window",
+    ),
 }
 
 

@@ -7,6 +7,7 @@ import torch
 
 from tiny import tiny_model
 from tiny_text import character_tokenizer, write_text
+from wideneck.attention.config import NORMALIZERS
 from wideneck.commands.heads import rows
 from wideneck.report.fields import definitions
 from wideneck.report.report import Report
@@ -15,6 +16,7 @@ from wideneck.report.series import SeriesReport
 
 ROOT = Path(__file__).parents[1]
 HEADS_PAGE = ROOT / "docs" / "heads.md"
+ATTENTION_PAGE = ROOT / "docs" / "attention.md"
 
 
 def test_the_page_of_fields_is_the_code_s():
@@ -52,6 +54,34 @@ def test_the_python_of_the_page_of_heads_runs(tmp_path, monkeypatch):
     for block in blocks:  # each goes on from those before it
         exec(block, names)
     assert (tmp_path / "gpt2-moss" / "config.json").exists()
+
+
+def test_the_python_of_the_page_of_attention_runs(tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", ATTENTION_PAGE.read_text(), re.DOTALL)
+    torch.manual_seed(0)
+    tiny_model("gpt2").save_pretrained(tmp_path / "gpt2")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks:  # each goes on from those before it
+        exec(block, names)
+    assert (tmp_path / "gpt2-ssmax" / "config.json").exists()
+
+
+def test_the_table_of_normalizers_is_the_registry_s():
+    page = ATTENTION_PAGE.read_text().splitlines()
+    start = page.index("|---|---|---|---|---|---|---|---|") + 1
+    for place, (name, config) in enumerate(NORMALIZERS.items(), start):
+        flags = (config.sums_to_one, config.may_be_sparse, config.may_abstain)
+        cells = [
+            f"`{name}`",
+            f"`{config.formula}`",
+            *("yes" if flag else "no" for flag in flags),
+            config.jacobian,
+            "fused" if config.fused else "dense",
+            config.paper,
+        ]
+        assert page[place] == "| " + " | ".join(cells) + " |"
+    assert not page[place + 1].startswith("|")
 
 
 def test_the_table_of_heads_is_the_registry_s():

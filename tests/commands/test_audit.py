@@ -55,6 +55,35 @@ def test_a_saved_model_is_audited_whole(saved, text, name):
     assert found["head"]["spectrum"]["raw"]["singular_values"] == pytest.approx(singular.tolist())
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "phi", "opt"])
+def test_attention_of_a_saved_model_fits_its_context(saved, text, name):
+    report = wn.audit(saved(name), text, sections=["attention"], normalizers=["sink", "entmax15"])
+    found = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert (found["head"], found["output"]) == (None, None)
+    attention = found["attention"]
+    assert (attention["context"], attention["num_layers"], attention["num_heads"]) == (64, 1, 2)
+    assert [point["size"] for point in attention["by_size"]] == [1, 5, 10, 20]
+    assert [point["normalizer"] for point in attention["comparison"]][1:] == [
+        "sink (logit 0)",
+        "entmax15",
+    ]
+    assert finite(found)
+    report.to_html_text()
+
+
+def test_all_sections_come_in_one_report(saved, text):
+    settings = wn.AttentionSettings(context=32, sizes=(1, 3), reference_size=3, num_windows=999)
+    report = wn.audit(
+        saved("llama"), text, ("head", "output", "attention"), num_tokens=512, attention=settings
+    )
+    assert report.head is not None
+    assert report.output is not None
+    assert report.attention is not None
+    assert any("999 windows were asked for" in note for note in report.provenance.notes)
+    lines = report.output.loss.nats_per_token.value, report.attention.loss.value
+    assert all(0 < value < 2 * math.log(96) for value in lines)
+
+
 def test_a_model_in_memory_gives_the_numbers_of_its_files(saved, text):
     folder = saved("llama")
     on_disk = wn.audit(folder, text, num_tokens=512).to_dict()

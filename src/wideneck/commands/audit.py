@@ -76,7 +76,14 @@ def audit(
     """
     sections = (sections,) if isinstance(sections, str) else sections
     _check(sections, num_tokens)
-    settings, others = _attention(sections, attention, normalizers)
+    asked = _Asked(
+        num_tokens=num_tokens if {"output", "head"} & {*sections} else None,
+        attention="attention" in sections,
+        settings=attention,
+        normalizers=_normalizers(normalizers),
+        seed=seed,
+    )
+    asked.check()
     used = _text(text) if {"output", "attention"} & {*sections} or text is not None else None
     clock = Clock()
     _tell(progress, "reading the head")
@@ -84,17 +91,7 @@ def audit(
         head = read_head(model, tokenizer=tokenizer)
     run = None
     if used is not None:
-        run = _run_model(
-            model,
-            tokenizer,
-            used,
-            num_tokens if {"output", "head"} & {*sections} else None,
-            settings,
-            others,
-            seed,
-            clock,
-            progress,
-        )
+        run = _run_model(model, tokenizer, used, asked, clock, progress)
     head_audit = output_audit = None
     states = None if run is None else run.states
     if "head" in sections:
@@ -121,7 +118,7 @@ def audit(
             text=None if used is None else used.name,
             text_sha256=None if used is None else used.sha256,
             num_tokens=None if run is None else run.num_tokens,
-            notes=[] if states is None else _notes(states, num_tokens),
+            notes=[] if run is None else _notes(run, num_tokens),
         ),
         head=head_audit,
         output=output_audit,
@@ -129,13 +126,36 @@ def audit(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What the model is run for."""
+
+    num_tokens: int | None
+    """Predictions for the output layer; None for none."""
+    attention: bool
+    settings: AttentionSettings | None
+    """None for the defaults, in a context that the model has positions for."""
+    normalizers: list[Normalizer]
+    seed: int
+
+    def check(self) -> None:
+        """Refuse what belongs to a section that was not asked for."""
+        if not self.attention and (self.settings is not None or self.normalizers):
+            raise WideneckError(
+                "Settings or normalizers for the attention section came without that section: add "
+                "'attention' to the sections."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Run:
     """What is kept of a model once it has read the text."""
 
     states: States | None
     """None where only attention was asked for."""
     attention: AttentionAudit | None
+    num_windows: int
+    """Of attention, as they were asked for."""
     logit_map: LogitMap
     dtype: str
     num_tokens: int
@@ -145,10 +165,7 @@ def _run_model(
     model: str | os.PathLike | torch.nn.Module | None,
     tokenizer: Any,
     text: Text,
-    num_tokens: int | None,
-    settings: AttentionSettings | None,
-    normalizers: Sequence[Normalizer],
-    seed: int,
+    asked: _Asked,
     clock: Clock,
     progress: Progress | None,
 ) -> _Run:
@@ -157,33 +174,41 @@ def _run_model(
     with clock("load the model"):
         loaded = load_language_model(model, tokenizer=tokenizer)
     states = found = None
-    num_read = 0
+    num_read = num_windows = 0
     with evaluating(loaded.model):
         logit_map = measure_logit_map(loaded.model)
-        if num_tokens is not None:
+        if asked.num_tokens is not None:
             window = _window(loaded.max_positions, len(loaded.bos))
             with clock("read the text"):
-                windows = _windows(loaded, text, num_tokens, window, seed)
+                windows = _windows(loaded, text, asked.num_tokens, window, asked.seed)
                 states = collect_states(loaded.model, windows, progress=progress)
             num_read += windows.targets.numel()
-        if settings is not None:
+        if asked.attention:
+            # transformers, which takes seconds to import, is not needed for a head alone.
             from wideneck.audits.attention.reading import Reader
             from wideneck.audits.attention.section import audit_attention
 
-            window = _context(loaded, settings)
-            windows = _windows(loaded, text, settings.num_windows * window, window, seed)
+            settings = _settings(loaded, asked.settings)
+            num_windows, window = settings.num_windows, settings.context - len(loaded.bos)
+            windows = _windows(loaded, text, num_windows * window, window, asked.seed)
             found = audit_attention(
                 Reader(loaded.model, logit_map),
                 windows,
                 settings,
                 clock,
-                normalizers=normalizers,
-                seed=seed,
+                normalizers=asked.normalizers,
+                seed=asked.seed,
                 progress=progress,
             )
             num_read += windows.targets.numel()
-    dtype = str(loaded.model.dtype).removeprefix("torch.")
-    return _Run(states, found, logit_map, dtype, num_read)
+    return _Run(
+        states=states,
+        attention=found,
+        num_windows=num_windows,
+        logit_map=logit_map,
+        dtype=str(loaded.model.dtype).removeprefix("torch."),
+        num_tokens=num_read,
+    )
 
 
 def _windows(loaded: LanguageModel, text: Text, num_tokens: int, window: int, seed: int) -> Windows:
@@ -199,33 +224,27 @@ def _windows(loaded: LanguageModel, text: Text, num_tokens: int, window: int, se
     return windows
 
 
-def _context(loaded: LanguageModel, settings: AttentionSettings) -> int:
-    """Predictions in a window of the attention section."""
+def _settings(loaded: LanguageModel, given: AttentionSettings | None) -> AttentionSettings:
+    """Those given, or the defaults in as long a context as the model has."""
     limit = loaded.max_positions
-    if limit is not None and settings.context > limit:
+    settings = given or AttentionSettings()
+    if limit is None or settings.context <= limit:
+        return settings
+    if given is not None:
         raise WideneckError(
             f"A context of {settings.context:,} tokens was asked for, {loaded.source} has "
             f"positions for {limit:,}: ask for at most as many."
         )
-    return settings.context - len(loaded.bos)
+    sizes = tuple(size for size in settings.sizes if size < limit)
+    return AttentionSettings(
+        context=limit, sizes=sizes, reference_size=min(settings.reference_size, *sizes[-1:])
+    )
 
 
-def _attention(
-    sections: Sequence[str],
-    settings: AttentionSettings | None,
-    normalizers: Sequence[str | dict | Normalizer],
-) -> tuple[AttentionSettings | None, list[Normalizer]]:
-    """What the attention section is to do; None where it was not asked for."""
-    if "attention" not in sections:
-        if settings is not None or normalizers:
-            raise WideneckError(
-                "Settings or normalizers for the attention section came without that section: add "
-                "'attention' to the sections."
-            )
-        return None, []
-    if isinstance(normalizers, str | dict) or not isinstance(normalizers, Sequence):
-        normalizers = [normalizers]
-    return settings or AttentionSettings(), [normalizer_config(n) for n in normalizers]
+def _normalizers(given: Any) -> list[Normalizer]:
+    """One or several, as `normalizer_config` takes them."""
+    several = isinstance(given, Sequence) and not isinstance(given, str)
+    return [normalizer_config(one) for one in (given if several else [given])]
 
 
 def _check_ids(windows: Windows, model: Any) -> None:
@@ -272,8 +291,15 @@ def _second_moment(states: States) -> Tensor | None:
     return hidden.T @ hidden / num_tokens if num_tokens >= 2 * width else None
 
 
-def _notes(states: States, asked: int) -> list[str]:
-    notes = []
+def _notes(run: _Run, asked: int) -> list[str]:
+    notes, states, attention = [], run.states, run.attention
+    if attention is not None and attention.num_windows != run.num_windows:
+        notes.append(
+            f"{run.num_windows} windows were asked for, attention was measured on "
+            f"{attention.num_windows}: as many as the text holds."
+        )
+    if states is None:
+        return notes
     num_windows, window, width = states.hidden.shape
     num_tokens = num_windows * window
     if num_tokens != asked:

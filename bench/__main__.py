@@ -2,9 +2,15 @@
 
 import sys
 
-from bench import audit, heads, study
+from bench import attention, attention_study, audit, heads, study
 
-BENCHES = {"audit": audit.main, "heads": heads.main, "study": study.main}
+BENCHES = {
+    "attention": attention.main,
+    "attention-study": attention_study.main,
+    "audit": audit.main,
+    "heads": heads.main,
+    "study": study.main,
+}
 
 
 def main() -> None:

@@ -1,0 +1,123 @@
+"""The tables of the attention study in Markdown.  Imports no torch."""
+
+import statistics
+
+from bench.table import markdown
+
+BASELINE = "softmax"
+TIMES = ("1x", "2x", "4x")
+
+
+def report(study: dict) -> str:
+    """Losses, needles, what was learned, and what all of it is of."""
+    names = list(dict.fromkeys(line["normalizer"] for line in study["runs"]))
+    by_name = {
+        name: {line["seed"]: line for line in study["runs"] if line["normalizer"] == name}
+        for name in names
+    }
+    parts = [_losses(by_name), _needles(by_name), _learned(by_name), _caption(study)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _losses(by_name: dict[str, dict[int, dict]]) -> str:
+    header = [
+        "normalizer",
+        *(f"loss {times}" for times in TIMES),
+        *(f"minus {BASELINE} {times}" for times in TIMES),
+        "past the context, 2x",
+        "past the context, 4x",
+        "s a step",
+    ]
+    rows = []
+    for name, runs in by_name.items():
+        late = [
+            [run["text"][t]["beyond"] - run["text"][t]["beyond_at_1x"] for run in runs.values()]
+            for t in TIMES[1:]
+        ]
+        rows.append(
+            [
+                name,
+                *(_mean_sd([run["text"][t]["all"] for run in runs.values()]) for t in TIMES),
+                *(_difference(by_name, name, t) for t in TIMES),
+                *(_mean_sd(values, "+") for values in late),
+                f"{statistics.median(run['seconds_a_step'] for run in runs.values()):.3f}",
+            ]
+        )
+    return markdown(header, rows)
+
+
+def _difference(by_name: dict[str, dict[int, dict]], name: str, times: str) -> str:
+    """From the baseline's run of the same seed."""
+    ours, theirs = by_name[name], by_name.get(BASELINE, {})
+    seeds = sorted(ours.keys() & theirs.keys())
+    if name == BASELINE or not seeds:
+        return ""
+    values = [
+        ours[seed]["text"][times]["all"] - theirs[seed]["text"][times]["all"] for seed in seeds
+    ]
+    return _mean_sd(values, "+")
+
+
+def _needles(by_name: dict[str, dict[int, dict]]) -> str:
+    first = next(iter(next(iter(by_name.values())).values()))
+    lengths = list(first["needles"])
+    rows = [
+        [
+            name,
+            *(
+                _mean_sd([100 * run["needles"][n]["accuracy"] for run in runs.values()], digits=1)
+                for n in lengths
+            ),
+        ]
+        for name, runs in by_name.items()
+    ]
+    return markdown(["needles found, %", *lengths], rows)
+
+
+def _mean_sd(values: list[float], sign: str = "", digits: int = 3) -> str:
+    mean = f"{statistics.mean(values):{sign}.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def _learned(by_name: dict[str, dict[int, dict]]) -> str:
+    """Where the learned numbers ended, over heads, layers and seeds."""
+    lines = []
+    for name, runs in by_name.items():
+        kinds = {key.split(".")[-1] for run in runs.values() for key in run["learned"]}
+        for kind in sorted(kinds):
+            ends = [
+                number
+                for run in runs.values()
+                for key, numbers in run["learned"].items()
+                if key.split(".")[-1] == kind
+                for number in numbers
+            ]
+            lines.append(f"- {name}: {kind} ends at {min(ends):.2f} to {max(ends):.2f}")
+    return "\n".join(lines)
+
+
+def _caption(study: dict) -> str:
+    s, runs = study["settings"], study["runs"]
+    machine = runs[-1]["machine"]
+    early = round(s["steps"] * s["early_share"])
+    seeds = len({line["seed"] for line in runs})
+    baseline = next((r for r in runs if r["normalizer"] == BASELINE), runs[0])
+    tokens = s["steps"] * s["batch"] * s["context"]
+    return (
+        f"Llama of {s['layers']} layers, {s['heads']} heads, width {s['hidden']}, "
+        f"{baseline['parameters']:,} parameters, bytes as tokens, float32; trained from scratch on "
+        f"{s['train_bytes']:,} bytes of {s['text']}, {s['steps']:,} steps of "
+        f"{s['batch'] * s['context']:,} tokens ({tokens:,} in all), the first {early:,} in a "
+        f"context of {s['early_context']}, the others of {s['context']}, half of the sequences "
+        f"with needles; AdamW, learning rate {s['lr']:g}, cosine, gradients clipped at "
+        f"{s['clip']:g}.  Loss: nats a byte on {s['held_out_bytes']:,} bytes of "
+        f"{s['held_out_documents']} documents held out, the same bytes in windows of 1, 2 and 4 "
+        "contexts; past the context: their positions past the training context, minus the same "
+        "bytes in windows of one context, below 0 where the longer window helps.  Needles: values "
+        f"of 2 bytes, all right, each the likeliest after the right ones before it, of 4 in each "
+        f"of {s['haystacks']} sequences a length, text held out; a guess within the alphabets of "
+        f"the key finds 0.4 %.  ±: standard deviation over {seeds} seeds; differences are of runs "
+        f"of one seed.  Seconds: the median step at the context of {s['context']}, torch "
+        f"{machine['torch']}, {machine['threads']} threads.  "
+        "`python -m bench attention-study --out OUT.json`"
+    )

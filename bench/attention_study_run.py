@@ -1,0 +1,109 @@
+"""One run of the attention study: a small Llama trained from scratch under one normalizer."""
+
+import math
+import random
+import statistics
+import time
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import wideneck as wn
+from bench.attention_study_data import VOCABULARY, Corpus, train_batch
+from bench.attention_study_recipe import Recipe
+from bench.attention_study_scores import mean_losses, needle_scores, text_scores, token_losses
+
+NO_POSITIONS = ", no positions"
+"""Ends the name of a variant whose queries and keys are not rotated."""
+
+
+def run(name: str, seed: int, corpus: Corpus, recipe: Recipe) -> dict:
+    """Train and evaluate.  Losses are means in nats a byte."""
+    model = build(name, seed, recipe)
+    seconds, losses = _train(model, seed, corpus, recipe)
+    started = time.perf_counter()
+    results = {
+        "text": text_scores(model, corpus, recipe),
+        "needles": needle_scores(model, corpus, recipe),
+        "learned": _learned(model),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "losses": losses,
+        "seconds_a_step": statistics.median(seconds[recipe.early_steps :]),
+        "seconds_training": sum(seconds),
+    }
+    return results | {"seconds_evaluating": time.perf_counter() - started}
+
+
+def build(name: str, seed: int, recipe: Recipe) -> Any:
+    """The model; every normalizer has the same one of a seed, but for what it learns itself."""
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=recipe.hidden,
+            intermediate_size=recipe.intermediate,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            num_key_value_heads=recipe.heads,
+            max_position_embeddings=max(recipe.lengths),
+            initializer_range=recipe.init,
+            tie_word_embeddings=True,
+        )
+    )
+    if name.endswith(NO_POSITIONS):
+        # All rotations by 0; a large theta would still turn the first pair by one radian a token.
+        model.model.rotary_emb.inv_freq.zero_()
+    return wn.attention.use(model, name.removesuffix(NO_POSITIONS))
+
+
+def _train(
+    model: Any, seed: int, corpus: Corpus, recipe: Recipe
+) -> tuple[list[float], list[tuple[float, float]]]:
+    """Seconds of every step, and its mean losses of text and of needle values."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        decays = parameter.ndim == 2 and "normalizer" not in name
+        (matrices if decays else others).append(parameter)
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
+        lr=recipe.lr,
+        betas=(0.9, 0.98),
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _factor(i, recipe))
+    draw = random.Random(seed)  # the seed's alone: the same data for every normalizer
+    seconds, losses = [], []
+    for step in range(recipe.steps):
+        start = time.perf_counter()
+        length = recipe.early_context if step < recipe.early_steps else recipe.context
+        rows = recipe.batch * recipe.context // length
+        batch = train_batch(corpus.train, length, rows, draw)
+        text, value = mean_losses(token_losses(model, batch), batch)
+        (text + value).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        losses.append((text.item(), value.item()))
+        seconds.append(time.perf_counter() - start)
+    return seconds, losses
+
+
+def _factor(step: int, recipe: Recipe) -> float:
+    """Of the learning rate: linear warm-up, then a cosine."""
+    warm_up = max(1, round(recipe.warm_up * recipe.steps))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    turn = math.pi * (step - warm_up) / max(1, recipe.steps - warm_up)
+    return recipe.final_lr + (1 - recipe.final_lr) * (1 + math.cos(turn)) / 2
+
+
+def _learned(model: Any) -> dict[str, list[float]]:
+    """The learned numbers of the heads; of asentmax, the norm of each head's vectors."""
+    return {
+        name: (p if p.ndim == 1 else p.norm(dim=1)).tolist()
+        for name, p in model.named_parameters()
+        if "normalizer" in name
+    }

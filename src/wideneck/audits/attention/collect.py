@@ -4,7 +4,7 @@ What is kept of a head are numbers for each query, never its map: entropy and th
 weight for all of them, geometry and Jacobians for the queries that were asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -90,6 +90,9 @@ class Collector:
         self.layers: dict[nn.Module, Layer] = {}
         self.embeddings: Tensor | None = None
         self.entering: dict[nn.Module, Tensor] = {}
+        self.num_calls = 0
+        self.on_call: Callable[[int], None] | None = None
+        """Told after each layer how many there have been."""
 
     def __call__(self, module: nn.Module, call: Call, config: Normalizer) -> Tensor:
         """Measure one layer on one window, and give its output."""
@@ -106,6 +109,9 @@ class Collector:
         self._jacobian(layer, weights[0], seen, _at(config, self.queries))
         if not self.geometry_only and isinstance(config, Softmax) and call.softcap is None:
             self._differences(layer, scores[0] / call.scaling, seen)
+        self.num_calls += 1
+        if self.on_call is not None:
+            self.on_call(self.num_calls)
         return weights.to(value.dtype) @ value
 
     @contextmanager

@@ -56,7 +56,7 @@ def audit_attention(
     ids = windows.ids
     queries = _queries(settings, ids.shape[1])
     with clock("attention"):
-        own = _plain_losses(reader, windows, progress)
+        own = reader.losses(ids[:1], windows.targets[:1])
         collector = Collector(settings, queries, seed)
         losses = _read(reader, windows, collector, progress, "attention heads")
         _check(reader.model, losses, own)
@@ -122,13 +122,6 @@ def _queries(settings: AttentionSettings, length: int) -> Tensor:
     return torch.linspace(length / count - 1, length - 1, count).round().long()
 
 
-def _plain_losses(reader: Reader, windows: Windows, progress: Progress | None) -> Tensor:
-    """Of the first window, by the model's own attention."""
-    if progress:
-        progress("attention heads", 0, len(windows.ids))
-    return reader.losses(windows.ids[:1], windows.targets[:1])
-
-
 def _read(
     reader: Reader,
     windows: Windows,
@@ -138,13 +131,13 @@ def _read(
 ) -> Tensor:
     """Losses (W, T); the collector fills."""
     found = []
+    if progress is not None:
+        layers = reader.model.config.get_text_config().num_hidden_layers
+        total = layers * len(windows.ids)
+        collector.on_call = lambda done: progress(stage, min(done, total), total)
     with collector.listening(reader.model, windows.ids[:1, :2]):
-        for i, (ids, targets) in enumerate(
-            zip(windows.ids.split(1), windows.targets.split(1), strict=True)
-        ):
+        for ids, targets in zip(windows.ids.split(1), windows.targets.split(1), strict=True):
             found.append(reader.losses(ids, targets, collector))
-            if progress:
-                progress(stage, i + 1, len(windows.ids))
     if not collector.layers:
         raise WideneckError(
             f"{type(reader.model).__name__} called no attention function of transformers' "

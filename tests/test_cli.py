@@ -168,7 +168,7 @@ BAD = {
     ),
     "context over the limit": (
         ["audit", "{folder}", "--section", "attention", "--attention", "context=128"],
-        "has positions for 64",
+        "positions for 64",
     ),
     "text shorter than the context": (
         ["audit", "{folder}", "--section", "attention", "--text", "{short}"],

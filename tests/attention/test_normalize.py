@@ -288,6 +288,12 @@ def test_a_mistake_is_said_in_one_sentence(arguments, message):
     assert message in str(caught.value)
 
 
+def test_a_nan_is_never_taken_for_a_hidden_key():
+    scores = torch.tensor([[0.0, math.nan, 1.0]])
+    for name in NAMES:
+        assert torch.func.vmap(lambda row, n=name: weights(n, row))(scores).isnan().any()
+
+
 def test_a_hidden_nan_is_not_looked_at():
     scores = torch.tensor([[0.0, math.nan, 1.0]])
     p = normalize(scores, "softmax", torch.tensor([[True, False, True]]))

@@ -167,7 +167,7 @@ class Entmax15(Normalizer):
 
     formula: ClassVar[str] = "max(l_i / 2 - tau, 0)^2"
     paper: ClassVar[str] = ENTMAX
-    jacobian: ClassVar[str] = "2^(-1/2)"
+    jacobian: ClassVar[str] = "1; 2^(-1/2) for two keys"
     may_be_sparse: ClassVar[bool] = True
 
 
@@ -181,7 +181,7 @@ class Entmax(Normalizer):
 
     formula: ClassVar[str] = "max((alpha - 1) l_i - tau, 0)^(1 / (alpha - 1))"
     paper: ClassVar[str] = ENTMAX
-    jacobian: ClassVar[str] = "2^(alpha - 2) for alpha <= 2, unbounded above"
+    jacobian: ClassVar[str] = "1 for alpha <= 2, 2^(alpha - 2) for two keys; unbounded above"
     may_be_sparse: ClassVar[bool] = True
 
     def __post_init__(self):
@@ -207,7 +207,7 @@ class ASEntmax(Normalizer):
 
     formula: ClassVar[str] = "entmax((delta + beta ln(n + 1)^gamma) l)"
     paper: ClassVar[str] = "Vasylenko et al. 2025, arXiv:2506.16640"
-    jacobian: ClassVar[str] = "(delta + beta ln(n + 1)^gamma) 2^(alpha - 2)"
+    jacobian: ClassVar[str] = "delta + beta ln(n + 1)^gamma"
     may_be_sparse: ClassVar[bool] = True
 
     def __post_init__(self):

@@ -60,11 +60,11 @@ def jacobian_of(weights: Tensor, n: Tensor, config: c.Normalizer) -> Jacobian | 
 def largest_norm(config: c.Normalizer, n: int) -> float:
     """The spectral norm of dp/dl that no row of n visible keys exceeds; inf where there is none.
 
-    Softmax-like: 1/2, at two equal scores far above the rest.  Entmax: 2^(alpha - 2), likewise;
-    for two keys it is 2 / (1 / s_1 + 1 / s_2) <= (p_1 p_2)^((2 - alpha) / 2), for more it is what
-    10,000s of random rows never exceed.  Above alpha = 2 small weights have steep slopes without
-    bound.  Stick-breaking: rows of |dp/dl| sum to at most 1/e and columns to at most 1/2, so the
-    norm is at most their geometric mean.
+    Softmax-like: 1/2, at two equal scores far above the rest.  Entmax with 1 < alpha <= 2: 1, as
+    dp/dl is at most diag(s) and s_i = p_i^(2 - alpha) at most 1.  Two keys reach 2^(alpha - 2)
+    only, but one large weight above many small ones comes near 1.  Above alpha = 2 small weights
+    have steep slopes without bound.  Stick-breaking: rows of |dp/dl| sum to at most 1/e and
+    columns to at most 1/2, so the norm is at most their geometric mean.
     """
     if isinstance(config, c.Sigmoid):
         return 0.25
@@ -73,9 +73,8 @@ def largest_norm(config: c.Normalizer, n: int) -> float:
     if isinstance(config, c.StickBreaking):
         return 1 / math.sqrt(2 * math.e)
     factor: Any = scale(config, torch.tensor([float(n)], dtype=torch.float64))
-    alpha = _alpha(config)
-    alpha = 1.0 if alpha is None else float(alpha)
-    return abs(float(factor)) * (2 ** (alpha - 2) if alpha <= 2 else math.inf)
+    alpha = float(_alpha(config) or 1.0)
+    return abs(float(factor)) * (0.5 if alpha == 1 else 1.0 if alpha <= 2 else math.inf)
 
 
 def _alpha(config: c.Normalizer) -> Any:

@@ -57,7 +57,7 @@ def normalize(
         # What a hidden key holds must reach neither weights nor gradients.
         rows = rows.masked_fill(~visible, 0)
     if not _may_look(scores) or _some_hidden(rows.detach()):
-        seen = rows > -torch.inf
+        seen = rows != -torch.inf  # not >, which would hide a NaN as well
         visible = seen if visible is None else visible & seen
         rows = rows.masked_fill(~seen, 0)
     return weights_of(rows, visible, config).to(scores.dtype).movedim(-1, dim)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -190,6 +190,11 @@ def _run_model(
 
             settings = _settings(loaded, asked.settings)
             num_windows, window = settings.num_windows, settings.context - len(loaded.bos)
+            if window < 1:
+                raise WideneckError(
+                    f"A context of {settings.context} holds nothing but what the tokenizer puts in "
+                    "front of a text: give a longer one."
+                )
             windows = _windows(loaded, text, num_windows * window, window, asked.seed)
             found = audit_attention(
                 Reader(loaded.model, logit_map),
@@ -232,19 +237,24 @@ def _settings(loaded: LanguageModel, given: AttentionSettings | None) -> Attenti
         return settings
     if given is not None:
         raise WideneckError(
-            f"A context of {settings.context:,} tokens was asked for, {loaded.source} has "
-            f"positions for {limit:,}: ask for at most as many."
+            f"The attention section reads a context of {settings.context:,} tokens, and "
+            f"{loaded.source} has positions for {limit:,}: give a context of at most as many."
         )
     sizes = tuple(size for size in settings.sizes if size < limit)
+    if not sizes:
+        raise WideneckError(f"{loaded.source} has positions for {limit:,}: too few to select from.")
     return AttentionSettings(
-        context=limit, sizes=sizes, reference_size=min(settings.reference_size, *sizes[-1:])
+        context=limit, sizes=sizes, reference_size=min(settings.reference_size, sizes[-1])
     )
 
 
 def _normalizers(given: Any) -> list[Normalizer]:
-    """One or several, as `normalizer_config` takes them."""
+    """One or several, as `normalizer_config` takes them, with numbers that stay as they are."""
     several = isinstance(given, Sequence) and not isinstance(given, str)
-    return [normalizer_config(one) for one in (given if several else [given])]
+    configs = [normalizer_config(one) for one in (given if several else [given])]
+    # A comparison trains nothing, and a number that learns has a narrower range to start from.
+    fixed: dict[str, Any] = {"learned": False}
+    return [replace(c, **fixed) if hasattr(c, "learned") else c for c in configs]
 
 
 def _check_ids(windows: Windows, model: Any) -> None:

@@ -38,7 +38,9 @@ def normalizer_option(text: str) -> Normalizer:
     default = normalizer_config(name)
     given = {}
     for field, value in map(_pair, rest.split(",") if rest else []):
-        known = getattr(default, field, None)
+        if field not in {f.name for f in fields(default)}:
+            normalizer_config(name, **{field: value})  # refuses it, with the nearest known one
+        known = getattr(default, field)
         given[field] = _value(field, value, 0.0 if known is None else known)
     return normalizer_config(name, **given)
 

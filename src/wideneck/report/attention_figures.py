@@ -7,7 +7,7 @@ query sees n keys.
 from collections.abc import Callable, Sequence
 from statistics import median, quantiles
 
-from wideneck.audits.attention.results import AttentionAudit, HeadMeasures, SizePoint
+from wideneck.audits.attention.results import AttentionAudit, HeadMeasures, Link, SizePoint
 from wideneck.report.attention_charts import expectation_name
 from wideneck.report.attention_tables import LINKED, by_ablation
 from wideneck.report.figures import Figure
@@ -101,6 +101,11 @@ def _selection(audit: AttentionAudit) -> list[Figure]:
     return figures
 
 
+def _without_depth(link: Link) -> tuple[str, ...]:
+    value = link.spearman_without_depth
+    return () if value is None else (f"{value:.2f} without depth",)
+
+
 def _geometry(point: SizePoint) -> list[Figure]:
     s, base = point.separability, "attention.by_size[]"
     low, high = point.separability_lower, point.separability_upper
@@ -190,7 +195,7 @@ def _links(audit: AttentionAudit) -> list[Figure]:
         Figure(
             f"Spearman, {LINKED.get(link.measure, link.measure)}",
             f"{link.spearman:.2f}",
-            (f"{link.spearman_without_depth:.2f} without depth", *chance),
+            (*_without_depth(link), *chance),
             "attention.links[].spearman",
         )
         for link in strongest

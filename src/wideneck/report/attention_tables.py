@@ -69,7 +69,10 @@ def link_table(audit: AttentionAudit) -> Table | None:
         (
             LINKED.get(link.measure, link.measure),
             f"attention.heads[].{link.measure}" if link.measure in LINKED else "",
-            [f"{link.spearman:.2f}", f"{link.spearman_without_depth:.2f}"],
+            [
+                "-" if x is None else f"{x:.2f}"
+                for x in (link.spearman, link.spearman_without_depth)
+            ],
         )
         for link in audit.links
     ]

@@ -206,7 +206,7 @@ def test_a_sliding_window_is_what_its_queries_see():
     assert all(head.effective_keys <= 9 for head in audit.heads)
     # N = 8 is below the window of 9: queries from the ninth on count.
     assert (audit.by_size[2].num_queries, audit.by_size[2].num_excluded) == (2 * (T - 8), 16)
-    with pytest.raises(WideneckError, match="sees more than 9 keys"):
+    with pytest.raises(WideneckError, match="more than 12 keys"):
         audited(model_of("mistral"), replace(SETTINGS, sizes=(12,), reference_size=12))
 
 
@@ -293,8 +293,8 @@ def test_a_model_that_does_more_than_its_normalizer_is_refused():
         ({"context": 8}, "take a longer context"),
         ({"vectors": "keys"}, "values, hidden, embeddings"),
         ({"level": 1.0}, "between 0 and 1"),
-        ({"steps": (0.0,)}, "above 0"),
-        ({"temperatures": (math.inf,)}, "above 0"),
+        ({"steps": (0.0,)}, "from 1e-6 on"),
+        ({"temperatures": (math.inf,)}, "from 1e-6 on"),
         ({"num_queries": 0}, "number >= 1"),
         ({"include_masked": 1}, "true or false"),
     ],
@@ -302,3 +302,46 @@ def test_a_model_that_does_more_than_its_normalizer_is_refused():
 def test_settings_out_of_range_are_one_sentence(change, message):
     with pytest.raises(WideneckError, match=message):
         replace(SETTINGS, **change)
+
+
+def test_layers_of_different_scaling_share_the_temperatures_of_the_finite_differences():
+    torch.manual_seed(0)
+    config = tr.GPT2Config(**GPT2 | {"n_layer": 3}, scale_attn_by_inverse_layer_idx=True)
+    model = tr.GPT2LMHeadModel(config).eval()
+    audit = audited(model, replace(SETTINGS, temperatures=(5.0, 10.0)))
+    own = math.sqrt(8)
+    assert [p.temperature for p in audit.by_step[:3]] == pytest.approx([own, 5.0, 10.0])
+    assert all(p.largest_head <= p.bound for p in audit.by_step)
+
+
+def test_a_reference_size_that_nothing_is_left_for_is_refused():
+    settings = replace(SETTINGS, sizes=(T - 1,), reference_size=T - 1, drop_first=True)
+    with pytest.raises(WideneckError, match="ask for a smaller one"):
+        audited(model_of("llama"), settings)
+
+
+def test_layers_that_cannot_be_skipped_are_run_again(monkeypatch):
+    """A layer that hands on more than its output, as those that share keys with later ones."""
+    model, windows = model_of("llama"), windows_of(1)
+    reader = Reader(model, LogitMap("identity"))
+    layers = dict.fromkeys(attention_of(model), 2)
+    expected = ablation_losses(reader, layers, windows.ids, windows.targets)
+    first, second = model.model.layers
+    shared = {}
+    inner, outer = first.forward, second.forward
+
+    def gives(*args, **kwargs):
+        shared["ran"] = True
+        return inner(*args, **kwargs)
+
+    def takes(*args, **kwargs):
+        shared.pop("ran")  # KeyError unless the first layer has run
+        return outer(*args, **kwargs)
+
+    monkeypatch.setattr(first, "forward", gives)
+    monkeypatch.setattr(second, "forward", takes)
+    found = ablation_losses(reader, layers, windows.ids, windows.targets)
+    assert torch.equal(found[0], expected[0])
+    for again, before in zip(found[1], expected[1], strict=True):
+        assert (again - before).abs().max() < 1e-4
+    assert (first.forward, second.forward) == (gives, takes)

@@ -48,11 +48,12 @@ class Collected:
             WideneckError: no query of a layer sees more keys than it.
         """
         for index, layer in enumerate(self.layers):
-            most = max(int(visible.max()) for visible in layer.visible)
-            if most <= self.settings.reference_size:
+            if not self.geometry(layer, "each")[:, self.at].isfinite().any():
+                most = max(int(visible.max()) for visible in layer.visible)
                 raise WideneckError(
-                    f"No query of layer {index + 1} sees more than {most} keys, and the reference "
-                    f"size is {self.settings.reference_size}: ask for a smaller one."
+                    f"No query of layer {index + 1} has more than {self.settings.reference_size} "
+                    f"keys to choose from ({most} at most, less what is dropped), which is the "
+                    "reference size: ask for a smaller one."
                 )
 
     def geometry(self, layer: Layer, name: str) -> Tensor:
@@ -184,11 +185,11 @@ class Collected:
         if not self.settings.critical_up_to:
             return []
         scans = [layer.scan for layer in self.layers if layer.scan is not None]
-        each = torch.cat([scan.each / scan.count for scan in scans], 1)
+        each = torch.cat([scan.each / scan.count for scan in scans], 1).cpu()
         found = []
         for name in ("monte_carlo", "paper", "upper"):
             expected = [getattr(scan, f"expected_{name}") / scan.count for scan in scans]
-            result = critical_size(each, torch.cat(expected, 1), self.settings.level)
+            result = critical_size(each, torch.cat(expected, 1).cpu(), self.settings.level)
             found.append(
                 CriticalN(
                     expectation=name,

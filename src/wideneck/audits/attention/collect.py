@@ -78,14 +78,21 @@ class Collector:
         settings: what to measure.
         queries: (q,) positions that geometry and Jacobians are measured at.
         seed: of random sets and directions.
+        device: of the model.
         geometry_only: leave out finite differences and the scan, for comparisons.
     """
 
     def __init__(
-        self, settings: AttentionSettings, queries: Tensor, seed: int, geometry_only: bool = False
+        self,
+        settings: AttentionSettings,
+        queries: Tensor,
+        seed: int,
+        *,
+        device: Any = "cpu",
+        geometry_only: bool = False,
     ):
         self.settings, self.queries = settings, queries
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator(device).manual_seed(seed)
         self.geometry_only = geometry_only
         self.layers: dict[nn.Module, Layer] = {}
         self.embeddings: Tensor | None = None
@@ -142,12 +149,12 @@ class Collector:
                 handle.remove()
 
     def _rows(self, layer: Layer, weights: Tensor, seen: Tensor) -> None:
-        layer.visible.append(seen.sum(-1))
-        layer.entropy.append(entropy(weights))
-        layer.first_key.append(weights[..., 0].clone())
-        layer.importance.append(sink_importance(weights, seen))
-        layer.zeros.append(((weights == 0) & seen).sum((1, 2)) / seen.sum())
-        layer.row_sum.append(weights.sum(-1))
+        layer.visible.append(seen.sum(-1).cpu())
+        layer.entropy.append(entropy(weights).cpu())
+        layer.first_key.append(weights[..., 0].clone().cpu())
+        layer.importance.append(sink_importance(weights, seen).cpu())
+        layer.zeros.append((((weights == 0) & seen).sum((1, 2)) / seen.sum()).cpu())
+        layer.row_sum.append(weights.sum(-1).cpu())
 
     def _geometry(self, layer: Layer, weights: Tensor, seen: Tensor, vectors: Tensor) -> None:
         settings, queries = self.settings, self.queries
@@ -171,9 +178,9 @@ class Collector:
             torch.stack(
                 [getattr(found, name) for name in DISTANCES]
                 + [getattr(apart, name) for name in SEPARABILITY]
-            )
+            ).cpu()
         )
-        layer.gap.append(apart.delta)
+        layer.gap.append(apart.delta.cpu())
         if settings.critical_up_to and not self.geometry_only:
             scan = scan_sizes(weights, far, seen, settings.critical_up_to, generator=self.generator)
             layer.scan = scan if layer.scan is None else layer.scan + scan
@@ -183,17 +190,18 @@ class Collector:
         n = seen[self.queries].sum(-1, keepdim=True).to(weights.dtype)
         form = jacobian_of(weights, n, config)
         if form is None:
-            layer.jacobian.append(weights.new_full((2, *weights.shape[:2]), torch.nan))
+            layer.jacobian.append(torch.full((2, *weights.shape[:2]), torch.nan))
             return
         arguments = form.diagonal, form.rank_one
         norms = torch.stack([spectral_norm(*arguments), frobenius_norm(*arguments)])
-        layer.jacobian.append((norms * form.factor).float())
+        layer.jacobian.append((norms * form.factor).float().cpu())
 
     def _differences(self, layer: Layer, scores: Tensor, seen: Tensor) -> None:
         scores, seen = scores[:, self.queries], seen[self.queries]
         hidden = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
         rows = []
-        for temperature in temperatures(self.settings, layer.temperature):
+        first = next(iter(self.layers.values()))
+        for temperature in temperatures(self.settings, first.temperature):
             p = (hidden / temperature).softmax(-1).masked_fill_(~seen, 0)
             norms = [norm(p, 1.0).mean(1) / temperature for norm in (spectral_norm, frobenius_norm)]
             steps = [
@@ -201,7 +209,7 @@ class Collector:
                 for step in self.settings.steps
             ]
             rows.append(torch.stack([*norms, *steps]))
-        layer.differences.append(torch.stack(rows, 1))
+        layer.differences.append(torch.stack(rows, 1).cpu())
 
     def _vectors(self, module: nn.Module, values: Tensor) -> Tensor:
         """The x_i, (H, K, d), that the settings choose."""

@@ -58,9 +58,9 @@ def watched(model: Any, watcher: Watcher) -> Iterator[None]:
         WideneckError: the model's class does not go through transformers' interface.
     """
     before, outer = implementations(model), _watching.watcher
-    switch(model, NAME)
-    _watching.watcher = watcher
     try:
+        switch(model, NAME)
+        _watching.watcher = watcher
         with torch.no_grad():
             yield
     finally:

@@ -40,7 +40,9 @@ class HeadMeasures:
         "mean of sum over keys outside of ||p_i x_i - s||, at N = reference_size", caution=GEOMETRY
     )
     separability: float = measure(
-        "mean share N_s / N of selected keys nearer to s than any key outside", caution=GEOMETRY
+        "mean share N_s / N of selected keys with p_i x_i nearer to s than any key outside; x_i of "
+        "length 1, as theorem 2 assumes, unless choices has normalize_geometry = False",
+        caution=GEOMETRY,
     )
     jacobian_spectral: float | None = measure(
         "mean exact spectral norm of dp/dl, l the scores after scaling; none where this normalizer "
@@ -158,8 +160,9 @@ class Link:
         "rank correlation with ablation over all heads",
         caution="heads of one model on one text; the ablation itself has noise",
     )
-    spearman_without_depth: float = measure(
-        "the same after both ranks have lost what is linear in the layer's number"
+    spearman_without_depth: float | None = measure(
+        "the same after both ranks have lost what is linear in the layer's number; none where "
+        "nothing is left of them"
     )
     measure: str = measure("field of the heads")  # last: the name is taken from here on
 
@@ -199,9 +202,12 @@ class AttentionAudit:
         "further choices that the paper leaves open, where they are not the defaults"
     )
     head_dim: int = measure("width of a head's values")
-    temperature: float = measure("the model's own T: 1 over the factor it puts on q k")
+    temperature: float = measure(
+        "the model's own T: 1 over the factor it puts on q k, in its first layer"
+    )
     smallest_gap: float = measure(
-        "smallest distance of two vectors of one head, delta of theorem 2; 0 where vectors repeat"
+        "smallest distance of two vectors of one head, scaled as for the separability: delta of "
+        "theorem 2; 0 where vectors repeat"
     )
     jacobian_limit: float | None = measure(
         "what no query's jacobian_spectral exceeds under this normalizer; none where it depends on "

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from wideneck.attention.config import ASEntmax, Normalizer, name_of, to_dict
 from wideneck.attention.hook import use
 from wideneck.attention.jacobian import largest_norm
+from wideneck.attention.learned import check_start
 from wideneck.attention.places import placed
 from wideneck.audits.attention.ablation import ablation_losses
 from wideneck.audits.attention.aggregate import Collected, known, row_means
@@ -54,10 +55,11 @@ def audit_attention(
             more than its normalizer.
     """
     ids = windows.ids
+    _check_asked(reader.model, windows, settings, normalizers)
     queries = _queries(settings, ids.shape[1])
     with clock("attention"):
         own = reader.losses(ids[:1], windows.targets[:1])
-        collector = Collector(settings, queries, seed)
+        collector = Collector(settings, queries, seed, device=reader.model.device)
         losses = _read(reader, windows, collector, progress, "attention heads")
         _check(reader.model, losses, own)
     collected = Collected(list(collector.layers.values()), settings, queries)
@@ -98,6 +100,26 @@ def audit_attention(
         links=[] if ablation is None else _links(heads),
         comparison=comparison,
     )
+
+
+def _check_asked(
+    model: Any, windows: Windows, settings: AttentionSettings, normalizers: Sequence[Normalizer]
+) -> None:
+    """Refuse before the work what could not be done after it."""
+    state = placed(model)
+    if normalizers and state is not None:
+        raise WideneckError(
+            f"This model is under {name_of(state.config)} already; normalizers are compared from a "
+            "model's own attention."
+        )
+    prefix = windows.ids.shape[1] - windows.targets.shape[1]
+    if 0 < settings.ablation_context <= prefix:
+        raise WideneckError(
+            f"An ablation_context of {settings.ablation_context} holds nothing but what the "
+            f"tokenizer puts in front ({prefix}): ask for more, or for 0."
+        )
+    for config in normalizers:
+        check_start(config)
 
 
 def describe(config: Normalizer) -> str:
@@ -203,12 +225,6 @@ def _compare(
 ) -> list[NormalizerPoint]:
     """The model under each normalizer; its own first, for which all is known already."""
     model = reader.model
-    state = placed(model)
-    if state is not None:
-        raise WideneckError(
-            f"This model is under {name_of(state.config)} already; normalizers are compared from a "
-            "model's own attention."
-        )
     settings = replace(settings, sizes=(settings.reference_size,), critical_up_to=0)
     document = windows.document
     own_layers = list(own.layers.values())
@@ -218,7 +234,7 @@ def _compare(
         )
     ]
     for config in normalizers:
-        collector = Collector(settings, queries, seed, geometry_only=True)
+        collector = Collector(settings, queries, seed, device=model.device, geometry_only=True)
         use(model, config)
         try:
             changed = _read(reader, windows, collector, progress, f"under {name_of(config)}")
@@ -283,13 +299,15 @@ def _links(heads: list[HeadMeasures]) -> list[Link]:
     return found
 
 
-def _partial(values: list[float], losses: list[float], depth: list[float]) -> float:
-    """The correlation of ranks after a line in the layer's number is taken off both."""
+def _partial(values: list[float], losses: list[float], depth: list[float]) -> float | None:
+    """The correlation of ranks after a line in the layer's number is taken off both, if any are."""
     columns = torch.tensor(
         [rankdata(values).tolist(), rankdata(losses).tolist()], dtype=torch.float64
     ).T
     design = torch.tensor([[1.0, d] for d in depth], dtype=torch.float64)
     rest = columns - design @ torch.linalg.lstsq(design, columns, driver="gelsd").solution
+    if bool((rest.norm(dim=0) < 1e-9 * columns.norm(dim=0)).any()):
+        return None
     return float(torch.corrcoef(rest.T)[0, 1])
 
 

@@ -77,7 +77,8 @@ class AttentionSettings:
             )
         if self.reference_size not in self.sizes:
             raise WideneckError(
-                f"reference_size is one of the sizes {self.sizes}, got {self.reference_size}."
+                f"reference_size is one of the sizes {self.sizes}, got {self.reference_size}: give "
+                "one of them."
             )
         if max(*self.sizes, self.critical_up_to) >= self.context:
             raise WideneckError(
@@ -87,5 +88,5 @@ class AttentionSettings:
             )
         for field in ("temperatures", "steps"):
             values = getattr(self, field)
-            if not values or not all(0 < x < float("inf") for x in values):
-                raise WideneckError(f"{field} are finite numbers above 0, got {values!r}.")
+            if not values or not all(1e-6 <= x < float("inf") for x in values):
+                raise WideneckError(f"{field} are finite numbers from 1e-6 on, got {values!r}.")

@@ -68,7 +68,7 @@ def kept(scores: Tensor, visible: Tensor | None, k: int) -> Tensor:
         visible = torch.ones((), dtype=torch.bool, device=scores.device)
     masked = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
     least = masked.topk(min(k, masked.shape[-1]), dim=-1).values[..., -1:]
-    return visible & (masked >= least)
+    return visible & ~(masked < least)  # keeps a NaN, which must not vanish
 
 
 def _hide(values: Tensor, visible: Tensor | None, by: float = 0.0) -> Tensor:

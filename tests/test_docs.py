@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 from tiny import tiny_model
@@ -45,26 +46,18 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert "gpt2" in capsys.readouterr().out
 
 
-def test_the_python_of_the_page_of_heads_runs(tmp_path, monkeypatch):
-    blocks = re.findall(r"```python\n(.*?)```", HEADS_PAGE.read_text(), re.DOTALL)
+@pytest.mark.parametrize(
+    ("page", "saved"), [(HEADS_PAGE, "gpt2-moss"), (ATTENTION_PAGE, "gpt2-ssmax")]
+)
+def test_the_python_of_a_page_runs(tmp_path, monkeypatch, page, saved):
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     torch.manual_seed(0)
     tiny_model("gpt2").save_pretrained(tmp_path / "gpt2")
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks:  # each goes on from those before it
         exec(block, names)
-    assert (tmp_path / "gpt2-moss" / "config.json").exists()
-
-
-def test_the_python_of_the_page_of_attention_runs(tmp_path, monkeypatch):
-    blocks = re.findall(r"```python\n(.*?)```", ATTENTION_PAGE.read_text(), re.DOTALL)
-    torch.manual_seed(0)
-    tiny_model("gpt2").save_pretrained(tmp_path / "gpt2")
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    for block in blocks:  # each goes on from those before it
-        exec(block, names)
-    assert (tmp_path / "gpt2-ssmax" / "config.json").exists()
+    assert (tmp_path / saved / "config.json").exists()
 
 
 def test_the_table_of_normalizers_is_the_registry_s():

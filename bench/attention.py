@@ -1,6 +1,6 @@
 """Attention normalizers, fused attention and the audit's attention section.
 
-    python -m bench attention                  everything, some 8 minutes on 2 quiet cores
+    python -m bench attention                  everything, some 7 minutes on 2 quiet cores
     python -m bench attention rows fused       only these
 
 Parts: rows (sparsemax and entmax beside the `entmax` package), fused (softmaxes of changed scores

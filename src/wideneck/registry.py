@@ -64,6 +64,14 @@ def did_you_mean(word: str, known: list[str]) -> str:
     return f"{question} Known: {', '.join(known) or 'none'}."
 
 
+def check_option(option: str, known: list[str], owner: str) -> None:
+    """Refuse the name of an option that `owner` does not have, with the nearest that it has."""
+    if option not in known:
+        raise WideneckError(
+            f"No option of {owner} is called '{option}'.{did_you_mean(option, known)}"
+        )
+
+
 def configure(
     given: Any,
     options: dict,
@@ -104,9 +112,5 @@ def configure(
         )
     names = [field.name for field in fields(given)]
     for option in options:
-        if option not in names:
-            raise WideneckError(
-                f"No option of {kind} '{name_of(given)}' is called '{option}'."
-                f"{did_you_mean(option, names)}"
-            )
+        check_option(option, names, f"{kind} '{name_of(given)}'")
     return replace(given, **convert(options)) if options else given

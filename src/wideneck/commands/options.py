@@ -7,7 +7,7 @@ from typing import Any
 from wideneck.attention.config import Normalizer, normalizer_config
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.errors import WideneckError
-from wideneck.registry import did_you_mean
+from wideneck.registry import check_option
 
 
 def attention_settings(pairs: Sequence[str]) -> AttentionSettings:
@@ -19,11 +19,7 @@ def attention_settings(pairs: Sequence[str]) -> AttentionSettings:
     known = {field.name: field.default for field in fields(AttentionSettings)}
     given = {}
     for name, text in map(_pair, pairs):
-        if name not in known:
-            raise WideneckError(
-                f"No setting of the attention section is called '{name}'."
-                f"{did_you_mean(name, list(known))}"
-            )
+        check_option(name, list(known), "the attention section")
         given[name] = _value(name, text, known[name])
     return AttentionSettings(**given)
 
@@ -38,8 +34,7 @@ def normalizer_option(text: str) -> Normalizer:
     default = normalizer_config(name)
     given = {}
     for field, value in map(_pair, rest.split(",") if rest else []):
-        if field not in {f.name for f in fields(default)}:
-            normalizer_config(name, **{field: value})  # refuses it, with the nearest known one
+        check_option(field, [f.name for f in fields(default)], f"normalizer '{name}'")
         known = getattr(default, field)
         given[field] = _value(field, value, 0.0 if known is None else known)
     return normalizer_config(name, **given)

@@ -112,7 +112,7 @@ def _numbers(stored: Any, path: Path) -> Tensor:
             weight[start : start + rows] = torch.from_numpy(
                 gguf.dequantize(block, stored.tensor_type)
             )
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # how the gguf package says that it has no decoder
         raise WideneckError(
             f"{stored.name} of {path.name} is stored as {kind}, which the gguf package cannot "
             "dequantize: give a file with another quantization."

@@ -81,7 +81,9 @@ def _can_skip(
         with _skipping(reader.model, last, outputs, 2):
             batch = window.expand(2, -1), target.expand(2, -1)
             again = reader.losses(*batch, lambda _module, call, config: attend(call, config))
-    except Exception:  # whatever a stranger's layer makes of it
+    # A stranger's layers; whatever they raise on this means that they cannot be run alone.  Nothing
+    # is lost: all of the model runs then, and what is wrong with it shows there.
+    except Exception:
         return False
     off = (again - losses).abs().max()
     return bool(off <= torch.finfo(reader.model.dtype).eps ** 0.5 * max(1.0, float(losses.max())))

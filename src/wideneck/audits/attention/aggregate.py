@@ -128,7 +128,8 @@ class Collected:
     def lengths(self) -> list[LengthPoint]:
         """Over context lengths 32, 64, ... and the whole.
 
-        Layers are causal, so the first L positions of a window are a window of length L.
+        Layers are causal, so the first L positions of a window are a window of length L, unless
+        future keys count.
         """
         context = self.settings.context
         lengths = [2**k for k in range(5, int(math.log2(context)) + 1)]
@@ -146,6 +147,10 @@ class Collected:
             if not keys.isfinite().any():  # sliding windows are shorter than half of it
                 continue
             up_to = self.queries < length
+            if self.settings.include_masked and length < context:
+                up_to = (
+                    up_to & False
+                )  # the keys past L would count, as they do not in a window of L
             means = {name: known(_mean(x[up_to], 0)) for name, x in of_query.items()}
             points.append(
                 LengthPoint(

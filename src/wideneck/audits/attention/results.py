@@ -108,7 +108,7 @@ class LengthPoint:
     )
     distance: float | None = measure(
         "mean distance over tokens and heads, N = reference_size; none where no measured query "
-        "sees more than N keys"
+        "sees more than N keys, and, with include_masked, below the whole context"
     )
     bound: float | None = measure("mean bound of theorem 1, paper's form")
     expected_paper: float | None = measure("mean main term of theorem 1, random set")

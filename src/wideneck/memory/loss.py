@@ -1,0 +1,109 @@
+"""The losses of a memory: the mixture's likelihood and the ranking of its similarities.
+
+l = l_trime + alpha l_rank, which is what was released; Eq. 6 of Wan et al. 2023 prints the model's
+own cross-entropy in the place of l_trime (`loss="cross_entropy"`).  Neither forms anything of the
+vocabulary's size: the model's part comes as one number a target.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wideneck.memory.config import Memory
+from wideneck.memory.mixture import Recall, log_shares, masked_logsumexp, mixture_nll, positives
+from wideneck.memory.ranking import Ranking, ranking_loss
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A training loss and, detached, what it is made of; scalars, likelihoods in nats.
+
+    The parts are means over the targets here, whatever `num_items` is.
+    """
+
+    total: Tensor
+    """What is trained."""
+    mixture: Tensor
+    """-log p(target) of model and memory."""
+    model: Tensor
+    """-log p(target) of the model without its memory."""
+    ranking: Tensor
+    """The ranking loss before alpha, with reduction "sum" for each target."""
+    mass: Tensor
+    """The memory's share of the probability."""
+    num_targets: Tensor
+
+
+def memory_loss(
+    memory: Memory,
+    s: Tensor,
+    ordered: Tensor,
+    visible: Tensor,
+    values: Tensor,
+    target: Tensor,
+    nll: Tensor,
+    embedding: Tensor,
+    *,
+    log_normalizer: Tensor | None = None,
+    label_values: Tensor | None = None,
+    num_items: Tensor | int | None = None,
+    ignore_index: int = -100,
+    warming_up: bool = False,
+) -> Terms:
+    """Both terms over the targets that are not ignored; 0 where there are none.
+
+    Args:
+        memory: which losses, and their weights.
+        s: (B, Q, M), similarities with temperature and bias.
+        ordered: (B, Q, M), the similarities that the ranking loss orders.
+        visible: (B, Q, M).
+        values: (B, M), the tokens of the memories, from the input.
+        target: (B, Q), token ids or `ignore_index`.
+        nll: (B, Q), -log p(target) of the model.
+        embedding: (V, D), by which tokens are ranked.
+        log_normalizer: (B, Q), the model's, for scores="logits".
+        label_values: (B, M), the labels of the memories, for values="labels".
+        num_items: the targets of all micro-batches of an optimizer's step, where the gradient is
+            accumulated; None for those here.  Sums over targets are divided by it, so the gradient
+            does not depend on how the batch is cut.  A ranking loss that is a mean over pairs or
+            offsets counts by the micro-batch's share of the targets.
+        ignore_index: the target that counts nothing.
+        warming_up: train the model alone.
+    """
+    kept = target != ignore_index
+    target = torch.where(kept, target, -1)
+    count = kept.sum()
+    here = count.clamp(min=1)
+    items = here if num_items is None else num_items
+    if isinstance(items, Tensor):
+        items = items.to(nll.device)
+    part = here / items  # of the step's targets
+
+    def over_targets(x: Tensor) -> Tensor:
+        return torch.where(kept, x, 0).sum() / here
+
+    shown = values if memory.values == "input_ids" or label_values is None else label_values
+    log_all = masked_logsumexp(s, visible)
+    found = Recall(log_all, masked_logsumexp(s, positives(visible, shown, target)))
+    mixed = over_targets(mixture_nll(memory, nll, found, log_normalizer))
+    alone = over_targets(nll)
+    ranking = Ranking(nll.new_zeros(()), count)
+    if memory.alpha and not warming_up:
+        ranking = ranking_loss(
+            ordered,
+            visible,
+            values,
+            target,
+            embedding,
+            margin=memory.margin,
+            reduction=memory.reduction,
+            rank_over=memory.rank_over,
+        )
+    ranked = ranking.loss / here if memory.reduction == "sum" else ranking.loss
+    total = alone if warming_up or memory.loss == "cross_entropy" else mixed
+    if memory.alpha and not warming_up:
+        total = total + memory.alpha * ranked
+    with torch.no_grad():
+        mass = over_targets(log_shares(memory, log_all, log_normalizer)[1].exp())
+    return Terms(total * part, mixed.detach(), alone.detach(), ranked.detach(), mass, count)

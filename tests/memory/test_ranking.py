@@ -1,0 +1,122 @@
+from itertools import product
+
+import pytest
+import torch
+
+from memory.slow_memory import example, slow_ranking
+from wideneck import memory as m
+from wideneck.memory.config import RANKS, REDUCTIONS
+
+CASES = list(product(REDUCTIONS, RANKS))
+
+
+def setting(seed=0, batch=3, length=12, window=None):
+    hidden, ids, _, embedding = example(seed, batch, length)
+    valid = torch.ones_like(ids, dtype=torch.bool)
+    valid[0, :3] = False
+    s = m.similarities(hidden, hidden[:, :-1])
+    target = ids.roll(-1, 1)
+    target[:, -1] = -100
+    return s, m.visible_history(valid, window=window), ids[:, 1:], target, embedding
+
+
+@pytest.mark.parametrize(("reduction", "rank_over"), CASES)
+@pytest.mark.parametrize("margin", [0.0, 0.1])
+@pytest.mark.parametrize("window", [None, 4])
+def test_the_loss_is_that_of_the_triple_loop(reduction, rank_over, margin, window):
+    given = setting(window=window)
+    given[0].requires_grad_()
+    options = {"margin": margin, "reduction": reduction, "rank_over": rank_over}
+
+    fast, slow = m.ranking_loss(*given, **options).loss, slow_ranking(*given, **options)
+
+    torch.testing.assert_close(fast, slow)
+    torch.testing.assert_close(
+        torch.autograd.grad(fast, given[0])[0], torch.autograd.grad(slow, given[0])[0]
+    )
+
+
+@pytest.mark.parametrize(("reduction", "rank_over"), CASES)
+def test_gradients_are_those_of_the_formula(reduction, rank_over):
+    s, *rest = setting(seed=1, batch=2, length=7)
+
+    def loss(s):
+        options = {"margin": 0.05, "reduction": reduction, "rank_over": rank_over}
+        return m.ranking_loss(s, *rest, **options).loss
+
+    assert torch.autograd.gradcheck(loss, (s.requires_grad_(),))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("why", ["no positive", "no memory", "no target", "only positives", "one"])
+def test_without_a_pair_the_loss_is_0_and_so_is_its_gradient(reduction, why):
+    s, seen, values, target, embedding = setting()
+    if why == "no positive":
+        embedding = torch.cat([embedding, embedding[:1]])
+        target = torch.full_like(target, 7)
+    elif why == "no memory":
+        seen = torch.zeros_like(seen)
+    elif why == "no target":
+        target = torch.full_like(target, -100)
+    elif why == "only positives":
+        values, target = torch.zeros_like(values), torch.zeros_like(target)
+    else:  # a context of one token
+        s, seen, values, target = s[:, :1, :0], seen[:, :1, :0], values[:, :0], target[:, :1]
+    s = s.detach().requires_grad_()
+
+    found = m.ranking_loss(s, seen, values, target, embedding, reduction=reduction)
+    (gradient,) = torch.autograd.grad(found.loss, s)
+
+    assert found.loss.item() == 0
+    assert found.num_pairs.item() == 0
+    assert not gradient.any()
+
+
+def test_pairs_are_counted():
+    s, seen, values, target, embedding = setting()
+    good = m.positives(seen, values, target)
+
+    found = m.ranking_loss(s, seen, values, target, embedding)
+
+    want = (good.sum(-1) * (seen & ~good & good.any(-1, keepdim=True)).sum(-1)).sum()
+    assert found.num_pairs.item() == want.item()
+
+
+def test_a_large_common_level_of_the_similarities_does_not_cancel():
+    """Raw scaled dot products of trained models are in the hundreds, their differences near 1."""
+    s, *rest = setting(seed=2, batch=4, length=64)
+    level = 500 + s
+
+    fast = m.ranking_loss(level.float(), *rest, margin=1e-3).loss
+    gold = m.ranking_loss(level, *rest, margin=1e-3).loss
+    rounded = slow_ranking(
+        level.float(), *rest, margin=1e-3, reduction="pair_mean", rank_over="visible"
+    )
+
+    assert (fast - gold).abs() <= 2 * (rounded - gold).abs() + 1e-5 * gold
+
+
+def test_ranks_follow_the_embeddings():
+    """One positive, then the nearer and the farther negative, one and two margins away."""
+    embedding = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
+    values, target = torch.tensor([[1, 2, 0]]), torch.tensor([[0]])
+    seen, s = torch.ones(1, 1, 3, dtype=torch.bool), torch.zeros(1, 1, 3)
+
+    loss = m.ranking_loss(s, seen, values, target, embedding, margin=1.0, reduction="sum").loss
+
+    assert loss.item() == 1 + 2
+
+
+def test_a_sequence_does_not_feel_its_neighbours():
+    s, seen, values, target, embedding = setting()
+    together = m.ranking_loss(s, seen, values, target, embedding, reduction="sum").loss
+
+    alone = sum(
+        m.ranking_loss(
+            s[b : b + 1], seen[b : b + 1], values[b : b + 1], target[b : b + 1], embedding,
+            reduction="sum",
+        ).loss
+        for b in range(3)
+    )  # fmt: skip
+
+    torch.testing.assert_close(together, alone)

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from wideneck import config as config
     from wideneck import functional as functional
     from wideneck import heads as heads
+    from wideneck import memory as memory
     from wideneck.attached.attaching import attach as attach
+    from wideneck.attached.attaching_memory import attach_memory as attach_memory
     from wideneck.attached.loading import load as load
+    from wideneck.attached.logging import LogMemory as LogMemory
     from wideneck.audits.attention.settings import AttentionSettings as AttentionSettings
     from wideneck.commands.audit import audit as audit
     from wideneck.commands.series import audit_series as audit_series
@@ -33,12 +36,13 @@ if TYPE_CHECKING:
     from wideneck.functional.loss import (
         linear_cross_entropy_and_log_normalizer as linear_cross_entropy_and_log_normalizer,
     )
+    from wideneck.memory.config import Memory as Memory
     from wideneck.report.report import Report as Report
     from wideneck.report.series import SeriesReport as SeriesReport
 
 __version__ = "0.1.0"
 
-_MODULES = ("attention", "config", "functional", "heads")
+_MODULES = ("attention", "config", "functional", "heads", "memory")
 _CONFIGS = (
     "GSS",
     "Mixture",
@@ -54,10 +58,13 @@ _CONFIGS = (
 _HOMES = {
     "AttentionSettings": "wideneck.audits.attention.settings",
     **dict.fromkeys(_CONFIGS, "wideneck.config"),
+    "LogMemory": "wideneck.attached.logging",
+    "Memory": "wideneck.memory.config",
     "Report": "wideneck.report.report",
     "SeriesReport": "wideneck.report.series",
     "WideneckError": "wideneck.errors",
     "attach": "wideneck.attached.attaching",
+    "attach_memory": "wideneck.attached.attaching_memory",
     "audit": "wideneck.commands.audit",
     "audit_series": "wideneck.commands.series",
     "linear_cross_entropy": "wideneck.functional.loss",
@@ -68,6 +75,8 @@ __all__ = [
     "GSS",
     "PLIF",
     "AttentionSettings",
+    "LogMemory",
+    "Memory",
     "Mixture",
     "MoC",
     "ReLU",
@@ -80,6 +89,7 @@ __all__ = [
     "Softmax",
     "WideneckError",
     "attach",
+    "attach_memory",
     "attention",
     "audit",
     "audit_series",
@@ -89,6 +99,7 @@ __all__ = [
     "linear_cross_entropy",
     "linear_cross_entropy_and_log_normalizer",
     "load",
+    "memory",
 ]
 
 _registration.register()

@@ -22,6 +22,19 @@ def setting(seed=0, **options):
     return z, s, m.visible_history(valid, **options), ids[:, 1:], ids.roll(-1, 1)
 
 
+def cache(s, seen, values, vocab_size):
+    tokens = m.distinct(values)
+    log_cache = m.cache_log_probs(s, seen, tokens.group)
+    return log_cache, m.over_vocabulary(log_cache, tokens.ids, vocab_size)
+
+
+def whole(memory, z, s, seen, values):
+    tokens = m.distinct(values)
+    log_cache = m.cache_log_probs(s, seen, tokens.group)
+    shares = m.log_shares(memory, m.masked_logsumexp(s, seen), log_normalizer(memory, z))
+    return m.mix(z.log_softmax(-1), log_cache, tokens.ids, shares)
+
+
 def log_normalizer(memory, z):
     return z.logsumexp(-1) if memory.scores == "logits" else None
 
@@ -34,15 +47,14 @@ def test_the_mixture_is_equation_3_by_brute_force(memory, window):
     log_p = z.log_softmax(-1)
     found = m.recall(s, seen, values, target)
 
-    cache = m.cache_log_probs(s, seen, values, z.shape[-1])
-    whole = m.mix(memory, log_p, cache, m.log_shares(memory, found.log_all, lz))
+    mixed = whole(memory, z, s, seen, values)
     nll = -log_p.gather(-1, target[..., None])[..., 0]
     loss = m.mixture_nll(memory, nll, found, lz)
 
     for b in range(z.shape[0]):
         for t in range(z.shape[1]):
             p = slow_mixture(memory, z[b, t], s[b, t], seen[b, t].tolist(), values[b], z.shape[-1])
-            torch.testing.assert_close(whole[b, t].exp(), p)
+            torch.testing.assert_close(mixed[b, t].exp(), p)
             torch.testing.assert_close(loss[b, t], -p[target[b, t]].log())
 
 
@@ -94,7 +106,7 @@ def test_a_memory_a_thousand_nats_down_is_still_in_the_cache():
     s = torch.tensor([[[0.0, -1000.0]]])
     seen, values = torch.ones(1, 1, 2, dtype=torch.bool), torch.tensor([[3, 1]])
 
-    log_p = m.cache_log_probs(s, seen, values, 5)[0, 0]
+    log_p = cache(s, seen, values, 5)[1][0, 0]
 
     assert log_p.tolist() == [-torch.inf, -1000.0, -torch.inf, 0.0, -torch.inf]
 
@@ -103,19 +115,16 @@ def test_a_memory_a_thousand_nats_down_is_still_in_the_cache():
 def test_probabilities_sum_to_one_whatever_the_scores(memory):
     z, s, seen, values, _ = setting()
     for scale in (1e-3, 1.0, 50.0):
-        found = m.recall(s * scale, seen, values, values.new_full(seen.shape[:2], -1))
-        cache = m.cache_log_probs(s * scale, seen, values, z.shape[-1])
-        shares = m.log_shares(memory, found.log_all, log_normalizer(memory, z))
-        whole = m.mix(memory, z.log_softmax(-1), cache, shares)
-        torch.testing.assert_close(whole.exp().sum(-1), torch.ones(whole.shape[:2]).double())
-        assert (whole <= 1e-12).all()
+        log_p = whole(memory, z, s * scale, seen, values)
+        torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(log_p.shape[:2]).double())
+        assert (log_p <= 1e-12).all()
 
 
 def test_what_is_hidden_may_hold_any_id_and_any_score_and_changes_nothing():
-    z, s, seen, values, target = setting()
+    _, s, seen, values, target = setting()
     odd, odd_values = s.masked_fill(~seen, 1e30), values.clone()
     hidden = ~seen.any(1)
-    odd_values[hidden] = 10**9
+    odd_values[hidden] = 6  # what is hidden is padding: a token, if any
     assert hidden.any()
 
     for a, b in zip(
@@ -124,15 +133,20 @@ def test_what_is_hidden_may_hold_any_id_and_any_score_and_changes_nothing():
         strict=True,
     ):
         assert torch.equal(a, b)
-    assert torch.equal(
-        m.cache_log_probs(s, seen, values, 7), m.cache_log_probs(odd, seen, odd_values, 7)
-    )
+    assert torch.equal(cache(s, seen, values, 7)[1], cache(odd, seen, odd_values, 7)[1])
+
+
+def test_every_token_of_a_memory_stands_once():
+    values = torch.tensor([[4, 2, 4, 9], [0, 0, 0, 0]])
+    tokens = m.distinct(values)
+    assert tokens.ids.tolist() == [[2, 4, 9, -1], [0, -1, -1, -1]]
+    assert torch.equal(tokens.ids.gather(-1, tokens.group), values)
 
 
 def test_the_memories_own_loss_has_finite_gradients_over_the_vocabulary():
     _, s, seen, values, _ = setting()
     s = s.requires_grad_()
-    log_p = m.cache_log_probs(s, seen, values, 7)
+    log_p, _ = cache(s, seen, values, 7)
 
     (gradient,) = torch.autograd.grad(log_p[log_p > -torch.inf].sum(), s)
 
@@ -141,7 +155,7 @@ def test_the_memories_own_loss_has_finite_gradients_over_the_vocabulary():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_narrow_hidden_states_give_no_nan(dtype):
-    hidden, ids, z, _ = example()
+    hidden, ids, _, _ = example()
     hidden = (hidden * 100).to(dtype).requires_grad_()
     s = m.similarities(hidden, hidden[:, :-1])
     seen = m.visible_history(torch.ones_like(ids, dtype=torch.bool))

@@ -58,6 +58,11 @@ def attach(model: Any, head: str | dict | HeadConfig, *, tie: bool = True, **opt
             through something unknown, a head that cannot start from the model's predictions.
     """
     _check(model)
+    return put_head(model, head, options, tie=tie)
+
+
+def put_head(model: Any, head: Any, options: dict[str, Any], *, tie: bool = True) -> Any:
+    """`attach`, on a model that has passed `check_attachable`."""
     name = type(model).__name__
     logit_map = measure_logit_map(model)
     config = start_config(head, options, logit_map, partial(probe_logits, model), name)
@@ -85,31 +90,44 @@ def _forget_unpacked_blocks(model: Any) -> None:
 
 def _check(model: Any) -> None:
     name = type(model).__name__
-    if not isinstance(model, PreTrainedModel) or model.get_output_embeddings() is None:
-        raise WideneckError(
-            f"attach needs a causal language model of transformers, such as AutoModelForCausalLM "
-            f"gives, got {name}."
-        )
-    before = attached_head(model)
+    before = attached_head(model) if isinstance(model, PreTrainedModel) else None
     if before is not None:
         raise WideneckError(
             f"This {name} has a {name_of(before.config)} head of wideneck already: attach to a "
             "model as transformers loads it."
         )
-    if not model.can_generate() or model.config.is_encoder_decoder:
+    check_attachable(model, "attach")
+    if model.config.is_encoder_decoder:
         raise WideneckError(
             f"attach needs a model that predicts the next token; {name} is not one, or has an "
             "encoder."
         )
+
+
+def check_attachable(model: Any, what: str) -> None:
+    """Refuse a model whose output layer cannot be replaced by a head.
+
+    Args:
+        model: what came.
+        what: the name of the function that was called.
+    """
+    name = type(model).__name__
+    if not isinstance(model, PreTrainedModel) or model.get_output_embeddings() is None:
+        raise WideneckError(
+            f"{what} needs a causal language model of transformers, such as AutoModelForCausalLM "
+            f"gives, got {name}."
+        )
+    if not model.can_generate():
+        raise WideneckError(
+            f"{what} needs a model that predicts the next token; {name} is not one."
+        )
     layer: Any = model.get_output_embeddings()
     if not isinstance(layer, nn.Linear) or not layer.weight.is_floating_point():
         raise WideneckError(
-            f"attach replaces a linear output layer in floating point, {name} has a "
+            f"{what} replaces a linear output layer in floating point, {name} has a "
             f"{type(layer).__name__} of {layer.weight.dtype}: attach first, then quantize or wrap."
         )
     if any(parameter.is_meta for parameter in model.parameters()):
-        raise WideneckError(
-            f"This {name} has weights on the meta device: load them before attaching a head."
-        )
+        raise WideneckError(f"This {name} has weights on the meta device: load them before.")
     if isinstance(layer.weight, DTensor) or "_hf_hook" in vars(layer):
-        raise WideneckError(f"This {name} is already spread over devices: attach the head before.")
+        raise WideneckError(f"This {name} is already spread over devices: {what} before.")

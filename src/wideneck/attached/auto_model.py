@@ -4,6 +4,8 @@ from typing import Any
 
 import transformers
 
+from wideneck.attached.memory_model import memory_class
+from wideneck.attached.memory_place import NAME
 from wideneck.attached.model import attached_class, normalized_class
 from wideneck.attached.saved import peek_saved
 from wideneck.attached.saved_config import WideneckConfig
@@ -32,8 +34,10 @@ class WideneckForCausalLM:
                 "architecture: install the version of transformers that it names."
             )
         saved = peek_saved(config.backbone)
-        has_head = saved is not None and saved.head is not None
-        made = (attached_class if has_head else normalized_class)(original)
+        made = normalized_class
+        if saved is not None and saved.head is not None:
+            made = attached_class if saved.memory is None else memory_class
+        made = made(original)
         model, info = made.from_pretrained(
             name, *args, config=config.backbone, output_loading_info=True, **kwargs
         )
@@ -42,5 +46,10 @@ class WideneckForCausalLM:
             raise WideneckError(
                 f"{name} lacks {len(missing)} of the model's tensors ({missing[0]}, ...), which "
                 "would be random numbers: the folder is incomplete."
+            )
+        if any(key.startswith(f"{NAME}.") for key in info["unexpected_keys"]):
+            raise WideneckError(
+                f"{name} holds the tensors of a memory, but its config.json says nothing of one: "
+                "use the config.json that save_pretrained wrote beside them."
             )
         return (model, info) if wants_info else model

@@ -6,11 +6,12 @@ leaves the loss: a `Call`, one for each forward of the model.
 """
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,12 +19,23 @@ from torch import Tensor, nn
 from wideneck.heads.head import Head
 
 
-@dataclass
-class Call:
+class Call(ABC):
     """What one forward of a model asks of its head, and what the head answers."""
 
     head: nn.Module
     """Whose call it is: a head leaves the calls of others alone."""
+
+    @abstractmethod
+    def answer(self, head: Any, hidden: Tensor) -> Tensor:
+        """What stands in the place of the logits; everything else is left on the call."""
+
+
+@final
+@dataclass
+class HeadCall(Call):
+    """Asks for the loss, the log-probabilities or both."""
+
+    head: nn.Module
     target: Tensor | None
     """Token ids (B, T), already shifted; None for no loss."""
     num_items: Any
@@ -32,6 +44,15 @@ class Call:
     wants_logits: bool
     loss: Tensor | None = None
     log_probs: Tensor | None = None
+
+    def answer(self, head: Any, hidden: Tensor) -> Tensor:
+        """Log-probabilities (..., V), or (0, ..., V) where only a loss is asked for."""
+        if self.target is not None:
+            self.loss = _loss(head, hidden, self)
+        if not self.wants_logits:
+            return without_logits(head, hidden)
+        self.log_probs = head.log_probs(hidden)
+        return self.log_probs
 
 
 class _Current(threading.local):
@@ -58,16 +79,11 @@ class HeadInModel(nn.Module):
     """Mixed into a head's class, in front of it."""
 
     def forward(self: Any, hidden: Tensor) -> Tensor:
-        """Log-probabilities (..., V), or an empty (..., 0) where only a loss is asked for."""
+        """Log-probabilities (..., V), or whatever the call of the model has it answer."""
         call = _current.call
         if call is None or call.head is not self:
             return self.log_probs(hidden)
-        if call.target is not None:
-            call.loss = _loss(self, hidden, call)
-        if not call.wants_logits:
-            return hidden.new_empty(*hidden.shape[:-1], 0)
-        call.log_probs = self.log_probs(hidden)
-        return call.log_probs
+        return call.answer(self, hidden)
 
     def __reduce__(self):
         return _blank, (type(self).__bases__[-1],), vars(self)
@@ -84,7 +100,15 @@ def shifted(labels: Tensor, ignore_index: int) -> Tensor:
     return F.pad(labels, (0, 1), value=ignore_index)[..., 1:]
 
 
-def _loss(head: Any, hidden: Tensor, call: Call) -> Tensor:
+def without_logits(head: Any, hidden: Tensor) -> Tensor:
+    """(0, ..., V), what the model may pass on as its logits where nobody asks for them.
+
+    Of no sequence, but as wide as the vocabulary: BART adds a vector of V to it.
+    """
+    return hidden.new_empty(0, *hidden.shape[1:-1], head.vocab_size)
+
+
+def _loss(head: Any, hidden: Tensor, call: HeadCall) -> Tensor:
     """The mean over the targets, or the sum over `num_items`, as transformers defines it."""
     assert call.target is not None
     target = call.target.to(hidden.device)

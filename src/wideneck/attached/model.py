@@ -7,16 +7,19 @@ transformers, its Trainer and its pipelines recognize a causal language model.
 import dataclasses
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, final
 
-from torch import nn
+from torch import Tensor, nn
 
-from wideneck.attached.head_in_model import Call, answering, shifted
+from wideneck.attached.head_in_model import HeadCall, answering, shifted
+from wideneck.attached.memory_place import put_memory
 from wideneck.attached.saved import pop_saved, writing_config
 from wideneck.attached.saved_attention import place_saved
 from wideneck.attached.swap import resize_head, swap_head
 from wideneck.config import head_config
 from wideneck.errors import WideneckError
+from wideneck.memory.config import memory_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel as _Model
@@ -35,6 +38,8 @@ class SavedModel(_Model):
             place_saved(self, saved.attention)
         if saved.head is not None:
             swap_head(self, head_config(saved.head), saved.logit_scale)
+        if saved.memory is not None:
+            put_memory(self, memory_config(saved.memory))
 
     def save_pretrained(self: Any, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As transformers, but config.json names the parts: `wideneck.load` reads it."""
@@ -45,13 +50,59 @@ class SavedModel(_Model):
         mixin, original = type(self).__bases__
         return _blank, (mixin, original), vars(self)
 
+    @classmethod
+    @abstractmethod
+    def class_of(cls, original: type) -> Any:
+        """The class of a model of the original class that is of this kind."""
 
+
+@final
 class NormalizedModel(SavedModel):
     """A model whose attention has a normalizer, with its own output layer."""
 
+    @classmethod
+    def class_of(cls, original: type) -> Any:
+        return normalized_class(original)
 
-class AttachedModel(SavedModel):
-    """A model with a head; its attention may have a normalizer, too.
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """The options of a forward that are about its loss and the form of its result."""
+
+    target: Tensor | None
+    """(B, T), already shifted where the model predicts its own next token."""
+    num_items: Any
+    ignore_index: int
+    return_dict: bool
+
+    @classmethod
+    def taken(cls, model: Any, options: dict[str, Any]) -> "Asked":
+        """Take them out of the options."""
+        labels, target = options.pop("labels", None), options.pop("shift_labels", None)
+        ignore_index = options.pop("ignore_index", -100)
+        return_dict = options.pop("return_dict", None)
+        if labels is not None and target is None:
+            whole = model.config.is_encoder_decoder
+            target = labels if whole else shifted(labels, ignore_index)
+        return cls(
+            target=target if labels is not None else None,
+            num_items=options.pop("num_items_in_batch", None),
+            ignore_index=ignore_index,
+            return_dict=model.config.return_dict if return_dict is None else return_dict,
+        )
+
+    def result(self, model: Any, original: Any, loss: Tensor | None, logits: Any) -> Any:
+        """What the original returned, with our loss and logits in the place of its own."""
+        auxiliary = getattr(original, "aux_loss", None)
+        if loss is not None and auxiliary is not None:
+            loss = loss + _auxiliary_weight(model) * auxiliary.to(loss.device)
+        # What the original does to its logits after the head (a scale, a cap) is in the head.
+        result = dataclasses.replace(original, loss=loss, logits=logits)
+        return result if self.return_dict else result.to_tuple()
+
+
+class ModelWithHead(SavedModel):
+    """A model with a head of wideneck; its attention may have a normalizer, too.
 
     Logits are log-probabilities.  With labels in training mode no logits are formed and they
     are None; in eval mode there are both.
@@ -84,53 +135,58 @@ class AttachedModel(SavedModel):
         resize_head(old_lm_head, resized)
         return old_lm_head
 
+
+@final
+class AttachedModel(ModelWithHead):
+    """A model whose head is all that it predicts from."""
+
+    @classmethod
+    def class_of(cls, original: type) -> Any:
+        return attached_class(original)
+
     def _forward(self: Any, original: Any, options: dict[str, Any]) -> Any:
-        labels, shift_labels = options.pop("labels", None), options.pop("shift_labels", None)
-        num_items = options.pop("num_items_in_batch", None)
-        ignore_index = options.pop("ignore_index", -100)
-        return_dict = options.pop("return_dict", None)
-        if labels is not None:
-            labels = shifted(labels, ignore_index) if shift_labels is None else shift_labels
-        call = Call(
+        asked = Asked.taken(self, options)
+        call = HeadCall(
             head=self.get_output_embeddings(),
-            target=labels,
-            num_items=num_items,
-            ignore_index=ignore_index,
-            wants_logits=labels is None or not self.training,
+            target=asked.target,
+            num_items=asked.num_items,
+            ignore_index=asked.ignore_index,
+            wants_logits=asked.target is None or not self.training,
         )
         with answering(call):
             result = original(self, return_dict=True, **options)
-        loss = call.loss
-        auxiliary = getattr(result, "aux_loss", None)
-        if loss is not None and auxiliary is not None:
-            loss = loss + _auxiliary_weight(self) * auxiliary.to(loss.device)
-        # What the original does to its logits after the head (a scale, a cap) is in the head.
-        result = dataclasses.replace(result, loss=loss, logits=call.log_probs)
-        if return_dict is None:
-            return_dict = self.config.return_dict
-        return result if return_dict else result.to_tuple()
+        return asked.result(self, result, call.loss, call.log_probs)
 
 
 @functools.cache
 def attached_class(original: type) -> Any:
     """The class of a model of the original class that holds a head."""
+    return type_of(AttachedModel, original, forward=forwarding(original))
+
+
+def forwarding(original: type) -> Any:
+    """A forward with the signature of the original, which generate() and the Trainer read."""
     names = tuple(inspect.signature(original.forward).parameters)[1:]  # without self
 
-    @functools.wraps(original.forward)  # generate() and the Trainer read its signature
+    @functools.wraps(original.forward)
     def forward(self, *args, **kwargs):
         options = {**dict(zip(names, args, strict=False)), **kwargs}
         return self._forward(original.forward, options)
 
+    return forward
+
+
+def type_of(mixin: type, original: type, **body: Any) -> Any:
+    """The original's class with a mixin in front of it."""
     # The module is the original's too: transformers reads its own source there.
-    body = {"forward": forward, "__module__": original.__module__}
-    return type(original.__name__, (AttachedModel, original), body)
+    body |= {"__module__": original.__module__}
+    return type(original.__name__, (mixin, original), body)
 
 
 @functools.cache
 def normalized_class(original: type) -> Any:
     """The class of a model of the original class whose attention has a normalizer."""
-    body = {"__module__": original.__module__}
-    return type(original.__name__, (NormalizedModel, original), body)
+    return type_of(NormalizedModel, original)
 
 
 def original_class(cls: type) -> type:
@@ -151,7 +207,6 @@ def _auxiliary_weight(model: Any) -> float:
     )
 
 
-def _blank(mixin: type, original: type) -> Any:
-    make = attached_class if mixin is AttachedModel else normalized_class
-    made = make(original)
+def _blank(mixin: Any, original: type) -> Any:
+    made = mixin.class_of(original)
     return made.__new__(made)

@@ -40,13 +40,9 @@ class LogitRange:
 @torch.no_grad()
 def probe_logits(model: Any) -> LogitRange:
     """Run the model in eval mode on random token ids; the global random state is left alone."""
-    config = model.config.get_text_config()
-    num_tokens = min(NUM_TOKENS, getattr(config, "max_position_embeddings", None) or NUM_TOKENS)
-    embedding = model.get_input_embeddings().weight
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(embedding.shape[0], (NUM_SEQUENCES, num_tokens), generator=generator)
+    ids = random_ids(model)
     with evaluating(model):
-        rows = [_row(model, sequence.to(embedding.device)) for sequence in ids]
+        rows = [_row(model, sequence) for sequence in ids]
     logits = torch.cat(rows)
     if not logits.isfinite().all():
         raise WideneckError(
@@ -58,6 +54,16 @@ def probe_logits(model: Any) -> LogitRange:
         highest=float(logits[:, 1].max()),
         mean=float(logits[:, 2].mean()),
     )
+
+
+def random_ids(model: Any) -> Tensor:
+    """(4, 64) random token ids on the model's device, or as long as the model has positions."""
+    config = model.config.get_text_config()
+    num_tokens = min(NUM_TOKENS, getattr(config, "max_position_embeddings", None) or NUM_TOKENS)
+    embedding = model.get_input_embeddings().weight
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(embedding.shape[0], (NUM_SEQUENCES, num_tokens), generator=generator)
+    return ids.to(embedding.device)
 
 
 def _row(model: Any, ids: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ def _register_model(modeling_auto: Any) -> None:
     from wideneck.attached.saved_config import WideneckConfig
 
     modeling_auto.AutoModelForCausalLM.register(WideneckConfig, WideneckForCausalLM)
+    modeling_auto.AutoModelForSeq2SeqLM.register(WideneckConfig, WideneckForCausalLM)
 
 
 _FOLLOW_UPS = {

@@ -1,10 +1,11 @@
 """What `save_pretrained` writes into config.json, and how it is read.
 
     {"model_type": "wideneck", "architectures": [the original's], "head": {"name": ...},
-     "logit_scale": 1.0, "attention": {...}, "backbone": {the original's config}, ...}
+     "logit_scale": 1.0, "memory": {...}, "attention": {...},
+     "backbone": {the original's config}, ...}
 
-A head, an attention (see `saved_attention`) or both.  Its own model type makes a transformers
-without wideneck refuse the folder, instead of loading it with a softmax.
+A head, perhaps with a memory, an attention (see `saved_attention`) or both.  Its own model type
+makes a transformers without wideneck refuse the folder, instead of loading it with a softmax.
 """
 
 import json
@@ -18,6 +19,8 @@ from typing import Any
 from wideneck import config as c
 from wideneck.attached.saved_attention import attention_to_dict, check_attention
 from wideneck.errors import WideneckError
+from wideneck.memory.config import memory_config
+from wideneck.memory.config import to_dict as memory_to_dict
 
 MODEL_TYPE = "wideneck"
 _KEY = "_wideneck_saved"
@@ -29,6 +32,7 @@ class Saved:
 
     head: dict[str, Any] | None
     logit_scale: float
+    memory: dict[str, Any] | None
     attention: dict[str, Any] | None
 
 
@@ -45,12 +49,23 @@ def check_saved(raw: dict[str, Any]) -> Saved:
             )
     if "head" in raw:
         c.head_config(raw["head"])
+    if "memory" in raw:
+        _check_memory(raw)
     if "attention" in raw:
         check_attention(raw["attention"])
     scale = raw.get("logit_scale", 1.0)
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not scale:
         raise WideneckError(f"logit_scale in config.json is a number other than 0, got {scale!r}.")
-    return Saved(raw.get("head"), float(scale), raw.get("attention"))
+    return Saved(raw.get("head"), float(scale), raw.get("memory"), raw.get("attention"))
+
+
+def _check_memory(raw: dict[str, Any]) -> None:
+    config = memory_config(raw["memory"])
+    if "head" not in raw or config.temperature is None or config.bias is None:
+        raise WideneckError(
+            "'memory' in config.json of a saved wideneck model needs a temperature and a bias, and "
+            "a 'head' beside it: save the model again with save_pretrained."
+        )
 
 
 def push_saved(config: Any, saved: Saved) -> Any:
@@ -98,6 +113,7 @@ def writing_config(model: Any) -> Iterator[None]:
 
 def _to_dict(model: Any) -> dict[str, Any]:
     # Here, as transformers reads configs, with this file, before anything needs torch.
+    from wideneck.attached.memory_place import placed_memory
     from wideneck.attached.swap import attached_head
 
     backbone = json.loads(model.config.to_json_string())
@@ -105,6 +121,9 @@ def _to_dict(model: Any) -> dict[str, Any]:
     head = attached_head(model)
     if head is not None:
         parts |= {"head": c.to_dict(head.config), "logit_scale": head.logit_scale}
+    memory = placed_memory(model)
+    if memory is not None:
+        parts["memory"] = memory_to_dict(memory.config)
     attention = attention_to_dict(model)
     if attention is not None:
         parts["attention"] = attention

@@ -14,7 +14,7 @@ from wideneck import config as c
 from wideneck import sizes
 from wideneck.errors import WideneckError
 from wideneck.functional.distribution import log_mixture, log_prob
-from wideneck.functional.loss import linear_cross_entropy
+from wideneck.functional.loss import linear_cross_entropy_and_log_normalizer
 from wideneck.heads.learned import LearnedActivation
 
 
@@ -120,8 +120,29 @@ class Head(nn.Module, ABC):
             z_loss: see `linear_cross_entropy`.
             chunk_size: tokens at a time; None chooses.
         """
+        loss, _ = self.nll_and_log_normalizer(
+            hidden,
+            target,
+            reduction=reduction,
+            ignore_index=ignore_index,
+            z_loss=z_loss,
+            chunk_size=chunk_size,
+        )
+        return loss
+
+    def nll_and_log_normalizer(
+        self,
+        hidden: Tensor,
+        target: Tensor,
+        *,
+        reduction: str = "none",
+        ignore_index: int = -100,
+        z_loss: float = 0.0,
+        chunk_size: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`nll`, and log sum_j exp(f(z_j)): (...), or of every component of a mixture (..., K)."""
         contexts, bias, log_prior = self._scaled_contexts(hidden)
-        return linear_cross_entropy(
+        return linear_cross_entropy_and_log_normalizer(
             contexts,
             self.weight,
             target,

@@ -1,18 +1,59 @@
-"""Cache heads: the tokens of the context as a second output layer, and the losses that train it."""
+"""Cache heads: the tokens of the context as a second output layer, and the losses that train it.
 
-from wideneck.memory.config import Memory as Memory
-from wideneck.memory.loss import Terms as Terms
-from wideneck.memory.loss import memory_loss as memory_loss
-from wideneck.memory.mixture import Recall as Recall
-from wideneck.memory.mixture import cache_log_probs as cache_log_probs
-from wideneck.memory.mixture import log_shares as log_shares
-from wideneck.memory.mixture import masked_logsumexp as masked_logsumexp
-from wideneck.memory.mixture import mix as mix
-from wideneck.memory.mixture import mixture_nll as mixture_nll
-from wideneck.memory.mixture import positives as positives
-from wideneck.memory.mixture import recall as recall
-from wideneck.memory.ranking import Ranking as Ranking
-from wideneck.memory.ranking import ranking_loss as ranking_loss
-from wideneck.memory.scores import documents as documents
-from wideneck.memory.scores import similarities as similarities
-from wideneck.memory.scores import visible_history as visible_history
+Names are loaded on first use: the config imports no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wideneck.memory.config import Memory as Memory
+    from wideneck.memory.loss import Terms as Terms
+    from wideneck.memory.loss import memory_loss as memory_loss
+    from wideneck.memory.mixture import Distinct as Distinct
+    from wideneck.memory.mixture import Recall as Recall
+    from wideneck.memory.mixture import cache_log_probs as cache_log_probs
+    from wideneck.memory.mixture import distinct as distinct
+    from wideneck.memory.mixture import log_shares as log_shares
+    from wideneck.memory.mixture import masked_logsumexp as masked_logsumexp
+    from wideneck.memory.mixture import mix as mix
+    from wideneck.memory.mixture import mixture_nll as mixture_nll
+    from wideneck.memory.mixture import over_vocabulary as over_vocabulary
+    from wideneck.memory.mixture import positives as positives
+    from wideneck.memory.mixture import recall as recall
+    from wideneck.memory.ranking import Ranking as Ranking
+    from wideneck.memory.ranking import ranking_loss as ranking_loss
+    from wideneck.memory.scores import documents as documents
+    from wideneck.memory.scores import similarities as similarities
+    from wideneck.memory.scores import visible_history as visible_history
+
+_FILES = {
+    "config": ("Memory",),
+    "loss": ("Terms", "memory_loss"),
+    "mixture": (
+        "Distinct",
+        "Recall",
+        "cache_log_probs",
+        "distinct",
+        "log_shares",
+        "masked_logsumexp",
+        "mix",
+        "mixture_nll",
+        "over_vocabulary",
+        "positives",
+        "recall",
+    ),
+    "ranking": ("Ranking", "ranking_loss"),
+    "scores": ("documents", "similarities", "visible_history"),
+}
+_HOMES = {name: f"wideneck.memory.{file}" for file, names in _FILES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -15,7 +15,7 @@ from wideneck.memory.config import Memory
 
 
 def masked_logsumexp(scores: Tensor, mask: Tensor) -> Tensor:
-    """log of the sum of exp(scores) where `mask` holds, over the last dimension.
+    """Log of the sum of exp(scores) where `mask` holds, over the last dimension.
 
     An empty sum is -inf, with a gradient of exact zeros: `torch.logsumexp` over -inf has NaN.
 
@@ -51,7 +51,9 @@ def recall(s: Tensor, visible: Tensor, values: Tensor, target: Tensor) -> Recall
         values: (B, M), token ids.
         target: (B, Q), token ids; others, such as -100, stand in no memory.
     """
-    return Recall(masked_logsumexp(s, visible), masked_logsumexp(s, positives(visible, values, target)))
+    return Recall(
+        masked_logsumexp(s, visible), masked_logsumexp(s, positives(visible, values, target))
+    )
 
 
 def positives(visible: Tensor, values: Tensor, target: Tensor) -> Tensor:
@@ -59,7 +61,9 @@ def positives(visible: Tensor, values: Tensor, target: Tensor) -> Tensor:
     return visible & (values[:, None, :] == target[..., None]) & (target >= 0)[..., None]
 
 
-def log_shares(memory: Memory, log_all: Tensor, log_normalizer: Tensor | None) -> tuple[Tensor, Tensor]:
+def log_shares(
+    memory: Memory, log_all: Tensor, log_normalizer: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Logarithms of the shares of the probability that the model and the memory get.
 
     Args:
@@ -102,38 +106,72 @@ def mixture_nll(
     return -torch.logaddexp(model - nll, torch.where(inside, in_cache, -torch.inf))
 
 
-def cache_log_probs(s: Tensor, visible: Tensor, values: Tensor, vocab_size: int) -> Tensor:
-    """log of the memory's own distribution over the vocabulary; -inf for tokens not in it.
+@dataclass(frozen=True)
+class Distinct:
+    """The tokens of a memory, each once: what the vocabulary's size need not be held for."""
+
+    ids: Tensor
+    """(B, M), every token that stands in the memory, ascending; then -1."""
+    group: Tensor
+    """(B, M), the place in `ids` of every memory's value."""
+
+
+def distinct(values: Tensor) -> Distinct:
+    """Sort the values (B, M) once a sequence: O(M log M)."""
+    ordered, order = values.sort(-1)
+    new = F.pad(ordered[:, 1:] != ordered[:, :-1], (1, 0))
+    place = new.cumsum(-1)
+    group = torch.empty_like(place).scatter_(-1, order, place)
+    return Distinct(torch.full_like(values, -1).scatter_(-1, place, ordered), group)
+
+
+def cache_log_probs(s: Tensor, visible: Tensor, group: Tensor) -> Tensor:
+    """Log of the memory's own distribution over its distinct tokens; -inf where none is visible.
 
     Args:
         s: (B, Q, M).
         visible: (B, Q, M).
-        values: (B, M), token ids below `vocab_size`.
-        vocab_size: V.
+        group: (B, M), of `Distinct`.
 
     Returns:
-        (B, Q, V), all -inf where the memory is empty.  Holds all of them: for generation.
+        (B, Q, M), in the places of `Distinct.ids`; all -inf where the memory is empty.
     """
-    where = torch.where(visible, values[:, None, :], 0)  # what is hidden may be any id
+    where = group[:, None, :].expand_as(s)
     s = s.masked_fill(~visible, -torch.inf)
-    empty = s.new_full((*s.shape[:-1], vocab_size), -torch.inf)
-    top = empty.scatter_reduce(-1, where, s.detach(), "amax")
+    # A token a thousand nats down is still in the cache: sums are taken from each token's own top.
+    top = torch.full_like(s, -torch.inf).scatter_reduce(-1, where, s.detach(), "amax")
     top = torch.where(top == -torch.inf, 0, top)
-    total = torch.zeros_like(empty).scatter_add(-1, where, (s - top.gather(-1, where)).exp())
+    total = torch.zeros_like(s).scatter_add(-1, where, (s - top.gather(-1, where)).exp())
     inside = total > 0
-    logs = torch.where(inside, torch.where(inside, total, 1).log() + top, -torch.inf)
-    normalizer = masked_logsumexp(logs.masked_fill(~inside, 0), inside)[..., None]
-    return torch.where(inside, logs - torch.where(normalizer == -torch.inf, 0, normalizer), -torch.inf)
+    logs = torch.where(inside, total, 1).log() + top
+    normalizer = masked_logsumexp(logs, inside)[..., None]
+    return torch.where(inside, logs - torch.where(inside, normalizer, 0), -torch.inf)
 
 
-def mix(memory: Memory, log_probs: Tensor, log_cache: Tensor, shares: tuple[Tensor, Tensor]) -> Tensor:
-    """log-probabilities of the mixture over the vocabulary.
+def over_vocabulary(log_cache: Tensor, ids: Tensor, vocab_size: int) -> Tensor:
+    """(B, Q, V) of `cache_log_probs` (B, Q, M), -inf for every token that is not in the memory."""
+    dense = log_cache.new_full((*log_cache.shape[:-1], vocab_size), -torch.inf)
+    return dense.scatter_reduce(-1, _places(ids, log_cache), log_cache, "amax")
+
+
+def mix(log_probs: Tensor, log_cache: Tensor, ids: Tensor, shares: tuple[Tensor, Tensor]) -> Tensor:
+    """log-probabilities of the mixture over the vocabulary; one pass over it.
 
     Args:
-        memory: says which mixture.
         log_probs: (B, Q, V), of the model.
-        log_cache: (B, Q, V), of the memory.
-        shares: as `log_shares` gives them.
+        log_cache: (B, Q, M), of the memory, as `cache_log_probs` gives them.
+        ids: (B, M), of `Distinct`.
+        shares: as `log_shares` gives them, (B, Q) each.
     """
     model, own = (share[..., None] for share in shares)
-    return torch.logaddexp(model + log_probs, torch.where(log_cache == -torch.inf, -torch.inf, own + log_cache))
+    whole, where = log_probs + model, _places(ids, log_cache)
+    in_cache = torch.where(log_cache == -torch.inf, -torch.inf, own + log_cache)
+    # Of a place that holds no token this is what stands there already, so the largest is right.
+    return whole.scatter_reduce(
+        -1, where, torch.logaddexp(whole.gather(-1, where), in_cache), "amax"
+    )
+
+
+def _places(ids: Tensor, log_cache: Tensor) -> Tensor:
+    """Where every distinct token stands in the vocabulary; id 0 stands in for none."""
+    return ids.clamp(min=0)[:, None, :].expand_as(log_cache)

@@ -123,19 +123,17 @@ def _sorted(shifted: Tensor, good: Tensor, bad: Tensor) -> Tensor:
     return torch.where(good, above, 0).sum()
 
 
-def _by_offset(
-    shifted: Tensor, rank: Tensor, good: Tensor, bad: Tensor
-) -> tuple[Tensor, Tensor]:
+def _by_offset(shifted: Tensor, rank: Tensor, good: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
     """(M,) sums of max(0, u_j - u_i), and numbers of pairs, for each r_j - r_i."""
-    num_rows, num_memories = shifted.shape
+    num_memories = shifted.shape[1]
     sums, counts = shifted.new_zeros(num_memories), shifted.new_zeros(num_memories)
     row, at = good.nonzero(as_tuple=True)
-    for start in range(0, len(row), max(1, PAIRS // max(1, num_memories))):
-        r, i = (part[start : start + max(1, PAIRS // num_memories)] for part in (row, at))
+    size = max(1, PAIRS // num_memories)
+    for r, i in zip(row.split(size), at.split(size), strict=True):
         above = (shifted[r] - shifted[r, i, None]).clamp(min=0)
         pair = bad[r]
-        # Positives are nearest, so every negative has a larger rank; others count nothing.
-        offset = torch.where(pair, rank[r] - rank[r, i, None], 0)
-        sums = sums.scatter_add(0, offset[pair], above[pair])
-        counts = counts.scatter_add(0, offset[pair], torch.ones_like(above[pair]))
+        # Positives are nearest, so every negative has a larger rank.
+        offset = (rank[r] - rank[r, i, None])[pair]
+        sums = sums.scatter_add(0, offset, above[pair])
+        counts = counts.scatter_add(0, offset, torch.ones_like(above[pair]))
     return sums, counts

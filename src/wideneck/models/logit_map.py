@@ -83,9 +83,12 @@ def _probe(model: Any) -> tuple[Tensor, Tensor]:
 
     num_tokens = len(AMPLITUDES)
     ids = torch.arange(num_tokens, device=head.weight.device) % head.weight.shape[0]
+    inputs = {"input_ids": ids[None]}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids[None]
     hook = head.register_forward_hook(replace)
     try:
-        final = model(input_ids=ids[None]).logits
+        final = model(**inputs).logits
     finally:
         hook.remove()
     if len(put) != 1 or final.numel() != put[0].numel():

@@ -1,0 +1,69 @@
+"""What a model with a memory asks of its head: all that needs the output matrix, and no more."""
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from wideneck.attached.head_in_model import Call, without_logits
+
+SAMPLE = 32
+"""Targets of a training batch whose predictions are looked at: all would cost a product more."""
+
+
+@final
+@dataclass
+class MemoryCall(Call):
+    """Asks for one loss a target, and for distributions where they are wanted."""
+
+    head: nn.Module
+    target: Tensor | None
+    """(B, Q), token ids or `ignore_index`; None for no loss."""
+    ignore_index: int
+    keep: Any
+    """Index of the positions whose log-probabilities are wanted, or None for none."""
+    wants_normalizer: bool
+    hidden: Tensor | None = None
+    """(B, Q, D), what entered the head."""
+    nll: Tensor | None = None
+    """(B, Q)."""
+    log_normalizer: Tensor | None = None
+    """(B, Q), of the targets that are not ignored."""
+    log_probs: Tensor | None = None
+    """(B, kept, V)."""
+    kept_log_normalizer: Tensor | None = None
+    """(B, kept)."""
+    sample: tuple[Tensor, ...] = ()
+    """Sequence and position of some targets."""
+    sample_log_probs: Tensor | None = None
+    """(S, V), there."""
+
+    def answer(self, head: Any, hidden: Tensor) -> Tensor:
+        """Everything is left on the call; there are no logits yet."""
+        self.hidden = hidden
+        if self.target is not None:
+            self.target = self.target.to(hidden.device)
+            nll, log_normalizer = head.nll_and_log_normalizer(
+                hidden, self.target, ignore_index=self.ignore_index
+            )
+            self.nll = nll
+            self.log_normalizer = log_normalizer if self.wants_normalizer else None
+        if self.keep is not None:
+            kept = hidden[:, self.keep]
+            self.log_probs = head.log_probs(kept)
+            if self.wants_normalizer:
+                anything = kept.new_zeros(kept.shape[:-1], dtype=torch.long)
+                _, self.kept_log_normalizer = head.nll_and_log_normalizer(kept, anything)
+        elif self.target is not None:
+            self._look(head, hidden)
+        return without_logits(head, hidden)
+
+    @torch.no_grad()
+    def _look(self, head: Any, hidden: Tensor) -> None:
+        assert self.target is not None
+        row, at = (self.target != self.ignore_index).nonzero(as_tuple=True)
+        chosen = torch.linspace(0, len(row) - 1, min(SAMPLE, len(row)), device=row.device)
+        chosen = chosen.round().long()
+        self.sample = row[chosen], at[chosen]
+        self.sample_log_probs = head.log_probs(hidden[self.sample])

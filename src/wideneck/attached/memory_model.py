@@ -1,0 +1,206 @@
+"""A model with a memory: its forward, from hidden states to the mixture.
+
+The head answers what needs the output matrix (`memory_call`), the sources say what each position
+remembers (`memory_sources`), and here both become one distribution and one loss.
+"""
+
+import functools
+import inspect
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from wideneck.attached.head_in_model import answering
+from wideneck.attached.memory_call import MemoryCall
+from wideneck.attached.memory_place import placed_memory
+from wideneck.attached.memory_sources import EncoderStates, OwnHistory, Shown
+from wideneck.attached.model import Asked, ModelWithHead, forwarding, type_of
+from wideneck.memory.config import Memory
+from wideneck.memory.loss import memory_loss
+from wideneck.memory.mixture import (
+    cache_log_probs,
+    distinct,
+    log_shares,
+    masked_logsumexp,
+    mix,
+)
+from wideneck.memory.module import CacheMemory
+from wideneck.memory.scores import similarities
+
+
+@final
+class MemoryModel(ModelWithHead):
+    """A model that predicts from its output layer and from what it has read.
+
+    `logits` are the mixture's log-probabilities and `loss` is the memory's: `generate()` and the
+    Trainer of transformers need nothing else.
+    """
+
+    @classmethod
+    def class_of(cls, original: type) -> Any:
+        return memory_class(original)
+
+    def generate(self: Any, inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As transformers; a decoder with an encoder is told the source's tokens at every step."""
+        if self.config.is_encoder_decoder and "decoder_memory_ids" not in kwargs:
+            source = kwargs.get("input_ids") if inputs is None else inputs
+            if source is not None:
+                kwargs["decoder_memory_ids"] = source
+        return super().generate(inputs, *args, **kwargs)  # pyrefly: ignore[not-callable]
+
+    def _forward(self: Any, original: Any, options: dict[str, Any]) -> Any:
+        memory: Any = placed_memory(self)
+        asked = Asked.taken(self, options)
+        if self.config.is_encoder_decoder:
+            source = EncoderStates(self, options)
+            _with_decoder_input(self, options, asked.target)
+        else:
+            source = OwnHistory(self, memory.config, options, asked.target)
+        keep = _kept(self, options)
+        call = MemoryCall(
+            head=self.get_output_embeddings(),
+            target=asked.target,
+            ignore_index=asked.ignore_index,
+            keep=keep if asked.target is None or not self.training else None,
+            wants_normalizer=memory.config.scores == "logits",
+        )
+        with answering(call):
+            result = original(self, return_dict=True, **options)
+        assert call.hidden is not None
+        shown = source.shown(result, call.hidden)
+        loss, logits = self._read(memory, call, shown, asked)
+        return asked.result(self, result, loss, logits)
+
+    def _read(
+        self: Any, memory: CacheMemory, call: MemoryCall, shown: Shown, asked: Asked
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Loss and logits, where they are wanted."""
+        hidden, target, keep = call.hidden, call.target, call.keep
+        assert hidden is not None
+        if target is None:  # as when generating: the last position alone
+            s, _ = memory(similarities(hidden[:, keep], shown.keys))
+            visible = shown.visible[:, keep]
+            return None, Mixed.kept(memory.config, call, s, visible, shown.values).logits
+        s, ordered = memory(similarities(hidden, shown.keys))
+        assert call.nll is not None
+        terms = memory_loss(
+            memory.config,
+            s,
+            ordered,
+            shown.visible,
+            shown.values,
+            target,
+            call.nll,
+            self.get_input_embeddings().weight,
+            log_normalizer=call.log_normalizer,
+            label_values=shown.label_values,
+            num_items=asked.num_items,
+            ignore_index=asked.ignore_index,
+            warming_up=self.training and memory.warms_up(),
+        )
+        if keep is None:
+            with torch.no_grad():
+                sample = Mixed.sampled(memory.config, call, s, shown)
+            memory.statistics.add(True, terms, sample.right(target[call.sample][:, None]))
+            return terms.total, None
+        mixed = Mixed.kept(memory.config, call, s[:, keep], shown.visible[:, keep], shown.values)
+        memory.statistics.add(self.training, terms, mixed.right(target[:, keep]))
+        return terms.total, mixed.logits
+
+
+@final
+class Mixed:
+    """The mixture over the vocabulary, and its two sides.
+
+    Args:
+        config: says which mixture.
+        log_probs: (B, Q, V), of the model.
+        log_normalizer: (B, Q), for scores="logits".
+        s: (B, Q, M).
+        visible: (B, Q, M).
+        values: (B, M).
+    """
+
+    def __init__(
+        self,
+        config: Memory,
+        log_probs: Tensor,
+        log_normalizer: Tensor | None,
+        s: Tensor,
+        visible: Tensor,
+        values: Tensor,
+    ):
+        tokens = distinct(values)
+        self.ids, self.model = tokens.ids, log_probs
+        self.cache = cache_log_probs(s, visible, tokens.group)
+        shares = log_shares(config, masked_logsumexp(s, visible), log_normalizer)
+        self.logits = mix(log_probs, self.cache, tokens.ids, shares)
+
+    @classmethod
+    def kept(
+        cls, config: Memory, call: MemoryCall, s: Tensor, visible: Tensor, values: Tensor
+    ) -> "Mixed":
+        """At the positions whose log-probabilities the call has kept."""
+        assert call.log_probs is not None
+        return cls(config, call.log_probs, call.kept_log_normalizer, s, visible, values)
+
+    @classmethod
+    def sampled(cls, config: Memory, call: MemoryCall, s: Tensor, shown: Shown) -> "Mixed":
+        """At the targets that the call has sampled, each a sequence of one query."""
+        assert call.sample_log_probs is not None
+        row, at = call.sample
+        normalizer = None if call.log_normalizer is None else call.log_normalizer[row, at][:, None]
+        visible = shown.visible[row, at][:, None]
+        log_probs = call.sample_log_probs[:, None]
+        values = shown.values[row]
+        return cls(config, log_probs, normalizer, s[row, at][:, None], visible, values)
+
+    @torch.no_grad()
+    def right(self, target: Tensor) -> dict[str, Tensor]:
+        """Whether each side puts the target (B, Q) first, for targets that are tokens.
+
+        An empty memory is wrong.
+        """
+        kept = target >= 0
+        cache = torch.zeros_like(kept)
+        if self.cache.shape[-1]:
+            best, at = self.cache.max(-1)
+            first = self.ids[:, None].expand_as(self.cache).gather(-1, at[..., None])[..., 0]
+            cache = (first == target) & (best > -torch.inf)
+        return {
+            "": (self.logits.argmax(-1) == target)[kept],
+            "_model_only": (self.model.argmax(-1) == target)[kept],
+            "_cache_only": cache[kept],
+        }
+
+
+def _kept(model: Any, options: dict[str, Any]) -> Any:
+    """The positions whose logits are wanted; the memory itself needs every one."""
+    keep = options.pop("logits_to_keep", 0)
+    if "logits_to_keep" in inspect.signature(type(model).forward).parameters:
+        options["logits_to_keep"] = 0
+    if not isinstance(keep, int):
+        return keep
+    return slice(-keep, None) if keep else slice(None)
+
+
+def _with_decoder_input(model: Any, options: dict[str, Any], labels: Tensor | None) -> None:
+    """The labels, moved right by one, where the caller leaves the decoder's input to the model."""
+    given = ("decoder_input_ids", "decoder_inputs_embeds")
+    if labels is not None and all(options.get(name) is None for name in given):
+        options["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels)
+
+
+@functools.cache
+def memory_class(original: type) -> Any:
+    """The class of a model of the original class that holds a memory."""
+    forward = forwarding(original)
+    signature = inspect.signature(original.forward)
+    if "decoder_input_ids" in signature.parameters:
+        # generate() refuses what is not in the signature, and keeps decoder_... from the encoder.
+        own = inspect.Parameter("decoder_memory_ids", inspect.Parameter.KEYWORD_ONLY, default=None)
+        before = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        after = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
+        forward.__signature__ = signature.replace(parameters=[*before, own, *after])
+    return type_of(MemoryModel, original, forward=forward)

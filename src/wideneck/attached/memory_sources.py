@@ -1,0 +1,128 @@
+"""Where a model's memories come from: its own history, or the source that its encoder has read."""
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from wideneck.errors import WideneckError
+from wideneck.memory.config import Memory
+from wideneck.memory.layer import History, check_cache, remembered
+from wideneck.memory.scores import documents, visible_history
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The memories of a forward pass."""
+
+    keys: Tensor
+    """(B, M, D)."""
+    values: Tensor
+    """(B, M)."""
+    visible: Tensor
+    """(B, Q, M)."""
+    label_values: Tensor | None
+    """(B, M), where the memories stand among labels."""
+
+
+@final
+class OwnHistory:
+    """Of a decoder: (h_j, x_{j+1}) for j before the position, kept in the cache.
+
+    Takes what it needs of the options of a forward before the model runs.
+    """
+
+    def __init__(self, model: Any, config: Memory, options: dict[str, Any], labels: Tensor | None):
+        self.config, self.labels = config, labels
+        self.name = type(model).__name__
+        ids = options.get("input_ids")
+        if ids is None:
+            raise WideneckError(
+                f"The memory of {self.name} holds the tokens of the text, so it needs input_ids; "
+                "inputs_embeds alone do not say which tokens they are."
+            )
+        self.ids = checked_ids(ids, model)
+        self.num_before = 0
+        cache = options.get("past_key_values")
+        if cache is not None:
+            check_cache(cache, self.name)
+            self.num_before = cache.get_seq_length()
+        self.valid = real(options.get("attention_mask"), self.ids, self.name)
+
+    def shown(self, result: Any, hidden: Tensor) -> Shown:
+        """The memories, with those that the cache in `result` brings."""
+        place = hidden.device
+        history = History(hidden, self.ids.to(place), self.valid.to(place))
+        cache = getattr(result, "past_key_values", None)
+        if cache is not None:
+            check_cache(cache, self.name)
+            history = remembered(cache, history, self.num_before, self.name)
+        document = None
+        if self.config.separator is not None:
+            document = documents(history.ids, self.config.separator)
+        visible = visible_history(
+            history.valid, hidden.shape[1], window=self.config.window, document=document
+        )
+        labels = self.labels
+        if labels is not None and labels.shape[1] == history.ids.shape[1]:
+            labels = labels[:, :-1]  # shifted: the label at j is that of the token at j + 1
+        return Shown(history.states[:, :-1], history.ids[:, 1:], visible, labels)
+
+
+@final
+class EncoderStates:
+    """Of a decoder with an encoder: (E_j, x_j) for every source token; each position sees all."""
+
+    def __init__(self, model: Any, options: dict[str, Any]):
+        name = type(model).__name__
+        given = options.pop("decoder_memory_ids", None)
+        ids = options.get("input_ids") if given is None else given
+        if ids is None:
+            raise WideneckError(
+                f"The memory of {name} holds the tokens of the source: pass them as input_ids, or "
+                "with encoder_outputs as decoder_memory_ids."
+            )
+        self.ids = checked_ids(ids, model)
+        self.valid = real(options.get("attention_mask"), self.ids, name)
+
+    def shown(self, result: Any, hidden: Tensor) -> Shown:
+        """The memories, with the encoder's states that `result` holds."""
+        keys, place = result.encoder_last_hidden_state, hidden.device
+        if keys.shape[:2] != self.ids.shape:
+            raise WideneckError(
+                f"The source tokens have shape {tuple(self.ids.shape)} and the encoder's states "
+                f"{tuple(keys.shape)}: there must be one state a token."
+            )
+        visible = self.valid.to(place)[:, None].expand(-1, hidden.shape[1], -1)
+        return Shown(keys.to(place), self.ids.to(place), visible, None)
+
+
+def real(mask: Any, ids: Tensor, name: str) -> Tensor:
+    """(B, T), True for the tokens of `ids` that are no padding, as the attention mask says.
+
+    Not by the id of padding: many models pad with the end of the text.
+    """
+    if mask is None:
+        return torch.ones_like(ids, dtype=torch.bool)
+    if not isinstance(mask, Tensor) or mask.ndim != 2 or mask.shape[1] < ids.shape[1]:
+        came = f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise WideneckError(
+            f"The memory of {name} tells padding by an attention_mask of shape (batch, tokens), at "
+            f"least {tuple(ids.shape)}; got {came}."
+        )
+    return mask[:, mask.shape[1] - ids.shape[1] :].bool()
+
+
+def checked_ids(ids: Tensor, model: Any) -> Tensor:
+    """Token ids of the vocabulary; a single new one comes from the model itself."""
+    vocab_size = model.get_output_embeddings().weight.shape[0]
+    if ids.shape[-1] > 1 and ids.numel():
+        low, high = (int(x) for x in ids.aminmax())
+        if low < 0 or high >= vocab_size:
+            raise WideneckError(
+                f"Token ids must lie in [0, {vocab_size}), the vocabulary of "
+                f"{type(model).__name__}; got {low if low < 0 else high}: use the model's own "
+                "tokenizer."
+            )
+    return ids

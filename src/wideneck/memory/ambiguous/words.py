@@ -1,0 +1,134 @@
+"""The words of the task: Google's analogy questions (Mikolov et al. 2013, arXiv:1301.3781).
+
+A line `Athens Greece Baghdad Iraq` asks what is to Baghdad as Greece is to Athens; a line
+`: family` starts a section.  Four sections are used (Wan et al. 2023, appendix A.1).  Nothing is
+downloaded: the wheel of gensim holds the file, and is looked into without being imported.
+"""
+
+import gzip
+import importlib.util
+import os
+import zlib
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from wideneck.errors import WideneckError
+
+Kind = Literal["people", "location"]
+
+SECTIONS: dict[str, Kind] = {
+    "family": "people",
+    "capital-common-countries": "location",
+    "capital-world": "location",
+    "city-in-state": "location",
+}
+"""The sections that the task uses, in its order, and which templates their words go into."""
+
+PLACE = Path("test", "test_data", "questions-words.txt")
+"""Of the file inside the package gensim."""
+
+
+class Question(NamedTuple):
+    """a is to b as c is to d."""
+
+    kind: Kind
+    a: str
+    b: str
+    c: str
+    d: str
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """The related words (a, b) and (c, d): what a split takes apart."""
+        return (self.a, self.b), (self.c, self.d)
+
+    @property
+    def diagonals(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """The unrelated words (a, d) and (b, c): what a prompt names."""
+        return (self.a, self.d), (self.b, self.c)
+
+
+Analogies = dict[str, list[Question]]
+"""Section -> its questions, for every one of `SECTIONS` and in their order."""
+
+
+def read_analogies(path: str | os.PathLike | None = None) -> Analogies:
+    """The four sections from a file, plain or gzipped, or else from the installed gensim.
+
+    Raises:
+        WideneckError: there is no such file, or it is not the analogies; says which line.
+    """
+    path = _gensim_file() if path is None else Path(path)
+    sections: Analogies = {}
+    questions: list[Question] | None = None  # None before the first header
+    kind: Kind | None = None  # None within a section that is not used
+    for number, line in enumerate(_read(path).split("\n"), start=1):
+        words = line.split()
+        if not words:
+            continue
+        if words[0].startswith(":"):
+            name = line.strip().removeprefix(":").strip()
+            if name in sections:
+                raise WideneckError(
+                    f"Line {number} of {path} starts the section {name} a second time; give a "
+                    "file that has each section once."
+                )
+            questions, kind = [], SECTIONS.get(name)
+            if kind is not None:
+                sections[name] = questions
+        elif questions is None:
+            raise WideneckError(
+                f"Line {number} of {path} stands before any section (a line such as ': family'), "
+                "so it is not Google's analogy file; give questions-words.txt."
+            )
+        elif kind is not None:
+            if len(words) != 4:
+                raise WideneckError(
+                    f"Line {number} of {path} has {len(words)} words, and an analogy has four; "
+                    "mend or remove it."
+                )
+            questions.append(Question(kind, *words))
+    missing = [name for name in SECTIONS if not sections.get(name)]
+    if missing:
+        raise WideneckError(
+            f"{path} has no question in the section {missing[0]}, and the task needs "
+            f"{', '.join(SECTIONS)}; give the whole questions-words.txt."
+        )
+    return {name: sections[name] for name in SECTIONS}
+
+
+def _gensim_file() -> Path:
+    spec = importlib.util.find_spec("gensim")  # of a top-level name: nothing is imported
+    folders = None if spec is None else spec.submodule_search_locations
+    for folder in folders or ():
+        if (Path(folder) / PLACE).is_file():
+            return Path(folder) / PLACE
+    raise WideneckError(
+        "The words of the ambiguous-template task are in Google's questions-words.txt, which is "
+        "not here: give its path, or install a package that holds it "
+        "(pip install --no-deps gensim)."
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+        if not content.strip():
+            raise WideneckError(f"{path} is empty; give Google's questions-words.txt.")
+        return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise WideneckError(f"There is no analogy file {path}; check the path.") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise WideneckError(
+            f"Line {line} of {path} is not UTF-8 text; convert the file, or unpack it if it is "
+            "compressed in another way than gzip."
+        ) from None
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise WideneckError(
+            f"{path} is a damaged gzip file; fetch it again, or unpack it yourself."
+        ) from None
+    except OSError as error:
+        raise WideneckError(f"{path} cannot be read: {error.strerror}.") from None

@@ -46,7 +46,7 @@ def audit(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="head, output or attention; repeat for more. Default: head, output.",
+            help="head, output, attention or memory; repeat for more. Default: head, output.",
         ),
     ] = None,
     tokens: Annotated[
@@ -90,7 +90,7 @@ def audit(
         int, typer.Option(metavar="N", min=0, max=2**63 - 1, help="Of the choice of text.")
     ] = 0,
 ) -> None:
-    """Measure a model's output layer and, if asked, its attention heads."""
+    """Measure a model's output layer and, if asked, its attention heads and its memory."""
     from wideneck.commands.progress import ProgressBars
     from wideneck.report.files import check_writable
 
@@ -169,6 +169,65 @@ def heads(
         check_writable(json)
         write_text(json, json_text(content))
     show(hidden_size, vocab_size, Console())
+
+
+@app.command()
+def reproduce(
+    paper: Annotated[str, typer.Argument(metavar="PAPER", help="histalign.")],
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="small: a model from scratch, half an hour on 2 cores. paper: fine-tune a model, "
+            "hours on a GPU. Default: small; with --model paper.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="A Hugging Face id or folder. Default at paper: gpt2."),
+    ] = None,
+    words: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Google's questions-words.txt. Default: the one in gensim "
+            "(pip install --no-deps gensim).",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="leak-free: no test word is in training. paper: as in the paper. "
+            "Default: leak-free.",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Runs of each objective.")] = 3,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Finished runs; the same command goes on there. Default: reproduce-PAPER-SCALE.",
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
+    ] = None,
+) -> None:
+    """Repeat a paper's experiment over several seeds, its table beside ours."""
+    from wideneck.commands.reproduce import reproduce as run
+
+    run(
+        paper,
+        scale=scale,
+        model=model,
+        words=words,
+        split=split,
+        num_seeds=seeds,
+        out=out,
+        json=json,
+    )
 
 
 def main() -> None:

@@ -11,6 +11,15 @@ def test_the_value_is_the_mean_over_tokens():
     assert estimate(values, torch.arange(6)).value == pytest.approx(values.mean().item())
 
 
+def test_tokens_that_do_not_count_change_nothing_but_the_denominator():
+    values, document = torch.rand(6, 10), torch.arange(6)
+    counted = torch.rand(6, 10) < 0.6
+    found = estimate(torch.where(counted, values, torch.nan), document, counted)
+    assert found.value == pytest.approx(values[counted].mean().item())
+    everything = estimate(values, document, torch.ones(6, 10, dtype=torch.bool))
+    assert everything == estimate(values, document)
+
+
 def test_equal_groups_give_the_t_interval_of_their_means():
     from scipy.stats import t as student
 

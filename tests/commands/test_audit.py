@@ -71,14 +71,59 @@ def test_attention_of_a_saved_model_fits_its_context(saved, text, name):
     report.to_html_text()
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_memory_of_a_saved_model_is_measured_at_every_depth(saved, text, name):
+    report = wn.audit(saved(name), text, "memory", num_tokens=256)
+    found = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert (found["head"], found["output"], found["attention"]) == (None, None, None)
+    layers = [layer["layer"] for layer in found["memory"]["layers"]]
+    assert layers == ["embeddings", "layer 1", "entering the head"]
+    assert len(found["memory"]["gain"]["caches"]) == 7
+    assert found["provenance"]["num_tokens"] == found["memory"]["num_tokens"]
+    assert finite(found)
+    report.to_html_text()
+
+
+def test_memory_does_not_move_what_the_output_section_measures(saved, text):
+    folder = saved("gpt2")
+    alone = wn.audit(folder, text, "output", num_tokens=256)
+    both = wn.audit(folder, text, ("output", "memory"), num_tokens=256)
+    assert both.output == alone.output
+    assert both.provenance.num_tokens == alone.provenance.num_tokens
+
+
+def test_memory_of_one_window_has_no_caches_and_says_why(saved, text):
+    memory = wn.audit(saved("llama"), text, "memory", num_tokens=1).memory
+    assert memory.gain.caches == []
+    assert "one window" in memory.gain.skipped
+    assert memory.recurrence.elsewhere is None
+    assert memory.layers
+
+
+def test_memory_of_windows_of_one_prediction_ranks_nothing(saved, text):
+    model = tiny_model("gpt2")
+    model.config.n_positions = 1
+    tokenizer = character_tokenizer()
+    report = wn.audit(model, text, "memory", num_tokens=6, tokenizer=tokenizer)
+    assert report.memory.num_ranked == 0
+    assert report.memory.layers == []
+    assert "no memory to look into" in report.memory.gain.skipped
+    report.to_html_text()
+
+
 def test_all_sections_come_in_one_report(saved, text):
     settings = wn.AttentionSettings(context=32, sizes=(1, 3), reference_size=3, num_windows=999)
     report = wn.audit(
-        saved("llama"), text, ("head", "output", "attention"), num_tokens=512, attention=settings
+        saved("llama"),
+        text,
+        ("head", "output", "attention", "memory"),
+        num_tokens=512,
+        attention=settings,
     )
     assert report.head is not None
     assert report.output is not None
     assert report.attention is not None
+    assert report.memory is not None
     assert any("999 windows were asked for" in note for note in report.provenance.notes)
     lines = report.output.loss.nats_per_token.value, report.attention.loss.value
     assert all(0 < value < 2 * math.log(96) for value in lines)
@@ -215,7 +260,7 @@ def test_equal_calls_give_equal_numbers(saved, text):
     [
         (
             {"sections": ["body"]},
-            "sections of an audit are head, output, attention; 'body' was asked for",
+            "sections of an audit are head, output, attention, memory; 'body' was asked for",
         ),
         ({"sections": []}, "none was asked for"),
         ({"num_tokens": 0}, "at least one token"),

@@ -9,6 +9,7 @@ from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.clock import Clock
 from wideneck.audits.estimate import Estimate
 from wideneck.audits.head import HeadAudit, audit_head
+from wideneck.audits.memory.results import MemoryAudit
 from wideneck.audits.output import OutputAudit
 from wideneck.audits.output.log_prob_rank import LogProbRank
 from wideneck.audits.output.rank_cost import RankCost, RankLoss
@@ -128,8 +129,9 @@ def report(
     head: HeadAudit | None,
     output: OutputAudit | None,
     attention: AttentionAudit | None = None,
+    memory: MemoryAudit | None = None,
 ) -> Report:
-    weights_only = output is None and attention is None
+    weights_only = output is None and attention is None and memory is None
     found = provenance(
         model=MODEL,
         head_sha256="ab" * 32,
@@ -141,7 +143,7 @@ def report(
         num_tokens=None if weights_only else 4096,
         notes=["a note with <tags>"],
     )
-    return Report(provenance=found, head=head, output=output, attention=attention)
+    return Report(provenance=found, head=head, output=output, attention=attention, memory=memory)
 
 
 def series(steps: list[int], *, identical: bool = True) -> SeriesReport:

@@ -16,6 +16,7 @@ from report.examples import (
     series,
     with_unreachable,
 )
+from report.memory_examples import memory_audit
 from wideneck.report.html import render, render_series
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -39,7 +40,7 @@ CASES = {
         ),
         None,
     ),
-    "everything": report(HEAD, output_audit(), attention_audit()),
+    "everything": report(HEAD, output_audit(), attention_audit(), memory_audit()),
     "attention": report(None, None, attention_audit(12, 12)),
     "head and attention": report(HEAD, None, attention_audit(1, 2)),
     "attention without extras": report(
@@ -51,6 +52,12 @@ CASES = {
     ),
     "one head, one length, one size": report(
         None, None, attention_audit(1, 1, sizes=(5,), lengths=(32,), temperatures=(1.0,))
+    ),
+    "memory": report(None, None, memory=memory_audit(30)),
+    "memory without caches": report(None, None, memory=memory_audit(0, caches=False)),
+    "memory without help": report(None, None, memory=memory_audit(helped=False, half=None)),
+    "head and a memory without ranks": report(
+        HEAD, None, memory=memory_audit(ranked=False, elsewhere=False)
     ),
     "no heads": report(
         None,
@@ -190,3 +197,21 @@ def test_what_attention_was_not_asked_for_is_not_shown():
         assert absent not in page
     assert "No attention head was measured" in PAGES["no heads"]
     assert 'href="#attention"' not in PAGES["all"]
+
+
+def test_memory_says_what_it_is_and_what_it_is_not():
+    text = " ".join(read(PAGES["memory"]).text.replace("\u00a0", " ").split())
+    for expected in (
+        "4,096 predictions in windows of 512, from 8 documents",
+        "0.330 token identity",
+        "39.0 % other text",
+        "The model was not trained for it",
+        "not what a cache would gain, or find, in a model trained with one",
+        "as published, untrained",
+        "Of memory:",
+    ):
+        assert expected in text
+    assert "Of attention:" not in text
+    assert "cannot be fitted on one half" in PAGES["memory without caches"]
+    assert "so none is ranked" in PAGES["head and a memory without ranks"]
+    assert 'href="#memory"' not in PAGES["all"]

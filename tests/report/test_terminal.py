@@ -15,6 +15,7 @@ from report.examples import (
     series,
     with_unreachable,
 )
+from report.memory_examples import memory_audit
 from wideneck.report.terminal import show, show_series
 
 
@@ -46,11 +47,11 @@ def test_holds_the_key_figures(encoding):
 
 @pytest.mark.parametrize("width", [50, 79])
 def test_a_narrow_terminal_folds_and_cuts_nothing(width):
-    found = report(head_audit(), output_audit(), attention_audit())
+    found = report(head_audit(), output_audit(), attention_audit(), memory_audit())
     text = piped(show, found, width=width)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
-    for expected in ("2.60", "unigram", "visible", "chance", "1.234"):
+    for expected in ("2.60", "unigram", "visible", "chance", "1.234", "identity", "-89.1"):
         assert expected in text
 
 
@@ -73,6 +74,26 @@ def test_holds_the_attention_figures_with_their_baselines(encoding):
         assert expected in text
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_holds_the_memory_figures_with_their_baselines(encoding):
+    text = piped(show, report(None, None, memory=memory_audit()), encoding)
+    assert max(map(len, text.splitlines())) <= 80
+    for expected in (
+        "60.3 %",
+        "[59.3, 61.3]",
+        "39.0 % other text",
+        "0.330 token identity",
+        "0.0520 chance",
+        "as published, untrained",
+        "-89.1",
+        "99.8 %",
+        "[-31.810, -31.790]",
+    ):
+        assert expected in text
+    text = piped(show, report(None, None, memory=memory_audit(caches=False)), encoding)
+    assert "No cache was measured: one window of text" in text
+
+
 def test_a_wide_interval_folds_and_pushes_nothing_out():
     audit = attention_audit()
     heads = [
@@ -91,8 +112,9 @@ def test_a_wide_interval_folds_and_pushes_nothing_out():
         report(None, output_audit()),
         report(None, output_audit(methods=("plain", "centred"), half=None)),
         report(None, None, attention_audit(ablation=False, half=None, comparison=False)),
+        report(None, None, memory=memory_audit(ranked=False, half=None, elsewhere=False)),
     ],
-    ids=["head", "output", "few tokens", "attention"],
+    ids=["head", "output", "few tokens", "attention", "memory"],
 )
 def test_sections_may_be_missing(found):
     assert "seed 0" in piped(show, found)

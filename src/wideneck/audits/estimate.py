@@ -1,8 +1,9 @@
 """A mean with an interval over documents.
 
 Tokens of one document share its subject, so an interval over tokens is too narrow.  The mean is
-the ratio sum(values) / count(values); its interval is the linearized ratio estimator's, with
-Student's t over the groups (Cochran, Sampling Techniques, 3rd ed., section 6.4).
+the ratio sum(values) / count(values), over all tokens or over those that count; its interval is the
+linearized ratio estimator's, with Student's t over the groups (Cochran, Sampling Techniques, 3rd
+ed., section 6.4).
 """
 
 from dataclasses import dataclass
@@ -39,9 +40,15 @@ class Estimate:
         )
 
 
-def estimate(values: Tensor, document: Tensor) -> Estimate:
-    """The mean of `values` (W, T), windows of T tokens, with `document` (W,) their documents."""
-    totals = values.double().sum(1)
+def estimate(values: Tensor, document: Tensor, counted: Tensor | None = None) -> Estimate:
+    """The mean of `values` (W, T), windows of T tokens, with `document` (W,) their documents.
+
+    Args:
+        counted: (W, T), True for the tokens that the mean is over, at least one; None for all.
+    """
+    if counted is None:
+        counted = torch.ones_like(values, dtype=torch.bool)
+    totals = torch.where(counted, values, 0).double().sum(1)
     over = "documents"
     groups = document
     if len(document.unique()) == 1:
@@ -49,9 +56,7 @@ def estimate(values: Tensor, document: Tensor) -> Estimate:
     _, index = groups.unique(return_inverse=True)
     num_groups = int(index.max()) + 1
     sums = totals.new_zeros(num_groups).index_add_(0, index, totals)
-    counts = totals.new_zeros(num_groups).index_add_(
-        0, index, torch.full_like(totals, values.shape[1])
-    )
+    counts = totals.new_zeros(num_groups).index_add_(0, index, counted.double().sum(1))
     mean = sums.sum() / counts.sum()
     low = high = None
     if num_groups > 1:

@@ -22,6 +22,10 @@ BATCH = 2
 Progress = Callable[[str, int, int], None]
 """Called as progress(stage, done, total)."""
 
+Observer = Callable[[str, int, Tensor], None]
+"""Called as observer(layer, start, hidden): the states (B, P + T, D) of windows `start` onwards at
+one depth, named as in `LayerAnisotropy`; they are gone once it returns."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerAnisotropy:
@@ -82,8 +86,17 @@ class _Cosines:
 
 
 @torch.no_grad()
-def collect_states(model: Any, windows: Windows, *, progress: Progress | None = None) -> States:
+def collect_states(
+    model: Any,
+    windows: Windows,
+    *,
+    observer: Observer | None = None,
+    progress: Progress | None = None,
+) -> States:
     """Run `model` (a Hugging Face causal LM in eval mode) over the windows.
+
+    Args:
+        observer: sees the states of every depth as they pass.
 
     Raises:
         WideneckError: the output layer is not called once a pass, or a state is not finite.
@@ -93,7 +106,14 @@ def collect_states(model: Any, windows: Windows, *, progress: Progress | None = 
     cosines = {name: _Cosines() for name in [*names, "entering the head"]}
     entering: list[Tensor] = []
     hidden, probe = [], torch.empty(0)
-    with _recording(model, layers, cosines, entering):
+    start = 0
+
+    def passed(layer: str, states: Tensor) -> None:
+        cosines[layer].add(states)
+        if observer is not None:
+            observer(layer, start, states)
+
+    with _recording(model, layers, passed, entering):
         for start in range(0, len(windows.ids), BATCH):
             entering.clear()
             ids = windows.ids[start : start + BATCH].to(model.device)
@@ -108,7 +128,7 @@ def collect_states(model: Any, windows: Windows, *, progress: Progress | None = 
                     f"{type(model).__name__} gives hidden states that are not finite on this text; "
                     "load it in a wider dtype."
                 )
-            cosines["entering the head"].add(entering[0])
+            passed("entering the head", entering[0])
             # Positions before the text (a BOS token) predict its first token; T of them count.
             hidden.append(entering[0][:, -windows.targets.shape[1] :].float().cpu())
             if start == 0:
@@ -132,16 +152,19 @@ def collect_states(model: Any, windows: Windows, *, progress: Progress | None = 
 
 @contextmanager
 def _recording(
-    model: Any, layers: Sequence[nn.Module], cosines: dict[str, _Cosines], entering: list[Tensor]
+    model: Any,
+    layers: Sequence[nn.Module],
+    passed: Callable[[str, Tensor], None],
+    entering: list[Tensor],
 ) -> Iterator[None]:
-    """Hooks that measure each layer as it runs, and take what enters the head."""
+    """Hooks that tell of each layer as it runs, and take what enters the head."""
 
     def before_first_layer(_, args, kwargs):
-        cosines["embeddings"].add(args[0] if args else kwargs["hidden_states"])
+        passed("embeddings", args[0] if args else kwargs["hidden_states"])
 
     def after_layer(name):
         def hook(_module, _args, output):
-            cosines[name].add(output if isinstance(output, Tensor) else output[0])
+            passed(name, output if isinstance(output, Tensor) else output[0])
 
         return hook
 

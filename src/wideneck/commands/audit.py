@@ -13,6 +13,7 @@ from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.audits.clock import Clock
 from wideneck.audits.head import audit_head
+from wideneck.audits.memory import LayerRanks, audit_memory
 from wideneck.audits.output import audit_output
 from wideneck.audits.states import Progress, States, collect_states
 from wideneck.data import Text, Windows, cut_windows, default_text, read_text
@@ -30,7 +31,7 @@ from wideneck.report.report import Report
 
 SECTIONS = ("head", "output")
 """What an audit measures if nothing else is asked for: a minute's work for the default model."""
-ALL_SECTIONS = (*SECTIONS, "attention")
+ALL_SECTIONS = (*SECTIONS, "attention", "memory")
 WINDOW = 512
 """Predictions in a row.  Long enough for context to count, short enough for eight documents in
 4,096 tokens."""
@@ -49,7 +50,7 @@ def audit(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Report:
-    """Measure a language model's output layer, and its attention heads if asked.
+    """Measure a language model's output layer, and its attention heads or its memory if asked.
 
     Args:
         model: a Hugging Face id (`id@revision` for one of its revisions), a folder, a
@@ -57,7 +58,7 @@ def audit(
             model.
         text: a text file, or None for the reference of the Python language.  With "output" left
             out of `sections` the text is read only if given here.
-        sections: any of "head" (weights alone), "output" and "attention" (both on the text).
+        sections: any of "head" (weights alone), "output", "attention" and "memory" (on the text).
         tokenizer: of a model in memory.
         num_tokens: predictions to make on the text.
         argmaxable: look for tokens that can never be predicted (2 V^2 D operations).
@@ -67,9 +68,9 @@ def audit(
         seed: of the choice of windows and of the Gaussian null.
         progress: called as progress(stage, done, total).
 
-    Cost: "head" reads the head's tensor only; "output" loads the model in float32 and runs it
-    once over `num_tokens` tokens.  "attention" runs it once over its windows with the weights
-    formed, and once from layer l on for each head of layer l.
+    Cost: "head" reads the head's tensor only; "output" and "memory" load the model in float32 and
+    run it once over `num_tokens` tokens, together if both are asked for.  "attention" runs it once
+    over its windows with the weights formed, and once from layer l on for each head of layer l.
 
     Raises:
         WideneckError: the model or the text cannot be audited; the message says what to do.
@@ -77,14 +78,16 @@ def audit(
     sections = (sections,) if isinstance(sections, str) else sections
     _check(sections, num_tokens)
     asked = _Asked(
-        num_tokens=num_tokens if {"output", "head"} & {*sections} else None,
+        num_tokens=num_tokens if {"output", "head", "memory"} & {*sections} else None,
+        memory="memory" in sections,
         attention="attention" in sections,
         settings=attention,
         normalizers=_normalizers(normalizers),
         seed=seed,
     )
     asked.check()
-    used = _text(text) if {"output", "attention"} & {*sections} or text is not None else None
+    reads = {"output", "attention", "memory"} & {*sections}
+    used = _text(text) if reads or text is not None else None
     clock = Clock()
     _tell(progress, "reading the head")
     with clock("read the head"):
@@ -92,7 +95,7 @@ def audit(
     run = None
     if used is not None:
         run = _run_model(model, tokenizer, used, asked, clock, progress)
-    head_audit = output_audit = None
+    head_audit = output_audit = memory_audit = None
     states = None if run is None else run.states
     if "head" in sections:
         head_audit = audit_head(
@@ -107,6 +110,13 @@ def audit(
         assert run is not None
         assert states is not None
         output_audit = audit_output(head, run.logit_map, states, clock, progress=progress)
+    if "memory" in sections:
+        assert run is not None
+        assert states is not None
+        assert run.ranks is not None
+        memory_audit = audit_memory(
+            head, run.logit_map, states, run.ranks, clock, progress=progress
+        )
     return Report(
         provenance=provenance(
             model=head.model,
@@ -118,11 +128,12 @@ def audit(
             text=None if used is None else used.name,
             text_sha256=None if used is None else used.sha256,
             num_tokens=None if run is None else run.num_tokens,
-            notes=[] if run is None else _notes(run, num_tokens),
+            notes=[] if run is None else _notes(run, num_tokens, sections),
         ),
         head=head_audit,
         output=output_audit,
         attention=None if run is None else run.attention,
+        memory=memory_audit,
     )
 
 
@@ -131,7 +142,8 @@ class _Asked:
     """What the model is run for."""
 
     num_tokens: int | None
-    """Predictions for the output layer; None for none."""
+    """Predictions for the output layer and the memory; None for none."""
+    memory: bool
     attention: bool
     settings: AttentionSettings | None
     """None for the defaults, in a context that the model has positions for."""
@@ -153,6 +165,8 @@ class _Run:
 
     states: States | None
     """None where only attention was asked for."""
+    ranks: LayerRanks | None
+    """None where the memory was not asked for."""
     attention: AttentionAudit | None
     num_windows: int
     """Of attention, as they were asked for."""
@@ -173,7 +187,7 @@ def _run_model(
     _tell(progress, "loading the model")
     with clock("load the model"):
         loaded = load_language_model(model, tokenizer=tokenizer)
-    states = found = None
+    states = ranks = found = None
     num_read = num_windows = 0
     with evaluating(loaded.model):
         logit_map = measure_logit_map(loaded.model)
@@ -181,7 +195,8 @@ def _run_model(
             window = _window(loaded.max_positions, len(loaded.bos))
             with clock("read the text"):
                 windows = _windows(loaded, text, asked.num_tokens, window, asked.seed)
-                states = collect_states(loaded.model, windows, progress=progress)
+                ranks = LayerRanks(windows) if asked.memory else None
+                states = collect_states(loaded.model, windows, observer=ranks, progress=progress)
             num_read += windows.targets.numel()
         if asked.attention:
             # transformers, which takes seconds to import, is not needed for a head alone.
@@ -208,6 +223,7 @@ def _run_model(
             num_read += windows.targets.numel()
     return _Run(
         states=states,
+        ranks=ranks,
         attention=found,
         num_windows=num_windows,
         logit_map=logit_map,
@@ -301,7 +317,7 @@ def _second_moment(states: States) -> Tensor | None:
     return hidden.T @ hidden / num_tokens if num_tokens >= 2 * width else None
 
 
-def _notes(run: _Run, asked: int) -> list[str]:
+def _notes(run: _Run, asked: int, sections: Sequence[str]) -> list[str]:
     notes, states, attention = [], run.states, run.attention
     if attention is not None and attention.num_windows != run.num_windows:
         notes.append(
@@ -317,11 +333,13 @@ def _notes(run: _Run, asked: int) -> list[str]:
             f"{asked:,} tokens were asked for, {num_tokens:,} measured: whole windows of {window}, "
             "as many as the text holds."
         )
-    if num_tokens < 2 * width:
+    if num_tokens < 2 * width and {"head", "output"} & {*sections}:
         notes.append(
             f"No data-weighted spectrum: {num_tokens:,} hidden states are fewer than twice their "
             f"{width:,} dimensions."
         )
     if len(states.anisotropy) == 1:
-        notes.append("The layers of this model could not be told apart: no anisotropy by layer.")
+        notes.append(
+            "The layers of this model could not be told apart: nothing is measured by layer."
+        )
     return notes

@@ -11,9 +11,13 @@ class ProgressBars:
 
     A bar appears after half a second, so quick stages stay silent, and goes when its stage ends.
     tqdm keeps quiet where TQDM_DISABLE is set.
+
+    Args:
+        time_left: show that as well, for stages that take minutes.
     """
 
-    def __init__(self):
+    def __init__(self, *, time_left: bool = False):
+        self._time = "{elapsed}, {remaining} left" if time_left else "{elapsed}"
         self._bar: tqdm | None = None
         self._stage = ""
 
@@ -28,7 +32,7 @@ class ProgressBars:
                 file=sys.stderr,
                 leave=False,
                 delay=0.5,
-                bar_format="{desc}: {percentage:3.0f}% |{bar}| {elapsed}",
+                bar_format=f"{{desc}}: {{percentage:3.0f}}% |{{bar}}| {self._time}",
             )
         assert self._bar is not None
         self._bar.update(done - self._bar.n)

@@ -137,15 +137,12 @@ def anisotropy_chart(layers: Sequence[LayerAnisotropy]) -> Chart:
     everywhere = [layer.mean_cosine for layer in layers]
     without = [layer.mean_cosine_without_first for layer in layers]
     last = len(layers) - 1
-    step = max(1, math.ceil(last / 6))
-    ticks = [(float(i), str(i) if i else "emb.") for i in range(0, last - step // 2, step)]
-    ticks.append((float(last), "head"))
     rules = [Rule("final norm", last - 0.5, vertical=True)] if last else []
     return Chart(
         "Mean cosine of two hidden states",
         "Mean cosine of two hidden states at each depth, with and without the first position of "
         "each window; the last point is what enters the head, after the final norm.",
-        Axis("output of layer", 0, max(last, 1), ticks=tuple(ticks)),
+        depth_axis(len(layers)),
         linear("mean cosine", [0, 1, *everywhere, *without]),
         [
             Line("all", "c-raw", depth, everywhere, markers="dot"),
@@ -153,3 +150,12 @@ def anisotropy_chart(layers: Sequence[LayerAnisotropy]) -> Chart:
         ],
         rules,
     )
+
+
+def depth_axis(num_states: int) -> Axis:
+    """Places of the states of a model, from the embeddings to what enters the head."""
+    last = num_states - 1
+    step = max(1, math.ceil(last / 6))
+    ticks = [(float(i), str(i) if i else "emb.") for i in range(0, last - step // 2, step)]
+    ticks.append((float(last), "head"))
+    return Axis("output of layer", 0, max(last, 1), ticks=tuple(ticks))

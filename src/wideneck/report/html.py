@@ -9,10 +9,19 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wideneck.audits.output import OutputAudit
-from wideneck.report import attention_charts, attention_maps, attention_tables, charts, tables
+from wideneck.report import (
+    attention_charts,
+    attention_maps,
+    attention_tables,
+    charts,
+    memory_charts,
+    memory_tables,
+    tables,
+)
 from wideneck.report.attention_figures import attention_figures
 from wideneck.report.figures import head_figures, output_figures, token_figures
 from wideneck.report.heatmap import NAMED
+from wideneck.report.memory_figures import memory_figures
 from wideneck.report.numbers import interval, number, pretty, value, visible
 from wideneck.report.reference import Reference
 from wideneck.report.report import Report
@@ -51,7 +60,7 @@ def environment() -> Environment:
 def render(report: Report) -> str:
     """The HTML of one audit."""
     head, output, reference = report.head, report.output, Reference(report)
-    attention = report.attention
+    attention, memory = report.attention, report.memory
     return (
         environment()
         .get_template("report.html.j2")
@@ -69,6 +78,9 @@ def render(report: Report) -> str:
             attention_maps=attention_maps,
             attention_tables=attention_tables,
             most_named=NAMED,
+            memory_figures=[] if memory is None else memory_figures(memory),
+            memory_charts=memory_charts,
+            memory_tables=memory_tables,
             token_lists=[] if head is None else token_lists(head),
             proofs=[] if head is None or head.argmaxable is None else proofs(head.argmaxable),
             cost_charts=[] if output is None else _cost_charts(output, reference),

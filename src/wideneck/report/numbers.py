@@ -31,6 +31,11 @@ def share(x: float, digits: int = 3) -> str:
     return f"{number(100.0 * x, digits)} %"
 
 
+def percent(e: Estimate) -> Estimate:
+    """An estimated part of one in percent, to be written with a sign behind its value."""
+    return e.map(lambda x: 100.0 * x)
+
+
 def value(e: Estimate) -> str:
     """The value of an estimate, to the precision that its interval grants."""
     return _fixed(e.value, _places(e))

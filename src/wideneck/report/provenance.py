@@ -58,9 +58,19 @@ def provenance(
         text_sha256=text_sha256,
         num_tokens=num_tokens,
         seed=seed,
-        versions={"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        versions=versions(),
+        command=command(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=seconds,
         notes=notes or [],
     )
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that numbers depend on."""
+    return {"python": platform.python_version()} | {p: version(p) for p in PACKAGES}
+
+
+def command() -> str:
+    """The command line of this process, as a shell takes it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -10,7 +10,16 @@ from typing import Any
 
 from wideneck.report.fields import definitions
 
-HEADINGS = ("Head", "Tokens", "Output", "Attention", "Checkpoints", "Provenance", "Report")
+HEADINGS = (
+    "Head",
+    "Tokens",
+    "Output",
+    "Attention",
+    "Memory",
+    "Checkpoints",
+    "Provenance",
+    "Report",
+)
 
 GROUPS = {
     "head.argmaxable": "Tokens",
@@ -18,6 +27,7 @@ GROUPS = {
     "head": "Head",
     "output": "Output",
     "attention": "Attention",
+    "memory": "Memory",
     "points": "Checkpoints",
     "identical": "Checkpoints",
     "provenance": "Provenance",

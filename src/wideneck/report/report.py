@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.head import HeadAudit
 from wideneck.audits.measure import measure
+from wideneck.audits.memory.results import MemoryAudit
 from wideneck.audits.output import OutputAudit
 from wideneck.report.document import Document
 from wideneck.report.provenance import Provenance
@@ -18,6 +19,9 @@ class Report(Document):
     head: HeadAudit | None = measure("the output layer, from its weights", default=None)
     output: OutputAudit | None = measure("the output layer on a text", default=None)
     attention: AttentionAudit | None = measure("attention heads on a text", default=None)
+    memory: MemoryAudit | None = measure(
+        "what the context of a text holds of the next token", default=None
+    )
 
     def to_html_text(self) -> str:
         """The HTML as a string."""

@@ -4,10 +4,11 @@ from statistics import median
 
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.head import HeadAudit
+from wideneck.audits.memory.results import MemoryAudit
 from wideneck.audits.output import OutputAudit
 from wideneck.report.attention_tables import by_ablation
 from wideneck.report.figures import half_rank
-from wideneck.report.numbers import estimate, interval, number, share
+from wideneck.report.numbers import estimate, interval, number, percent, share, value
 from wideneck.report.report import Report
 from wideneck.report.series import SeriesReport
 
@@ -21,6 +22,8 @@ def paragraphs(report: Report) -> list[str]:
         found.append(" ".join(_output(report.output)))
     if report.attention is not None:
         found.append(" ".join(_attention(report.attention)))
+    if report.memory is not None:
+        found.append(" ".join(_memory(report.memory)))
     return found
 
 
@@ -90,6 +93,40 @@ def _attention(audit: AttentionAudit) -> list[str]:
             "With a head's output replaced by the plain mean of its values the loss changes by "
             f"{number(float(median(losses)))} nats a token for the median head and by at most "
             f"{estimate(top.ablation)} (layer {top.layer}, head {top.head}), one head at a time."
+        )
+    return found
+
+
+def _memory(audit: MemoryAudit) -> list[str]:
+    recurrence = audit.recurrence
+    elsewhere = ""
+    if recurrence.elsewhere is not None:
+        elsewhere = (
+            f"; of tokens at the same places of other text, {share(recurrence.elsewhere.value)}"
+        )
+    found = [
+        f"Of {audit.num_tokens:,} next tokens, {value(percent(recurrence.share))} % stand in the "
+        f"context already, a window of {audit.window:,}{elsewhere}."
+    ]
+    if audit.baselines is not None and audit.layers:
+        last, beside = audit.layers[-1], audit.baselines
+        found.append(
+            "Where they do, their mean reciprocal rank among the tokens of the context is "
+            f"{estimate(last.dot.reciprocal_rank)} by the similarity of the states that enter the "
+            f"head, {value(beside.token_identity.reciprocal_rank)} if what followed the current "
+            f"token before comes first, and {value(beside.recency.reciprocal_rank)} by recency."
+        )
+    gains = {
+        (c.mixture, c.scores): estimate(c.gain)
+        for c in audit.gain.caches
+        if c.mixture in ("joint", "linear")
+    }
+    if gains:
+        found.append(
+            f"The gain of a cache of these states is {gains['joint', 'similarity']} nats a token "
+            f"under one normalizer and {gains['linear', 'similarity']} mixed linearly, fitted on "
+            "one half of the text and measured on the other, without training; of one that counts "
+            f"tokens, {gains['joint', 'counts']} and {gains['linear', 'counts']}."
         )
     return found
 

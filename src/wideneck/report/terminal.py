@@ -14,6 +14,7 @@ from rich.text import Text
 
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.head import HeadAudit
+from wideneck.audits.memory.results import MemoryAudit
 from wideneck.audits.token import TokenRef
 from wideneck.report.attention_figures import attention_figures
 from wideneck.report.figures import (
@@ -22,6 +23,8 @@ from wideneck.report.figures import (
     output_figures,
     token_figures,
 )
+from wideneck.report.memory_figures import memory_figures
+from wideneck.report.memory_tables import cache_name, fitted_number
 from wideneck.report.numbers import interval, number, share, value, visible
 from wideneck.report.provenance import Provenance
 from wideneck.report.report import Report
@@ -51,6 +54,9 @@ def show(report: Report, console: Console) -> None:
         _say("Median: over heads; a to b: between which half of the heads lie.", console)
         console.print()
         _print_comparison(report.attention, console)
+    if report.memory is not None:
+        _print_figures("memory", memory_figures(report.memory), console)
+        _print_caches(report.memory, console)
     if report.head is not None:
         if report.head.argmaxable is not None and report.head.argmaxable.unargmaxable:
             unreachable = report.head.argmaxable.unargmaxable
@@ -162,6 +168,28 @@ def _print_comparison(audit: AttentionAudit, console: Console) -> None:
         )
     console.print(table)
     _say("The same weights under each normalizer, without training for it.", console)
+    console.print()
+
+
+def _print_caches(audit: MemoryAudit, console: Console) -> None:
+    if audit.gain.skipped:
+        _say(f"No cache was measured: {audit.gain.skipped}.", console)
+        console.print()
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=0)
+    table.add_column("cache", overflow="fold")
+    for name in ("theta", "b", "w", "mass", "gain", ""):
+        table.add_column(name, justify="right", overflow="fold")
+    for cache in audit.gain.caches:
+        table.add_row(
+            cache_name(cache),
+            *map(fitted_number, (cache.theta, cache.bias, cache.weight)),
+            share(cache.mass),
+            value(cache.gain),
+            interval(cache.gain),
+        )
+    console.print(table)
+    _say("Nats per token, fitted on one half of the text, measured on the other.", console)
     console.print()
 
 

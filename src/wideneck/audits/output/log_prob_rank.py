@@ -64,8 +64,7 @@ def log_prob_rank(
             progress("rank of log-probabilities", min(start + COLUMNS, vocab_size), vocab_size)
     squared = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
     sigma = squared.sqrt()
-    relative = math.sqrt(num_contexts + vocab_size + 1) / 2 * torch.finfo(torch.float32).eps
-    tolerance = relative * sigma[0].item()
+    tolerance = press_tolerance(sigma, num_contexts, vocab_size)
     covered = squared.cumsum(0) / squared.sum()
     bound = hidden_size + (1 if layer.bias is None else 2)
     linear = layer.logit_map.kind != "softcap"
@@ -79,6 +78,31 @@ def log_prob_rank(
         effective_1e5=_effective(covered, 1e-5),
         singular_values=sigma[: hidden_size + 8].tolist(),
     )
+
+
+@torch.no_grad()
+def numerical_rank(matrix: Tensor) -> int:
+    """Singular values of a matrix (N, V) above `press_tolerance`, where the matrix is held.
+
+    From the Gram matrix of the narrow side, in float64: 2 N V min(N, V) operations.
+    """
+    num_rows, num_columns = matrix.shape
+    wide = matrix if num_rows <= num_columns else matrix.T
+    gram = torch.zeros(len(wide), len(wide), dtype=torch.float64)
+    for part in wide.split(COLUMNS, dim=1):
+        part = part.double()
+        gram.addmm_(part, part.T)
+    sigma = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0).sqrt()
+    return int((sigma > press_tolerance(sigma, num_rows, num_columns)).sum())
+
+
+def press_tolerance(sigma: Tensor, num_rows: int, num_columns: int) -> float:
+    """What counts as 0 among the descending singular values of a float32 matrix.
+
+    sqrt(N + V + 1) / 2 * s_0 * 2^-23 (Press et al. 2007, section 2.6).
+    """
+    epsilon = torch.finfo(torch.float32).eps
+    return math.sqrt(num_rows + num_columns + 1) / 2 * epsilon * sigma[0].item()
 
 
 def _effective(covered: Tensor, epsilon: float) -> int:

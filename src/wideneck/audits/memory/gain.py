@@ -1,0 +1,171 @@
+"""What a cache of the window gains in nats: fitted on half of the documents, measured on the rest.
+
+Grave et al. 2017 (arXiv 1612.04426) added a cache to trained models, linearly and under one
+normalizer; Zhong et al. 2022 and Wan et al. 2023 train with the second, without its two numbers.
+Cost: N V D for the losses of the model, T M D a window for the similarities, which are kept (1 MB
+a window of 512), and two sums over T M / 2 of them for each of some 50 values of theta.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wideneck.audits.estimate import estimate
+from wideneck.audits.memory.caches import PUBLISHED, Fitted, Scores, fit_joint, fit_linear
+from wideneck.audits.memory.context import Context
+from wideneck.audits.memory.results import Cache, CacheGain
+from wideneck.audits.output.layer import OutputLayer, token_chunks
+from wideneck.audits.output.rank_cost import fitting_half
+from wideneck.audits.states import Progress
+from wideneck.memory.mixture import log_shares, mixture_nll, positives
+from wideneck.memory.scores import similarities
+
+KINDS = ("counts", "similarity", "same token")
+FITS = {"joint": fit_joint, "linear": fit_linear}
+
+
+@dataclass(frozen=True)
+class _Half:
+    """The predictions of one half of the text."""
+
+    nll: Tensor
+    """(N,) float64, of the model."""
+    log_normalizer: Tensor
+    """(N,) log of the sum of its e^z."""
+    scores: dict[str, Scores]
+    """By kind."""
+
+
+@torch.no_grad()
+def cache_gain(
+    layer: OutputLayer, context: Context, hidden: Tensor, *, progress: Progress | None = None
+) -> CacheGain:
+    """Fit every cache on one half and measure it on the other.
+
+    Args:
+        hidden: (W, P + T, D) states that enter the head.
+    """
+    fit = fitting_half(context.document)
+    window = context.targets.shape[1]
+    num_fit, num_test = int(fit.sum()) * window, int((~fit).sum()) * window
+    skipped = ""
+    if not num_test:
+        skipped = "one window of text cannot be fitted on one half and measured on the other"
+    elif not context.visible.any():
+        skipped = f"a window of {window} has no memory to look into"
+    if skipped:
+        return CacheGain(
+            num_fit_tokens=num_fit,
+            num_test_tokens=num_test,
+            spread=None,
+            loss=None,
+            caches=[],
+            skipped=skipped,
+        )
+    fitting, test = (_half(layer, context, hidden, part, progress) for part in (fit, ~fit))
+    document = context.document[~fit]
+    caches, done = [], 0
+    for mixture, fitted_by in FITS.items():
+        without = None
+        for kind in KINDS:
+            fitted = fitted_by(fitting.scores[kind], fitting.nll, counts=kind == "counts")
+            losses = fitted.nll(test.scores[kind], test.nll)
+            without = losses if kind == "counts" else without
+            caches.append(_cache(mixture, kind, fitted, fitting, test, losses, without, document))
+            done += 1
+            if progress:
+                progress("what a cache gains", done, len(FITS) * len(KINDS))
+    return CacheGain(
+        num_fit_tokens=num_fit,
+        num_test_tokens=num_test,
+        spread=fitting.scores["similarity"].spread(),
+        loss=estimate(test.nll.view(-1, window), document),
+        caches=[*caches, _published(test, document)],
+        skipped="",
+    )
+
+
+def _half(
+    layer: OutputLayer,
+    context: Context,
+    hidden: Tensor,
+    part: Tensor,
+    progress: Progress | None,
+) -> _Half:
+    hidden, targets = hidden[part], context.targets[part]
+    window = targets.shape[1]
+    queries = hidden[:, -window:]
+    nll, lse, done = [], [], 0
+    for x, y in token_chunks(queries.flatten(0, 1), targets.flatten()):
+        z = layer.logits(x)
+        lse.append(z.logsumexp(1))
+        nll.append(lse[-1] - z.gather(1, y[:, None])[:, 0])
+        done += len(x)
+        if progress:
+            progress("loss of the model", done, targets.numel())
+    positive = positives(context.visible, context.values[part], targets)
+    # Targets have few memories, so their sums go over the most that any prediction has.
+    most = max(1, int(positive.sum(2).max()))
+    kept, where = positive.to(torch.uint8).topk(most, dim=2)
+    alike = similarities(queries, hidden[:, :-1])
+    return _Half(
+        nll=torch.cat(nll).double(),
+        log_normalizer=torch.cat(lse).double(),
+        scores={
+            kind: Scores(scores, context.visible, where, kept.bool())
+            for kind, scores in (
+                ("counts", torch.zeros((), dtype=torch.bool).expand_as(alike)),
+                ("similarity", alike),
+                ("same token", context.current[part, :, None] == context.keys[part, None]),
+            )
+        },
+    )
+
+
+def _cache(
+    mixture: str,
+    kind: str,
+    fitted: Fitted,
+    fitting: _Half,
+    test: _Half,
+    losses: Tensor,
+    counted: Tensor | None,
+    document: Tensor,
+) -> Cache:
+    shape = (len(document), -1)
+    beyond = None
+    if kind != "counts" and counted is not None:
+        beyond = estimate((counted - losses).view(shape), document)
+    return Cache(
+        mixture=mixture,
+        scores=kind,
+        theta=None if kind == "counts" or fitted.memory is None else fitted.theta,
+        bias=fitted.bias,
+        weight=fitted.weight,
+        mass=fitted.mass(test.scores[kind]),
+        fitted_gain=fitting.nll.mean().item() - fitted.loss,
+        loss=estimate(losses.view(shape), document),
+        gain=estimate((test.nll - losses).view(shape), document),
+        over_counts=beyond,
+    )
+
+
+def _published(test: _Half, document: Tensor) -> Cache:
+    """Equation 3 of Wan et al. 2023 as it stands, in a model that was not trained for it."""
+    found = test.scores["similarity"].recall(1.0)
+    losses = mixture_nll(PUBLISHED, test.nll, found, test.log_normalizer)
+    _, own = log_shares(PUBLISHED, found.log_all, test.log_normalizer)
+    shape = (len(document), -1)
+    return Cache(
+        mixture="published",
+        scores="similarity",
+        theta=1.0,
+        bias=0.0,
+        weight=None,
+        mass=own.exp().mean().item(),
+        fitted_gain=None,
+        loss=estimate(losses.view(shape), document),
+        gain=estimate((test.nll - losses).view(shape), document),
+        over_counts=None,
+    )

@@ -1,0 +1,76 @@
+"""Section "memory": what the context holds of the next token, and what hidden states find of it."""
+
+import torch
+
+from wideneck.audits.clock import Clock
+from wideneck.audits.estimate import estimate
+from wideneck.audits.memory.context import Context
+from wideneck.audits.memory.gain import cache_gain
+from wideneck.audits.memory.ranks import LayerRanks, baseline_ranks, chance_ranks
+from wideneck.audits.memory.recurrence import distinct_tokens, measure_recurrence
+from wideneck.audits.memory.results import LayerRetrieval, MemoryAudit, RankBaselines, Retrieval
+from wideneck.audits.output.layer import OutputLayer
+from wideneck.audits.states import Progress, States
+from wideneck.models import HeadWeights, LogitMap
+
+
+@torch.no_grad()
+def audit_memory(
+    head: HeadWeights,
+    logit_map: LogitMap,
+    states: States,
+    ranks: LayerRanks,
+    clock: Clock,
+    *,
+    progress: Progress | None = None,
+) -> MemoryAudit:
+    """Measure recurrence, ranks and caches on the states that the model went through.
+
+    Args:
+        ranks: an observer that saw the pass over the text which gave `states`.
+    """
+    layer, context = OutputLayer.of(head, logit_map), ranks.context
+    _, window, _ = states.hidden.shape
+    seen = min(window, len(states.last_logits))
+    layer.check(states.hidden[0, -seen:], states.last_logits[-seen:], head.model)
+    with clock("recurrence"):
+        recurrence = measure_recurrence(context)
+        distinct = distinct_tokens(context)
+        baselines = _baselines(context, distinct)
+    with clock("what a cache gains"):
+        gain = cache_gain(layer, context, torch.cat(ranks.entering), progress=progress)
+    num_ranked = int(context.ranked.sum())
+    return MemoryAudit(
+        num_tokens=states.targets.numel(),
+        num_documents=len(states.document.unique()),
+        window=window,
+        recurrence=recurrence,
+        num_ranked=num_ranked,
+        distinct=distinct[context.ranked].double().mean().item() if num_ranked else 0.0,
+        layers=[
+            LayerRetrieval(
+                layer=name,
+                dot=_retrieval(context, ranks.dot[name]),
+                cosine=_retrieval(context, ranks.cosine[name]),
+            )
+            for name in ranks.dot
+        ],
+        baselines=baselines,
+        gain=gain,
+    )
+
+
+def _baselines(context: Context, distinct: torch.Tensor) -> RankBaselines | None:
+    if not context.ranked.any():
+        return None
+    found = {name: _retrieval(context, r) for name, r in baseline_ranks(context).items()}
+    chance = estimate(chance_ranks(distinct), context.document, context.ranked)
+    return RankBaselines(**found, chance=chance)
+
+
+def _retrieval(context: Context, ranks: torch.Tensor) -> Retrieval:
+    """Means of reciprocal ranks (W, T) over the predictions that have one."""
+    return Retrieval(
+        reciprocal_rank=estimate(ranks, context.document, context.ranked),
+        first=estimate((ranks == 1).double(), context.document, context.ranked),
+    )

@@ -37,6 +37,7 @@ T5 = {
     "d_ff": 32,
     "num_layers": 2,
     "num_heads": 2,
+    "dropout_rate": 0.0,
     "decoder_start_token_id": 2,
     "eos_token_id": 1,
     "pad_token_id": 2,

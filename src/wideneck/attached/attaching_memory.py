@@ -50,10 +50,10 @@ def attach_memory(model: Any, memory: Memory | dict | None = None, **options: An
     """
     config = memory_config(memory, **options)
     _check(model, config)
+    _check_cache(model)
+    config = measured(model, config)
     if attached_head(model) is None:
         put_head(model, Softmax(), {})
-    config = measured(model, config)
-    _check_cache(model)
     put_memory(model, config)
     model.__class__ = memory_class(original_class(type(model)))
     return model

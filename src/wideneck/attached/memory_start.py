@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wideneck.attached.probe import random_ids
+from wideneck.attached.swap import attached_head
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory
 from wideneck.memory.mixture import masked_logsumexp
@@ -36,7 +37,7 @@ def measured(model: Any, config: Memory) -> Memory:
     hidden: list[Tensor] = []
     with evaluating(model), _noting(model, hidden):
         result = model(**_inputs(model, ids), use_cache=False)
-    states, head = hidden[0], model.get_output_embeddings()
+    states = hidden[0]
     if model.config.is_encoder_decoder:
         keys = result.encoder_last_hidden_state
         visible = torch.ones(*states.shape[:2], keys.shape[1], dtype=torch.bool)
@@ -56,7 +57,12 @@ def measured(model: Any, config: Memory) -> Memory:
         assert config.temperature is not None
         log_all = masked_logsumexp(s / config.temperature, visible)
         if config.scores == "logits":
-            _, log_normalizer = head.nll_and_log_normalizer(states, torch.zeros_like(ids))
+            head = attached_head(model)
+            log_normalizer = (
+                result.logits.logsumexp(-1)
+                if head is None
+                else head.nll_and_log_normalizer(states, torch.zeros_like(ids))[1]
+            )
             log_all = log_all - log_normalizer
         odds = float(log_all[visible.any(-1)].mean())
         config = replace(config, bias=math.log(SHARE / (1 - SHARE)) - odds)

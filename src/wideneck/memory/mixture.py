@@ -24,6 +24,8 @@ def masked_logsumexp(scores: Tensor, mask: Tensor) -> Tensor:
         mask: (..., M), broadcast against the scores.
     """
     hidden = scores.masked_fill(~mask, -torch.inf)
+    if not hidden.shape[-1]:
+        return hidden.sum(-1) - torch.inf
     top = hidden.detach().amax(-1, keepdim=True)
     any_seen = top > -torch.inf
     top = torch.where(any_seen, top, 0)
@@ -119,7 +121,8 @@ class Distinct:
 def distinct(values: Tensor) -> Distinct:
     """Sort the values (B, M) once a sequence: O(M log M)."""
     ordered, order = values.sort(-1)
-    new = F.pad(ordered[:, 1:] != ordered[:, :-1], (1, 0))
+    new = torch.zeros_like(ordered)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     place = new.cumsum(-1)
     group = torch.empty_like(place).scatter_(-1, order, place)
     return Distinct(torch.full_like(values, -1).scatter_(-1, place, ordered), group)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from bench.attention import in_turns, ratio, report, start, verdict
+from bench.parts import in_turns, ratio, report, start, verdict
 from wideneck.attention import build
 from wideneck.attention.forward import attention_forward
 

@@ -8,7 +8,7 @@ from statistics import median
 import entmax
 import torch
 
-from bench.attention import in_turns, ratio, report, start, verdict
+from bench.parts import in_turns, ratio, report, start, verdict
 from wideneck.attention import normalize
 
 ALPHA = 1.3

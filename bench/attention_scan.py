@@ -3,8 +3,8 @@
 python -m bench.attention_scan SCALE        JSON on standard output
 """
 
-from bench.attention import report, start, verdict
 from bench.attention_section import CONTEXT, run
+from bench.parts import report, start, verdict
 from wideneck.audits.attention.settings import AttentionSettings
 
 LARGEST = 100

@@ -11,7 +11,7 @@ import time
 import torch
 import transformers
 
-from bench.attention import report, start, verdict
+from bench.parts import report, start, verdict
 from wideneck.audits.attention.reading import Reader
 from wideneck.audits.attention.section import audit_attention
 from wideneck.audits.attention.settings import AttentionSettings

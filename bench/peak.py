@@ -2,26 +2,23 @@
 
     python -m bench.peak CASE ROW SCALE        JSON on standard output
 
-The growth of the resident set (VmHWM, which Linux forgets on request) between the inputs and
-the end of the first backward pass of that size, less the gradients and less pages of files,
-that is of code, which come and go as the system likes.  A tiny batch has run before, so that
+The growth of the resident set between the inputs and the end of the first backward pass of that
+size, less the gradients.  A tiny batch has run before, so that
 threads do not count; where a compiler runs, the same batch has.
 
 Beyond its scores ours then shows some 20 to 40 MB, differing from run to run.  With
 MKL_DISABLE_FAST_MM=1 it was 4 MB in four runs of six, which points to buffers of MKL.
 """
 
-import ctypes
-import gc
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
 from bench.cases import CASES, COMPILED, Case
 from bench.peers import IMPLEMENTATIONS, Batch, step
+from bench.resident import growth
 from wideneck.functional.fused import CHUNK_ROWS, CHUNK_SCORES
 
 SLACK = 64e6
@@ -46,19 +43,7 @@ def chunk_bytes(case: Case) -> int:
 def _run(case: Case, row: str) -> int:
     batch = Batch.make(case)
     loss = IMPLEMENTATIONS[row](batch)
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("RssAnon")
-    step(batch, loss)
-    return _status("VmHWM") - _status("RssFile") - before - batch.gradient_bytes()
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {field}: this benchmark needs Linux.")
+    return growth(lambda: step(batch, loss)) - batch.gradient_bytes()
 
 
 if __name__ == "__main__":

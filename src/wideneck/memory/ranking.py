@@ -9,10 +9,10 @@ other one (a negative, j) by a margin that grows with the distance in rank:
 Positives have cosine 1 and take the first ranks.  With u = s + r margin each term is
 max(0, u_j - u_i), which removes the loop over offsets of the released code, O(T^3), in two ways:
 
-- `_sorted`: u of the negatives sorted once a row and summed from above; every positive looks up
-  how many lie above it and their sum.  O(M log M) a row, for sums and means over pairs.
-- `_by_offset`: the rows of the positives alone, their terms added up by r_j - r_i, for the
-  reductions that average each offset by itself.
+- for sums and means over pairs, `hinges` sorts the negatives of a row once: every positive looks
+  up how many lie above it and their sum.  O(M log M) a row.
+- for means of each offset, `_by_offset` forms the rows of the positives alone and adds their terms
+  up by r_j - r_i.
 
 Letters: B sequences, Q queries, M memories; R rows, those with a positive, over all sequences.
 """
@@ -20,10 +20,11 @@ Letters: B sequences, Q queries, M memories; R rows, those with a positive, over
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from wideneck.memory.hinges import hinges
 from wideneck.memory.mixture import positives
+from wideneck.memory.ranks import Ranks
 
 PAIRS = 2**22
 """Terms that `_by_offset` holds at a time."""
@@ -64,71 +65,38 @@ def ranking_loss(
             counts nothing, where the released code has NaN.
         rank_over: "visible", or "all": the columns of all memories take ranks, seen or not.
 
-    Cost: O(R M log M) for the first two reductions, O(P M) with P positives for the others.
+    Cost: O(R M log M) for the first two reductions, whose gradient is found on the way; O(P M)
+        with P positives for the others.
     """
     good = positives(visible, values, target)
     row = good.any(-1).nonzero(as_tuple=True)
-    good, seen, scores = good[row], visible[row], s[row]
-    if not len(good):
-        return Ranking(scores.sum(), good.sum())  # 0, of nothing
-    token = values[row[0]]
-    with torch.no_grad():
-        rank = _ranks(token, target[row], seen if rank_over == "visible" else None, embedding)
-        num_good = good.sum(-1, keepdim=True)
-        num_pairs = (num_good * (seen & ~good).sum(-1, keepdim=True)).sum()
-    shifted = scores + margin * rank.to(scores.dtype)
+    ranks = Ranks(values, target, row, embedding, visible if rank_over == "visible" else None)
     if reduction in ("sum", "pair_mean"):
-        loss = _sorted(shifted, good, seen & ~good)
+        loss, num_pairs = hinges(s, visible, good, row, ranks, margin)
         return Ranking(loss if reduction == "sum" else loss / num_pairs.clamp(min=1), num_pairs)
-    sums, counts = _by_offset(shifted, rank, good, seen & ~good)
+    sums, counts = _by_offset(s[row], good[row], (visible & ~good)[row], ranks, margin)
     means = sums / counts.clamp(min=1)
     loss = means.sum()
     if reduction == "offset_mean":
         loss = loss / (counts > 0).sum().clamp(min=1)
-    return Ranking(loss, num_pairs)
+    return Ranking(loss, counts.sum().long())
 
 
-def _ranks(token: Tensor, target: Tensor, seen: Tensor | None, embedding: Tensor) -> Tensor:
-    """(R, M), the rank of every memory by the cosine of its token's embedding with the target's.
+def _by_offset(
+    scores: Tensor, good: Tensor, bad: Tensor, ranks: Ranks, margin: float
+) -> tuple[Tensor, Tensor]:
+    """(M,) sums of max(0, u_j - u_i), and numbers of pairs, for each r_j - r_i.
 
-    From the nearest on, from 0; among equals the order of the memories.  With `seen`, those that
-    are not seen come last.
+    Args:
+        scores: (R, M); good and bad likewise.
     """
-    ids, index = torch.cat([token.flatten(), target]).unique(return_inverse=True)
-    rows = embedding.detach()[ids]
-    unit = F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=-1)
-    at_token, at_target = index[: token.numel()].view(token.shape), index[token.numel() :]
-    wanted, at_wanted = at_target.unique(return_inverse=True)
-    cosine = (unit[wanted] @ unit.T)[at_wanted[:, None], at_token]
-    # A token is nearest to itself, whatever rounding says.
-    cosine = cosine.masked_fill(at_token == at_target[:, None], torch.inf)
-    if seen is not None:
-        cosine = cosine.masked_fill(~seen, -torch.inf)
-    order = cosine.argsort(dim=-1, descending=True, stable=True)
-    places = torch.arange(token.shape[1], device=token.device).expand_as(order)
-    return torch.empty_like(order).scatter_(-1, order, places)
-
-
-def _sorted(shifted: Tensor, good: Tensor, bad: Tensor) -> Tensor:
-    """The sum of max(0, u_j - u_i) over all pairs."""
-    # Sums of large numbers would cancel; a shift of a row changes no difference.
-    top = shifted.detach().masked_fill(~good, -torch.inf).amax(-1, keepdim=True)
-    shifted = shifted - top
-    # Of a row in rising order the -inf come first, and no sum from above reaches them.
-    u, _ = shifted.masked_fill(~bad, -torch.inf).sort(-1)
-    first = torch.searchsorted(u.detach(), shifted.detach(), right=True)
-    u = torch.where(u == -torch.inf, 0, u)
-    from_above = F.pad(u.flip(-1).cumsum(-1).flip(-1), (0, 1)).gather(-1, first)
-    above = from_above - (shifted.shape[-1] - first) * shifted
-    return torch.where(good, above, 0).sum()
-
-
-def _by_offset(shifted: Tensor, rank: Tensor, good: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
-    """(M,) sums of max(0, u_j - u_i), and numbers of pairs, for each r_j - r_i."""
-    num_memories = shifted.shape[1]
-    sums, counts = shifted.new_zeros(num_memories), shifted.new_zeros(num_memories)
+    num_memories = scores.shape[1]
+    sums = scores.sum() * 0 + scores.new_zeros(num_memories)  # with a gradient, if of nothing
+    counts = scores.new_zeros(num_memories)
+    rank = ranks.of(slice(0, len(scores)))
+    shifted = scores + margin * rank.to(scores.dtype)
     row, at = good.nonzero(as_tuple=True)
-    size = max(1, PAIRS // num_memories)
+    size = max(1, PAIRS // max(1, num_memories))
     for r, i in zip(row.split(size), at.split(size), strict=True):
         above = (shifted[r] - shifted[r, i, None]).clamp(min=0)
         pair = bad[r]

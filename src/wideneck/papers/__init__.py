@@ -1,0 +1,1 @@
+"""Published numbers, and the reproductions that print ours beside them."""

@@ -1,0 +1,82 @@
+"""The whole table: settings, runs, summaries and gaps beside what the paper prints."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from wideneck.audits.measure import measure
+from wideneck.audits.states import Progress
+from wideneck.memory.ambiguous import read_analogies
+from wideneck.papers.histalign.folder import RunFolder
+from wideneck.papers.histalign.objectives import COMMON, OBJECTIVES
+from wideneck.papers.histalign.results import Gap, Run, Summary, gap, summarize
+from wideneck.papers.histalign.runs import all_runs
+from wideneck.papers.histalign.settings import Settings, with_words
+from wideneck.papers.histalign.task import sha256_of
+from wideneck.papers.published import PublishedTable, published_table
+from wideneck.report.fields import definitions
+from wideneck.report.provenance import command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """What `wideneck reproduce histalign` finds."""
+
+    settings: dict[str, Any] = measure("sizes, training and evaluation, shared by all runs")
+    objectives: dict[str, dict[str, Any]] = measure("fields of wideneck.Memory of each objective")
+    published: PublishedTable = measure("the paper's table")
+    runs: list[Run] = measure("each objective with each seed")
+    summaries: list[Summary] = measure("each objective over its seeds")
+    gaps: list[Gap] = measure("with the ranking loss minus without, over seeds")
+    command: str = measure("what was run")
+    time: str = measure("when, UTC")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dicts, with the definition of every number."""
+        said = {name: entry for name, entry in definitions(type(self)).items() if entry}
+        return asdict(self) | {"definitions": said}
+
+
+def reproduce(
+    settings: Settings,
+    words: Path | None,
+    num_seeds: int,
+    folder: Path,
+    progress: Progress,
+) -> Reproduction:
+    """Make the runs that the folder does not hold, and summarize all.
+
+    Args:
+        settings: of `settings.settings`.
+        words: Google's analogy file; None for the one in gensim.
+        num_seeds: seeds 0, 1, ...
+        folder: for the runs.
+        progress: called as progress(stage, done, total).
+
+    Raises:
+        WideneckError: no words, a folder of other settings, a model that cannot be used.
+    """
+    settings = with_words(settings, sha256_of(read_analogies(words)))
+    opened = RunFolder.opened(folder, settings)
+    return reproduction(settings, all_runs(settings, words, range(num_seeds), opened, progress))
+
+
+def reproduction(settings: Settings, runs: Sequence[Run]) -> Reproduction:
+    """The table of finished runs, for all objectives and the same seeds of each."""
+    by_name = {name: [run for run in runs if run.objective == name] for name in OBJECTIVES}
+    return Reproduction(
+        settings=asdict(settings),
+        objectives={name: COMMON | one.memory for name, one in OBJECTIVES.items()},
+        published=published_table("histalign"),
+        runs=list(runs),
+        summaries=[summarize(name, some) for name, some in by_name.items()],
+        gaps=[
+            gap(by_name[name], by_name[one.over])
+            for name, one in OBJECTIVES.items()
+            if one.over is not None
+        ],
+        command=command(),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

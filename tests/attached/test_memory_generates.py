@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers as tr
-from remembering import DECODERS, ENCODER_DECODERS, MODELS, prompts, remembering
+from remembering import DECODERS, ENCODER_DECODERS, MODELS, model_of, prompts, remembering
 
 from wideneck.errors import WideneckError
 from wideneck.memory.layer import MemoryLayer
@@ -47,13 +47,24 @@ def test_the_cache_changes_nothing_with_a_window_or_a_border(options):
     assert_same(generated(model, inputs), generated(model, inputs, use_cache=False))
 
 
-@pytest.mark.parametrize("name", DECODERS)
-def test_guesses_from_the_prompt_are_taken_back_where_they_are_wrong(name):
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("row", [0, 1])
+def test_guesses_from_the_prompt_are_taken_back_where_they_are_wrong(name, row):
     """Prompt lookup crops the cache; one sequence at a time, as transformers has it."""
     model = remembering(name)
-    inputs = {key: value[1:2] for key, value in prompts().items()}
+    inputs = {key: value[row : row + 1] for key, value in prompts().items()}
 
     ours = generated(model, inputs, prompt_lookup_num_tokens=3)[0]
+
+    assert torch.equal(ours, generated(model, inputs, use_cache=False)[0])
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_an_assistant_may_guess(name):
+    model = remembering(name)
+    inputs = {key: value[:1] for key, value in prompts().items()}
+
+    ours = generated(model, inputs, assistant_model=model_of("llama"))[0]
 
     assert torch.equal(ours, generated(model, inputs, use_cache=False)[0])
 

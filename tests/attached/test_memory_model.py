@@ -204,6 +204,27 @@ def test_labels_that_are_all_ignored_give_a_loss_of_0_and_gradients_of_0():
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_sequence_of_padding_gives_no_nan(name):
+    model, inputs = remembering(name).train(), prompts()
+    inputs["attention_mask"][1] = 0
+    labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+
+    loss = model(**inputs, labels=labels).loss
+    loss.backward()
+
+    assert loss.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_first_prediction_is_the_models_own(name):
+    model = model_of(name)
+    before = model(**prompts()).logits[1, 0].log_softmax(-1)
+    wn.attach_memory(model, bias=5.0)
+    torch.testing.assert_close(model(**prompts()).logits[1, 0], before)
+
+
 def test_the_memory_waits_for_its_warm_up():
     model = remembering("llama", warmup_batches=2).train()
     labels = prompts()["input_ids"]

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -32,7 +32,7 @@ def run_parts(name: str, parts: Sequence[str], arguments: list[str]) -> None:
 
 
 def in_turns(
-    runs: dict[Any, Callable[[], object]], rounds: dict[Any, int], *, warm: bool = True
+    runs: Mapping[Any, Callable[[], object]], rounds: Mapping[Any, int], *, warm: bool = True
 ) -> dict[Any, list[float]]:
     """Seconds of every round, taken in turns so that drift hits all alike; one warm-up each."""
     for run in runs.values() if warm else ():

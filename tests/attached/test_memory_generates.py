@@ -149,5 +149,7 @@ def test_a_cache_that_another_model_has_filled_is_refused():
     cache = model(**inputs, use_cache=True).past_key_values
     del cache.layers[-1]
     new = {"input_ids": inputs["input_ids"][:, :1], "attention_mask": torch.ones(3, 9)}
-    with pytest.raises(WideneckError, match="holds 8 positions, of which the memory .* has seen 0"):
+    with pytest.raises(
+        WideneckError, match=r"holds 8 positions, of which the memory .* has seen 0"
+    ):
         model(**new, past_key_values=cache)

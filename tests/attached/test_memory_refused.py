@@ -45,7 +45,7 @@ def test_what_is_no_language_model_is_refused():
 
 def test_a_model_whose_cache_is_unknown_is_refused_and_stays_as_it_was():
     model = tr.MambaForCausalLM(tr.MambaConfig(**MAMBA))
-    with pytest.raises(WideneckError, match="rides in a DynamicCache .* MambaForCausalLM has"):
+    with pytest.raises(WideneckError, match=r"rides in a DynamicCache .* MambaForCausalLM has"):
         wn.attach_memory(model)
     assert type(model) is tr.MambaForCausalLM
     assert isinstance(model.get_output_embeddings(), torch.nn.Linear)

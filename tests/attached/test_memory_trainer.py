@@ -120,5 +120,5 @@ def test_training_moves_the_memory(tmp_path):
 
 def test_logging_a_model_without_a_memory_is_refused(tmp_path):
     model = tr.LlamaForCausalLM(remembering("llama").config)
-    with pytest.raises(WideneckError, match="LogMemory logs a memory.*attach_memory"):
+    with pytest.raises(WideneckError, match=r"LogMemory logs a memory.*attach_memory"):
         trained(tmp_path, model=model)

@@ -64,7 +64,7 @@ class _Hinges(torch.autograd.Function):
             found, slope = _rows(u, positive, negative, wants)
             total += found
             num_pairs += (positive.sum(-1) * negative.sum(-1)).sum()
-            if gradient is not None:
+            if gradient is not None and slope is not None:
                 gradient[at] = slope
         if gradient is not None:
             ctx.save_for_backward(gradient)

@@ -2,13 +2,15 @@
 
 import sys
 
-from bench import attention, attention_study, audit, heads, study
+from bench import attention, attention_study, audit, heads, memory, memory_study, study
 
 BENCHES = {
     "attention": attention.main,
     "attention-study": attention_study.main,
     "audit": audit.main,
     "heads": heads.main,
+    "memory": memory.main,
+    "memory-study": memory_study.main,
     "study": study.main,
 }
 

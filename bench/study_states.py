@@ -56,7 +56,7 @@ def cached_states(
     train: Path, valid: Path, train_tokens: int, valid_tokens: int, file: Path
 ) -> tuple[Cached, dict]:
     """The states and what they are of: from `file` if it is of the same, else into it."""
-    texts = {"train": _read(train), "valid": _read(valid)}
+    texts = {"train": read(train), "valid": read(valid)}
     counts = {"train": train_tokens, "valid": valid_tokens}
     for name, count in counts.items():
         if count < WINDOW or count % WINDOW:
@@ -66,12 +66,12 @@ def cached_states(
     about = {"model": default_model().name, "model_sha256": model, "window": WINDOW}
     for name, text in texts.items():
         about |= {name: text.name, f"{name}_sha256": text.sha256, f"{name}_tokens": counts[name]}
-    if not _holds(file, about):
-        _write(_compute(texts, counts), about, file)
+    if not holds(file, about):
+        write(_compute(texts, counts), about, file)
     return Cached(**load_file(file)), about
 
 
-def _read(path: Path) -> Text:
+def read(path: Path) -> Text:
     """A text file, plain or gzipped."""
     if path.suffix != ".gz":
         return read_text(path)
@@ -81,7 +81,7 @@ def _read(path: Path) -> Text:
         return read_text(plain)
 
 
-def _holds(file: Path, about: dict) -> bool:
+def holds(file: Path, about: dict) -> bool:
     if not file.exists():
         return False
     with safe_open(file, framework="pt") as content:
@@ -128,7 +128,7 @@ def _progress(stage: str, done: int, total: int) -> None:
         print(file=sys.stderr)
 
 
-def _write(tensors: dict[str, Tensor], about: dict, file: Path) -> None:
+def write(tensors: dict[str, Tensor], about: dict, file: Path) -> None:
     """Whole or not at all: an interrupted run leaves no half of a file under this name."""
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:

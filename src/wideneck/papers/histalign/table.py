@@ -111,8 +111,8 @@ def _opening(found: Reproduction) -> str:
     return (
         f"Ambiguous Template, {settings['split']} split. Ours: {model}; {first.num_steps:,} steps "
         f"of {recipe['batch_size']} rows; {first.num_prompts:,} distinct test prompts; "
-        f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, mean"
-        f"{' and standard deviation' if len(seeds) > 1 else ''}. The paper's, dim: "
+        f"{f'{len(seeds)} seeds, mean and standard deviation' if len(seeds) > 1 else 'one seed'}. "
+        "The paper's, dim: "
         f"{found.published.where}, {found.published.url}."
     )
 

@@ -59,7 +59,8 @@ def test_the_normalizer_changes_the_logits(model, name):
 
 @pytest.mark.parametrize(("model", "name"), PAIRS)
 def test_cached_decoding_gives_the_full_pass(model, name):
-    made, ids = shaken(used(model, name)), token_ids()
+    # In float64: how far two orders of float32 sums lie apart differs from processor to processor.
+    made, ids = shaken(used(model, name)).double(), token_ids()
     whole = logits(made, ids)
     with torch.no_grad():
         first = made(input_ids=ids[:, :4], use_cache=True)
@@ -67,7 +68,7 @@ def test_cached_decoding_gives_the_full_pass(model, name):
         for block in (ids[:, 4:6], *ids[:, 6:].split(1, 1)):
             step = made(input_ids=block, past_key_values=cache, use_cache=True)
             parts.append(step.logits)
-    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=2e-5)
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(("model", "name"), PAIRS)

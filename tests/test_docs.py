@@ -17,6 +17,7 @@ from wideneck.report.series import SeriesReport
 
 ROOT = Path(__file__).parents[1]
 HEADS_PAGE = ROOT / "docs" / "heads.md"
+MEMORY_PAGE = ROOT / "docs" / "memory.md"
 ATTENTION_PAGE = ROOT / "docs" / "attention.md"
 
 
@@ -47,7 +48,12 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("page", "saved"), [(HEADS_PAGE, "gpt2-moss"), (ATTENTION_PAGE, "gpt2-ssmax")]
+    ("page", "saved"),
+    [
+        (HEADS_PAGE, "gpt2-moss"),
+        (ATTENTION_PAGE, "gpt2-ssmax"),
+        (MEMORY_PAGE, "gpt2-memory"),
+    ],
 )
 def test_the_python_of_a_page_runs(tmp_path, monkeypatch, page, saved):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)

@@ -140,6 +140,8 @@ def cache_log_probs(s: Tensor, visible: Tensor, group: Tensor) -> Tensor:
         (B, Q, M), in the places of `Distinct.ids`; all -inf where the memory is empty.
     """
     where = group[:, None, :].expand_as(s)
+    # Over positions, not tokens: their order does not change, to the bit, with later tokens.
+    normalizer = masked_logsumexp(s, visible)[..., None]
     s = s.masked_fill(~visible, -torch.inf)
     # A token a thousand nats down is still in the cache: sums are taken from each token's own top.
     top = torch.full_like(s, -torch.inf).scatter_reduce(-1, where, s.detach(), "amax")
@@ -147,7 +149,6 @@ def cache_log_probs(s: Tensor, visible: Tensor, group: Tensor) -> Tensor:
     total = torch.zeros_like(s).scatter_add(-1, where, (s - top.gather(-1, where)).exp())
     inside = total > 0
     logs = torch.where(inside, total, 1).log() + top
-    normalizer = masked_logsumexp(logs, inside)[..., None]
     return torch.where(inside, logs - torch.where(inside, normalizer, 0), -torch.inf)
 
 

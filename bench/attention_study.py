@@ -65,6 +65,7 @@ def _study(options: argparse.Namespace) -> dict[str, Any]:
     from bench.attention_study_recipe import Recipe
     from bench.attention_study_run import run
     from wideneck.data import default_text
+    from wideneck.report.files import write_text
 
     torch.set_num_threads(options.threads)
     changes: dict[str, Any] = dict(QUICK) if options.quick else {}
@@ -92,7 +93,7 @@ def _study(options: argparse.Namespace) -> dict[str, Any]:
                 continue
             found = run(name, seed, corpus, recipe)
             study["runs"].append({"normalizer": name, "seed": seed, **found, "machine": machine})
-            _write(study, options.out)
+            write_text(options.out, json.dumps(study))
             print(_progress(study["runs"][-1]), file=sys.stderr, flush=True)
     return study
 
@@ -118,16 +119,6 @@ def _opened(file: Path, settings: dict) -> dict[str, Any]:
     if study["settings"] != settings:
         sys.exit(f"{file} was written with other settings: name another --out.")
     return study
-
-
-def _write(study: dict, file: Path) -> None:
-    """Whole or not at all: an interrupted run leaves the file of the run before."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(study))
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _progress(line: dict) -> str:

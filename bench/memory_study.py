@@ -75,6 +75,7 @@ def _study(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
     from bench.memory_study_data import describe, read_texts
     from bench.memory_study_recipe import ARMS, Recipe
+    from wideneck.report.files import write_text
 
     torch.set_num_threads(options.threads)
     changes: dict[str, Any] = dict(QUICK) if options.quick else {}
@@ -100,11 +101,12 @@ def _study(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     study = _loaded(texts, recipe, options.out)
     machine = {"torch": torch.__version__, "threads": options.threads}
     if "human" not in done:
-        _write({**study.human(), "about": about, "machine": machine}, options.out / "human.json")
+        line = {**study.human(), "about": about, "machine": machine}
+        write_text(options.out / "human.json", json.dumps(line))
     for arm, seed in todo:
         if f"{arm}-{seed}" not in done:
             line = {**study.run(arm, seed), "about": about, "machine": machine}
-            _write(line, options.out / f"{arm}-{seed}.json")
+            write_text(options.out / f"{arm}-{seed}.json", json.dumps(line))
             print(_progress(line), file=sys.stderr, flush=True)
     return _finished(options.out)
 
@@ -127,16 +129,6 @@ def _loaded(texts: Any, recipe: Any, folder: Path) -> Any:
 def _finished(folder: Path) -> dict[str, dict[str, Any]]:
     """The runs in a folder, by name."""
     return {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
-
-
-def _write(line: dict, file: Path) -> None:
-    """Whole or not at all."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(line))
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _progress(line: dict) -> str:

@@ -4,6 +4,7 @@ import pytest
 import torch
 import transformers as tr
 from remembering import remembering
+from training import sgd
 
 import wideneck as wn
 from wideneck.errors import WideneckError
@@ -26,22 +27,7 @@ class Rows(torch.utils.data.Dataset):
 
 def trained(folder, name="llama", *, batch=4, accumulate=1, model=None, **options):
     model = remembering(name, **options) if model is None else model
-    arguments = tr.TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=batch,
-        gradient_accumulation_steps=accumulate,
-        max_steps=NUM_STEPS,
-        logging_steps=1,
-        learning_rate=0.05,
-        lr_scheduler_type="constant",
-        optim="sgd",
-        max_grad_norm=0.0,
-        use_cpu=True,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-    )
+    arguments = sgd(folder, batch, accumulate, NUM_STEPS, learning_rate=0.05)
     trainer = tr.Trainer(
         model,
         arguments,

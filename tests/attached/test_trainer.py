@@ -4,6 +4,7 @@ import pytest
 import torch
 import transformers as tr
 from attachable import attached, token_ids
+from training import sgd
 
 NUM_STEPS = 3
 
@@ -24,23 +25,7 @@ class Rows(torch.utils.data.Dataset):
 def trained(folder, case, head, *, batch, accumulate, **options):
     torch.manual_seed(1)
     model = attached(case, head)
-    arguments = tr.TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=batch,
-        gradient_accumulation_steps=accumulate,
-        max_steps=NUM_STEPS,
-        logging_steps=1,
-        learning_rate=0.1,
-        lr_scheduler_type="constant",
-        optim="sgd",
-        max_grad_norm=0.0,
-        use_cpu=True,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        **options,
-    )
+    arguments = sgd(folder, batch, accumulate, NUM_STEPS, learning_rate=0.1, **options)
     trainer = tr.Trainer(model, arguments, train_dataset=Rows(), eval_dataset=Rows())
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -115,7 +115,7 @@ def test_the_real_file_gives_the_sizes_of_the_paper_and_none_of_its_leaks():
     analogies = read_analogies(REAL)
     paper = count(paper_split(analogies))
     assert paper.train.rows + paper.validation.rows + paper.test.rows == 493_248
-    # 20 seeds of the dossier's own simulation (section 2.5) span these ranges.
+    # Simulated with 20 seeds, the construction spans these ranges.
     assert 118_600 <= paper.train.rows <= 128_400
     assert 243_000 <= paper.validation.rows <= 251_000
     assert 0.24 <= paper.test_prompts_in_train <= 0.35

@@ -87,7 +87,7 @@ def run(config: c.HeadConfig, seed: int, states: Cached, recipe: Recipe) -> dict
     after = _losses(head, states)
     rank = _rank(head, states)
     return {
-        "parameters_added": sizes.num_parameters(config, hidden_size),
+        "parameters_added": sizes.num_parameters(config, hidden_size, vocab_size),
         "loss_before": before,
         "loss_after": after.mean().item(),
         "loss_by_window": after.tolist(),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wideneck.commands.series import audit_series as audit_series
     from wideneck.config import GSS as GSS
     from wideneck.config import PLIF as PLIF
+    from wideneck.config import LowRank as LowRank
     from wideneck.config import Mixture as Mixture
     from wideneck.config import MoC as MoC
     from wideneck.config import ReLU as ReLU
@@ -45,6 +46,7 @@ __version__ = "0.1.0"
 _MODULES = ("attention", "config", "functional", "heads", "memory")
 _CONFIGS = (
     "GSS",
+    "LowRank",
     "Mixture",
     "MoC",
     "PLIF",
@@ -76,6 +78,7 @@ __all__ = [
     "PLIF",
     "AttentionSettings",
     "LogMemory",
+    "LowRank",
     "Memory",
     "Mixture",
     "MoC",

@@ -4,7 +4,8 @@
 config of a model, the test matrix and the table in the docs are all read off it.
 
 An activation is a pointwise map f with p_i = exp(f(z_i)) / sum_j exp(f(z_j)), and by itself
-it is the config of a head with one output matrix.  d is the hidden size, V the vocabulary.
+it is the config of a head with one output matrix.  d is the hidden size, V the vocabulary, E the
+width of the contexts of a mixture.
 """
 
 from dataclasses import dataclass, fields
@@ -27,6 +28,7 @@ Number: TypeAlias = "float | Tensor"
 
 KANAI = "Kanai et al. 2018, arXiv:1805.10829"
 YANG = "Yang et al. 2018, arXiv:1711.03953"
+GODEY = "Godey et al. 2024, arXiv:2404.07647"
 PARTHIBAN = "Parthiban, Mao & Inkpen, AAAI 2021"
 GANEA = "Ganea et al. 2019, arXiv:1902.08077"
 
@@ -42,9 +44,16 @@ def name_of(config: "HeadConfig") -> str:
 
 def _check_mixture(config: "MoC | Mixture") -> None:
     check_count(name_of, config, "num_components", 1)
+    if config.context_size is not None:
+        check_count(name_of, config, "context_size", 1)
     if config.projection not in ("tanh", "residual"):
         raise WideneckError(
             f"A mixture's projection is 'tanh' or 'residual', got {config.projection!r}."
+        )
+    if config.context_size is not None and config.projection != "tanh":
+        raise WideneckError(
+            f"{name_of(config)} takes a context_size with projection 'tanh' alone: a residual "
+            f"context h + U_k h is as wide as h, so leave out {config.context_size}."
         )
     check_number(name_of, config, "dropout")
     if not 0 <= config.dropout < 1:
@@ -204,6 +213,22 @@ Activation = Softmax | ScaledSoftmax | Sigsoftmax | GSS | ReLU | Sigmoid | SoftC
 
 
 @dataclass(frozen=True, kw_only=True)
+class LowRank:
+    """A softmax whose matrix is a product: the rank-constrained head of section 5.1."""
+
+    rank: int = 64
+    """r, at most d; `heads.low_rank_from` cuts a trained matrix down to it."""
+
+    formula: ClassVar[str] = "softmax(A B h), A is V x r, B is r x d"
+    paper: ClassVar[str] = GODEY
+    cost: ClassVar[str] = "r / d of a softmax + one product d x r"
+    linear: ClassVar[bool] = True
+
+    def __post_init__(self):
+        check_count(name_of, self, "rank", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class MoC:
     """Mixture of contexts: K projections mixed before one softmax; the foil of the mixtures."""
 
@@ -213,6 +238,8 @@ class MoC:
     """"tanh" as in the paper, or "residual", h + U_k h with U = 0 at the start."""
     dropout: float = 0.0
     """Locked: one mask for all positions of a sequence."""
+    context_size: int | None = None
+    """E, the width of every h_k and of the output matrix (V, E); None for d.  With "tanh" only."""
 
     formula: ClassVar[str] = "softmax(W sum_k pi_k h_k)"
     paper: ClassVar[str] = YANG
@@ -234,6 +261,8 @@ class Mixture:
     """"tanh" as in the paper, or "residual", h + U_k h with U = 0 at the start."""
     dropout: float = 0.0
     """Locked: one mask for all positions of a sequence.  The papers use 0.29."""
+    context_size: int | None = None
+    """E, the width of every h_k and of the output matrix (V, E); None for d.  With "tanh" only."""
 
     paper: ClassVar[str] = YANG
     cost: ClassVar[str] = "K x its activation + K products d x d"
@@ -252,7 +281,7 @@ class Mixture:
         _check_mixture(self)
 
 
-HeadConfig = Activation | MoC | Mixture
+HeadConfig = Activation | LowRank | MoC | Mixture
 
 ACTIVATIONS: dict[str, Activation] = {
     "softmax": Softmax(),
@@ -268,6 +297,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 HEADS: dict[str, HeadConfig] = {
     **ACTIVATIONS,
+    "low_rank": LowRank(),
     "moc": MoC(),
     "mos": Mixture(),
     "moss": Mixture(activation=Sigsoftmax()),

@@ -1,25 +1,40 @@
 """What follows from a head's config and its sizes: rank bound and parameters.  Imports no torch.
 
-d is the hidden size, V the vocabulary, K the components of a mixture.
+d is the hidden size, V the vocabulary; K are the components of a mixture, E the width of its
+contexts where that is not d; r is the rank of a low_rank.
 """
 
-from wideneck.config import GSS, PLIF, HeadConfig, Mixture, MoC
+from wideneck.config import GSS, PLIF, HeadConfig, LowRank, Mixture, MoC
 from wideneck.errors import WideneckError
+
+
+def context_size(config: HeadConfig, hidden_size: int) -> int:
+    """Columns of the output matrix: the width of what meets it."""
+    if isinstance(config, LowRank):
+        return config.rank
+    if isinstance(config, MoC | Mixture) and config.context_size is not None:
+        return config.context_size
+    return hidden_size
 
 
 def rank_bound(config: HeadConfig, hidden_size: int, vocab_size: int, *, bias: bool = False) -> int:
     """Largest rank that the matrix of log-probabilities over any contexts can have.
 
-    A softmax of linear scores spans the d columns of its matrix, its bias, and the
-    normalizer: at most d + 1 (+ 1) of V.  Anything bent has no bound but V.
+    A softmax of linear scores spans the columns of its matrix, its bias, and the normalizer: at
+    most d + 1 (+ 1) of V.  A mixture of contexts of width E has E columns, which its contexts
+    span also where E > d, as a tanh bends them.  Anything bent in its scores has no bound but V.
     """
-    bound = hidden_size + 1 + bias if is_linear(config) else vocab_size
-    return min(bound, vocab_size)
+    if not is_linear(config):
+        return vocab_size
+    width = context_size(config, hidden_size)
+    if isinstance(config, LowRank):
+        width = min(width, hidden_size)
+    return min(width + 1 + bias, vocab_size)
 
 
 def rank_bound_formula(config: HeadConfig) -> str:
     """`rank_bound` in words; no bound exceeds V."""
-    return "d + 1 (+1 with bias)" if is_linear(config) else "V"
+    return f"{_width_letter(config)} + 1 (+1 with bias)" if is_linear(config) else "V"
 
 
 def is_linear(config: HeadConfig) -> bool:
@@ -31,12 +46,37 @@ def is_linear(config: HeadConfig) -> bool:
     return config.linear
 
 
-def num_parameters(config: HeadConfig, hidden_size: int) -> int:
-    """Parameters beyond the V x d matrix (and its bias) of the softmax head."""
+def num_parameters(config: HeadConfig, hidden_size: int, vocab_size: int) -> int:
+    """Parameters beyond the V x d matrix (and its bias) of a softmax; below 0, it saves them."""
+    width = context_size(config, hidden_size)
+    num = vocab_size * (width - hidden_size)
+    if isinstance(config, LowRank):
+        return num + width * hidden_size
+    if isinstance(config, Mixture):
+        num += _num_learned(config.activation)
     if isinstance(config, MoC | Mixture):
-        width = hidden_size + (config.projection == "tanh")
-        num = config.num_components * (hidden_size * width + hidden_size)
-        return num + (num_parameters(config.activation, 0) if isinstance(config, Mixture) else 0)
+        columns = hidden_size + (config.projection == "tanh")
+        return num + config.num_components * (hidden_size + width * columns)
+    return num + _num_learned(config)
+
+
+def parameters_formula(config: HeadConfig) -> str:
+    """`num_parameters` in the letters of this file (and the knots of a PLIF)."""
+    if isinstance(config, PLIF):
+        return "knots - 1"
+    if isinstance(config, LowRank):
+        return "V (r - d) + r d"
+    if isinstance(config, MoC | Mixture):
+        text = "K d (d + 2)" if config.projection == "tanh" else "K d (d + 1)"
+        if config.context_size is not None:
+            text = "V (E - d) + K (d + E (d + 1))"
+        own = parameters_formula(config.activation) if isinstance(config, Mixture) else "0"
+        return text if own == "0" else f"{text} + {own}"
+    return str(_num_learned(config))
+
+
+def _num_learned(config: HeadConfig) -> int:
+    """Learned numbers of an activation."""
     if isinstance(config, PLIF):
         return config.num_knots - 1
     if getattr(config, "learned", False):
@@ -44,15 +84,11 @@ def num_parameters(config: HeadConfig, hidden_size: int) -> int:
     return 0
 
 
-def parameters_formula(config: HeadConfig) -> str:
-    """`num_parameters` in d and K (and the knots of a PLIF)."""
-    if isinstance(config, PLIF):
-        return "knots - 1"
-    if isinstance(config, MoC | Mixture):
-        text = "K d (d + 2)" if config.projection == "tanh" else "K d (d + 1)"
-        own = parameters_formula(config.activation) if isinstance(config, Mixture) else "0"
-        return text if own == "0" else f"{text} + {own}"
-    return str(num_parameters(config, 0))
+def _width_letter(config: HeadConfig) -> str:
+    if isinstance(config, LowRank):
+        return "r"
+    wide = isinstance(config, MoC | Mixture) and config.context_size is not None
+    return "E" if wide else "d"
 
 
 def check_sizes(hidden_size: int, vocab_size: int) -> None:

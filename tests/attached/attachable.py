@@ -8,7 +8,7 @@ from wideneck.config import HEADS
 
 CAPPED = [name for name, (_, logit_map) in CASES.items() if logit_map.cap is not None]
 PLAIN = [name for name in CASES if name not in CAPPED]
-ON_PLAIN = [name for name in HEADS if name not in ("relu", "softcap")]
+ON_PLAIN = [name for name in HEADS if name not in ("relu", "softcap", "low_rank")]
 ON_CAPPED = ["softmax", "softcap", "mos"]
 BENT = ("sigsoftmax", "sigmoid", "moss")
 """Heads that start near the softmax, not on it."""

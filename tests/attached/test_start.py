@@ -130,6 +130,11 @@ def test_a_soft_cap_becomes_the_activation():
     [
         ("llama", "relu", {}, "relu head cannot start from a model's predictions"),
         ("llama", "mos", {"activation": "relu"}, "relu head cannot start"),
+        ("llama", "low_rank", {}, "low_rank head cannot start from a model's predictions"),
+        ("gemma2", wn.LowRank(rank=2), {}, "because rank 2 leaves out part of the output matrix"),
+        ("llama", "mos", {"context_size": 3}, "context_size cannot start from a model's"),
+        ("llama", {"name": "moc", "context_size": 3, "projection": "tanh"}, {}, "context_size can"),
+        ("llama", "mos", {"context_size": 3, "projection": "residual"}, "'tanh' alone"),
         ("llama", "softcap", {}, "which has no soft cap"),
         ("llama", "moc", {"projection": "tanh"}, "projection='tanh' cannot start"),
         ("gemma2", "moss", {}, "caps its logits softly at 30"),
@@ -148,4 +153,4 @@ def test_a_head_that_cannot_start_there_is_refused(case, head, options, sentence
 
 
 def test_every_head_is_either_attached_or_refused():
-    assert {head for _, head in PAIRS} | {"relu"} == set(HEADS)
+    assert {head for _, head in PAIRS} | {"relu", "low_rank"} == set(HEADS)

@@ -8,8 +8,13 @@ from wideneck import heads
 D, V, N = 4, 9, 6
 
 CASES = {
-    **{name: {"head": name} for name in c.HEADS if name != "plif"},
+    **{name: {"head": name} for name in c.HEADS if name not in ("plif", "low_rank")},
     "plif": {"head": "plif", "num_knots": 9, "reach": 2.0},
+    "low_rank": {"head": "low_rank", "rank": 2},
+    "low_rank with bias": {"head": "low_rank", "rank": 3, "bias": True, "logit_scale": 0.7},
+    "narrow mos": {"head": "mos", "context_size": 3, "bias": True},
+    "wide moss": {"head": "moss", "context_size": 6, "num_components": 2},
+    "wide moc": {"head": "moc", "context_size": 6, "bias": True},
     "softmax with bias": {"head": "softmax", "bias": True},
     "learned sigsoftmax": {"head": "sigsoftmax", "learned": True, "shift": 0.3, "bias": True},
     "learned sigmoid": {"head": "sigmoid", "learned": True},

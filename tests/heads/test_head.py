@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from some_heads import CASES, D, N, V, some_head, some_tokens
+from some_heads import CASES, N, V, some_head, some_tokens
 
 from wideneck import heads
 from wideneck.errors import WideneckError
@@ -85,8 +85,9 @@ def test_a_state_dict_carries_the_whole_head(case):
 
 @every_head
 def test_a_head_can_share_the_matrix_of_an_embedding(case):
-    embedding = torch.nn.Embedding(V, D)
     head = some_head(case)
+    embedding = torch.nn.Embedding(V, head.context_size)
+    assert embedding.weight.shape == head.weight.shape
     hidden, target = some_tokens()
     before = head.log_probs(hidden)
     head.weight = embedding.weight
@@ -142,3 +143,5 @@ def test_a_head_says_what_it_is():
     assert repr(head).startswith("MixtureHead(\n  mos, hidden_size=4, vocab_size=9")
     assert "K x" in head.cost
     assert head.rank_bound == 9
+    narrow = heads.build("mos", hidden_size=4, vocab_size=9, context_size=3)
+    assert "mos, hidden_size=4, vocab_size=9, context_size=3" in repr(narrow)

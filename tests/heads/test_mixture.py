@@ -55,16 +55,20 @@ def test_a_mixture_of_one_is_its_component(projection):
     torch.testing.assert_close(head(hidden), want)
 
 
+@pytest.mark.parametrize("context_size", [None, 2, 8])
 @torch.no_grad()
-def test_a_mixture_is_the_formula_of_the_paper():
-    head = mixture("mos", num_components=3, bias=True)
+def test_a_mixture_is_the_formula_of_the_paper(context_size):
+    head = mixture("mos", num_components=3, bias=True, context_size=context_size)
+    E = context_size or D
+    assert head.context_size == E
+    assert head.weight.shape == (V, E)
     head.bias.normal_()
     h = torch.randn(D)
     pi = (head.projections.prior.weight @ h).softmax(0)
-    h_k = (head.projections.latent.weight @ h + head.projections.latent.bias).tanh().view(3, D)
+    h_k = (head.projections.latent.weight @ h + head.projections.latent.bias).tanh().view(3, E)
     p = sum(pi[k] * (head.weight @ h_k[k] + head.bias).softmax(0) for k in range(3))
     torch.testing.assert_close(head(h).exp(), p)
-    moc = mixture("moc", num_components=3, bias=True)
+    moc = mixture("moc", num_components=3, bias=True, context_size=context_size)
     moc.load_state_dict(head.state_dict())
     mixed = sum(pi[k] * h_k[k] for k in range(3))
     torch.testing.assert_close(moc(h), (head.weight @ mixed + head.bias).log_softmax(0))

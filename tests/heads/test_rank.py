@@ -17,6 +17,13 @@ STUCK = {
     "mos of one": c.Mixture(num_components=1),
     "plif at its start": c.PLIF(num_knots=9, reach=4.0),
 }
+STUCK_AT_A_WIDTH = {
+    "low_rank": (c.LowRank(rank=4), 4),
+    "low_rank of full rank": (c.LowRank(rank=D), D),
+    "narrow moc": (c.MoC(context_size=3), 3),
+    "wide moc": (c.MoC(context_size=9), 9),
+    "wide mos of one": (c.Mixture(num_components=1, context_size=9), 9),
+}
 FREE = {
     "sigsoftmax": c.Sigsoftmax(),
     "gss": c.GSS(bend=-0.5, slope=2.5),
@@ -25,6 +32,8 @@ FREE = {
     "softcap": c.SoftCap(cap=3.0),
     "mos": c.Mixture(),
     "moss": c.Mixture(activation=c.Sigsoftmax()),
+    "narrow mos": c.Mixture(context_size=4),
+    "wide mos": c.Mixture(context_size=9),
     "residual mos": c.Mixture(projection="residual"),
     "moss of one": c.Mixture(activation=c.Sigsoftmax(), num_components=1),
 }
@@ -53,6 +62,13 @@ def rank(config, *, bias=False, shift=0.0, slopes=False):
 def test_linear_scores_are_stuck_at_d_plus_one_and_one_more_with_a_bias(name):
     assert rank(STUCK[name]) == D + 1
     assert rank(STUCK[name], bias=True) == D + 2
+
+
+@pytest.mark.parametrize("name", STUCK_AT_A_WIDTH)
+def test_linear_scores_are_stuck_at_the_width_that_meets_the_matrix(name):
+    config, width = STUCK_AT_A_WIDTH[name]
+    assert rank(config) == width + 1
+    assert rank(config, bias=True) == width + 2
 
 
 @pytest.mark.parametrize("name", FREE)

@@ -6,7 +6,7 @@ z are the model's final logits and m the margin of `LogitRange`, 5 and half the 
     gss                                        exactly, with slope 1
     sigsoftmax, moss                           shift m - min z:   z + log sigmoid(z + shift)
     sigmoid                                    shift -m - max z:  log sigmoid(z + shift)
-    relu                                       nowhere
+    relu, low_rank                             nowhere
     softcap                                    on a model with that cap only
 
 log sigmoid(w) lies within e^-w of 0 above and within e^w of w below, and no log-probability
@@ -45,10 +45,23 @@ def start_config(
     """
     given = _given(head, options)
     config = c.head_config(head, **options)
+    if isinstance(config, c.LowRank):
+        raise WideneckError(
+            f"A low_rank head cannot start from a model's predictions, because rank {config.rank} "
+            "leaves out part of the output matrix: build it with wideneck.heads.build, or cut the "
+            "matrix with wideneck.heads.low_rank_from and train on cached states by "
+            "`wideneck train`."
+        )
     if not isinstance(config, c.MoC | c.Mixture):
         return _start_activation(config, given, logit_map, probe, model)
     if isinstance(config, c.MoC) and logit_map.cap is not None:
         raise _other_cap(model, "moc", logit_map.cap)
+    if config.context_size is not None:
+        raise WideneckError(
+            "A mixture with a context_size cannot start from a model's predictions, because its "
+            "output matrix is as wide as its hidden states: leave it out, or build the mixture "
+            "with wideneck.heads.build and train from scratch."
+        )
     if "projection" not in given:
         config = replace(config, projection="residual")
     if config.projection != "residual":

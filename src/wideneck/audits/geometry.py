@@ -11,14 +11,8 @@ import torch
 from torch import Tensor
 
 from wideneck.audits.measure import measure
-from wideneck.audits.spectrum import (
-    Spectrum,
-    gaussian_gram,
-    gram,
-    row_chunks,
-    spectrum,
-    storage_noise,
-)
+from wideneck.audits.spectrum import Spectrum, gaussian_gram, spectrum, storage_noise
+from wideneck.functional.gram import gram, row_chunks, symmetric_root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +124,6 @@ def measure_geometry(
         cosines=_cosines(weight, rows, torch.zeros_like(mean)),
         cosines_centred=_cosines(weight, rows, mean),
     )
-
-
-def symmetric_root(matrix: Tensor) -> Tensor:
-    """The symmetric square root of a positive semidefinite matrix (D, D)."""
-    values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
 
 
 def _row_norms(weight: Tensor, rows: Tensor | None) -> RowNorms:

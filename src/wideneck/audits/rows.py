@@ -15,8 +15,8 @@ from torch import Tensor
 
 from wideneck.audits.argmaxable.distinct import group_equal_rows
 from wideneck.audits.measure import measure
-from wideneck.audits.spectrum import ROWS
 from wideneck.audits.token import TokenRef, name_tokens
+from wideneck.functional.gram import ROWS
 
 NEAR = 0.1
 """A row counts as never trained within this share of the median distance.  In SmolLM2-135M the

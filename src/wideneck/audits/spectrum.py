@@ -1,9 +1,9 @@
 """Singular values of an output layer, from its Gram matrix (Godey et al. 2024, section 4).
 
-W is V x D: a row a token.  The D x D Gram matrix is accumulated in float64 over chunks of rows,
-so W is never copied and no V x D factor is formed.  Cost: 2 V D^2 operations, D^2 x 8 bytes, and
-one symmetric eigenvalue problem.  A Gram matrix squares the condition number: singular values
-below about sigma_0 * sqrt(D * 2^-52) are rounding, and `rank_tolerance` says so.
+W is V x D: a row a token.  Its D x D Gram matrix (`functional.gram`) is all that is needed, so no
+V x D factor is formed.  Cost: one symmetric eigenvalue problem.  A Gram matrix squares the
+condition number: singular values below about sigma_0 * sqrt(D * 2^-52) are rounding, and
+`rank_tolerance` says so.
 
 The raw spectrum is not a function of the model's predictions: W and W + 1 c^T give the same
 softmax.  So every spectrum comes raw and row-centred.
@@ -17,9 +17,6 @@ from torch import Tensor
 
 from wideneck.audits.measure import measure
 from wideneck.errors import WideneckError
-
-ROWS = 4096
-"""Rows a chunk: large enough for the product's peak speed, 34 MB at D = 1024 in float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,34 +61,6 @@ class Spectrum:
         caution="a Frobenius error, not a loss: plain truncation says nothing about what a head "
         "of rank r could learn",
     )
-
-
-def gram(weight: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The mean row (D,) and the Gram matrix of the centred rows (D, D), both float64.
-
-    Centring comes before the product: taking V mu mu^T off the raw Gram matrix would cancel
-    where the mean dominates, and adding it back never does. `rows` selects rows by index.
-    """
-    total = torch.zeros(weight.shape[1], dtype=torch.float64)
-    count = 0
-    for chunk in row_chunks(weight, rows):
-        total += chunk.sum(0)
-        count += len(chunk)
-    mean = total / count
-    centred = torch.zeros(weight.shape[1], weight.shape[1], dtype=torch.float64)
-    for chunk in row_chunks(weight, rows):
-        centred.addmm_((chunk - mean).T, chunk - mean)
-    return mean, centred
-
-
-def row_chunks(weight: Tensor, rows: Tensor | None = None):
-    """The rows (or the selected ones) in float64, `ROWS` at a time."""
-    if rows is None:
-        for chunk in weight.split(ROWS):
-            yield chunk.double()
-    else:
-        for index in rows.split(ROWS):
-            yield weight[index].double()
 
 
 def storage_noise(rounding: float, largest_row: float, largest_column: float) -> float:

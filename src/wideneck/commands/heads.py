@@ -24,7 +24,7 @@ def rows(hidden_size: int, vocab_size: int) -> list[dict[str, Any]]:
             "name": name,
             "formula": head.formula,
             "parameters_added_formula": sizes.parameters_formula(head),
-            "parameters_added": sizes.num_parameters(head, hidden_size),
+            "parameters_added": sizes.num_parameters(head, hidden_size, vocab_size),
             "rank_bound_formula": sizes.rank_bound_formula(head),
             "rank_bound": sizes.rank_bound(head, hidden_size, vocab_size),
             "rank_bound_with_bias": sizes.rank_bound(head, hidden_size, vocab_size, bias=True),
@@ -45,22 +45,21 @@ def show(hidden_size: int, vocab_size: int, console: Console) -> None:
     table.add_column("formula\ncost of a training step, paper")
     for row in rows(hidden_size, vocab_size):
         added, number = row["parameters_added_formula"], f"{row['parameters_added']:,}"
-        at_most_v = row["rank_bound"] == vocab_size
-        rank = "V" if at_most_v else row["rank_bound_formula"].removesuffix(BIAS)
+        rank = f"{row['rank_bound_formula'].removesuffix(BIAS)}\n= {row['rank_bound']:,}"
         lines = Text(row["formula"]).append(f"\n{row['cost']}")
         if row["paper"] != "-":
             lines.append(f"\n{row['paper']}", style="dim")
         table.add_row(
             Text(row["name"], style="bold"),
             added if added == number else f"{added}\n= {number}",
-            f"{rank}\n= {row['rank_bound']:,}",
+            "V" if row["rank_bound"] == vocab_size else rank,
             lines,
         )
     console.print(
         f"Output layers for hidden size d = {hidden_size:,} and vocabulary V = {vocab_size:,}. "
-        f"Each has the {hidden_size * vocab_size:,} parameters of its output matrix; the table "
-        "says what it adds with its default options. The rank bound is that of the matrix of "
-        "log-probabilities over any contexts; with a bias, d + 1 becomes d + 2.",
+        f"A softmax has the {hidden_size * vocab_size:,} parameters of its output matrix; the "
+        "table says what each head adds to them with its default options. The rank bound is that "
+        "of the matrix of log-probabilities over any contexts; with a bias, the + 1 becomes + 2.",
         highlight=False,
     )
     console.print()

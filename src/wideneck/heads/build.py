@@ -4,6 +4,7 @@ from typing import Any
 
 from wideneck import config as c
 from wideneck.heads.head import Head, LinearHead
+from wideneck.heads.low_rank import LowRankHead
 from wideneck.heads.mixture import MixtureHead, MoCHead
 from wideneck.sizes import check_sizes
 
@@ -32,7 +33,7 @@ def build(
         options: replace fields of the config, as in `build("moss", num_components=8, ...)`.
 
     Raises:
-        WideneckError: an unknown name or option, or a value out of range.
+        WideneckError: an unknown name or option, a value out of range, a rank above D.
     """
     config = c.head_config(c.to_dict(c.head_config(head, **options)))  # no tensors
     check_sizes(hidden_size, vocab_size)
@@ -48,6 +49,8 @@ def build(
         return MixtureHead(config, **sizes)
     if isinstance(config, c.MoC):
         return MoCHead(config, **sizes)
+    if isinstance(config, c.LowRank):
+        return LowRankHead(config, **sizes)
     return LinearHead(config, **sizes)
 
 

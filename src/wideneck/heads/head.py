@@ -1,6 +1,7 @@
 """The interface of output layers, and the layer with one output matrix and no projection.
 
-Shapes: D hidden_size, V vocab_size, K components; leading dimensions are free.
+Shapes: D hidden_size, E context_size (D, but for a low_rank and some mixtures), V vocab_size, K
+components; leading dimensions are free.
 """
 
 from abc import ABC, abstractmethod
@@ -35,6 +36,8 @@ class Head(nn.Module, ABC):
     """
 
     config: c.HeadConfig
+    context_size: int
+    """E, columns of `weight` (V, E): the width of what meets it, and of an embedding tied to it."""
 
     def __init__(
         self,
@@ -51,15 +54,18 @@ class Head(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.hidden_size, self.vocab_size, self.logit_scale = hidden_size, vocab_size, logit_scale
-        self.weight = nn.Parameter(torch.empty(vocab_size, hidden_size, device=device, dtype=dtype))
+        self.context_size = sizes.context_size(config, hidden_size)
+        self.weight = nn.Parameter(
+            torch.empty(vocab_size, self.context_size, device=device, dtype=dtype)
+        )
         self.bias = (
             nn.Parameter(torch.empty(vocab_size, device=device, dtype=dtype)) if bias else None
         )
         self.activation = LearnedActivation(activation, device)
 
     def reset_parameters(self) -> None:
-        """As `nn.Linear`: uniform in +-1/sqrt(D); biases 0."""
-        nn.init.uniform_(self.weight, -(self.hidden_size**-0.5), self.hidden_size**-0.5)
+        """As `nn.Linear`: uniform in +-1/sqrt(E); biases 0."""
+        nn.init.uniform_(self.weight, -(self.context_size**-0.5), self.context_size**-0.5)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
         self.activation.reset_parameters()
@@ -72,7 +78,7 @@ class Head(nn.Module, ABC):
             hidden: (..., D).
 
         Returns:
-            (..., D) and None, or for a mixture (..., K, D) and (..., K).
+            (..., E) and None, or for a mixture (..., K, E) and (..., K).
         """
 
     @property
@@ -162,7 +168,10 @@ class Head(nn.Module, ABC):
     def extra_repr(self) -> str:
         """Name and shapes."""
         name = c.name_of(self.config)
-        return f"{name}, hidden_size={self.hidden_size}, vocab_size={self.vocab_size}"
+        text = f"{name}, hidden_size={self.hidden_size}, vocab_size={self.vocab_size}"
+        if self.context_size == self.hidden_size:
+            return text
+        return f"{text}, context_size={self.context_size}"
 
     def _scaled_contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         if hidden.shape[-1] != self.hidden_size:

@@ -1,6 +1,7 @@
 """Mixtures over one output matrix (Yang, Dai, Salakhutdinov & Cohen, ICLR 2018).
 
-Component k sees h_k = tanh(W_k h + b_k), with weight pi = softmax(W_pi h).  Mixing the
+Component k sees h_k = tanh(W_k h + b_k), of width E (D unless told), with weight
+pi = softmax(W_pi h).  Mixing the
 distributions (MoS, MoSS) lifts the rank bound; mixing the contexts before one softmax (MoC)
 does not.  With projection "residual", h_k = h + U_k h and U_k = 0 at the start: the head then
 starts as its activation on h itself, whatever pi is, and pi, random, tells the components'
@@ -18,15 +19,22 @@ from wideneck.heads.head import Head
 
 @final
 class Projections(nn.Module):
-    """h (..., D) to K contexts (..., K, D) and the logarithms of their weights (..., K)."""
+    """h (..., D) to K contexts (..., K, E) and the logarithms of their weights (..., K)."""
 
-    def __init__(self, config: c.MoC | c.Mixture, hidden_size: int, device: Any, dtype: Any):
+    def __init__(
+        self,
+        config: c.MoC | c.Mixture,
+        hidden_size: int,
+        context_size: int,
+        device: Any,
+        dtype: Any,
+    ):
         super().__init__()
-        self.config, self.hidden_size = config, hidden_size
+        self.config, self.context_size = config, context_size
         K, tanh = config.num_components, config.projection == "tanh"
         place = {"device": device, "dtype": dtype}
         self.prior = nn.Linear(hidden_size, K, bias=False, **place)
-        self.latent = nn.Linear(hidden_size, K * hidden_size, bias=tanh, **place)
+        self.latent = nn.Linear(hidden_size, K * context_size, bias=tanh, **place)
 
     def reset_parameters(self) -> None:
         """As `nn.Linear`, but U = 0 for the residual projection."""
@@ -41,7 +49,7 @@ class Projections(nn.Module):
         log_prior = log_prior.log_softmax(
             -1, dtype=torch.promote_types(log_prior.dtype, torch.float32)
         )
-        latent = self.latent(hidden).unflatten(-1, (K, self.hidden_size))
+        latent = self.latent(hidden).unflatten(-1, (K, self.context_size))
         if self.config.projection == "tanh":
             contexts = latent.tanh()
         else:
@@ -49,7 +57,7 @@ class Projections(nn.Module):
         return self._locked_dropout(contexts), log_prior
 
     def _locked_dropout(self, contexts: Tensor) -> Tensor:
-        """One mask for all positions of a sequence: contexts (batch, time, K, D) or (N, K, D)."""
+        """One mask for all positions of a sequence: contexts (batch, time, K, E) or (N, K, E)."""
         rate = self.config.dropout
         if not self.training or rate == 0:
             return contexts
@@ -67,7 +75,7 @@ class MixtureHead(Head):
     def __init__(self, config: c.Mixture, **sizes: Any):
         super().__init__(config, config.activation, **sizes)
         self.projections = Projections(
-            config, self.hidden_size, sizes.get("device"), sizes.get("dtype")
+            config, self.hidden_size, self.context_size, sizes.get("device"), sizes.get("dtype")
         )
         self.reset_parameters()
 
@@ -86,7 +94,7 @@ class MoCHead(Head):
     def __init__(self, config: c.MoC, **sizes: Any):
         super().__init__(config, c.Softmax(), **sizes)
         self.projections = Projections(
-            config, self.hidden_size, sizes.get("device"), sizes.get("dtype")
+            config, self.hidden_size, self.context_size, sizes.get("device"), sizes.get("dtype")
         )
         self.reset_parameters()
 

@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 
 from wideneck.audits.estimate import Estimate, estimate
-from wideneck.audits.geometry import symmetric_root
 from wideneck.audits.measure import measure
 from wideneck.audits.output.layer import OutputLayer, token_chunks
-from wideneck.audits.spectrum import gram
 from wideneck.audits.states import Progress, States
+from wideneck.functional.gram import ROWS, gram, row_chunks
+from wideneck.functional.truncation import truncation
 
 THIRTY_SECONDS = (2, 4, 8, 12, 16, 20, 24, 26, 28, 30, 31)
 
@@ -162,25 +162,20 @@ def _fit(
         mean = torch.zeros_like(mean)
     if method == "fisher":
         metric = _fisher(weight, mean, p)
-    root = inverse = torch.eye(len(mean), dtype=torch.float64)
+    second_moment = None
     if method in ("whitened", "fisher"):
-        root = symmetric_root(hidden.T @ hidden / len(hidden))
-        inverse = torch.linalg.pinv(root, hermitian=True)
-    basis = torch.linalg.eigh(root @ metric @ root).eigenvectors.flip(1)
-    outer, columns = torch.empty_like(weight), root @ basis
-    for start in range(0, len(weight), 4096):
-        rows = weight[start : start + 4096].double() - mean
-        outer[start : start + 4096] = rows @ columns
-    return _Truncation((inverse @ basis).float(), outer, mean.float())
+        second_moment = hidden.T @ hidden / len(hidden)
+    inner, outer = truncation(weight, mean, metric, second_moment)
+    return _Truncation(inner.float(), outer, mean.float())
 
 
 def _fisher(weight: Tensor, mean: Tensor, p: Tensor) -> Tensor:
     """W^T diag(p) W - (W^T p)(W^T p)^T, with the rows centred first against cancellation."""
     second = torch.zeros(len(mean), len(mean), dtype=torch.float64)
     first = torch.zeros_like(mean)
-    for start in range(0, len(weight), 4096):
-        rows = weight[start : start + 4096].double() - mean
-        weighted = p[start : start + 4096, None] * rows
+    for chunk, share in zip(row_chunks(weight), p.split(ROWS), strict=True):
+        rows = chunk - mean
+        weighted = share[:, None] * rows
         second.addmm_(weighted.T, rows)
         first += weighted.sum(0)
     return second - torch.outer(first, first)

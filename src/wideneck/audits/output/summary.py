@@ -14,8 +14,8 @@ from torch import Tensor
 from wideneck.audits.estimate import Estimate, estimate
 from wideneck.audits.measure import measure
 from wideneck.audits.output.layer import OutputLayer, token_chunks
-from wideneck.audits.spectrum import gram
 from wideneck.audits.states import Progress, States
+from wideneck.functional.gram import gram
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,3 +122,8 @@ def test_bytes_are_counted_in_utf8(tmp_path):
 
 def test_the_default_text_is_there():
     assert len(default_text().documents) > 50
+
+
+def test_a_text_may_be_compressed(tmp_path):
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"one\r\n\ftwo"))
+    assert read_text(tmp_path / "a.txt.gz").documents == ["one\n", "two"]

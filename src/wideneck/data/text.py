@@ -5,9 +5,11 @@ document, unless it says where its documents end: form feeds, `<|endoftext|>`, o
 ` = Title = ` of WikiText.  Line ends of Windows become those of Unix.
 """
 
+import gzip
 import hashlib
 import os
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -68,11 +70,23 @@ def read_text(path: str | os.PathLike) -> Text:
     """A text file in UTF-8, cut into documents where it says so.
 
     Raises:
-        WideneckError: the file is missing, empty, a folder, or not UTF-8.
+        WideneckError: as `read_content`; or the file holds nothing but white space.
+    """
+    return _text(Path(path).name, cut_documents(read_content(path)))
+
+
+def read_content(path: str | os.PathLike) -> str:
+    """The text of a file in UTF-8, unpacked if its name ends in .gz, with the line ends of Unix.
+
+    Raises:
+        WideneckError: the file is missing, a folder, not UTF-8, or a damaged .gz.
     """
     path = Path(path)
     try:
-        content = path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        return content.decode("utf-8").replace("\r\n", "\n")
     except FileNotFoundError:
         raise WideneckError(f"There is no text file {path}; check the path.") from None
     except UnicodeDecodeError as error:
@@ -80,21 +94,36 @@ def read_text(path: str | os.PathLike) -> Text:
             f"{path} is not UTF-8 text (byte {error.start} cannot be read); "
             "convert it, or unpack it if it is compressed."
         ) from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise WideneckError(
+            f"{path} cannot be unpacked ({error}): its name says gzip, but it is damaged or "
+            "something else."
+        ) from None
     except OSError as error:
         raise WideneckError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def cut_documents(content: str) -> list[str]:
+    """Cut before each title of WikiText, or else at form feeds and `<|endoftext|>`, which go.
+
+    Some of the pieces may be blank.
+    """
     titles = [match.start() for match in WIKITEXT_TITLE.finditer(content)]
     if titles:
         bounds = [0, *titles, len(content)]
-        documents = [content[a:b] for a, b in pairwise(bounds)]
-    else:
-        documents = SEPARATORS.split(content)
-    return _text(path.name, documents)
+        return [content[a:b] for a, b in pairwise(bounds)]
+    return SEPARATORS.split(content)
+
+
+def empty_text(name: str) -> WideneckError:
+    """What is raised where a text holds nothing but white space."""
+    return WideneckError(f"The text {name} is empty; give a file with some text in it.")
 
 
 def _text(name: str, documents: Sequence[str]) -> Text:
     documents = [document for document in documents if document.strip()]
     if not documents:
-        raise WideneckError(f"The text {name} is empty; give a file with some text in it.")
+        raise empty_text(name)
     digest = hashlib.sha256("\0".join(documents).encode()).hexdigest()
     return Text(name=name, documents=documents, sha256=digest)
 

@@ -1,0 +1,183 @@
+"""A text for training, in its three splits: from a folder, a file, `datasets`, or Python itself.
+
+A split is a tuple of documents, cut where `read_text` cuts them.  The marks between documents go;
+all lines stay, blank ones too, so that the counts of the papers' files come out.
+
+Cost: the text in memory, as strings of 1 to 4 bytes a character, and twice that while it is cut.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+from wideneck.data.text import cut_documents, default_text, empty_text, read_content
+from wideneck.errors import WideneckError
+from wideneck.models.source import shortened
+
+Documents = tuple[str, ...]
+
+MARK = re.compile(r"(?<![a-z])(train|val|test)")
+"""What tells a split by the name of its file; "valid" and "validation" begin with "val"."""
+ENDINGS = ("", ".txt", ".tokens", ".raw")
+"""Of the files of a folder that may be splits, with or without .gz after it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Three splits, and what a report says of where they come from."""
+
+    name: str
+    train: Documents
+    valid: Documents
+    test: Documents | None
+    """None where the source has no test split."""
+    sha256: str
+    """Of all documents and which split each is in."""
+
+
+def read_corpus(text: str | None) -> Corpus:
+    """Read the text that a recipe names.
+
+    Args:
+        text: one of
+
+            - a folder: one file each whose name holds "train" and "valid" (or "val",
+              "validation"), and perhaps "test"; .txt, .tokens, .raw or no ending, each also .gz.
+            - a file, which may be .gz: the first 80 % of it is the training split, the next 10 %
+              the validation split, the rest the test split, measured in characters, cut at the
+              nearest end of a document where the file has three or more, else of a line.
+            - `datasets:NAME` or `datasets:NAME:SUBSET`, as in
+              `datasets:Salesforce/wikitext:wikitext-2-v1`: its splits train, validation and test.
+            - None: CPython's language reference, its documents in a fixed order unlike the
+              alphabet, cut like a file.
+
+    Raises:
+        WideneckError: nothing is there, a split is missing or empty or could be several files, a
+            file is not UTF-8, or the dataset cannot be loaded.
+    """
+    if text is None:
+        return _default()
+    if text.startswith("datasets:"):
+        from wideneck.data.dataset import dataset_rows
+
+        return _corpus(
+            text.removeprefix("datasets:"),
+            {split: _of_rows(rows) for split, rows in dataset_rows(text).items()},
+        )
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise WideneckError(
+            f"There is no file or folder {text}: give a text file, a folder with a file for each "
+            "split, or datasets:NAME for a dataset of the Hugging Face hub."
+        )
+    if path.is_dir():
+        files = _split_files(path)
+        return _corpus(text, {split: _documents(read_content(f)) for split, f in files.items()})
+    return _cut(path.name, _documents(read_content(path)))
+
+
+def _corpus(name: str, splits: dict[str, Documents]) -> Corpus:
+    digest = hashlib.sha256()
+    for split, documents in splits.items():
+        if not any(document.strip() for document in documents):
+            raise empty_text(f"{name} ({split} split)")
+        digest.update("\0".join((split, *documents, "")).encode())
+    return Corpus(
+        name=name,
+        train=splits["train"],
+        valid=splits["valid"],
+        test=splits.get("test"),
+        sha256=digest.hexdigest(),
+    )
+
+
+def _default() -> Corpus:
+    text = default_text()
+    # Sorted by their digests: a shuffle that is the same under every version of Python.  A topic
+    # that stands there under two names comes once, so that it is not in two splits.
+    documents = sorted(set(text.documents), key=lambda d: hashlib.sha256(d.encode()).digest())
+    return _cut(f"{text.name}, shuffled", tuple(documents))
+
+
+def _cut(name: str, documents: Documents) -> Corpus:
+    """One text as three splits."""
+    if not any(document.strip() for document in documents):
+        raise empty_text(name)
+    parts: Sequence[str] = documents
+    where = "between documents"
+    if len(parts) < 3:
+        where = "at line ends"
+        parts = [
+            part for document in documents for part in re.findall(r"[^\n]*\n|[^\n]+", document)
+        ]
+    if len(parts) < 3:
+        raise WideneckError(
+            f"The text {name} has {len(parts)} lines, too few to be cut into three splits; give a "
+            "longer text, or a folder with a file for each split."
+        )
+    upto = list(accumulate(len(part) for part in parts))
+    first = _nearest(upto, 8, range(1, len(parts) - 1))
+    second = _nearest(upto, 9, range(first + 1, len(parts)))
+    splits = {"train": parts[:first], "valid": parts[first:second], "test": parts[second:]}
+    if where == "at line ends":
+        splits = {split: ["".join(lines)] for split, lines in splits.items()}
+    return _corpus(
+        f"{name}, cut 80/10/10 {where}", {split: tuple(d) for split, d in splits.items()}
+    )
+
+
+def _nearest(upto: list[int], tenths: int, counts: range) -> int:
+    """How many parts are nearest to so many tenths of the text; a long one may take it far off."""
+    return min(counts, key=lambda n: abs(10 * upto[n - 1] - tenths * upto[-1]))
+
+
+def _documents(content: str) -> Documents:
+    """The documents of a text.  A blank piece goes with the one after it: its lines count."""
+    documents: list[str] = []
+    blank = ""
+    for piece in cut_documents(content):
+        if piece.strip():
+            documents.append(blank + piece)
+            blank = ""
+        else:
+            blank += piece
+    if documents:
+        documents[-1] += blank
+    return tuple(documents)
+
+
+def _of_rows(rows: list[str]) -> Documents:
+    """Rows of one line each are the lines of a text; otherwise each row is a document.
+
+    The rows of WikiText come with their line ends from one source and without from another.
+    """
+    rows = [row.replace("\r\n", "\n") for row in rows]
+    if any("\n" in row.removesuffix("\n") for row in rows):
+        return tuple(row for row in rows if row.strip())
+    return _documents("".join(row if row.endswith("\n") else f"{row}\n" for row in rows))
+
+
+def _split_files(folder: Path) -> dict[str, Path]:
+    """The file of each split, by its name."""
+    names = sorted(f.name for f in folder.iterdir() if f.is_file() and f.name[0] != ".")
+    found: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for name in names:
+        marks = MARK.findall(name.lower())
+        if marks and Path(name.removesuffix(".gz")).suffix in ENDINGS:
+            found[marks[-1]].append(name)  # the last: before it stands the name of the text
+    for mark, candidates in found.items():
+        if len(candidates) > 1:
+            raise WideneckError(
+                f"{folder} holds {len(candidates)} files that could be the {mark} split "
+                f"({shortened(candidates)}): leave one of them there."
+            )
+        if not candidates and mark != "test":
+            raise WideneckError(
+                f"{folder} should hold a text file with '{mark}' in its name (.txt, .tokens, .raw "
+                f"or no ending, each also .gz), it holds {shortened(names) or 'no file'}."
+            )
+    splits = {"valid" if mark == "val" else mark: c for mark, c in found.items()}
+    return {split: folder / files[0] for split, files in splits.items() if files}

@@ -1,0 +1,186 @@
+"""A corpus as ids: what training and evaluation read.
+
+Words by `wideneck.data.vocabulary`.  A Hugging Face tokenizer gets each document as it is, without
+special tokens; its eos token stands between two documents.  It is given pieces of some megabytes
+cut at line ends, so that memory stays bounded; where one piece ends and the next begins, a token
+may differ from those of the text in one piece.
+
+Cost: 8 bytes a token kept.  Words: see `wideneck.data.vocabulary`.  A tokenizer: some million
+characters a second and core.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wideneck.data.config import WORDS, Data
+from wideneck.data.corpus import Corpus
+from wideneck.data.pieces import PIECE, pieces
+from wideneck.data.tokenizer import recipe_tokenizer
+from wideneck.data.vocabulary import Vocabulary
+from wideneck.errors import WideneckError
+from wideneck.models.tokens import token_strings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """One split of N tokens."""
+
+    ids: Tensor
+    """(N,) int64."""
+    num_bytes: int
+    """UTF-8 bytes of the documents, line ends included: what bits per byte divide by."""
+    num_lines: int
+    """Lines of the documents; with words, the number of `<eos>` put in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedCorpus:
+    """The splits as ids of one vocabulary."""
+
+    name: str
+    """The corpus's."""
+    train: Encoded
+    valid: Encoded
+    test: Encoded | None
+    tokenizer_name: str
+    """`Data.tokens`: "words", or what named the tokenizer."""
+    tokenizer: Any
+    """A `Vocabulary`, or a fast Hugging Face tokenizer."""
+    vocab_size: int
+    """V: one more than the largest id that a text can get."""
+    vocabulary_sha256: str
+    """Of the token strings by id; a checkpoint of another one does not fit."""
+    sha256: str
+    """Of the vocabulary and the ids of every split."""
+
+
+def encode_corpus(corpus: Corpus, data: Data) -> EncodedCorpus:
+    """Encode every split and check the counts that `data.expect` names.
+
+    Raises:
+        WideneckError: the tokenizer cannot be loaded or lacks an eos token that is needed, a split
+            has fewer than 2 tokens, or a count is not the expected one.
+    """
+    if data.tokens == WORDS:
+        tokenizer = Vocabulary.of(corpus.train, data.vocab_size)
+        vocab_size, vocabulary_sha256 = len(tokenizer), tokenizer.sha256
+    else:
+        tokenizer = recipe_tokenizer(data.tokens)
+        strings = token_strings(tokenizer)
+        vocab_size = len(strings)
+        vocabulary_sha256 = hashlib.sha256(json.dumps(strings).encode()).hexdigest()
+    splits = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
+    encoded: dict[str, Encoded] = {}
+    digest = hashlib.sha256(vocabulary_sha256.encode())
+    for split, documents in splits.items():
+        if documents is not None:
+            encoded[split] = encode_documents(documents, tokenizer)
+            _check_length(corpus.name, split, len(encoded[split].ids))
+            digest.update(f"{split} {len(encoded[split].ids)} ".encode())
+            digest.update(encoded[split].ids.numpy().astype("<i8").tobytes())
+    counts = {split: len(encoded[split].ids) for split in encoded}
+    _check_counts(corpus.name, counts | {"vocab_size": vocab_size}, data)
+    return EncodedCorpus(
+        name=corpus.name,
+        train=encoded["train"],
+        valid=encoded["valid"],
+        test=encoded.get("test"),
+        tokenizer_name=data.tokens,
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        vocabulary_sha256=vocabulary_sha256,
+        sha256=digest.hexdigest(),
+    )
+
+
+def encode_documents(documents: Sequence[str], tokenizer: Any) -> Encoded:
+    """Encode one text with a vocabulary or tokenizer that is already there.
+
+    Args:
+        documents: as `Corpus` holds them.
+        tokenizer: a `Vocabulary`, or a fast Hugging Face tokenizer.
+
+    Raises:
+        WideneckError: there are two documents or more, and the tokenizer has no eos token.
+    """
+    if isinstance(tokenizer, Vocabulary):
+        ids = torch.cat([tokenizer.encode(document) for document in documents])
+    else:
+        ids = _tokenize(documents, tokenizer)
+    return Encoded(
+        ids=ids,
+        num_bytes=sum(len(piece.encode()) for d in documents for piece in pieces(d)),
+        num_lines=sum(d.count("\n") + (not d.endswith("\n")) for d in documents),
+    )
+
+
+def _tokenize(documents: Sequence[str], tokenizer: Any) -> Tensor:
+    eos = tokenizer.eos_token_id
+    if eos is None and len(documents) > 1:
+        raise WideneckError(
+            f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no eos token "
+            f"to put between the {len(documents)} documents of the text: set one in its "
+            "tokenizer_config.json, or use another tokenizer."
+        )
+    parts = []
+    for batch in _batches(documents):
+        # verbose=False: a piece longer than the model's context is no mistake here.
+        rows = tokenizer(
+            [piece for piece, _ in batch],
+            add_special_tokens=False,
+            return_attention_mask=False,
+            verbose=False,
+        )["input_ids"]
+        between = ([eos] if starts else [] for _, starts in batch)
+        flat: Iterable[int] = chain.from_iterable(
+            chain.from_iterable(zip(between, rows, strict=True))
+        )
+        parts.append(np.fromiter(flat, dtype=np.int64))
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def _batches(documents: Sequence[str]) -> Iterator[list[tuple[str, bool]]]:
+    """Pieces, some megabytes at a time, and whether each starts a document that follows another."""
+    batch: list[tuple[str, bool]] = []
+    size = 0
+    for number, document in enumerate(documents):
+        for place, piece in enumerate(pieces(document)):
+            batch.append((piece, number > 0 and place == 0))
+            size += len(piece)
+            if size >= PIECE:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _check_length(name: str, split: str, num_tokens: int) -> None:
+    if num_tokens < 2:
+        raise WideneckError(
+            f"The {split} split of {name} has {num_tokens} tokens; one is predicted from another, "
+            "so it needs at least 2: give a longer text."
+        )
+
+
+def _check_counts(name: str, counts: dict[str, int], data: Data) -> None:
+    for what, expected in data.expect.items():
+        counted = counts.get(what)
+        if counted == expected:
+            continue
+        unit = "words in the vocabulary" if what == "vocab_size" else f"tokens in the {what} split"
+        if counted is None:
+            fact = f"{name} has no {what} split"
+        else:
+            fact = f"{name} has {counted:,} {unit}"
+        raise WideneckError(
+            f"{fact}, and data.expect says {expected:,}: it is another version of the text, or "
+            "other settings of [data] are meant."
+        )

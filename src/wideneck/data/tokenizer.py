@@ -1,0 +1,80 @@
+"""The Hugging Face tokenizer that a recipe names; no model is loaded for it.
+
+Cost: a second or so; for an id that is not in the local cache, a download of its tokenizer files.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from wideneck.data.config import DEFAULT_TOKENIZER
+from wideneck.errors import WideneckError
+from wideneck.models.folder import Folder, LocalFolder
+from wideneck.models.hub_folder import HubFolder
+from wideneck.models.source import HUB_ID, resolve
+from wideneck.models.tokens import load_tokenizer
+
+
+def recipe_tokenizer(tokens: str) -> Any:
+    """Load the fast tokenizer that `Data.tokens` names.
+
+    Args:
+        tokens: "default" for that of the default model, a folder, a tokenizer.json or .gguf file,
+            or a Hugging Face id (`id` or `id@revision`).  What exists on disk wins over an id.
+
+    Raises:
+        WideneckError: there is no such tokenizer, it cannot be loaded, or it is a slow one.
+    """
+    folder, gguf_file = _find(tokens)
+    try:
+        tokenizer = load_tokenizer(folder, gguf_file)
+    except WideneckError:
+        # Without a network a hub folder is known by its weights, which no tokenizer needs.
+        cached = _cached(folder)
+        if cached is None:
+            raise
+        tokenizer = load_tokenizer(cached)
+    if tokenizer is None:
+        raise WideneckError(
+            f'{tokens} holds no tokenizer: give a folder with tokenizer.json, or tokens = "words".'
+        )
+    if not tokenizer.is_fast:
+        raise WideneckError(
+            f"{tokens} has a slow tokenizer ({type(tokenizer).__name__}), which would take hours "
+            "on a corpus: use one with a tokenizer.json."
+        )
+    return tokenizer
+
+
+def _cached(folder: Folder) -> LocalFolder | None:
+    """Where the local cache keeps the tokenizer of a model on the hub."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not isinstance(folder, HubFolder):
+        return None
+    repo, revision = folder.pretrained
+    files = [
+        try_to_load_from_cache(repo, name, revision=revision)
+        for name in ("tokenizer.json", "tokenizer_config.json")
+    ]
+    paths = [Path(file) for file in files if isinstance(file, str)]
+    return LocalFolder(paths[0].parent) if len(paths) == len(files) else None
+
+
+def _find(tokens: str) -> tuple[Folder, str | None]:
+    if tokens == DEFAULT_TOKENIZER:
+        source = resolve(None)
+        return source.folder, source.file
+    path = Path(tokens).expanduser()
+    if path.is_dir():
+        return LocalFolder(path), None
+    if path.is_file() and path.suffix == ".gguf":
+        return LocalFolder(path.parent), path.name
+    if path.is_file() and path.name == "tokenizer.json":
+        return LocalFolder(path.parent), None
+    if path.is_file() or not HUB_ID.fullmatch(tokens):
+        raise WideneckError(
+            f'tokens = "{tokens}" is no tokenizer: expected "words", "default", a folder with '
+            "tokenizer.json, that file or a .gguf file, or a Hugging Face id such as gpt2."
+        )
+    repo, _, revision = tokens.partition("@")
+    return HubFolder(repo, revision or None), None

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from wideneck.errors import WideneckError
+from wideneck.papers.registry import PAPERS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -172,19 +173,62 @@ def heads(
 
 
 @app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to train, and how.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The run's folder; the same command goes on there. Default: runs/RECIPE.",
+        ),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="In place of the recipe's: a file, a folder with a file for each split, or "
+            "datasets:NAME:SUBSET.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="In place of the recipe's.")
+    ] = None,
+    track: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="tensorboard or trackio, besides metrics.jsonl."),
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write every number; - prints it instead of the lines."),
+    ] = None,
+) -> None:
+    """Train a language model, or a head alone, from a recipe; interrupted, go on."""
+    from wideneck.commands.train import train as run
+
+    run(recipe, out=out, text=text, seed=seed, track_with=track, json=json)
+
+
+@app.command()
 def reproduce(
-    paper: Annotated[str, typer.Argument(metavar="PAPER", help="histalign.")],
+    paper: Annotated[str, typer.Argument(metavar="PAPER", help=f"{', '.join(PAPERS)}.")],
     scale: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="small: a model from scratch, half an hour on 2 cores. paper: fine-tune a model, "
-            "hours on a GPU. Default: small; with --model paper.",
+            help="small: minutes on 2 cores. paper: as in the paper, mostly for a GPU. Default: "
+            "small; histalign with --model: paper.",
         ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(metavar="ID", help="A Hugging Face id or folder. Default at paper: gpt2."),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="A text file, a folder with a file for each split, or datasets:NAME:SUBSET.",
+        ),
     ] = None,
     words: Annotated[
         Path | None,
@@ -202,7 +246,7 @@ def reproduce(
             "Default: leak-free.",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Runs of each objective.")] = 3,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Runs of each kind.")] = 3,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -215,13 +259,14 @@ def reproduce(
         typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
     ] = None,
 ) -> None:
-    """Repeat a paper's experiment over several seeds, its table beside ours."""
+    """Repeat a paper's experiment over several seeds, its numbers beside ours."""
     from wideneck.commands.reproduce import reproduce as run
 
     run(
         paper,
         scale=scale,
         model=model,
+        text=text,
         words=words,
         split=split,
         num_seeds=seeds,

@@ -47,3 +47,32 @@ class ProgressBars:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class TrainingLine:
+    """A `show(share, loss, tokens a second)` callback: one line that is alive while a run trains.
+
+    tqdm keeps quiet where TQDM_DISABLE is set.
+    """
+
+    def __init__(self):
+        self._bar: tqdm | None = None
+
+    def __call__(self, share: float, loss: float, speed: float) -> None:
+        """Show how much is done, the last loss in nats a token, and the speed."""
+        if self._bar is None:
+            self._bar = tqdm(
+                total=1.0,
+                file=sys.stderr,
+                leave=False,
+                bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left",
+            )
+        self._bar.set_description_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
+        self._bar.update(share - self._bar.n)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,15 +1,14 @@
-"""`wideneck reproduce`: a paper's experiment again, its table beside ours."""
+"""`wideneck reproduce`: a paper's experiment again, its numbers beside ours."""
 
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from wideneck.commands.progress import ProgressBars
-from wideneck.errors import WideneckError
-from wideneck.papers.histalign.settings import settings
-from wideneck.registry import did_you_mean
+from wideneck.papers.registry import Found, Request
 from wideneck.report.files import check_writable, json_text, write_text
-
-PAPERS = ("histalign",)
 
 
 def reproduce(
@@ -17,6 +16,7 @@ def reproduce(
     *,
     scale: str | None = None,
     model: str | None = None,
+    text: str | None = None,
     words: Path | None = None,
     split: str | None = None,
     num_seeds: int = 3,
@@ -26,43 +26,48 @@ def reproduce(
     """Run what is missing, then print the table or write the numbers.
 
     Args:
-        paper: one of `PAPERS`.
-        scale: "small", from scratch on two cores, or "paper", fine-tuning.  None: "small", or
-            "paper" with a model.
-        model: Hugging Face id or folder, for the paper's scale.
+        paper: one of `wideneck.papers.registry.PAPERS`, which says which options it takes.
+        scale: "small", minutes on two cores, or "paper".  None: what the paper's module chooses.
+        model: Hugging Face id or folder.
+        text: a text file, a folder of splits, or datasets:NAME[:SUBSET].
         words: Google's analogy file; None for the one in gensim.
-        split: "leak-free", the default, or "paper".
+        split: of the analogies: "leak-free", the default, or "paper".
         num_seeds: at least 1.
         out: folder of the finished runs.
         json: file for every number; "-" prints them in place of the table.
 
     Raises:
-        WideneckError: an unknown name, or files that cannot be read or written.
+        WideneckError: an unknown name, an option that the paper does not take, or files that cannot
+            be read or written.
     """
-    if paper not in PAPERS:
-        raise WideneckError(
-            f"No paper that wideneck reproduces is called '{paper}'."
-            f"{did_you_mean(paper, list(PAPERS))}"
-        )
-    if num_seeds < 1:
-        raise WideneckError(f"A reproduction needs at least one seed, got --seeds {num_seeds}.")
-    chosen = settings(scale, model, split)
+    request = Request(
+        paper=paper,
+        scale=scale,
+        model=model,
+        text=text,
+        words=words,
+        split=split,
+        num_seeds=num_seeds,
+        out=out,
+    )
     to_stdout = str(json) == "-"
     if json is not None and not to_stdout:
         check_writable(json)  # before the work, not after it
-    folder = Path(f"reproduce-{paper}-{chosen.scale}") if out is None else out
+    run: Callable[[Request, ProgressBars], Found] = _of(paper, "reproduction").reproduce
+    with ProgressBars(time_left=True) as progress:
+        found = run(request, progress)
+    content = json_text(found.to_dict())
+    if to_stdout:
+        sys.stdout.buffer.write(content.encode())
+        return
+    if json is not None:
+        write_text(json, content)
 
     from rich.console import Console
 
-    from wideneck.papers.histalign.reproduction import reproduce as run
-    from wideneck.papers.histalign.table import show
+    _of(paper, "table").show(found, Console())
 
-    with ProgressBars(time_left=True) as progress:
-        found = run(chosen, words, num_seeds, folder, progress)
-    text = json_text(found.to_dict())
-    if to_stdout:
-        sys.stdout.buffer.write(text.encode())
-        return
-    if json is not None:
-        write_text(json, text)
-    show(found, Console())
+
+def _of(paper: str, module: str) -> Any:
+    """A module of a paper, imported now."""
+    return import_module(f"wideneck.papers.{paper}.{module}")

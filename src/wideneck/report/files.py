@@ -26,8 +26,7 @@ def write_text(path: str | Path, content: str) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # A temporary file is private; what replaces a report should be as readable as one.
-        os.chmod(temporary, 0o666 & ~_umask())
+        make_readable(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise WideneckError(f"{path} could not be written: {error.strerror}.") from error
@@ -56,7 +55,8 @@ def check_writable(path: str | Path) -> None:
         raise WideneckError(f"{path} cannot be written: no permission in {path.parent}.")
 
 
-def _umask() -> int:
+def make_readable(path: str | Path) -> None:
+    """Give a temporary file, which is private, the permissions that a new file has."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    os.chmod(path, 0o666 & ~mask)

@@ -6,7 +6,7 @@ is formed, in float64, over chunks of the vocabulary: 2 N^2 V operations.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -62,21 +62,14 @@ def log_prob_rank(
         gram.addmm_(log_p, log_p.T)
         if progress:
             progress("rank of log-probabilities", min(start + COLUMNS, vocab_size), vocab_size)
-    squared = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
-    sigma = squared.sqrt()
-    tolerance = press_tolerance(sigma, num_contexts, vocab_size)
-    covered = squared.cumsum(0) / squared.sum()
+    squared = squared_singular_values(gram)
     bound = hidden_size + (1 if layer.bias is None else 2)
     linear = layer.logit_map.kind != "softcap"
     return LogProbRank(
         num_contexts=num_contexts,
         bound=min(bound, num_contexts, vocab_size) if linear else None,
-        press=int((sigma > tolerance).sum()),
-        press_tolerance=tolerance,
-        effective_1e3=_effective(covered, 1e-3),
-        effective_1e4=_effective(covered, 1e-4),
-        effective_1e5=_effective(covered, 1e-5),
-        singular_values=sigma[: hidden_size + 8].tolist(),
+        **asdict(numerical_ranks(squared, num_contexts, vocab_size)),
+        singular_values=squared[: hidden_size + 8].sqrt().tolist(),
     )
 
 
@@ -87,13 +80,50 @@ def numerical_rank(matrix: Tensor) -> int:
     From the Gram matrix of the narrow side, in float64: 2 N V min(N, V) operations.
     """
     num_rows, num_columns = matrix.shape
-    wide = matrix if num_rows <= num_columns else matrix.T
-    gram = torch.zeros(len(wide), len(wide), dtype=torch.float64)
-    for part in wide.split(COLUMNS, dim=1):
+    gram = row_gram(matrix if num_rows <= num_columns else matrix.T)
+    return numerical_ranks(squared_singular_values(gram), num_rows, num_columns).press
+
+
+def row_gram(matrix: Tensor) -> Tensor:
+    """A A^T (N, N) of a matrix A (N, V) in float64, over chunks of its columns: 2 N^2 V."""
+    gram = torch.zeros(len(matrix), len(matrix), dtype=torch.float64, device=matrix.device)
+    for part in matrix.split(COLUMNS, dim=1):
         part = part.double()
         gram.addmm_(part, part.T)
-    sigma = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0).sqrt()
-    return int((sigma > press_tolerance(sigma, num_rows, num_columns)).sum())
+    return gram
+
+
+def squared_singular_values(gram: Tensor) -> Tensor:
+    """Those of A, descending, from either of its Gram matrices, A A^T or A^T A."""
+    return torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
+
+
+@dataclass(frozen=True)
+class NumericalRanks:
+    """What a spectrum says of a rank; defined in `LogProbRank`."""
+
+    press: int
+    press_tolerance: float
+    effective_1e3: int
+    effective_1e4: int
+    effective_1e5: int
+
+
+def numerical_ranks(squared: Tensor, num_rows: int, num_columns: int) -> NumericalRanks:
+    """The ranks of a matrix (N, V) from its squared singular values, descending, in float64.
+
+    Effective ranks are those of Parthiban et al. 2021, Table 6.
+    """
+    sigma = squared.sqrt()
+    tolerance = press_tolerance(sigma, num_rows, num_columns)
+    covered = squared.cumsum(0) / squared.sum()
+    return NumericalRanks(
+        press=int((sigma > tolerance).sum()),
+        press_tolerance=tolerance,
+        effective_1e3=_effective(covered, 1e-3),
+        effective_1e4=_effective(covered, 1e-4),
+        effective_1e5=_effective(covered, 1e-5),
+    )
 
 
 def press_tolerance(sigma: Tensor, num_rows: int, num_columns: int) -> float:

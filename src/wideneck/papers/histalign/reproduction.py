@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from wideneck.audits.measure import measure
@@ -13,9 +12,10 @@ from wideneck.papers.histalign.folder import RunFolder
 from wideneck.papers.histalign.objectives import COMMON, OBJECTIVES
 from wideneck.papers.histalign.results import Gap, Run, Summary, gap, summarize
 from wideneck.papers.histalign.runs import all_runs
-from wideneck.papers.histalign.settings import Settings, with_words
+from wideneck.papers.histalign.settings import Settings, settings, with_words
 from wideneck.papers.histalign.task import sha256_of
 from wideneck.papers.published import PublishedTable, published_table
+from wideneck.papers.registry import Request
 from wideneck.report.fields import definitions
 from wideneck.report.provenance import command
 
@@ -39,35 +39,29 @@ class Reproduction:
         return asdict(self) | {"definitions": said}
 
 
-def reproduce(
-    settings: Settings,
-    words: Path | None,
-    num_seeds: int,
-    folder: Path,
-    progress: Progress,
-) -> Reproduction:
+def reproduce(request: Request, progress: Progress) -> Reproduction:
     """Make the runs that the folder does not hold, and summarize all.
 
     Args:
-        settings: of `settings.settings`.
-        words: Google's analogy file; None for the one in gensim.
-        num_seeds: seeds 0, 1, ...
-        folder: for the runs.
+        request: the command line; seeds are 0, 1, ...
         progress: called as progress(stage, done, total).
 
     Raises:
-        WideneckError: no words, a folder of other settings, a model that cannot be used.
+        WideneckError: settings that do not go together, no words, a folder of other settings, a
+            model that cannot be used.
     """
-    settings = with_words(settings, sha256_of(read_analogies(words)))
-    opened = RunFolder.opened(folder, settings)
-    return reproduction(settings, all_runs(settings, words, range(num_seeds), opened, progress))
+    chosen = settings(request.scale, request.model, request.split)
+    chosen = with_words(chosen, sha256_of(read_analogies(request.words)))
+    folder = RunFolder.opened(request.folder(chosen.scale), chosen)
+    seeds = range(request.num_seeds)
+    return reproduction(chosen, all_runs(chosen, request.words, seeds, folder, progress))
 
 
-def reproduction(settings: Settings, runs: Sequence[Run]) -> Reproduction:
+def reproduction(chosen: Settings, runs: Sequence[Run]) -> Reproduction:
     """The table of finished runs, for all objectives and the same seeds of each."""
     by_name = {name: [run for run in runs if run.objective == name] for name in OBJECTIVES}
     return Reproduction(
-        settings=asdict(settings),
+        settings=asdict(chosen),
         objectives={name: COMMON | one.memory for name, one in OBJECTIVES.items()},
         published=published_table("histalign"),
         runs=list(runs),

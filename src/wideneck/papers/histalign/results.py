@@ -1,11 +1,11 @@
 """What is measured of one trained model, and of an objective over its seeds."""
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from wideneck.audits.measure import measure
+from wideneck.papers.spread import Spread, spread
 
 PRINTED = ("2", "5", "10", "25")
 """The k of the paper's table; `Run` has all of the released evaluation."""
@@ -52,14 +52,6 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
-    """A figure over seeds."""
-
-    mean: float = measure("mean over seeds")
-    std: float | None = measure("standard deviation over seeds, n - 1; none for one seed")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Summary:
     """One objective over its seeds."""
 
@@ -97,13 +89,6 @@ def gap(more: Sequence[Run], less: Sequence[Run]) -> Gap:
         objective=more[0].objective,
         over=less[0].objective,
         figures={name: spread([a[name] - b[name] for a, b in pairs]) for name in pairs[0][0]},
-    )
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean and deviation."""
-    return Spread(
-        mean=statistics.fmean(values), std=statistics.stdev(values) if len(values) > 1 else None
     )
 
 

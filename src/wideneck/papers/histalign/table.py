@@ -10,7 +10,8 @@ from rich.text import Text
 
 from wideneck.papers.histalign.objectives import OBJECTIVES
 from wideneck.papers.histalign.reproduction import Reproduction
-from wideneck.papers.histalign.results import PRINTED, Spread, Summary
+from wideneck.papers.histalign.results import PRINTED, Summary
+from wideneck.papers.spread import Spread, cell
 
 VIEWS = {
     "full": "Acc@k, %: full, the mixture of model and memory",
@@ -31,13 +32,6 @@ def show(found: Reproduction, console: Console) -> None:
     _gaps(found, console)
     for line in _reading(found):
         _say(line, console)
-
-
-def cell(spread: Spread, digits: int = 1, *, sign: bool = False) -> str:
-    """Mean and deviation: `63.5 +- 1.2`."""
-    plus = "+" if sign else ""
-    mean = f"{spread.mean:{plus}.{digits}f}"
-    return mean if spread.std is None else f"{mean} \N{PLUS-MINUS SIGN} {spread.std:.{digits}f}"
 
 
 def _accuracies(found: Reproduction, view: str, title: str, console: Console) -> None:

@@ -1,0 +1,83 @@
+"""`wideneck train`: a recipe to a trained model, or on from where it was interrupted."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from wideneck.report.files import check_writable, json_text, write_text
+
+
+def train(
+    recipe: Path,
+    *,
+    out: Path | None = None,
+    text: str | None = None,
+    seed: int | None = None,
+    track_with: str | None = None,
+    json: Path | None = None,
+) -> None:
+    """Train and print what was found.
+
+    Args:
+        recipe: a TOML file.
+        out: the run's folder; None for runs/ and the recipe's name, with the seed if it is given.
+        text: in place of the recipe's.
+        seed: in place of the recipe's.
+        track_with: "tensorboard" or "trackio".
+        json: file for every number; "-" prints them in place of the lines.
+
+    Raises:
+        WideneckError: the recipe, the text or the folder is not as it should be, or the loss is
+            not finite.
+    """
+    # A run goes on bit for bit only if products do not depend on where their operands happen to
+    # lie in memory; MKL reads this when it is loaded.
+    os.environ.setdefault("MKL_CBWR", "AUTO")
+
+    from wideneck.commands.progress import ProgressBars, TrainingLine
+    from wideneck.training.recipe_file import read_recipe
+    from wideneck.training.run import run
+    from wideneck.training.tracking import check_tracker
+
+    to_stdout = str(json) == "-"
+    if json is not None and not to_stdout:
+        check_writable(json)  # before the work, not after it
+    check_tracker(track_with)
+    chosen = read_recipe(recipe, text=text, seed=seed)
+    folder = out or Path("runs") / (recipe.stem if seed is None else f"{recipe.stem}-seed{seed}")
+    with ProgressBars(time_left=True) as bars, TrainingLine() as line:
+        result = run(
+            chosen,
+            folder,
+            show=line,
+            progress=bars,
+            track_with=track_with,
+            about={"recipe": recipe.name},
+        )
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    if to_stdout:
+        sys.stdout.buffer.write(json_text(result).encode())
+        return
+    if json is not None:
+        write_text(json, json_text(result))
+    print(summary(folder, result))
+
+
+def summary(folder: Path, result: dict[str, Any]) -> str:
+    """What a run found, in a few lines."""
+    lines = [
+        f"{folder}: {result['num_parameters']:,} parameters, {result['epochs']:g} epochs "
+        f"({result['tokens']:,} tokens) in {result['seconds']:,.0f} s, "
+        f"{result['tokens_per_second']:,.0f} tokens/s",
+        f"  validation: {result['valid_loss']:.4f} nats a token, perplexity "
+        f"{result['valid_perplexity']:.2f} (evaluation {result['best_evaluation']} of "
+        f"{len(result['valid_losses'])})",
+    ]
+    if "test_loss" in result:
+        lines.append(
+            f"  test: {result['test_loss']:.4f} nats a token, perplexity "
+            f"{result['test_perplexity']:.2f}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,45 @@
+"""A small language model on a text: perplexity as it is, while it learns, with a cache; its ranks.
+
+Every function takes a `LanguageModel` and token ids (N,), and changes neither.  Names are loaded on
+first use: the configs import no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wideneck.evaluation.config import DynamicEvaluation as DynamicEvaluation
+    from wideneck.evaluation.config import NeuralCache as NeuralCache
+    from wideneck.evaluation.dynamic import GradientStatistics as GradientStatistics
+    from wideneck.evaluation.dynamic import dynamic_perplexity as dynamic_perplexity
+    from wideneck.evaluation.dynamic import gradient_statistics as gradient_statistics
+    from wideneck.evaluation.neural_cache import CacheFit as CacheFit
+    from wideneck.evaluation.neural_cache import cache_perplexity as cache_perplexity
+    from wideneck.evaluation.neural_cache import fit_cache as fit_cache
+    from wideneck.evaluation.perplexity import Perplexity as Perplexity
+    from wideneck.evaluation.perplexity import static_perplexity as static_perplexity
+    from wideneck.evaluation.ranks import LogProbRanks as LogProbRanks
+    from wideneck.evaluation.ranks import log_prob_ranks as log_prob_ranks
+    from wideneck.evaluation.ranks import spread_contexts as spread_contexts
+    from wideneck.evaluation.streaming import Reading as Reading
+    from wideneck.evaluation.streaming import stream as stream
+
+_FILES = {
+    "config": ("DynamicEvaluation", "NeuralCache"),
+    "dynamic": ("GradientStatistics", "dynamic_perplexity", "gradient_statistics"),
+    "neural_cache": ("CacheFit", "cache_perplexity", "fit_cache"),
+    "perplexity": ("Perplexity", "static_perplexity"),
+    "ranks": ("LogProbRanks", "log_prob_ranks", "spread_contexts"),
+    "streaming": ("Reading", "stream"),
+}
+_HOMES = {name: f"wideneck.evaluation.{file}" for file, names in _FILES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,96 @@
+"""The papers that `wideneck reproduce` knows, and what one brings.  Imports no torch.
+
+A paper is a folder of this package, `papers/NAME/`, with two modules that are imported when it
+runs:
+
+    reproduction.py    def reproduce(request: Request, progress: Progress) -> Found
+    table.py           def show(found, console: rich.console.Console) -> None
+
+`reproduce` checks what was asked for before it writes anything, makes the runs that the folder
+`request.folder(scale)` does not hold (a `wideneck.papers.run_folder.RunFolder`), tells how far it
+is by `progress(stage, done, total)`, and raises WideneckError.  `show` prints in 80 columns.
+Published numbers are in `papers/NAME.toml` (`wideneck.papers.published`), and what may be said of
+ours beside them in `wideneck.papers.verdict`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from wideneck.errors import WideneckError
+from wideneck.registry import did_you_mean
+
+PAPERS: dict[str, tuple[str, ...]] = {
+    "attention": ("scale", "model", "text"),
+    "histalign": ("scale", "model", "words", "split"),
+}
+"""Name of each paper -> the options that it takes beside those that all take."""
+
+COMMON = ("seeds", "out", "json")
+"""The options that all take."""
+SCALES = ("small", "paper")
+
+
+class Found(Protocol):
+    """What a reproduction finds; a dataclass, as a rule."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every number as JSON holds it, with the definitions."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One command line.  None: not given, and so the paper's default.
+
+    Raises:
+        WideneckError: a paper or a scale that there is not, an option that the paper does not take,
+            fewer than one seed.
+    """
+
+    paper: str
+    """One of `PAPERS`."""
+    scale: str | None = None
+    """One of `SCALES`."""
+    model: str | None = None
+    """Hugging Face id or folder."""
+    text: str | None = None
+    """As for `wideneck.data.read_corpus`: file, folder, or datasets:NAME[:SUBSET]."""
+    words: Path | None = None
+    """Google's analogy file."""
+    split: str | None = None
+    num_seeds: int = 3
+    out: Path | None = None
+    """Folder of the finished runs."""
+
+    def __post_init__(self):
+        if self.paper not in PAPERS:
+            raise WideneckError(
+                f"No paper that wideneck reproduces is called '{self.paper}'."
+                f"{did_you_mean(self.paper, list(PAPERS))}"
+            )
+        takes = PAPERS[self.paper]
+        for option in dict.fromkeys(option for some in PAPERS.values() for option in some):
+            if getattr(self, option) is not None and option not in takes:
+                owners = [paper for paper, options in PAPERS.items() if option in options]
+                raise WideneckError(
+                    f"--{option} belongs to {_listed(owners)}; {self.paper} takes "
+                    f"{_listed([f'--{name}' for name in (*takes, *COMMON)])}."
+                )
+        if self.scale is not None and self.scale not in SCALES:
+            raise WideneckError(
+                f"No scale is called '{self.scale}'.{did_you_mean(self.scale, list(SCALES))}"
+            )
+        if self.num_seeds < 1:
+            raise WideneckError(
+                f"A reproduction needs at least one seed, got --seeds {self.num_seeds}."
+            )
+
+    def folder(self, scale: str) -> Path:
+        """Where the runs of a scale are kept."""
+        return Path(f"reproduce-{self.paper}-{scale}") if self.out is None else self.out
+
+
+def _listed(names: list[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last

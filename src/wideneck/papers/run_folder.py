@@ -1,0 +1,95 @@
+"""Finished runs on disk: one JSON file each, written whole, and the settings that they share."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar, final
+
+from wideneck.errors import WideneckError
+from wideneck.papers.records import record
+from wideneck.report.files import json_text, write_text
+
+SETTINGS = "settings.json"
+
+Run = TypeVar("Run")
+
+
+@final
+@dataclass(frozen=True)
+class RunFolder(Generic[Run]):
+    """A folder for the runs of one setting; running again finds there what is finished."""
+
+    path: Path
+    kind: type[Run]
+    """The dataclass of a run."""
+
+    @classmethod
+    def opened(cls, path: Path, settings: dict[str, Any], kind: type[Run]) -> "RunFolder[Run]":
+        """Make the folder, or take one of the same settings.
+
+        Args:
+            path: the folder.
+            settings: all that its runs share, the paper among it; as JSON can hold it.
+            kind: the dataclass of a run.
+
+        Raises:
+            WideneckError: the folder holds something else, or cannot be written.
+        """
+        asked = json.loads(json_text(settings))  # as they will be read: tuples are lists there
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            before = any(path.iterdir())
+        except OSError as error:
+            raise WideneckError(f"{path} cannot be used as a folder: {error.strerror}.") from None
+        if not before:
+            write_text(path / SETTINGS, json_text(asked))
+            return cls(path, kind)
+        if not (path / SETTINGS).is_file():
+            raise WideneckError(
+                f"{path} holds files, but not the {SETTINGS} of a reproduction; name another "
+                "folder by --out."
+            )
+        found = _read(path / SETTINGS)
+        if found != asked:
+            wrong = next(k for k in {**asked, **found} if found.get(k) != asked.get(k))
+            raise WideneckError(
+                f"The runs in {path} have other settings ({wrong} is {found.get(wrong)!r} there, "
+                f"{asked.get(wrong)!r} here); name another folder by --out."
+            )
+        return cls(path, kind)
+
+    def finished(self, name: str) -> Run | None:
+        """The run of a name, or None where it is still to be made.
+
+        Raises:
+            WideneckError: the file is damaged or of another version.
+        """
+        file = self._file(name)
+        if not file.exists():
+            return None
+        try:
+            return record(self.kind, _read(file))
+        except TypeError:
+            raise WideneckError(
+                f"{file} is not a run of this version of wideneck; remove it, and it is made again."
+            ) from None
+
+    def write(self, name: str, run: Run) -> None:
+        """To a temporary name first, so a file that is there is whole."""
+        content: Any = run
+        write_text(self._file(name), json_text(asdict(content)))
+
+    def _file(self, name: str) -> Path:
+        return self.path / f"{name}.json"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise WideneckError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise WideneckError(f"{path} is damaged; remove it, and what it held is made again.")
+    return content

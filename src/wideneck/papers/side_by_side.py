@@ -1,0 +1,132 @@
+"""Many small runs: several at a time where one leaves cores idle.
+
+A small model leaves a second core idle, so each run has one thread and a process of its own.  On
+an accelerator, or with one process, they come one after the other with all threads.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import torch
+
+from wideneck.errors import WideneckError
+
+PROCESSES = 4
+"""At most; each holds torch and transformers, half a gigabyte."""
+UNITS = 1000
+"""Of progress in one run."""
+POLL = 0.5
+
+Show = Callable[[float], None]
+"""Called as show(share of the run that is done)."""
+
+
+def side_by_side(
+    work: Callable[[Any, Show], Any],
+    jobs: Sequence[Any],
+    tick: Callable[[int, int], None],
+    *,
+    processes: int | None = None,
+) -> Iterator[tuple[Any, Any]]:
+    """Each job and its result, as they are done.
+
+    Args:
+        work: a function of a module, called as work(job, show); in other processes it has one
+            thread.
+        jobs: what can be pickled.
+        tick: told of the units of progress that are done, and of all.
+        processes: None for one a core, or one where there is an accelerator.
+
+    Raises:
+        WideneckError: a process died.
+    """
+    if processes is None:
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        processes = 1 if accelerator is not None else min(PROCESSES, cores())
+    processes = min(processes, len(jobs))
+    make = _in_turn if processes <= 1 else _in_processes
+    yield from make(work, jobs, processes, lambda units: tick(units, UNITS * len(jobs)))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _in_turn(
+    work: Callable[[Any, Show], Any],
+    jobs: Sequence[Any],
+    processes: int,
+    tick: Callable[[int], None],
+) -> Iterator[tuple[Any, Any]]:
+    for number, job in enumerate(jobs):
+
+        def show(share: float, before: int = UNITS * number) -> None:
+            tick(before + int(UNITS * share))
+
+        yield job, work(job, show)
+
+
+def _in_processes(
+    work: Callable[[Any, Show], Any],
+    jobs: Sequence[Any],
+    processes: int,
+    tick: Callable[[int], None],
+) -> Iterator[tuple[Any, Any]]:
+    # A fork would take torch's threads with it in whatever state they are.
+    context = multiprocessing.get_context("spawn")
+    others = multiprocessing.active_children()
+    count = context.Value("q", 0)
+    pool = ProcessPoolExecutor(processes, context, _begin, (count,))
+    try:
+        waiting: dict[Future, Any] = {pool.submit(_work, work, job): job for job in jobs}
+        while waiting:
+            done, _ = wait(waiting, POLL, FIRST_COMPLETED)
+            tick(count.value)
+            for future in done:
+                yield waiting.pop(future), future.result()
+        pool.shutdown()
+    except BrokenProcessPool:
+        raise WideneckError(
+            "A run ended without a result, most likely for want of memory; the finished ones are "
+            "kept, so run the same command again."
+        ) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            if process not in others:
+                process.terminate()
+
+
+_count: Any = None
+
+
+def _begin(count: Any) -> None:
+    """In a new process."""
+    global _count
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits ends this one
+    torch.set_num_threads(1)
+    _count = count
+
+
+def _work(work: Callable[[Any, Show], Any], job: Any) -> Any:
+    shown = 0
+
+    def show(share: float) -> None:
+        nonlocal shown
+        more = int(UNITS * share) - shown
+        if more:
+            shown += more
+            with _count.get_lock():
+                _count.value += more
+
+    result = work(job, show)
+    show(1.0)
+    return result

@@ -1,0 +1,146 @@
+"""All that a run needs to go on, in one safetensors file that is whole or not there.
+
+Parameters, buffers, the optimizer's state, averages, the state that is carried through the text
+and the random generators are tensors; place, history and counts are JSON in the file's header.
+Written to a temporary name, forced to the disk and renamed, so a run killed at any moment finds
+the last whole one.  Nothing is copied on the way on a CPU, and on loading one tensor at a time.
+Tensors of an accelerator come to the CPU first; sharded ones (FSDP2) are gathered one by one.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from wideneck.errors import WideneckError
+from wideneck.report.files import make_readable
+
+HEADER = "wideneck"
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """A safetensors file with a JSON header.
+
+    Raises:
+        WideneckError: the disk is full, or writing is not allowed; what stood at `path` before is
+            still there.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        save_file(tensors, temporary, {HEADER: json.dumps(about)})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        make_readable(temporary)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise WideneckError(
+            f"{path} could not be written: {reason}. What was there before is kept; make room and "
+            "start the same command again."
+        ) from error
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """What `write_tensors` was told about the tensors.
+
+    Raises:
+        WideneckError: the file is not one of these, or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {})[HEADER])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise WideneckError(
+            f"{path} is not a checkpoint of wideneck, or damaged ({error}); remove it to start over."
+        ) from None
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters (tied ones once) and buffers by name, whole and on the CPU."""
+    return {
+        name: whole(tensor) for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state by parameter and key, whole and on the CPU."""
+    return {
+        f"{name}.{key}": whole(tensor)
+        for name, parameter in model.named_parameters()
+        for key, tensor in optimizer.state.get(parameter, {}).items()
+    }
+
+
+@torch.no_grad()
+def load_model(model: nn.Module, path: Path, prefix: str = "") -> None:
+    """Put parameters and buffers in their places.
+
+    Raises:
+        WideneckError: a tensor is missing, left over, or of another shape.
+    """
+    mine = dict((*model.named_parameters(), *model.named_buffers()))
+    with safe_open(path, framework="pt") as file:
+        stored = {k.removeprefix(prefix) for k in file.keys() if k.startswith(prefix)}
+        for name in sorted(mine.keys() ^ stored):
+            lack = "lacks" if name in mine else "has besides"
+            raise WideneckError(f"{path} does not fit this model: it {lack} {name}.")
+        for name, tensor in mine.items():
+            shape = tuple(file.get_slice(prefix + name).get_shape())
+            if shape != tuple(tensor.shape):
+                raise WideneckError(
+                    f"{path} does not fit this model: {name} has shape {shape} there and "
+                    f"{tuple(tensor.shape)} here; was the vocabulary or the recipe changed?"
+                )
+            put(tensor, file.get_tensor(prefix + name))
+
+
+@torch.no_grad()
+def load_optimizer(
+    model: nn.Module, optimizer: torch.optim.Optimizer, path: Path, prefix: str
+) -> None:
+    """Give every parameter the state that it had."""
+    with safe_open(path, framework="pt") as file:
+        keys = [key for key in file.keys() if key.startswith(prefix)]
+        parameters = dict(model.named_parameters())
+        for key in keys:
+            name, _, entry = key.removeprefix(prefix).rpartition(".")
+            stored, parameter = file.get_tensor(key), parameters[name]
+            if stored.shape == parameter.shape and stored.ndim > 0:
+                mine = torch.zeros_like(parameter)
+                put(mine, stored)
+            else:  # the count of steps, which torch keeps on the CPU
+                mine = stored.clone()
+            optimizer.state[parameter][entry] = mine
+
+
+def tensors_below(path: Path, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Name and tensor of each one below a prefix, one at a time, as copies."""
+    with safe_open(path, framework="pt") as file:
+        for key in file.keys():
+            if key.startswith(prefix):
+                yield key.removeprefix(prefix), file.get_tensor(key).clone()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Detached, on the CPU, contiguous; gathered where it is sharded (all processes must call)."""
+    tensor = tensor.detach()
+    if isinstance(tensor, DTensor):
+        tensor = tensor.full_tensor()
+    return tensor.cpu().contiguous()
+
+
+def put(place: Tensor, value: Tensor) -> None:
+    """Copy a whole tensor into its place, or each process's part of it."""
+    if isinstance(place, DTensor):
+        value = value.to(place.device_mesh.device_type, place.dtype)
+        place.copy_(distribute_tensor(value, place.device_mesh, place.placements))
+    else:
+        place.copy_(value)

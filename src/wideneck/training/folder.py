@@ -1,0 +1,158 @@
+"""The folder of a run: its recipe, metrics, last checkpoint and best weights.
+
+    recipe.json            what is trained, to the last default
+    metrics.jsonl          a line every `log_every` steps and one an evaluation
+    checkpoint.safetensors the whole state; the same command goes on from it
+    model.safetensors      the best weights by validation loss
+    result.json            when it is done
+
+One process at a time: an open file is locked, and the system unlocks it however the process ends.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, TextIO, final
+
+from wideneck.errors import WideneckError
+from wideneck.report.files import json_text, write_text
+from wideneck.training.recipe import difference
+
+RECIPE, METRICS, RESULT = "recipe.json", "metrics.jsonl", "result.json"
+CHECKPOINT, MODEL, VOCABULARY = "checkpoint.safetensors", "model.safetensors", "vocabulary.txt"
+LOCK = ".lock"
+
+
+@final
+class RunFolder:
+    """A folder that this process alone trains in.
+
+    Args:
+        path: made if it is missing.
+        recipe: as a dictionary; must be that of the run which is there.
+        first: whether this is the first of the processes that train together; the others only
+            read, and must come after it.
+
+    Raises:
+        WideneckError: another process trains there, the folder holds something else or a run of
+            another recipe, or it cannot be written.
+    """
+
+    def __init__(self, path: Path, recipe: dict[str, Any], *, first: bool = True):
+        self.path, self._lock = path, None
+        if not first:
+            return
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            before = [file for file in path.iterdir() if file.name != LOCK]
+            self._lock = _locked(path / LOCK)
+        except OSError as error:
+            raise WideneckError(f"{path} cannot be used as a folder: {error.strerror}.") from None
+        if not before:
+            write_text(path / RECIPE, json_text(recipe))
+        elif not (path / RECIPE).is_file():
+            raise WideneckError(
+                f"{path} holds files, but not the {RECIPE} of a run; name another folder by --out."
+            )
+        found = difference(recipe, read_json(path / RECIPE))
+        if found:
+            raise WideneckError(
+                f"The run in {path} has another recipe ({found}); name another folder by --out."
+            )
+        for file in path.glob(".*.partial"):
+            file.unlink()  # of a process that was killed while it wrote
+
+    @property
+    def checkpoint(self) -> Path:
+        """The whole state of the run."""
+        return self.path / CHECKPOINT
+
+    @property
+    def model(self) -> Path:
+        """The best weights."""
+        return self.path / MODEL
+
+    def result(self) -> dict[str, Any] | None:
+        """What a finished run found."""
+        file = self.path / RESULT
+        return read_json(file) if file.exists() else None
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """The run is done; its checkpoint is needed no more."""
+        write_text(self.path / RESULT, json_text(result))
+        self.checkpoint.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let others in."""
+        if self._lock is not None:
+            self._lock.close()
+
+
+@final
+class Metrics:
+    """Lines of JSON; what a killed run wrote after its checkpoint is cut off."""
+
+    def __init__(self, path: Path, size: int):
+        try:
+            self._file = path.open("ab")
+            self._file.truncate(size)
+        except OSError as error:
+            raise WideneckError(f"{path} could not be written: {error.strerror}.") from None
+        self.path = path
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Add a line."""
+        try:
+            self._file.write((json.dumps(line, allow_nan=False) + "\n").encode())
+            self._file.flush()
+        except OSError as error:
+            raise WideneckError(
+                f"{self.path} could not be written: {error.strerror}. The last checkpoint is kept; "
+                "make room and start the same command again."
+            ) from None
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def close(self) -> None:
+        """No more lines."""
+        self._file.close()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file of this folder.
+
+    Raises:
+        WideneckError: it is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise WideneckError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise WideneckError(f"{path} is damaged; remove the folder to start over.")
+    return content
+
+
+def _locked(path: Path) -> TextIO:
+    file = path.open("a+")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise WideneckError(
+            f"Another process trains in {path.parent}; wait for it, or name another folder by --out."
+        ) from None
+    return file

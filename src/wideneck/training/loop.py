@@ -1,0 +1,296 @@
+"""The training loop: one for every model, on one process or several.
+
+accelerate prepares the model (DDP or FSDP2 where its launcher says so); all else is here.  A run
+depends on its recipe alone: killed at any moment and started again it goes on from its last
+checkpoint to the same losses, bit for bit on the same machine.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, final
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from wideneck.errors import WideneckError
+from wideneck.training.averaging import Averaging
+from wideneck.training.batches import Batch
+from wideneck.training.checkpoint import load_model, model_tensors, write_tensors
+from wideneck.training.folder import METRICS, Metrics, RunFolder
+from wideneck.training.optimizers import SGD, OptimizerConfig
+from wideneck.training.recipe import Recipe
+from wideneck.training.resuming import restore, store
+from wideneck.training.state import Standing
+from wideneck.training.task import Task
+
+Show = Callable[[float, float, float], None]
+"""Called as show(share done, loss, tokens a second)."""
+
+
+def torch_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of a recipe over the parameters that are trained."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if isinstance(config, SGD):
+        return torch.optim.SGD(
+            parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+    )
+
+
+@final
+class Trainer:
+    """A run under way.
+
+    Args:
+        task: what is trained.
+        recipe: how.
+        folder: where.
+        accelerator: of accelerate.
+        show: told of the progress.
+        track: told of every line of metrics, as a dictionary.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        recipe: Recipe,
+        folder: RunFolder,
+        accelerator: Accelerator,
+        show: Show,
+        track: Callable[[dict[str, Any]], None] = lambda line: None,
+    ):
+        self.task, self.recipe, self.folder = task, recipe, folder
+        self.accelerator, self.show, self.track = accelerator, show, track
+        self.model, self.optimizer = accelerator.prepare(
+            task.model, torch_optimizer(recipe.optimizer, task.model)
+        )
+        self.plain: nn.Module = accelerator.unwrap_model(self.model)
+        self.averaging = Averaging(self.plain.named_parameters())
+        self.standing = Standing()
+        self.carried: list[Tensor] = []
+        # Every process its own dropouts; the weights are the same.
+        torch.manual_seed(recipe.seed + 1_000_003 * (accelerator.process_index + 1))
+        if folder.checkpoint.exists():
+            restore(self)
+        self.metrics = (
+            Metrics(folder.path / METRICS, self.standing.metrics_size)
+            if accelerator.is_main_process
+            else None
+        )
+        self.saved_step = self.standing.step
+
+    def train(self) -> Standing:
+        """To the end of the recipe, or until it stops getting better.
+
+        Raises:
+            WideneckError: the loss is not finite, or the disk is full; the last checkpoint and
+                the best weights are kept.
+        """
+        standing, schedule = self.standing, self.recipe.training
+        saved = time.monotonic()
+        while not self._done():
+            order = self.task.batches.order(standing.epoch)
+            while standing.index < len(order) and not self._done():
+                batch = order.batch(standing.index)
+                self._step(batch)
+                if standing.step % schedule.log_every == 0:
+                    self._log()
+                if self._evaluation_due(batch):
+                    self._evaluate()
+                    due = True
+                else:
+                    due = self._together(time.monotonic() - saved > schedule.checkpoint_every)
+                if due:
+                    self.save()
+                    saved = time.monotonic()
+            if standing.index == len(order):
+                standing.epoch, standing.index = standing.epoch + 1, 0
+        if self.metrics is not None:
+            self.metrics.close()
+        return standing
+
+    def best(self) -> nn.Module:
+        """The model with its best weights."""
+        load_model(self.plain, self.folder.model)
+        return self.plain
+
+    @property
+    def epochs(self) -> float:
+        """How much of the training text has been seen, counted in passes."""
+        return self.standing.num_tokens / self.task.batches.tokens_per_epoch
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        if self.metrics is not None:
+            self.standing.metrics_size = self.metrics.size
+        store(self)
+        self.saved_step = self.standing.step
+
+    def _step(self, batch: Batch) -> None:
+        started, standing, config = time.perf_counter(), self.standing, self.recipe.optimizer
+        self._start_averaging(config)
+        after = (standing.num_tokens + batch.num_tokens) / self.task.batches.tokens_per_epoch
+        rate = config.rate(min(1.0, after / self.recipe.training.epochs))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * (batch.share if isinstance(config, SGD) else 1.0)
+        self.model.train()
+        device = self.accelerator.device
+        carried = [] if batch.fresh else [x.detach() for x in self.carried]
+        step = self.model(batch.input.to(device), batch.target.to(device), carried)
+        self.carried = step.state
+        self.accelerator.backward(step.nll + step.penalty)
+        norm = self.accelerator.clip_grad_norm_(self.plain.parameters(), config.clip)
+        nll = self._mean(step.nll.detach()).item()
+        if not (math.isfinite(nll) and math.isfinite(float(norm))):
+            raise self._not_finite(nll)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.averaging.started:
+            self.averaging.update()
+        standing.index += 1
+        standing.step += 1
+        standing.num_tokens += batch.num_tokens
+        standing.pending_nll += nll * batch.num_tokens
+        standing.pending_tokens += batch.num_tokens
+        elapsed = time.perf_counter() - started
+        standing.pending_seconds += elapsed
+        standing.seconds += elapsed
+        share = min(1.0, self.epochs / self.recipe.training.epochs)
+        self.show(share, nll, standing.pending_tokens / standing.pending_seconds)
+
+    def _log(self) -> None:
+        standing = self.standing
+        if standing.pending_tokens == 0:
+            return
+        self._write(
+            {
+                "step": standing.step,
+                "epoch": round(self.epochs, 6),
+                "loss": standing.pending_nll / standing.pending_tokens,
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "tokens_per_second": round(standing.pending_tokens / standing.pending_seconds, 1),
+                "seconds": round(standing.seconds, 3),
+            }
+        )
+        standing.pending_nll, standing.pending_tokens, standing.pending_seconds = 0.0, 0, 0.0
+
+    def _evaluate(self) -> None:
+        started, standing = time.perf_counter(), self.standing
+        self._log()
+        with self.averaging.swapped():
+            loss = mean_nll(self.model, self.task.valid, self.accelerator.device)
+            if not math.isfinite(loss):
+                raise self._not_finite(loss)
+            standing.history.append(loss)
+            if standing.best is None or loss < standing.history[standing.best]:
+                standing.best = len(standing.history) - 1
+                tensors = model_tensors(self.plain)
+                if self.accelerator.is_main_process:
+                    write_tensors(
+                        self.folder.model, tensors, {"step": standing.step, **self.task.about}
+                    )
+        standing.seconds += time.perf_counter() - started
+        self._write(
+            {
+                "step": standing.step,
+                "epoch": round(self.epochs, 6),
+                "valid_loss": loss,
+                "valid_perplexity": math.exp(min(loss, 700)),
+                "averaged": self.averaging.started,
+                "seconds": round(standing.seconds, 3),
+            }
+        )
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self.metrics is not None:
+            self.metrics.write(line)
+        self.track(line)
+
+    def _evaluation_due(self, batch: Batch) -> bool:
+        # Counted, not measured in floating point: the last batch of an epoch completes it.
+        due = (len(self.standing.history) + 1) * self.recipe.training.evaluate_every
+        return self.epochs >= due - 1e-9 or self._out_of_text()
+
+    def _done(self) -> bool:
+        standing, patience = self.standing, self.recipe.training.patience
+        stale = (
+            patience is not None
+            and standing.best is not None
+            and len(standing.history) - 1 - standing.best >= patience
+        )
+        return stale or self._out_of_text()
+
+    def _out_of_text(self) -> bool:
+        return self.epochs >= self.recipe.training.epochs - 1e-9
+
+    def _start_averaging(self, config: OptimizerConfig) -> None:
+        if self.averaging.started or not isinstance(config, SGD):
+            return
+        if config.average_from is not None:
+            start = self.epochs >= config.average_from - 1e-9
+        else:
+            start = non_monotone(self.standing.history, config.non_monotone)
+        if start:
+            self.averaging.start()
+
+    def _mean(self, value: Tensor) -> Tensor:
+        if self.accelerator.num_processes == 1:
+            return value
+        mean: Any = self.accelerator.reduce(value, reduction="mean")
+        return mean
+
+    def _together(self, wish: bool) -> bool:
+        """What the first process wishes: clocks differ, and all must write together."""
+        if self.accelerator.num_processes == 1:
+            return wish
+        first = self.accelerator.is_main_process and wish
+        total: Any = self.accelerator.reduce(
+            torch.tensor(float(first), device=self.accelerator.device), reduction="sum"
+        )
+        return bool(total.item() > 0)
+
+    def _not_finite(self, loss: float) -> WideneckError:
+        step = self.standing.step + 1
+        kept = (
+            f"the checkpoint of step {self.saved_step} is kept in {self.folder.path}"
+            if self.folder.checkpoint.exists()
+            else "there is no checkpoint yet"
+        )
+        return WideneckError(
+            f"The loss or its gradient is not finite at step {step} (loss {loss}, epoch "
+            f"{self.epochs:.2f}); {kept}. Lower the learning_rate or the clip of [optimizer] and "
+            "train in another folder: the same recipe would come to the same step again."
+        )
+
+
+def non_monotone(history: list[float], interval: int) -> bool:
+    """Whether the last loss is worse than the best of all but the last `interval` (NT-ASGD)."""
+    return 0 < interval < len(history) and history[-1] > min(history[:-interval])
+
+
+@torch.no_grad()
+def mean_nll(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> float:
+    """Nats a token over batches in order, in eval mode, with the state carried."""
+    training = model.training
+    model.eval()
+    total, count, state = 0.0, 0, []
+    for batch in batches:
+        target = batch.target.to(device)
+        step = model(batch.input.to(device), target, [] if batch.fresh else state)
+        state = step.state
+        total += step.nll.item() * target.numel()
+        count += target.numel()
+    model.train(training)
+    return total / count

@@ -1,0 +1,77 @@
+"""A run's folder back to its recipe, its model and its tokenizer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wideneck.data import read_vocabulary, recipe_tokenizer
+from wideneck.data.config import WORDS
+from wideneck.errors import WideneckError
+from wideneck.models.small.config import States
+from wideneck.models.small.language_model import LanguageModel, language_model
+from wideneck.training.checkpoint import load_model, read_header
+from wideneck.training.folder import MODEL, RECIPE, VOCABULARY, read_json
+from wideneck.training.recipe import Recipe
+from wideneck.training.recipe_file import recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedRun:
+    """A trained small language model."""
+
+    path: Path
+    recipe: Recipe
+    model: LanguageModel
+    """With its best weights, in eval mode."""
+    tokenizer: Any
+    """A `Vocabulary`, or a fast Hugging Face tokenizer."""
+    about: dict[str, Any]
+    """Text and vocabulary that it was trained on."""
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (Path(path) / RECIPE).is_file()
+
+
+def load_run(path: str | Path) -> SavedRun:
+    """Read a run with its best weights.
+
+    Raises:
+        WideneckError: the folder is none of a language model's run, has no weights yet, or its
+            weights and its vocabulary do not fit.
+    """
+    path = Path(path)
+    chosen = recipe(_without_none(read_json(path / RECIPE)))
+    if isinstance(chosen.model, States):
+        raise WideneckError(
+            f"{path} holds a head trained on cached states, not a language model: its losses are in "
+            "its metrics.jsonl and result.json."
+        )
+    if not (path / MODEL).exists():
+        raise WideneckError(
+            f"{path} has no weights yet ({MODEL}); a run writes them at its first evaluation."
+        )
+    about = read_header(path / MODEL)
+    if chosen.data.tokens == WORDS:
+        tokenizer = read_vocabulary(path / VOCABULARY)
+        sha256 = tokenizer.sha256
+        if sha256 != about["vocabulary_sha256"]:
+            raise WideneckError(
+                f"{path / VOCABULARY} is not the vocabulary that the weights beside it were trained "
+                "with; the folder was put together from two runs."
+            )
+    else:
+        tokenizer = recipe_tokenizer(chosen.data.tokens)
+    model = language_model(chosen.model, chosen.head, vocab_size=about["vocab_size"])
+    load_model(model, path / MODEL)
+    return SavedRun(path=path, recipe=chosen, model=model.eval(), tokenizer=tokenizer, about=about)
+
+
+def _without_none(content: dict[str, Any]) -> dict[str, Any]:
+    """TOML has no none, so a recipe's dictionary leaves such fields out."""
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in content.items()
+        if value is not None
+    }

@@ -1,0 +1,52 @@
+"""How long a recipe trains, in what pieces, and how often it looks.  Imports no torch.
+
+All lengths are in epochs, passes over the training text, so that recipes say the same whatever
+the number of processes; fractions are fine.
+"""
+
+from dataclasses import dataclass
+
+from wideneck.registry import check_count, check_flag, check_number
+
+
+def name_of(config: "Schedule") -> str:
+    """What messages call it."""
+    return "training"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The [training] table of a recipe."""
+
+    epochs: float = 1.0
+    batch_size: int = 20
+    """Rows of a step, of all processes together: texts side by side, windows, or tokens where a
+    head is trained alone."""
+    segment: int = 70
+    """Tokens of a step in every row, for models that carry a state; windows have their context."""
+    varied: bool = True
+    """Segments of varied length, as AWD-LSTMs are trained: normal around `segment` (1 in 20 times
+    around half of it) with a deviation of 5, at least 5."""
+    longest: int | None = None
+    """Segments have at most so many tokens more than `segment`; None for no limit."""
+    evaluate_every: float = 1.0
+    evaluation_batch_size: int = 10
+    evaluation_tokens: int | None = None
+    """Validate and test on so many tokens from the start of each split; None for all."""
+    patience: int | None = None
+    """Stop after so many evaluations in a row without a new best; None for never."""
+    log_every: int = 100
+    """Steps between two lines of metrics."""
+    checkpoint_every: float = 300.0
+    """Seconds between two checkpoints; there is one after every evaluation too."""
+
+    def __post_init__(self):
+        for name in ("epochs", "evaluate_every"):
+            check_number(name_of, self, name, positive=True)
+        for name in ("batch_size", "segment", "evaluation_batch_size", "log_every"):
+            check_count(name_of, self, name, 1)
+        check_flag(name_of, self, "varied")
+        check_number(name_of, self, "checkpoint_every", least=0)
+        for name, least in (("patience", 1), ("longest", 0), ("evaluation_tokens", 2)):
+            if getattr(self, name) is not None:
+                check_count(name_of, self, name, least)

@@ -1,0 +1,32 @@
+"""Where a run stands: what is not a tensor.  Plain numbers, kept in the checkpoint's header."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class Standing:
+    """Counts, the losses so far, and what has been decided."""
+
+    epoch: int = 0
+    index: int = 0
+    """Batches of this epoch that are done."""
+    step: int = 0
+    num_tokens: int = 0
+    """Predictions of the whole run."""
+    seconds: float = 0.0
+    """Of training and evaluation, those before an interruption included."""
+    pending_nll: float = 0.0
+    """Nats since the last line of metrics."""
+    pending_tokens: int = 0
+    pending_seconds: float = 0.0
+    history: list[float] = field(default_factory=list)
+    """Validation losses, nats a token."""
+    best: int | None = None
+    """Which of them is the lowest."""
+    num_averaged: int | None = None
+    """Iterates in the averages; None before they start."""
+    metrics_size: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)

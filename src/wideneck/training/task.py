@@ -1,0 +1,50 @@
+"""What is trained: a model, its batches, and the text that it is judged by."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from wideneck.training.batches import Batch, Batches
+
+
+class Step(Protocol):
+    """What a model returns for a batch."""
+
+    @property
+    def nll(self) -> Tensor:
+        """Mean over the batch, nats."""
+        ...
+
+    @property
+    def penalty(self) -> Tensor | float:
+        """Added to it in training."""
+        ...
+
+    @property
+    def state(self) -> list[Tensor]:
+        """What the next batch starts from."""
+        ...
+
+
+class HeadStep(NamedTuple):
+    """The step of a head alone."""
+
+    nll: Tensor
+    penalty: float
+    state: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that the loop needs to know."""
+
+    model: nn.Module
+    """Called as model(input, target, state); returns a `Step`."""
+    batches: Batches
+    valid: Sequence[Batch]
+    about: dict[str, Any] = field(default_factory=dict)
+    """What a checkpoint must agree in, such as the vocabulary's hash; goes into the result."""
+    finish: Callable[[nn.Module], dict[str, Any]] | None = None
+    """Measures the best model at the end."""

@@ -1,0 +1,77 @@
+"""Losses of a text against whole distributions."""
+
+import math
+
+import pytest
+import torch
+
+from evaluation.tiny_lms import V, modes, recurrent, text, windowed
+from wideneck import config as c
+from wideneck.errors import WideneckError
+from wideneck.evaluation import static_perplexity
+
+HEADS = {"softmax": c.Softmax(), "moss": c.Mixture(activation=c.Sigsoftmax(), num_components=3)}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_loss_is_that_of_the_whole_distributions(head):
+    model, ids = recurrent(HEADS[head]), text(61)
+    found = static_perplexity(model, ids, batch_size=3, segment=7, num_bytes=100)
+    rows = ids[:60].view(3, 20)
+    with torch.no_grad():
+        log_probs, _ = model.eval().log_probs(rows[:, :-1])
+    nll = -log_probs.gather(2, rows[:, 1:, None])
+    assert found.loss == pytest.approx(nll.mean().item(), rel=1e-12)
+    assert found.perplexity == pytest.approx(math.exp(nll.mean().item()), rel=1e-12)
+    assert found.num_tokens == nll.numel()
+    assert found.bits_per_byte == pytest.approx(nll.sum().item() / math.log(2) / 100, rel=1e-12)
+
+
+def test_windows_are_averaged_over_tokens_not_over_windows():
+    model, ids = windowed(), text(9)  # a window of 6 predictions, one of 2
+    found = static_perplexity(model, ids, batch_size=4)
+    with torch.no_grad():
+        parts = [model.log_probs(ids[None, s:e])[0][0] for s, e in ((0, 6), (6, 8))]
+    nll = -torch.cat(parts).gather(1, ids[1:, None])
+    assert found.loss == pytest.approx(nll.mean().item(), rel=1e-12)
+    assert found.bits_per_byte is None
+    assert "windows of 6" in found.conventions
+
+
+def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary():
+    model = recurrent()
+    for parameter in model.head.parameters():
+        parameter.data.zero_()
+    assert static_perplexity(model, text(), batch_size=1).perplexity == pytest.approx(V)
+
+
+def test_no_dropout_acts_and_modes_come_back():
+    plain, dropped = recurrent(), recurrent(rate=0.7)
+    dropped.head.eval()
+    before = modes(dropped)
+    assert static_perplexity(dropped, text(), batch_size=2) == static_perplexity(
+        plain, text(), batch_size=2
+    )
+    assert modes(dropped) == before
+
+
+def test_modes_come_back_after_an_error():
+    model = recurrent()
+    with pytest.raises(ZeroDivisionError):
+        static_perplexity(model, text(), batch_size=1, segment=9, progress=lambda *_: 1 / 0)
+    assert all(modes(model))
+
+
+def test_a_hopeless_model_has_a_finite_perplexity():
+    model = recurrent()
+    model.head.weight.data.mul_(1e5)
+    found = static_perplexity(model, text(), batch_size=1)
+    assert found.loss > 1e4
+    assert math.isfinite(found.perplexity)
+
+
+def test_a_loss_that_is_not_finite_is_refused():
+    model = recurrent()
+    model.head.weight.data[3] = torch.nan
+    with pytest.raises(WideneckError, match="loss on this text is nan"):
+        static_perplexity(model, text(), batch_size=1)

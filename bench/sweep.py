@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from bench.cases import OURS, Case
+from bench.figure import write_figure
 from bench.floor import seconds
 from bench.peers import IMPLEMENTATIONS, Batch, step
 from bench.table import markdown
@@ -30,16 +31,6 @@ STARTS = {
     "V": Case(N=768, K=2, D=256, V=5_000, limit=0, rows={}),
 }
 COLORS = {"N": "c-raw", "K": "c-centred", "V": "c-data"}
-
-# Greys and hues that stand on a white page and on a black one.
-STYLE = """
-text { font: 13px system-ui, sans-serif; fill: #7d858e }
-.label { fill: var(--k); font-weight: 600 } .end { text-anchor: end }
-.middle { text-anchor: middle } .grid { stroke: #7d858e; opacity: .25; fill: none }
-.base { stroke: #7d858e; fill: none } .line { stroke: var(--k); stroke-width: 1.6; fill: none }
-.dot { fill: var(--k) } .c-raw { --k: #cc6a1f } .c-centred { --k: #3b87bd }
-.c-data { --k: #b05f9b }
-"""
 
 
 @dataclass(frozen=True)
@@ -78,8 +69,7 @@ def main(scale: float, figure: Path | None) -> None:
             flush=True,
         )
     if figure is not None:
-        figure.write_text(_svg(fits))
-        print(f"Figure: {figure}")
+        write_figure(figure, _chart(fits))
 
 
 def _sweep(name: str, start: Case) -> Fit:
@@ -95,13 +85,13 @@ def _sweep(name: str, start: Case) -> Fit:
     return Fit(sizes, times, float(at_zero), float(slope))
 
 
-def _svg(fits: dict[str, Fit]) -> str:
+def _chart(fits: dict[str, Fit]) -> Chart:
     lines = []
     for name, fit in fits.items():
         label = f"{name} from {fit.sizes[0]:,}"
         lines.append(Line(label, COLORS[name], MULTIPLES, fit.line))
         lines.append(Line("", COLORS[name], MULTIPLES, fit.times, markers="dot", joined=False))
-    chart = Chart(
+    return Chart(
         "Cost of a mixture of softmaxes",
         "Seconds of a forward and a backward pass against N, K and V, each as a multiple of its "
         "smallest value: measured points and the straight line through them.",
@@ -109,10 +99,6 @@ def _svg(fits: dict[str, Fit]) -> str:
         linear("seconds", [0, *(t for fit in fits.values() for t in (*fit.times, *fit.line))]),
         lines,
     )
-    svg = str(chart.svg())
-    opening, rest = svg.split(">", 1)
-    opening = opening.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')
-    return f"{opening}><style>{STYLE}</style>{rest}\n"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,13 @@
 
 import pytest
 
-from wideneck.papers.published import published_table
+from wideneck.config import HEADS
+from wideneck.papers.published import (
+    STATUSES,
+    published_results,
+    published_table,
+    read_published,
+)
 
 
 def test_table_1_of_histalign_is_whole():
@@ -28,3 +34,95 @@ def test_the_published_gap_is_that_of_the_paper():
     assert histalign.full["2"] - trime.full["2"] == pytest.approx(63.47 - 46.43)
     assert histalign.cache["2"] - trime.cache["2"] == pytest.approx(58.62)
     assert (trime.rank, histalign.rank) == (836, 854)
+
+
+GENERAL = ("sigsoftmax", "attention")
+
+
+def test_every_file_in_the_general_form_is_read():
+    for name in GENERAL:
+        published = published_results(name)
+        assert published.url.startswith("https://arxiv.org/abs/")
+        assert published.results
+        assert {result.status for result in published.results} <= set(STATUSES)
+
+
+def test_what_kanai_et_al_print_is_recalled_but_for_what_others_quote():
+    published = published_results("sigsoftmax")
+    own = [r for r in published.results if r.table.startswith(("table of", "reported"))]
+    assert len(own) == 2 * (6 + 6) + 6 + 6 + 3
+    known = {(r.row, r.measure, r.value) for r in own if not r.recalled}
+    assert known == {
+        ("sigsoftmax", "rank", 4640),
+        ("mos (K 15)", "rank", 9980),
+        ("sigsoftmax", "gain over softmax in perplexity", 0.40),
+        ("mos (K 15)", "gain over softmax in perplexity", 2.88),
+        ("plif", "gain over softmax in perplexity", 1.11),
+    }
+    assert {r.status for r in own if not r.recalled} == {"secondary"}
+
+
+def test_the_replication_s_table_2_has_eleven_seeds_and_its_ranks():
+    published = published_results("sigsoftmax")
+    for data, softmax, sigsoftmax in (("PTB", 57.08, 57.05), ("WikiText-2", 64.63, 64.35)):
+        table = published.find(table="Table 2", data=data)
+        assert len(table) == 5 * 7 - 1
+        assert {(r.seeds, r.status) for r in table} == {(11, "verified")}
+        wanted = {"table": "Table 2", "data": data, "measure": "test perplexity"}
+        assert published.one(row="softmax", **wanted).value == softmax
+        assert published.one(row="sigsoftmax", **wanted).value == sigsoftmax
+    millions = published.find(table="Table 2", row="softmax", measure="parameters, millions")
+    assert [result.value for result in millions] == [24.22, 33.55]
+
+
+def test_the_rows_of_the_replication_are_heads_that_there_are():
+    for result in published_results("sigsoftmax").find(table="Table 2"):
+        assert result.row.split(" ")[0] in HEADS
+
+
+def test_a_number_keeps_the_digits_that_it_is_printed_with():
+    published = published_results("sigsoftmax")
+    mos = published.one(table="Table 2", data="PTB", row="mos (K 15)", measure="train perplexity")
+    assert mos.printed == "31.84 \N{PLUS-MINUS SIGN} 0.23"
+    millions = "parameters, millions"
+    mos = published.one(table="Table 2", data="PTB", row="mos (K 15)", measure=millions)
+    assert (mos.printed, mos.value) == ("21.50", 21.5)
+
+
+TOP = 'title = "t"\npaper = "p"\nurl = "u"\n'
+RESULT = '[[result]]\ntable = "1"\ndata = "d"\nrow = "r"\nmeasure = "m"\nvalue = 1.50\n'
+GRID = '[[grid]]\ntable = "1"\ndata = "d"\nstatus = "verified"\nmeasures = ["a", "b"]\n'
+CLAIM = '[[claim]]\nname = "n"\ntable = "1"\nsays = "s"\nstatus = "verified"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TOP + RESULT + 'status = "sure"', "unknown status 'sure'"),
+        (TOP + RESULT, "no status"),
+        (TOP + RESULT + 'status = "verified"\nsprd = 1', "unknown sprd"),
+        (TOP + RESULT + 'status = "secondary"', "no source"),
+        (TOP + 2 * (RESULT + 'status = "verified"\n'), "stands there twice"),
+        (TOP + GRID + 'rows = [["r", 1]]', "row r has 1 of 2 numbers"),
+        (TOP + 2 * CLAIM, "stands there twice"),
+        (TOP + 'where = "Table 1"\n', "unknown where"),
+        (RESULT + 'status = "verified"', "no title"),
+    ],
+)
+def test_a_mistake_in_a_file_of_ours_is_an_error(text, message):
+    with pytest.raises(ValueError, match=message):
+        read_published(text, "paper.toml")
+
+
+def test_a_grid_is_its_numbers_one_by_one():
+    grid = read_published(TOP + GRID + 'rows = [["r", 2.50, ""], ["s", "", [3, 0.10]]]', "f")
+    single = TOP + "".join(
+        f'[[result]]\ntable = "1"\ndata = "d"\nstatus = "verified"\nrow = "{row}"\n'
+        f'measure = "{measure}"\n{numbers}\n'
+        for row, measure, numbers in (
+            ("r", "a", "value = 2.50"),
+            ("s", "b", "value = 3\nspread = 0.10"),
+        )
+    )
+    assert grid == read_published(single, "f")
+    assert [result.printed for result in grid.results] == ["2.50", "3 \N{PLUS-MINUS SIGN} 0.10"]

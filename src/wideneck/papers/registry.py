@@ -23,6 +23,8 @@ from wideneck.registry import did_you_mean
 PAPERS: dict[str, tuple[str, ...]] = {
     "attention": ("scale", "model", "text"),
     "histalign": ("scale", "model", "words", "split"),
+    "saturation": ("scale", "model", "text"),
+    "sigsoftmax": ("scale", "model", "text"),
 }
 """Name of each paper -> the options that it takes beside those that all take."""
 

@@ -5,6 +5,7 @@ the scan for the critical N; 1 GB with the default model.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.measure import measure
@@ -36,8 +37,6 @@ def text_of(given: str | None) -> Text:
     """
     if given is None:
         return default_text()
-    from pathlib import Path
-
     if not given.startswith("datasets:") and not Path(given).is_dir():
         return read_text(given)
     corpus = read_corpus(given)

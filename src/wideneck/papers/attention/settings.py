@@ -34,9 +34,12 @@ class Settings:
     model: str | None
     """Id or folder; None for the model that `wideneck audit` takes where none is named."""
     measured: AttentionSettings
-    text: str = ""
-    """Name of the text, once it is read."""
     text_sha256: str = ""
+    """Of the text, once it is read."""
+
+    def with_text(self, sha256: str) -> "Settings":
+        """The settings with the text that is read."""
+        return replace(self, text_sha256=sha256)
 
     def other(self, *, default_text: bool) -> str:
         """What is not as in the paper, such as "another model and text"; empty for nothing."""

@@ -1,0 +1,156 @@
+"""The whole reproduction: runs over seeds, their curves, the paper's words beside them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from wideneck.audits.attention.results import AttentionAudit
+from wideneck.audits.measure import measure
+from wideneck.audits.states import Progress
+from wideneck.data import Text
+from wideneck.papers.attention.checks import NOT_COMPARED
+from wideneck.papers.attention.claims import (
+    ClaimVerdict,
+    NumberVerdict,
+    judged_claims,
+    judged_numbers,
+)
+from wideneck.papers.attention.runs import Run, all_runs, text_of
+from wideneck.papers.attention.settings import Settings, settings
+from wideneck.papers.published import Published, published_results
+from wideneck.papers.registry import Request
+from wideneck.papers.run_folder import RunFolder
+from wideneck.papers.spread import Spread, spread
+from wideneck.report.fields import definitions
+from wideneck.report.provenance import command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One N, one L, or one T, over seeds."""
+
+    at: float = measure("N, L or T")
+    figures: dict[str, Spread] = measure("by name; those that every seed has")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """What `wideneck reproduce attention` finds."""
+
+    settings: dict[str, Any] = measure("what is measured, shared by all runs")
+    text: str = measure("the text")
+    other: str = measure("what is not as in the paper, so that numbers do not compare; or empty")
+    published: Published = measure("the paper's numbers and statements")
+    runs: list[Run] = measure("each seed")
+    by_size: list[Point] = measure("over N: fields of runs[].audit.by_size[]")
+    by_length: list[Point] = measure("over L: fields of runs[].audit.by_length[]")
+    by_temperature: list[Point] = measure(
+        "over T: finite differences by step, and fields of runs[].audit.by_step[]"
+    )
+    numbers: list[NumberVerdict] = measure("published numbers beside ours")
+    claims: list[ClaimVerdict] = measure("published statements beside figures of ours")
+    not_compared: dict[str, str] = measure("statements by name, and why ours says nothing of them")
+    command: str = measure("what was run")
+    time: str = measure("when, UTC")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dicts, with the definition of every number."""
+        said = {name: entry for name, entry in definitions(type(self)).items() if entry}
+        return asdict(self) | {"definitions": said}
+
+
+def reproduce(request: Request, progress: Progress) -> Reproduction:
+    """Measure the seeds that the folder does not hold, and compare.
+
+    Args:
+        request: the command line; seeds are 0, 1, ...
+        progress: called as progress(stage, done, total).
+
+    Raises:
+        WideneckError: no text for the paper's scale, a folder of other settings, a model that
+            cannot be used.
+    """
+    chosen = settings(request)
+    text = text_of(request.text)
+    chosen = chosen.with_text(text.sha256)
+    shared = {"paper": "attention", **asdict(chosen)}
+    folder = RunFolder.opened(request.folder(chosen.scale), shared, Run)
+    runs = all_runs(chosen, text, request.num_seeds, folder, progress)
+    return reproduction(chosen, text, runs, default_text=request.text is None)
+
+
+def reproduction(
+    chosen: Settings, text: Text, runs: Sequence[Run], *, default_text: bool
+) -> Reproduction:
+    """The comparison of finished runs."""
+    published = published_results("attention")
+    audits = [run.audit for run in runs]
+    other = chosen.other(default_text=default_text)
+    return Reproduction(
+        settings=asdict(chosen),
+        text=text.name,
+        other=other,
+        published=published,
+        runs=list(runs),
+        by_size=_points(audits, _of_sizes),
+        by_length=_points(audits, _of_lengths),
+        by_temperature=_points(audits, _of_temperatures),
+        numbers=judged_numbers(published, audits, other),
+        claims=judged_claims(published, audits),
+        not_compared=NOT_COMPARED,
+        command=command(),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+Curve = dict[float, dict[str, float | None]]
+"""By N, L or T: figures by name."""
+
+
+def _points(audits: Sequence[AttentionAudit], curve: Callable[[AttentionAudit], Curve]):
+    curves = [curve(audit) for audit in audits]
+    shared = [at for at in curves[0] if all(at in other for other in curves)]
+    return [Point(at=at, figures=_over_seeds([c[at] for c in curves])) for at in shared]
+
+
+def _over_seeds(given: Sequence[dict[str, float | None]]) -> dict[str, Spread]:
+    found = {}
+    for name in given[0]:
+        values = [value for figures in given if (value := figures[name]) is not None]
+        if len(values) == len(given):
+            found[name] = spread(values)
+    return found
+
+
+def _of_sizes(audit: AttentionAudit) -> Curve:
+    names = ("mass", "distance", "bound", "expected_paper", "expected_monte_carlo")
+    return {
+        point.size: {name: getattr(point, name) for name in names}
+        | {
+            "expected_upper": point.expected_upper,
+            "separability": point.separability.median,
+            "separability_highest": point.separability.highest,
+            "separability_lower": point.separability_lower,
+            "separability_upper": point.separability_upper,
+        }
+        for point in audit.by_size
+    }
+
+
+def _of_lengths(audit: AttentionAudit) -> Curve:
+    names = ("distance", "bound", "expected_paper", "expected_monte_carlo")
+    return {
+        point.length: {"effective_keys": point.effective_keys.median}
+        | {name: getattr(point, name) for name in names}
+        for point in audit.by_length
+    }
+
+
+def _of_temperatures(audit: AttentionAudit) -> Curve:
+    found: Curve = {}
+    for point in audit.by_step:
+        figures = found.setdefault(point.temperature, {})
+        figures[f"step {point.step:g}"] = point.largest_head
+        figures |= {"spectral": point.spectral, "paper_bound": point.paper_bound}
+    return found

@@ -1,0 +1,194 @@
+"""The reproduction in the terminal, in 80 columns: curves, then the paper's words beside ours."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from wideneck.papers.attention.claims import ClaimVerdict, NumberVerdict
+from wideneck.papers.attention.reproduction import Point, Reproduction
+from wideneck.papers.spread import Spread, cell
+from wideneck.papers.verdict import published_cell
+
+NONE = "-"
+
+
+def show(found: Reproduction, console: Console) -> None:
+    """Print the curves, the numbers, the statements and what cannot be compared."""
+    _say(_opening(found), console)
+    _curve(
+        "Over N selected keys: sums over all other keys, means over queries and heads",
+        "N",
+        found.by_size,
+        {
+            "mass": ("mass", 2),
+            "distance": ("distance", 0),
+            "thm 1 bound": ("bound", 0),
+            "expectation": ("expected_monte_carlo", 0),
+            "N_s / N": ("separability", 2),
+        },
+        console,
+    )
+    _curve(
+        f"Over L tokens, N = {found.runs[0].audit.reference_size}",
+        "L",
+        found.by_length,
+        {
+            "effective keys": ("effective_keys", 1),
+            "distance": ("distance", 0),
+            "thm 1 bound": ("bound", 0),
+            "expectation": ("expected_monte_carlo", 1),
+        },
+        console,
+    )
+    steps = [name for point in found.by_temperature[:1] for name in point.figures if "step" in name]
+    if steps:
+        _curve(
+            "Over T, largest head: finite differences by step, exact norm, paper's bound",
+            "T",
+            found.by_temperature,
+            {name: (name, 4) for name in steps}
+            | {"exact norm": ("spectral", 3), "bound": ("paper_bound", 3)},
+            console,
+        )
+    _numbers(found, console)
+    _claims(found.claims, console)
+    _say("Not compared:", console)
+    for line in _left(found):
+        console.print(Text(f"- {line}"))
+    console.print()
+    for line in _reading(found):
+        _say(line, console)
+
+
+def _curve(
+    title: str,
+    at: str,
+    points: Sequence[Point],
+    columns: dict[str, tuple[str, int]],
+    console: Console,
+) -> None:
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1, 0, 0)
+    )
+    for name in (at, *columns):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in points:
+        cells = [_cell(point.figures.get(name), digits) for name, digits in columns.values()]
+        table.add_row(f"{point.at:.3g}" if point.at < 10 else f"{point.at:g}", *cells)
+    console.print(Text(title, style="bold"))
+    console.print(table)
+    console.print()
+
+
+def _numbers(found: Reproduction, console: Console) -> None:
+    title = "The paper's numbers, and below each of them ours"
+    _head(title, f"  {'':<30}{'ours':>14}{'gap':>8}  verdict", console)
+    before = None
+    for one in found.numbers:
+        published, gap = one.published, one.verdict.gap
+        if published != before:
+            _line(f"{published.table}: {published.measure}: {published_cell(published)}", console)
+        before = published
+        words = one.verdict.words.partition(":")[0]
+        shown = NONE if gap is None else f"{gap:+.2f}"
+        console.print(Text(f"  {one.ours:<30}{_of_seeds(one):>14}{shown:>8}  {words}"))
+    console.print()
+    if found.other:
+        _say(f"Not comparable: {found.other}.", console)
+
+
+def _of_seeds(one: NumberVerdict) -> str:
+    if one.figure is not None:
+        return cell(one.figure, 2)
+    return f"none in {one.values.count(None)} of {len(one.values)}"
+
+
+def _claims(claims: Sequence[ClaimVerdict], console: Console) -> None:
+    title = "The paper's statements, and below each of them ours"
+    _head(title, f"  {'':<34}{'ours':>14}  {'holds if':<13}verdict", console)
+    before = None
+    for one in claims:
+        if one.claim != before:
+            _line(f"{one.claim.table}: {one.claim.says}", console)
+        before = one.claim
+        value, holds_if = _cell(one.figure, 2), _criterion(one)
+        console.print(Text(f"  {one.ours:<34}{value:>14}  {holds_if:<13}{one.words}"))
+    console.print()
+
+
+def _head(title: str, columns: str, console: Console) -> None:
+    console.print(Text(title, style="bold"))
+    console.print(Text(columns, style="bold"))
+    console.print("\N{BOX DRAWINGS LIGHT HORIZONTAL}" * 80)
+
+
+def _line(text: str, console: Console) -> None:
+    console.print(Text(text, style="dim"))
+
+
+def _opening(found: Reproduction) -> str:
+    audit, settings = found.runs[0].audit, found.settings
+    seeds = len(found.runs)
+    model = settings["model"] or "the default model"
+    over = f"{seeds} seeds, mean and standard deviation" if seeds > 1 else "one seed"
+    return (
+        f"Attention heads, {found.published.url}. Ours: {model}, {len(audit.heads)} heads, "
+        f"{audit.normalizer}; {found.text}; {audit.num_windows} window of {audit.context:,} tokens "
+        f"a seed, {audit.num_queries:,} queries of it; x_i are {audit.vectors}; {over}. "
+        "The paper's: GPT-2 124M, 144 heads, War and Peace."
+    )
+
+
+def _left(found: Reproduction) -> Iterable[str]:
+    for name, why in found.not_compared.items():
+        claim = found.published.claim(name)
+        yield f"{claim.table}: {claim.says}. {why}"
+    heads = found.published.one(row="three heads, if independent")
+    yield f"{heads.table}: {heads.measure}, {heads.row}: {heads.printed}. As above."
+    yield "The points of the figures. Only what the text says of them was at hand."
+    minutes = [result.printed for result in found.published.find(measure="minutes")]
+    ours = statistics.fmean(run.seconds for run in found.runs) / 60
+    yield (
+        f"Table 1: {', '.join(minutes)} minutes for algorithms 1 to 5 on an Apple M1 Pro. Here one "
+        f"pass makes all five, {ours:.1f} minutes a seed, on another machine."
+    )
+
+
+def _reading(found: Reproduction) -> Iterable[str]:
+    yield (
+        "Expectation: of the distance for N random keys, by Monte Carlo. N_s / N: share of the "
+        "selected keys that are told from all others, median head. The paper leaves open what x_i "
+        "is and which keys count: here the values, scaled to length 1 for N_s / N alone, and the "
+        "keys that a query sees. Queries that see no more than N keys are left out."
+    )
+    yield (
+        "Gap: ours minus the paper's. Critical N: none where the test rejects at every N up to "
+        f"{found.settings['measured']['critical_up_to']}. The range in which a statement holds is "
+        "ours; it holds in the table where it does in every seed."
+    )
+
+
+def _criterion(one: ClaimVerdict) -> str:
+    if one.low is not None and one.high is not None:
+        return f"{one.low:g} to {one.high:g}"
+    return f"\N{GREATER-THAN OR EQUAL TO} {one.low:g}" if one.high is None else _at_most(one.high)
+
+
+def _at_most(high: float) -> str:
+    return f"\N{LESS-THAN OR EQUAL TO} {high:g}"
+
+
+def _cell(spread: Spread | None, digits: int) -> str:
+    if spread is None:
+        return NONE
+    # What no seed moves is a formula's: it has no spread to show.
+    return f"{spread.mean:.{digits}f}" if spread.std == 0 else cell(spread, digits)
+
+
+def _say(text: str, console: Console) -> None:
+    console.print(Text(text))
+    console.print()

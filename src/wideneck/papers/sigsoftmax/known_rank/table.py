@@ -1,0 +1,139 @@
+"""KL against d for each head in the terminal, with ranks beside, in 80 columns."""
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from wideneck.papers.sigsoftmax.known_rank.contenders import CONTENDERS
+from wideneck.papers.sigsoftmax.known_rank.fit import Fit
+from wideneck.papers.sigsoftmax.settings import MATCHED
+
+ROUNDING = 1e-12
+"""Nats: a KL below is nothing but rounding."""
+BELOW = "*"
+
+
+def show(fits: Sequence[Fit], console: Console) -> None:
+    """Print KL and ranks of every language, and how to read them."""
+    for language in dict.fromkeys(fit.language for fit in fits):
+        some = [fit for fit in fits if fit.language == language]
+        rank = f'"{language}", log-probabilities of rank {some[0].true_rank}'
+        _print(f"{rank}: KL in nats, mean and range over seeds", kl_table(some), console)
+        _print(f"{rank}: ranks that were fitted, Press (float64)", rank_table(some), console)
+    for line in reading(fits):
+        console.print(Text(line))
+        console.print()
+
+
+def kl_table(fits: Sequence[Fit]) -> Table:
+    """Rows of heads, columns of widths; the fits of one language."""
+    table = _table(fits)
+    heads = _heads(fits)
+    some = [fit for fit in fits if fit.head != MATCHED]
+    _add(table, "bound of a softmax", some or fits, lambda cell: _short(cell[0].bound), "bold")
+    for head in heads:
+        _add(table, head, [fit for fit in fits if fit.head == head], _kl)
+        if head == MATCHED:
+            own = [fit for fit in fits if fit.head == head]
+            _add(table, "  its d", own, lambda cell: str(cell[0].hidden_size), "dim")
+            _add(table, "  its bound", own, lambda cell: _short(cell[0].bound), "dim")
+    return table
+
+
+def rank_table(fits: Sequence[Fit]) -> Table:
+    """The same for numerical ranks, as means over seeds."""
+    table = _table(fits)
+    _add(
+        table, "the language", fits, lambda c: f"{c[0].true_rank_press} ({c[0].true_rank})", "bold"
+    )
+    for head in _heads(fits):
+        _add(table, head, [fit for fit in fits if fit.head == head], _rank)
+    return table
+
+
+def reading(fits: Sequence[Fit]) -> Iterable[str]:
+    """What the tables say and do not say."""
+    yield (
+        "Each context has a free vector of d numbers, fitted with the head, so that only the head "
+        f"limits the KL. Bound: proved; no softmax of this d is below it. {BELOW}: every seed is "
+        "below it, so no softmax of this d does the same. A softmax's own KL is the best that "
+        "these seeds found, above the bound by however much the proof gives away."
+    )
+    yield (
+        f"{MATCHED}: as wide as gives it the parameters of the MoS; its contexts are wider too, "
+        "and uncounted. A KL without * may be a limit of the head or of its training "
+        f"({fits[0].num_steps:,} steps of Adam, one learning rate for all). Press counts singular "
+        "values above sqrt(C + V + 1)/2 s_0 2^-23."
+    )
+
+
+def below_bound(fits: Iterable[Fit]) -> bool:
+    """Whether every fit is below what its hidden size allows a softmax."""
+    return all(fit.kl < fit.bound for fit in fits)
+
+
+def _kl(cell: list[Fit]) -> str | Text:
+    values = [fit.kl for fit in cell]
+    mean, low, high = (_short(value) for value in (fmean(values), min(values), max(values)))
+    mark = BELOW if below_bound(cell) else " "
+    if low == high:
+        return mean + mark
+    return Text.assemble(mean + mark, "\n", (f"{low}..{high} ", "dim"))
+
+
+def _rank(cell: list[Fit]) -> str:
+    return f"{fmean(f.rank for f in cell):.0f} ({fmean(f.rank_float64 for f in cell):.0f})"
+
+
+def _true_rank(cell: list[Fit]) -> str:
+    return f"{cell[0].true_rank_press} ({cell[0].true_rank})"
+
+
+def _short(value: float) -> str:
+    """`2.3e-3`, or 0."""
+    if value < ROUNDING:
+        return "0"
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{digits}e{int(exponent)}"
+
+
+def _heads(fits: Sequence[Fit]) -> list[str]:
+    """Heads that were fitted, in the order of `CONTENDERS`."""
+    found = {fit.head for fit in fits}
+    return [head for head in CONTENDERS if head in found]
+
+
+def _widths(fits: Sequence[Fit]) -> list[int]:
+    return sorted({fit.width for fit in fits})
+
+
+def _table(fits: Sequence[Fit]) -> Table:
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1, 0, 0)
+    )
+    table.add_column("", no_wrap=True)
+    for width in _widths(fits):
+        table.add_column(f"d = {width} ", justify="right", no_wrap=True)
+    return table
+
+
+def _add(
+    table: Table,
+    name: str,
+    fits: Sequence[Fit],
+    cell: Callable[[list[Fit]], str | Text],
+    style: str = "",
+) -> None:
+    """One row: a cell of each width."""
+    cells = [[fit for fit in fits if fit.width == width] for width in _widths(fits)]
+    table.add_row(name, *map(cell, cells), style=style)
+
+
+def _print(title: str, table: Table, console: Console) -> None:
+    console.print(Text(title, style="bold"))
+    console.print(table)
+    console.print()

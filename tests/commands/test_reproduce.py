@@ -1,0 +1,99 @@
+"""What all papers share: the options that each takes, and where it is found."""
+
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from wideneck.commands.reproduce import reproduce
+from wideneck.errors import WideneckError
+from wideneck.papers.registry import COMMON, PAPERS, SCALES, Request
+from wideneck.papers.run_folder import RunFolder
+
+GIVEN = {"scale": "small", "model": "gpt2", "text": "t", "words": Path("w"), "split": "paper"}
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_paper_brings_its_two_modules(paper):
+    run = import_module(f"wideneck.papers.{paper}.reproduction").reproduce
+    assert list(inspect.signature(run).parameters) == ["request", "progress"]
+    show = import_module(f"wideneck.papers.{paper}.table").show
+    assert list(inspect.signature(show).parameters) == ["found", "console"]
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+@pytest.mark.parametrize("option", GIVEN)
+def test_an_option_that_a_paper_does_not_take_is_refused_with_its_owners(paper, option, tmp_path):
+    given = {option: GIVEN[option]}
+    if option in PAPERS[paper]:
+        assert getattr(Request(paper=paper, **given), option) == GIVEN[option]
+        return
+    with pytest.raises(WideneckError) as caught:
+        reproduce(paper, out=tmp_path / "runs", **given)
+    message = str(caught.value)
+    owners, _, takes = message.partition("; ")
+    assert owners.startswith(f"--{option} belongs to ")
+    assert all(owner in owners for owner, options in PAPERS.items() if option in options)
+    assert takes.startswith(f"{paper} takes ")
+    assert all(f"--{name}" in takes for name in (*PAPERS[paper], *COMMON))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_sentence_is_as_a_reader_expects_it():
+    with pytest.raises(WideneckError) as caught:
+        Request(paper="attention", words=Path("w"))
+    assert str(caught.value) == (
+        "--words belongs to histalign; attention takes --scale, --model, --text, --seeds, --out "
+        "and --json."
+    )
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_paper_knows_the_same_scales(paper):
+    for scale in SCALES:
+        assert Request(paper=paper, scale=scale).folder(scale) == Path(f"reproduce-{paper}-{scale}")
+    with pytest.raises(WideneckError, match="Did you mean 'small'"):
+        Request(paper=paper, scale="smal")
+    with pytest.raises(WideneckError, match="at least one seed"):
+        Request(paper=paper, num_seeds=0)
+    assert Request(paper=paper, out=Path("x")).folder("small") == Path("x")
+
+
+def test_the_help_names_every_paper_and_loads_no_torch():
+    code = (
+        "import sys; sys.argv = ['wideneck', 'reproduce', '--help']\n"
+        "from wideneck.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'transformers', 'scipy', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+    for paper in PAPERS:
+        assert paper in done.stdout
+
+
+def test_json_to_standard_output_takes_the_place_of_the_table(monkeypatch, capfdbinary):
+    class Found:
+        def to_dict(self):
+            return {"gap": 1.5}
+
+    module = import_module("wideneck.papers.attention.reproduction")
+    monkeypatch.setattr(module, "reproduce", lambda request, progress: Found())
+    reproduce("attention", json=Path("-"))
+    assert capfdbinary.readouterr().out == b'{\n "gap": 1.5\n}\n'
+
+
+def test_the_json_s_place_is_looked_at_before_the_work(tmp_path):
+    with pytest.raises(WideneckError, match="no folder"):
+        reproduce("attention", out=tmp_path / "runs", json=tmp_path / "none" / "a.json")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_folders_of_two_papers_are_not_one(tmp_path):
+    RunFolder.opened(tmp_path, {"paper": "attention"}, dict)
+    with pytest.raises(WideneckError, match="paper is 'attention' there, 'histalign' here"):
+        RunFolder.opened(tmp_path, {"paper": "histalign"}, dict)

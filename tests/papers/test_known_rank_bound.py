@@ -1,0 +1,114 @@
+"""The bound against softmaxes: random ones, fitted ones, and ones made to sit close above it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from wideneck.errors import WideneckError
+from wideneck.papers.sigsoftmax.known_rank.bound import softmax_kl_bound
+from wideneck.papers.sigsoftmax.known_rank.fit import mean_kl
+from wideneck.papers.sigsoftmax.known_rank.language import (
+    LANGUAGES,
+    softmax_language,
+    topic_language,
+)
+
+
+def random_log_probs(C, V, size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return (size * torch.randn(C, V, generator=generator).double()).log_softmax(-1)
+
+
+def truncated(log_probs, d):
+    """The softmax of width d whose centred logits are nearest to the language's."""
+    column = log_probs.mean(0)
+    U, s, Vh = torch.linalg.svd(log_probs - column, full_matrices=False)
+    return (column + (U[:, :d] * s[:d]) @ Vh[:d]).log_softmax(-1)
+
+
+def one_block(log_probs, d):
+    """The theorem as printed, for one block, in numpy, with t where it is best."""
+    A = log_probs.numpy()
+    b = np.exp(A.min(0))
+    J = np.eye(len(A)) - 1 / len(A)
+    J_ = np.eye(len(b)) - np.outer(np.sqrt(b), np.sqrt(b)) / b.sum()
+    s = np.linalg.svd(J @ A @ np.diag(np.sqrt(b)) @ J_, compute_uv=False)
+    return max(
+        (math.exp(-t) - 1 + t) / t**2 * sum(min(x * x, b.min() * t * t) for x in s[d:]) / len(A)
+        for t in np.geomspace(0.1, 100, 500)
+    )
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+@pytest.mark.parametrize("d", [1, 3, 9])
+def test_no_softmax_is_below_the_bound(name, d):
+    truth = LANGUAGES[name]().log_probs
+    bound = softmax_kl_bound(truth, d)
+    generator = torch.Generator().manual_seed(d)
+    C, V = truth.shape
+
+    assert 0 < bound < mean_kl(truth, truncated(truth, d))
+    for size in (0.1, 1.0, 10.0):
+        H = size * torch.randn(C, d, generator=generator).double()
+        W = torch.randn(V, d, generator=generator).double()
+        bias = torch.randn(V, generator=generator).double()
+        assert bound < mean_kl(truth, (H @ W.T + bias).log_softmax(-1))
+
+
+@pytest.mark.parametrize("size", [0.01, 0.1, 1.0, 3.0])
+@pytest.mark.parametrize("d", [1, 3])
+def test_the_bound_holds_for_languages_without_structure_and_is_close_for_flat_ones(size, d):
+    truth = random_log_probs(12, 8, size, seed=d)
+    bound, nearest = softmax_kl_bound(truth, d), mean_kl(truth, truncated(truth, d)).item()
+
+    assert 0 < bound < nearest
+    if size == 0.01:
+        assert bound > 0.9 * nearest
+
+
+@pytest.mark.parametrize("row", [0, 5])
+def test_one_context_that_is_wildly_wrong_does_not_break_it(row):
+    """A softmax may spend all its KL on few entries: what the min(s_i^2, b t^2) is for."""
+    truth = random_log_probs(6, 8, 1.0, seed=2)
+    d = 1
+    logits = truncated(truth, d + 1)
+    for far in (2.0, 10.0, 50.0):
+        bent = logits.clone()
+        bent[row, 3] -= far
+        column = bent.mean(0)
+        U, s, Vh = torch.linalg.svd(bent - column, full_matrices=False)
+        wrong = (column + (U[:, :d] * s[:d]) @ Vh[:d]).log_softmax(-1)
+        assert softmax_kl_bound(truth, d) < mean_kl(truth, wrong)
+
+
+def test_it_is_no_less_than_the_theorem_for_one_block():
+    truth = topic_language().log_probs
+
+    for d in (1, 4, 16):
+        assert softmax_kl_bound(truth, d) > 0.999 * one_block(truth, d)
+
+
+def test_it_falls_with_d_and_is_exactly_zero_where_the_rank_suffices():
+    truth = softmax_language(6).log_probs
+    bounds = [softmax_kl_bound(truth, d) for d in range(1, 9)]
+
+    assert bounds == sorted(bounds, reverse=True)
+    assert bounds[4] > 1e-4
+    assert bounds[5:] == [0.0, 0.0, 0.0]
+
+
+def test_a_bias_of_the_language_costs_a_softmax_nothing():
+    truth = softmax_language(3).log_probs
+    shifted = (truth + torch.linspace(-2, 2, truth.shape[1]).double()).log_softmax(-1)
+
+    assert softmax_kl_bound(shifted, 2) > 0
+    assert softmax_kl_bound(shifted, 3) == 0.0
+
+
+def test_a_probability_of_zero_is_refused():
+    truth = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]]).log()
+
+    with pytest.raises(WideneckError, match="probabilities above 0"):
+        softmax_kl_bound(truth, 1)

@@ -1,0 +1,157 @@
+"""The bottleneck itself: what a softmax of width d cannot do on a known language, and others can."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from scipy.special import rel_entr
+
+from wideneck.config import Mixture
+from wideneck.heads import build
+from wideneck.papers.records import record
+from wideneck.papers.sigsoftmax.known_rank.contenders import (
+    CONTENDERS,
+    head_parameters,
+    hidden_size,
+)
+from wideneck.papers.sigsoftmax.known_rank.fit import Fit, fit, fitted_log_probs, mean_kl
+from wideneck.papers.sigsoftmax.known_rank.language import softmax_language, topic_language
+from wideneck.papers.sigsoftmax.known_rank.run import known_rank
+from wideneck.papers.sigsoftmax.known_rank.table import below_bound, show
+from wideneck.papers.sigsoftmax.settings import MATCHED
+
+D = 4
+
+
+def test_a_softmax_stays_above_the_kl_that_its_rank_allows_and_mixtures_get_below_it():
+    language = topic_language()
+    softmaxes = [
+        fit(language, name, D, seed, num_steps=300)
+        for name in ("softmax", "MoC")
+        for seed in (0, 1)
+    ]
+    mixtures = [
+        fit(language, name, D, seed, num_steps=700) for name in ("MoS", "MoSS") for seed in (0, 1)
+    ]
+
+    assert all(one.kl > one.bound > 0 and one.rank == D + 2 for one in softmaxes)
+    assert all(one.kl < one.bound and one.rank > 2 * D for one in mixtures)
+    assert below_bound(mixtures)
+
+
+def test_a_softmax_is_exact_where_the_rank_suffices():
+    found = fit(softmax_language(4), "softmax", 4, 0, num_steps=500)
+
+    assert found.bound == 0.0
+    assert found.kl < 1e-6
+    assert found.rank == found.true_rank_press == found.true_rank == 5
+
+
+def test_a_mixture_of_as_many_components_as_topics_is_exact_from_one_width_less():
+    """By weights that are set, not trained: it is the head and not the training that can."""
+    language = topic_language(4)
+    d, V = 3, language.vocab_size
+    head = build(Mixture(num_components=4), hidden_size=d, vocab_size=V, bias=True).double()
+    generator = torch.Generator().manual_seed(0)
+    topics = 3.5 * torch.rand(4, V, generator=generator, dtype=torch.float64)
+    shares = 2 * torch.randn(len(language.log_probs), 4, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        # Contexts 0, e_1, e_2, e_3, each one half; the prior reads the shares less the first.
+        head.bias.copy_(topics[0])
+        head.weight.copy_(2 * (topics[1:] - topics[0]).T)
+        head.projections.latent.weight.zero_()
+        corners = 0.5 * torch.cat([torch.zeros(1, d), torch.eye(d)]).double()
+        head.projections.latent.bias.copy_(corners.atanh().flatten())
+        head.projections.prior.weight.copy_(torch.cat([torch.zeros(1, d), torch.eye(d)]))
+        written = head.log_probs(shares[:, 1:] - shares[:, :1])
+
+    assert mean_kl(language.log_probs, written) < 1e-14
+
+
+def test_the_kl_is_that_of_scipy_and_its_gradient_the_difference_of_probabilities():
+    truth = topic_language().log_probs
+    logits = torch.randn(truth.shape, generator=torch.Generator().manual_seed(1)).double()
+    logits.requires_grad_()
+
+    kl = mean_kl(truth, logits.log_softmax(-1))
+    kl.backward()
+
+    P, Q = truth.exp().numpy(), logits.detach().softmax(-1).numpy()
+    np.testing.assert_allclose(kl.item(), rel_entr(P, Q).sum(-1).mean(), rtol=1e-12)
+    np.testing.assert_allclose(logits.grad, (Q - P) / len(P), atol=1e-15)
+
+
+@pytest.mark.parametrize("head", CONTENDERS)
+def test_every_head_lowers_the_kl_below_that_of_one_distribution_for_all(head):
+    truth = topic_language().log_probs
+    average = mean_kl(truth, truth.logsumexp(0).log_softmax(-1).expand_as(truth))
+
+    fitted = fitted_log_probs(topic_language(), head, D, 0, num_steps=60)
+
+    torch.testing.assert_close(fitted.exp().sum(-1), torch.ones(len(fitted)).double())
+    assert mean_kl(truth, fitted) < average
+
+
+def test_a_fit_is_the_same_again_and_leaves_the_generator_alone():
+    before = torch.get_rng_state()
+
+    first, second = (fit(topic_language(), "MoSS", 2, 3, num_steps=5) for _ in range(2))
+
+    assert first.kl == second.kl
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("width", [2, 4, 8, 16])
+def test_the_matched_softmax_has_just_the_parameters_of_the_mixture(width):
+    def parameters(head, size):
+        layer = build(CONTENDERS[head], hidden_size=size, vocab_size=64, bias=True)
+        counted = sum(p.numel() for p in layer.parameters())
+        assert counted == head_parameters(CONTENDERS[head], size, 64)
+        return counted
+
+    size = hidden_size(MATCHED, width, 64)
+
+    assert parameters(MATCHED, size - 1) < parameters("MoS", width) <= parameters(MATCHED, size)
+
+
+def test_all_fits_come_in_order_and_are_shown_in_80_columns(monkeypatch):
+    monkeypatch.setattr("wideneck.papers.side_by_side.cores", lambda: 1)
+    told = []
+    heads = ["softmax", MATCHED, "MoS"]
+
+    fits = known_rank(
+        num_seeds=2, progress=lambda *a: told.append(a), heads=heads, widths=[2, 16], num_steps=3
+    )
+
+    assert [(f.language, f.head, f.width, f.seed) for f in fits] == [
+        (language, head, width, seed)
+        for language in ("softmax", "topics")
+        for head in heads
+        for width in (2, 16)
+        for seed in (0, 1)
+    ]
+    assert told[-1][1] == told[-1][2]
+    assert [record(Fit, dataclasses.asdict(one)) for one in fits] == fits
+    console = Console(width=80, record=True, force_terminal=False)
+    with console.capture():
+        show(fits, console)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    for wanted in (*heads, "d = 16", "bound of a softmax", "rank 17", "rank 64"):
+        assert wanted in text
+
+
+def test_the_mark_stands_only_where_every_seed_is_below_the_bound_of_its_own_size():
+    one = fit(topic_language(), "MoS", 2, 0, num_steps=1)
+    fits = [dataclasses.replace(one, kl=kl, seed=seed) for seed, kl in enumerate((1e-4, 2e-4))]
+
+    def shown(bound):
+        console = Console(width=80, record=True)
+        with console.capture():
+            show([dataclasses.replace(each, bound=bound) for each in fits], console)
+        return console.export_text()
+
+    assert "1.5e-4*" in shown(3e-4)
+    assert "1.5e-4*" not in shown(1.7e-4)

@@ -1,0 +1,101 @@
+"""Finished runs on disk."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pytest
+
+from report.attention_examples import attention_audit
+from wideneck.audits.attention.results import AttentionAudit
+from wideneck.errors import WideneckError
+from wideneck.papers.records import record
+from wideneck.papers.run_folder import RunFolder
+
+SETTINGS = {"paper": "tiny", "sizes": (1, 5), "model": None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    name: str
+    count: int
+    one: Inner | None
+    several: list[Inner]
+    table: list[list[float | None]]
+    by_name: dict[str, Inner]
+    anything: Any = None
+
+
+RUN = Outer(
+    name="a",
+    count=3,
+    one=Inner(value=1.5),
+    several=[Inner(value=1), Inner(value=2.0)],
+    table=[[1.0, None], []],
+    by_name={"x": Inner(value=0.1)},
+    anything={"k": [1]},
+)
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path):
+    folder = RunFolder.opened(tmp_path / "runs", SETTINGS, Outer)
+    assert folder.finished("seed0") is None
+    folder.write("seed0", RUN)
+    again = RunFolder.opened(tmp_path / "runs", SETTINGS, Outer)  # a tuple is a list on disk
+    assert again.finished("seed0") == RUN
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["seed0.json", "settings.json"]
+
+
+def test_an_audit_comes_back_as_it_was_written():
+    for audit in (attention_audit(), attention_audit(ablation=False, closed_form=False)):
+        assert record(AttentionAudit, json.loads(json.dumps(asdict(audit)))) == audit
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": 1},
+        {"count": 1.5},
+        {"one": []},
+        {"several": {}},
+        {"table": [[None, "1"]]},
+        {"by_name": {"x": {"value": 1, "more": 2}}},
+        {"several": [{}]},
+        {"other": 1},
+    ],
+)
+def test_what_is_not_of_its_kind_is_refused(change):
+    with pytest.raises(TypeError):
+        record(Outer, asdict(RUN) | change)
+
+
+def test_other_settings_are_named_and_nothing_is_changed(tmp_path):
+    folder = tmp_path / "runs"
+    RunFolder.opened(folder, SETTINGS, Outer)
+    before = (folder / "settings.json").read_text()
+    with pytest.raises(WideneckError, match=r"sizes is \[1, 5\] there, \[1, 6\] here"):
+        RunFolder.opened(folder, SETTINGS | {"sizes": (1, 6)}, Outer)
+    with pytest.raises(WideneckError, match="more is None there, 1 here"):
+        RunFolder.opened(folder, SETTINGS | {"more": 1}, Outer)
+    assert (folder / "settings.json").read_text() == before
+
+
+def test_a_folder_that_is_a_file_or_holds_something_else_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WideneckError, match="cannot be used as a folder"):
+        RunFolder.opened(tmp_path / "file", SETTINGS, Outer)
+    with pytest.raises(WideneckError, match=r"not the settings\.json"):
+        RunFolder.opened(tmp_path, SETTINGS, Outer)
+
+
+def test_a_damaged_run_is_named(tmp_path):
+    folder = RunFolder.opened(tmp_path / "runs", SETTINGS, Outer)
+    for text in ("{", "[]", '{"name": "a"}'):
+        (tmp_path / "runs" / "seed0.json").write_text(text)
+        with pytest.raises(WideneckError, match=r"seed0\.json"):
+            folder.finished("seed0")

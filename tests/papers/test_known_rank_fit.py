@@ -1,6 +1,7 @@
-"""The bottleneck itself: what a softmax of width d cannot do on a known language, and others can."""
+"""The bottleneck itself: what a softmax of d cannot do on a known language, and mixtures can."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
@@ -23,6 +24,12 @@ from wideneck.papers.sigsoftmax.known_rank.table import below_bound, show
 from wideneck.papers.sigsoftmax.settings import MATCHED
 
 D = 4
+
+
+def shown(fits):
+    console = Console(width=80, file=io.StringIO())
+    show(fits, console)
+    return console.file.getvalue()
 
 
 def test_a_softmax_stays_above_the_kl_that_its_rank_allows_and_mixtures_get_below_it():
@@ -83,8 +90,8 @@ def test_the_kl_is_that_of_scipy_and_its_gradient_the_difference_of_probabilitie
     np.testing.assert_allclose(logits.grad, (Q - P) / len(P), atol=1e-15)
 
 
-@pytest.mark.parametrize("head", CONTENDERS)
-def test_every_head_lowers_the_kl_below_that_of_one_distribution_for_all(head):
+@pytest.mark.parametrize("head", [head for head in CONTENDERS if head != "ReLU"])
+def test_every_head_but_the_relu_lowers_the_kl_below_that_of_one_distribution_for_all(head):
     truth = topic_language().log_probs
     average = mean_kl(truth, truth.logsumexp(0).log_softmax(-1).expand_as(truth))
 
@@ -134,10 +141,7 @@ def test_all_fits_come_in_order_and_are_shown_in_80_columns(monkeypatch):
     ]
     assert told[-1][1] == told[-1][2]
     assert [record(Fit, dataclasses.asdict(one)) for one in fits] == fits
-    console = Console(width=80, record=True, force_terminal=False)
-    with console.capture():
-        show(fits, console)
-    text = console.export_text()
+    text = shown(fits)
     assert max(map(len, text.splitlines())) <= 80
     for wanted in (*heads, "d = 16", "bound of a softmax", "rank 17", "rank 64"):
         assert wanted in text
@@ -147,11 +151,8 @@ def test_the_mark_stands_only_where_every_seed_is_below_the_bound_of_its_own_siz
     one = fit(topic_language(), "MoS", 2, 0, num_steps=1)
     fits = [dataclasses.replace(one, kl=kl, seed=seed) for seed, kl in enumerate((1e-4, 2e-4))]
 
-    def shown(bound):
-        console = Console(width=80, record=True)
-        with console.capture():
-            show([dataclasses.replace(each, bound=bound) for each in fits], console)
-        return console.export_text()
+    def with_bound(bound):
+        return [dataclasses.replace(each, bound=bound) for each in fits]
 
-    assert "1.5e-4*" in shown(3e-4)
-    assert "1.5e-4*" not in shown(1.7e-4)
+    assert "1.5e-4*" in shown(with_bound(3e-4))
+    assert "1.5e-4 " in shown(with_bound(1.7e-4))

@@ -31,6 +31,7 @@ from wideneck.audits.states import Progress, States
 from wideneck.functional.gram import ROWS, gram, row_chunks
 from wideneck.functional.truncation import truncation
 
+METHODS = ("plain", "centred", "whitened", "fisher")
 THIRTY_SECONDS = (2, 4, 8, 12, 16, 20, 24, 26, 28, 30, 31)
 
 
@@ -103,25 +104,28 @@ def rank_cost(
     fit: Tensor,
     mean_probability: Tensor,
     *,
+    ranks: Sequence[int] | None = None,
+    methods: Sequence[str] = METHODS,
     progress: Progress | None = None,
 ) -> RankCost:
     """Truncate, measure, predict.
 
     Args:
         fit: (W,) True for the windows to fit on; the rest are measured.
-        mean_probability: (V,) mean prediction over the fitted windows.
+        mean_probability: (V,) mean prediction over the fitted windows, for `fisher`.
+        ranks: rising, from 1 to D; None for `default_ranks`.
+        methods: some of `METHODS`.
     """
     width = layer.weight.shape[1]
-    ranks = default_ranks(width)
+    ranks = default_ranks(width) if ranks is None else ranks
     fitted = states.hidden[fit].flatten(0, 1).double()
     hidden, targets = states.hidden[~fit], states.targets[~fit]
-    methods = ["plain", "centred", "whitened", "fisher"]
     skipped = ""
     if len(targets) == 0:
         methods = []
         skipped = "all: one window of text cannot be fitted on one half and measured on the other"
     elif len(fitted) < 2 * width:
-        methods = methods[:2]
+        methods = [method for method in methods if method in METHODS[:2]]
         skipped = (
             f"whitened and fisher: {len(fitted)} tokens to fit on are fewer than twice the hidden "
             f"size {width}; audit more tokens, some {4 * width} or more"

@@ -1,0 +1,146 @@
+"""One model of the family with one seed: trained by its recipe, measured on the way."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from wideneck.audits.measure import measure
+from wideneck.data import encode_corpus, read_corpus
+from wideneck.models import evaluating
+from wideneck.models.small.language_model import LanguageModel
+from wideneck.papers.records import record
+from wideneck.papers.saturation.family import Checkpoint, measure_checkpoint
+from wideneck.papers.side_by_side import Show
+from wideneck.training.batches import Batch
+from wideneck.training.folder import METRICS
+from wideneck.training.in_order import text_in_order
+from wideneck.training.loop import mean_nll
+from wideneck.training.recipe import Recipe
+from wideneck.training.run import run
+from wideneck.training.task import Observation
+
+OBSERVED = "checkpoint"
+"""Key of a measurement among the metrics."""
+
+
+@dataclass(frozen=True)
+class FamilyJob:
+    """What a process is given."""
+
+    width: int
+    seed: int
+    recipe: Recipe
+    steps: list[int]
+    """After which the model is measured."""
+    train_tokens: int
+    folder: Path
+    """Of the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One model at one step."""
+
+    epoch: float = measure("passes over the training text so far")
+    train_loss: float = measure(
+        "mean -log p of the start of the training text, on the weights of that step",
+        unit="nats per token",
+    )
+    checkpoint: Checkpoint = measure("loss of held-out text, output layer and hidden states")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyRun:
+    """One model over its training."""
+
+    width: int = measure("hidden size d")
+    seed: int = measure("counted from the recipe's own")
+    num_parameters: int = measure("all parameters, embeddings and output layer included")
+    num_embedding_parameters: int = measure("those of the embeddings and of the output layer")
+    learning_rate: float = measure("the highest, after the warmup")
+    measured: list[Measured] = measure("at steps of powers of two, then at equal distances")
+    tokens: int = measure("predictions in training")
+    epochs: float = measure("passes over the training text")
+    tokens_per_second: float = measure(
+        "of training", caution="with another run beside it, one thread each"
+    )
+    seconds: float = measure("training, without these measurements", unit="seconds")
+    versions: dict[str, str] = measure("software")
+
+
+def checkpoint_steps(num_steps: int, linear: int) -> list[int]:
+    """0 and powers of two, then `linear` steps at equal distances, as Pythia's checkpoints."""
+    spaced = {round(num_steps * k / linear) for k in range(1, linear + 1)}
+    powers, power = {0}, 1
+    while power < num_steps / linear:
+        powers.add(power)
+        power *= 2
+    return sorted(powers | spaced)
+
+
+def train_and_measure(job: FamilyJob, show: Show) -> FamilyRun:
+    """Train, or read the finished run, with all its measurements.
+
+    Raises:
+        WideneckError: as `wideneck.training.run`.
+    """
+    corpus = encode_corpus(read_corpus(job.recipe.data.text), job.recipe.data)
+    train = corpus.train.ids[: job.train_tokens + 1]
+    observe = Observation(
+        frozenset(job.steps), lambda model: _observed(model, job, train, corpus.valid.ids)
+    )
+    result = run(
+        job.recipe, job.folder, show=lambda share, loss, speed: show(share), observe=observe
+    )
+    lines = [json.loads(line) for line in (job.folder / METRICS).read_text().splitlines()]
+    measured = [_measured(line) for line in lines if OBSERVED in line]
+    num_parameters = result["num_parameters"]
+    return FamilyRun(
+        width=job.width,
+        seed=job.seed,
+        num_parameters=num_parameters,
+        num_embedding_parameters=2 * result["vocab_size"] * job.width,
+        learning_rate=job.recipe.optimizer.learning_rate,
+        measured=measured,
+        tokens=result["tokens"],
+        epochs=result["epochs"],
+        tokens_per_second=result["tokens_per_second"],
+        seconds=result["seconds"],
+        versions=result["versions"],
+    )
+
+
+def _measured(line: dict[str, Any]) -> Measured:
+    return Measured(
+        epoch=line["epoch"],
+        train_loss=line["train_loss"],
+        checkpoint=record(Checkpoint, {"step": line["step"], **line[OBSERVED]}),
+    )
+
+
+def _observed(model: nn.Module, job: FamilyJob, train: Tensor, valid: Tensor) -> dict[str, Any]:
+    """A line of metrics; its step is among it already."""
+    small = cast(LanguageModel, model)
+    device = next(model.parameters()).device
+    schedule = job.recipe.training
+    batches = text_in_order(small, valid, schedule)
+    loss = mean_nll(model, batches, device)
+    hidden = _hidden(small, batches, device)
+    found: dict[str, Any] = asdict(measure_checkpoint(0, loss, small.head.weight, hidden))
+    found.pop("step")
+    return {
+        "train_loss": mean_nll(model, text_in_order(small, train, schedule), device),
+        OBSERVED: found,
+    }
+
+
+@torch.no_grad()
+def _hidden(model: LanguageModel, batches: list[Batch], device: torch.device) -> Tensor:
+    """What the output layer multiplies, (N, D)."""
+    with evaluating(model):
+        parts = [model.backbone(batch.input.to(device)).hidden for batch in batches]
+    return torch.cat([part.flatten(0, 1).cpu() for part in parts])

@@ -1,0 +1,190 @@
+"""The whole reproduction: a family of models, heads of every rank, n-grams, and a scaling law."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from wideneck.audits.measure import measure
+from wideneck.audits.states import Progress
+from wideneck.data import encode_corpus, read_corpus
+from wideneck.models.small.config import Transformer
+from wideneck.papers.published import Published, published_results
+from wideneck.papers.registry import Request
+from wideneck.papers.run_folder import RunFolder
+from wideneck.papers.saturation.arms import Arm, head_arms
+from wideneck.papers.saturation.beside import ClaimBeside, Compared, claims, compared
+from wideneck.papers.saturation.family_run import (
+    FamilyJob,
+    FamilyRun,
+    checkpoint_steps,
+    train_and_measure,
+)
+from wideneck.papers.saturation.heads_run import HeadJob, HeadRun, train_head
+from wideneck.papers.saturation.laws import Laws, laws
+from wideneck.papers.saturation.ngram_run import AllNgrams, Ngrams, all_ngrams
+from wideneck.papers.saturation.settings import Settings, head_recipe, paper, small, with_rate
+from wideneck.papers.saturation.truncated import Truncated, truncated
+from wideneck.papers.saturation.widths import Width, loss_rows, summarize
+from wideneck.papers.side_by_side import side_by_side
+from wideneck.report.fields import definitions
+from wideneck.report.provenance import command
+from wideneck.training.batches import Windows
+from wideneck.training.states_task import recipe_states
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """What `wideneck reproduce saturation` finds."""
+
+    settings: dict[str, Any] = measure("recipes and what is measured")
+    data: str = measure("the text")
+    counts: dict[str, int] = measure("tokens of each split, and words of the vocabulary")
+    published: Published = measure("what the paper prints")
+    widths: list[Width] = measure("the models of each width over seeds")
+    family: list[FamilyRun] = measure("each model with its measurements")
+    arms: list[Arm] = measure("heads of each rank over seeds")
+    heads: list[HeadRun] = measure("each head with each seed")
+    truncated: Truncated = measure("the output layer cut, and the audit's prediction")
+    ngrams: list[Ngrams] = measure("n-gram dimensionality with the unigram null")
+    laws: Laws = measure("scaling laws")
+    compared: list[Compared] = measure("published numbers beside ours")
+    claims: list[ClaimBeside] = measure("the paper's statements beside ours")
+    command: str = measure("what was run")
+    time: str = measure("when, UTC")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dicts, with the definition of every number."""
+        said = {name: entry for name, entry in definitions(type(self)).items() if entry}
+        return asdict(self) | {"definitions": said}
+
+
+def reproduce(request: Request, progress: Progress) -> Reproduction:
+    """Make the runs that the folder does not hold, and compare all.
+
+    Raises:
+        WideneckError: no text at the paper's scale, a text that is too short, a folder of other
+            settings, a model whose states cannot be had, a run that fails.
+    """
+    scale = request.scale or "small"
+    settings = (small if scale == "small" else paper)(request.model, request.text)
+    return reproduction(settings, request, progress)
+
+
+def reproduction(settings: Settings, request: Request, progress: Progress) -> Reproduction:
+    """The same of settings."""
+    corpus = read_corpus(settings.text)
+    encoded = encode_corpus(corpus, next(iter(settings.family.values())).data)
+    content = settings.to_dict() | {"text_sha256": corpus.sha256}
+    folder = RunFolder.opened(request.folder(settings.scale), content, FamilyRun)
+    ngrams = RunFolder(folder.path, AllNgrams)
+    counted = ngrams.finished("ngrams")
+    if counted is None:
+        counted = all_ngrams(settings, progress)
+        ngrams.write("ngrams", counted)
+    seeds = range(request.num_seeds)
+    family = _family(settings, encoded.train.ids, seeds, folder, progress)
+    cut, heads = _heads(settings, seeds, RunFolder(folder.path, HeadRun), progress)
+    widths, arms = summarize(family), head_arms(heads, cut)
+    known = published_results("saturation")
+    law = laws(loss_rows(widths, family[0].tokens))
+    return Reproduction(
+        settings=content,
+        data=corpus.name,
+        counts={
+            "train": len(encoded.train.ids),
+            "valid": len(encoded.valid.ids),
+            "vocab_size": encoded.vocab_size,
+        },
+        published=known,
+        widths=widths,
+        family=family,
+        arms=arms,
+        heads=heads,
+        truncated=cut,
+        ngrams=counted.found,
+        laws=law,
+        compared=compared(known, counted.found, law),
+        claims=claims(known, widths, arms, counted.found),
+        command=command(),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _family(
+    settings: Settings,
+    ids: torch.Tensor,
+    seeds: Sequence[int],
+    folder: RunFolder[FamilyRun],
+    progress: Progress,
+) -> list[FamilyRun]:
+    """Every model, several at a time; the largest of each seed first, so that none waits for it."""
+    jobs = []
+    for seed in seeds:
+        for width, recipe in sorted(settings.family.items(), reverse=True):
+            model, schedule = recipe.model, recipe.training
+            assert isinstance(model, Transformer)
+            num_steps = settings.tokens // (schedule.batch_size * model.context)
+            epochs = num_steps / Windows(ids, model.context, schedule, 0).num_batches
+            schedule = replace(schedule, epochs=epochs, evaluate_every=epochs)
+            jobs.append(
+                FamilyJob(
+                    width=width,
+                    seed=seed,
+                    recipe=replace(recipe, training=schedule, seed=recipe.seed + seed),
+                    steps=checkpoint_steps(num_steps, settings.linear),
+                    train_tokens=settings.train_tokens,
+                    folder=folder.path / "runs" / f"family-d{width}-seed{seed}",
+                )
+            )
+    names = {(job.width, job.seed): job.folder.name for job in jobs}
+    missing = [job for job in jobs if folder.finished(job.folder.name) is None]
+    stage = f"family: {len(missing)} of {len(jobs)} models"
+    for job, run in side_by_side(
+        train_and_measure, missing, lambda units, total: progress(stage, units, total)
+    ):
+        folder.write(names[job.width, job.seed], run)
+    return [run for name in names.values() if (run := folder.finished(name)) is not None]
+
+
+def _heads(
+    settings: Settings, seeds: Sequence[int], folder: RunFolder[HeadRun], progress: Progress
+) -> tuple[Truncated, list[HeadRun]]:
+    """Truncations, and every head, one after the other with all threads.
+
+    A finished head's weights go: those of all ranks and seeds take gigabytes and nothing reads
+    them again.
+    """
+    place = folder.path / "runs"
+    states = recipe_states(settings.heads, place, progress)
+    width = states.weight.shape[1]
+    ranks = [*(rank for rank in settings.ranks if rank < width), width]
+    cuts = RunFolder(folder.path, Truncated)
+    cut = cuts.finished("truncated")
+    if cut is None:
+        cut = truncated(states, ranks, progress)
+        cuts.write("truncated", cut)
+    arms: list[tuple[int | None, str]] = [
+        *((rank, start) for start in settings.starts for rank in ranks),
+        (None, "own"),
+    ]
+    jobs = []
+    for seed in seeds:
+        for rank, start in arms:
+            recipe = with_rate(head_recipe(settings, rank, start), rank or width, start, seed)
+            epochs = recipe.training.epochs
+            recipe = replace(recipe, training=replace(recipe.training, evaluate_every=epochs))
+            name = f"heads-{start}-r{rank or width}-seed{seed}"
+            jobs.append(HeadJob(rank or width, start, seed, recipe, place / name))
+    missing = [job for job in jobs if folder.finished(job.folder.name) is None]
+    stage = f"heads: {len(missing)} of {len(jobs)}"
+    for job, run in side_by_side(
+        train_head, missing, lambda units, total: progress(stage, units, total), processes=1
+    ):
+        folder.write(job.folder.name, run)
+        shutil.rmtree(job.folder)
+    found = [run for job in jobs if (run := folder.finished(job.folder.name)) is not None]
+    return cut, found

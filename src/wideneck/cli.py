@@ -20,6 +20,12 @@ EXAMPLES = (
     "wideneck audit --series runs/checkpoints --html head.html"
 )
 
+EVALUATIONS = (
+    "Examples: wideneck evaluate runs/small --with neural-cache --with ranks   "
+    "wideneck evaluate runs/small --split valid --with dynamic:scaling=old   "
+    "wideneck evaluate gpt2 --text novel.txt --context 1024"
+)
+
 
 @app.callback()
 def about() -> None:
@@ -206,6 +212,83 @@ def train(
     from wideneck.commands.train import train as run
 
     run(recipe, out=out, text=text, seed=seed, track_with=track, json=json)
+
+
+@app.command(epilog=EVALUATIONS)
+def evaluate(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN|MODEL]",
+            help="A folder of `wideneck train`; or a Hugging Face id, a folder or file as for "
+            "audit, with a head of wideneck or not; none for the default model.",
+        ),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="A file, read whole; a folder with a file for each split, or "
+            "datasets:NAME:SUBSET. Default: the run's own; of a model Python's reference.",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="train, valid or test. Default: test.")
+    ] = None,
+    besides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="NAME",
+            help="ranks; of a run also dynamic or neural-cache. dynamic:scaling=old, "
+            "neural-cache:size=500 or ranks:num_contexts=8192 sets a number. Repeat for more.",
+        ),
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Read no more of the text than so many. Default: all."),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Of a model: predictions in a window. Default: 512, if it has the positions.",
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
+    ] = None,
+) -> None:
+    """Measure how well a model predicts a text: perplexity, bits per byte, and more."""
+    from wideneck.commands.options import besides_option
+    from wideneck.commands.progress import ProgressBars
+    from wideneck.report.files import check_writable
+
+    to_stdout = str(json) == "-"
+    if json is not None and not to_stdout:
+        check_writable(json)  # before the work, not after it
+    asked = besides_option(besides or [])
+    from wideneck.commands.evaluate import evaluate as run
+
+    with ProgressBars(time_left=True) as progress:
+        found = run(
+            model,
+            text,
+            split=split,
+            dynamic=asked.dynamic,
+            cache_size=asked.cache_size,
+            num_contexts=asked.num_contexts,
+            num_tokens=tokens,
+            context=context,
+            progress=progress,
+        )
+    if to_stdout:
+        sys.stdout.buffer.write(found.to_json_text().encode())
+        return
+    if json is not None:
+        found.to_json(json)
+    found.show()
 
 
 @app.command()

@@ -1,13 +1,26 @@
 """Settings and normalizers as the command line gives them.  Imports no torch."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from wideneck.attention.config import Normalizer, normalizer_config
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.errors import WideneckError
-from wideneck.registry import check_option
+from wideneck.evaluation.config import SIZE, DynamicEvaluation
+from wideneck.registry import check_count, check_option, did_you_mean
+
+CONTEXTS = 2048
+"""Rows of a matrix of log-probabilities where nobody says otherwise, as in an audit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Besides:
+    """What `wideneck evaluate` measures besides the perplexity; None: not asked for."""
+
+    dynamic: DynamicEvaluation | None = None
+    cache_size: int | None = None
+    num_contexts: int | None = None
 
 
 def attention_settings(pairs: Sequence[str]) -> AttentionSettings:
@@ -38,6 +51,47 @@ def normalizer_option(text: str) -> Normalizer:
         known = getattr(default, field)
         given[field] = _value(field, value, 0.0 if known is None else known)
     return normalizer_config(name, **given)
+
+
+def besides_option(texts: Sequence[str]) -> Besides:
+    """From NAME or NAME:SETTING=VALUE,SETTING=VALUE, such as "neural-cache:size=500".
+
+    "dynamic:scaling=old" starts from the numbers of the papers, which belong to that scaling.
+
+    Raises:
+        WideneckError: an unknown name or setting, or a value that is not of its kind.
+    """
+    found = Besides()
+    for text in texts:
+        name, _, rest = text.partition(":")
+        if name not in _BESIDES:
+            raise WideneckError(
+                f"Nothing that an evaluation measures besides is called '{name}'."
+                f"{did_you_mean(name, list(_BESIDES))}"
+            )
+        default = _BESIDES[name]
+        given = {}
+        for setting, value in map(_pair, rest.split(",") if rest else []):
+            check_option(setting, list(default), f"'{name}'")
+            given[setting] = _value(setting, value, default[setting])
+        if name == "dynamic":
+            old = given.get("scaling") == "old"
+            start = DynamicEvaluation.published() if old else DynamicEvaluation()
+            found = replace(found, dynamic=replace(start, **given))
+        elif name == "neural-cache":
+            found = replace(found, cache_size=(default | given)["size"])
+            check_count(lambda _: "neural-cache", found, "cache_size", 1)
+        else:
+            found = replace(found, num_contexts=(default | given)["num_contexts"])
+            check_count(lambda _: "ranks", found, "num_contexts", 1)
+    return found
+
+
+_BESIDES: dict[str, dict[str, Any]] = {
+    "dynamic": asdict(DynamicEvaluation()),
+    "neural-cache": {"size": SIZE},
+    "ranks": {"num_contexts": CONTEXTS},
+}
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -60,14 +60,17 @@ class TrainingLine:
 
     def __call__(self, share: float, loss: float, speed: float) -> None:
         """Show how much is done, the last loss in nats a token, and the speed."""
+        said = f"loss {loss:.3f}, {speed:,.0f} tokens/s"
         if self._bar is None:
             self._bar = tqdm(
+                desc=said,
                 total=1.0,
+                initial=share,  # where a run goes on, for the time left
                 file=sys.stderr,
                 leave=False,
                 bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left",
             )
-        self._bar.set_description_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
+        self._bar.set_description_str(said, refresh=False)
         self._bar.update(share - self._bar.n)
 
     def __enter__(self) -> Self:

@@ -3,9 +3,13 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from wideneck.errors import WideneckError
 from wideneck.report.files import check_writable, json_text, write_text
+
+if TYPE_CHECKING:
+    from wideneck.training.recipe import Recipe
 
 
 def train(
@@ -35,27 +39,39 @@ def train(
     # lie in memory; MKL reads this when it is loaded.
     os.environ.setdefault("MKL_CBWR", "AUTO")
 
-    from wideneck.commands.progress import ProgressBars, TrainingLine
     from wideneck.training.recipe_file import read_recipe
-    from wideneck.training.run import run
     from wideneck.training.tracking import check_tracker
 
     to_stdout = str(json) == "-"
     if json is not None and not to_stdout:
         check_writable(json)  # before the work, not after it
     check_tracker(track_with)
-    chosen = read_recipe(recipe, text=text, seed=seed)
+    chosen = read_recipe(recipe, text=text, seed=seed, check=_check_architecture)
+
+    import torch.distributed as dist
+    from accelerate import PartialState
+
+    from wideneck.commands.progress import ProgressBars, TrainingLine
+    from wideneck.training.run import run
+
     folder = out or Path("runs") / (recipe.stem if seed is None else f"{recipe.stem}-seed{seed}")
-    with ProgressBars(time_left=True) as bars, TrainingLine() as line:
-        result = run(
-            chosen,
-            folder,
-            show=line,
-            progress=bars,
-            track_with=track_with,
-            about={"recipe": recipe.name},
-        )
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    try:
+        with ProgressBars(time_left=True) as bars, TrainingLine() as line:
+            result = run(
+                chosen,
+                folder,
+                show=line,
+                progress=bars,
+                track_with=track_with,
+                about={"recipe": recipe.name},
+            )
+    except WideneckError:
+        if PartialState().is_main_process:
+            raise
+        sys.exit(1)  # the first process says it
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    if not PartialState().is_main_process:
         return
     if to_stdout:
         sys.stdout.buffer.write(json_text(result).encode())
@@ -63,6 +79,16 @@ def train(
     if json is not None:
         write_text(json, json_text(result))
     print(summary(folder, result))
+
+
+def _check_architecture(recipe: "Recipe") -> None:
+    """What transformers says of the options, while the recipe's lines are at hand."""
+    from wideneck.models.small.config import Transformer
+
+    if isinstance(recipe.model, Transformer):
+        from wideneck.models.small.transformer import hf_config
+
+        hf_config(recipe.model, vocab_size=1)
 
 
 def summary(folder: Path, result: dict[str, Any]) -> str:

@@ -79,6 +79,18 @@ def read_corpus(text: str | None) -> Corpus:
     return _cut(path.name, _documents(read_content(path)))
 
 
+def read_documents(path: Path) -> Documents:
+    """The documents of one file, all of its lines, in no splits.
+
+    Raises:
+        WideneckError: as `read_content`; or the file holds nothing but white space.
+    """
+    documents = _documents(read_content(path))
+    if not documents:
+        raise empty_text(path.name)
+    return documents
+
+
 def _corpus(name: str, splits: dict[str, Documents]) -> Corpus:
     digest = hashlib.sha256()
     for split, documents in splits.items():

@@ -34,7 +34,7 @@ def dataset_rows(text: str) -> dict[str, list[str]]:
             "datasets`, or give the path of a text file or folder."
         ) from error
     try:
-        splits = load_dataset(name, *subset)
+        splits: Any = load_dataset(name, *subset)  # pyrefly: ignore
     # Readers of a dozen formats and the hub's client raise here, each its own errors.
     except Exception as error:
         raise WideneckError(

@@ -70,16 +70,15 @@ def encode_corpus(corpus: Corpus, data: Data) -> EncodedCorpus:
             has fewer than 2 tokens, or a count is not the expected one.
     """
     if data.tokens == WORDS:
-        tokenizer = Vocabulary.of(corpus.train, data.vocab_size)
-        vocab_size, vocabulary_sha256 = len(tokenizer), tokenizer.sha256
+        tokenizer: Any = Vocabulary.of(corpus.train, data.vocab_size)
+        vocab_size = len(tokenizer)
     else:
         tokenizer = recipe_tokenizer(data.tokens)
-        strings = token_strings(tokenizer)
-        vocab_size = len(strings)
-        vocabulary_sha256 = hashlib.sha256(json.dumps(strings).encode()).hexdigest()
+        vocab_size = len(token_strings(tokenizer))
+    sha256 = vocabulary_sha256(tokenizer)
     splits = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
     encoded: dict[str, Encoded] = {}
-    digest = hashlib.sha256(vocabulary_sha256.encode())
+    digest = hashlib.sha256(sha256.encode())
     for split, documents in splits.items():
         if documents is not None:
             encoded[split] = encode_documents(documents, tokenizer)
@@ -96,9 +95,16 @@ def encode_corpus(corpus: Corpus, data: Data) -> EncodedCorpus:
         tokenizer_name=data.tokens,
         tokenizer=tokenizer,
         vocab_size=vocab_size,
-        vocabulary_sha256=vocabulary_sha256,
+        vocabulary_sha256=sha256,
         sha256=digest.hexdigest(),
     )
+
+
+def vocabulary_sha256(tokenizer: Any) -> str:
+    """Of the token strings by id: the same for two tokenizers only if all ids agree."""
+    if isinstance(tokenizer, Vocabulary):
+        return tokenizer.sha256
+    return hashlib.sha256(json.dumps(token_strings(tokenizer)).encode()).hexdigest()
 
 
 def encode_documents(documents: Sequence[str], tokenizer: Any) -> Encoded:

@@ -1,0 +1,70 @@
+"""The text that `wideneck evaluate` reads: a run's own, a split of another, or a whole file."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from wideneck.data.corpus import Corpus, Documents, read_corpus, read_documents
+from wideneck.data.text import default_text
+from wideneck.errors import WideneckError
+from wideneck.registry import did_you_mean
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Documents, and what a report says of where they come from."""
+
+    name: str
+    split: str | None
+    """One of `SPLITS`; None where the whole text is read."""
+    documents: Documents
+
+    @property
+    def sha256(self) -> str:
+        """Of the documents."""
+        return hashlib.sha256("\0".join(self.documents).encode()).hexdigest()
+
+
+def chosen_text(text: str, split: str | None) -> Chosen:
+    """The text that a user names.
+
+    Args:
+        text: a file, read whole; or a folder of splits or `datasets:NAME`, as for `read_corpus`.
+        split: of a folder or a dataset; None for its test split.
+
+    Raises:
+        WideneckError: nothing is there, the split is missing, or it cannot be read.
+    """
+    path = Path(text).expanduser()
+    if not path.is_file():
+        return of_split(read_corpus(text), split)
+    if split is not None:
+        raise WideneckError(
+            f"The text {text} is one file, which is read whole: leave out --split, or give a "
+            "folder with a file for each split."
+        )
+    return Chosen(name=path.name, split=None, documents=read_documents(path))
+
+
+def the_default_text(split: str | None) -> Chosen:
+    """CPython's language reference, whole."""
+    if split is not None:
+        raise WideneckError(
+            "The default text of a model has no splits: leave out --split, or name a folder or "
+            "dataset by --text."
+        )
+    text = default_text()
+    return Chosen(name=text.name, split=None, documents=tuple(text.documents))
+
+
+def of_split(corpus: Corpus, split: str | None) -> Chosen:
+    """One split of a text; the test split where none is named."""
+    split = split or "test"
+    if split not in SPLITS:
+        raise WideneckError(f"No split is called '{split}'.{did_you_mean(split, list(SPLITS))}")
+    documents = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}[split]
+    if documents is None:
+        raise WideneckError(f"{corpus.name} has no test split: give --split valid, or --text.")
+    return Chosen(name=corpus.name, split=split, documents=documents)

@@ -1,0 +1,290 @@
+"""Documents read by a Hugging Face model: the loss of every token, window by window.
+
+Each document of n tokens is cut into windows that do not overlap: x[s : s + T] predicts x[s + 1 :
+s + T + 1] for s = 0, T, 2T, ..., the last one shorter, each behind what the tokenizer puts in front
+of a text.  So every token but the first of its document is predicted once, by what its own window
+holds before it, and nothing goes over from one document to the next.
+
+The losses are those of the model's own output, whatever stands between its hidden states and its
+logits.  A head of wideneck gives them by its fused loss, without the scores of all tokens.  Cost:
+one pass over the text; T x V logits of one window where no head of wideneck is attached.
+
+Shapes: W windows, P tokens in front, T predictions, D hidden size, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wideneck import config as c
+from wideneck import heads
+from wideneck.attached.memory_place import placed_memory
+from wideneck.attached.swap import attached_head
+from wideneck.audits.output.layer import TOKENS
+from wideneck.audits.states import Progress
+from wideneck.data.pieces import pieces
+from wideneck.errors import WideneckError
+from wideneck.heads import Head
+from wideneck.models import evaluating, measure_logit_map
+from wideneck.models.quiet import quiet_transformers
+
+
+@dataclass(frozen=True)
+class Window:
+    """One row of the model's input, and what it should predict."""
+
+    ids: Tensor
+    """(P + n,), n at most T."""
+    target: Tensor
+    """(n,): what follows each of the last n of `ids`."""
+    document: int
+    num_bytes: int
+    """UTF-8 bytes of the predicted text."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a model makes of the windows."""
+
+    nll: Tensor
+    """(W, T) nats; 0 where `counted` is False."""
+    counted: Tensor
+    """(W, T): a window at the end of its document has fewer predictions than T."""
+    document: Tensor
+    """(W,)."""
+    num_bytes: int
+    """UTF-8 bytes of the predicted text."""
+    hidden: Tensor | None
+    """(N, D): what entered the head at N places at equal distances, where they were asked for."""
+
+
+def cut_documents(
+    documents: Sequence[str],
+    tokenizer: Any,
+    *,
+    window: int,
+    prefix: Sequence[int] = (),
+    num_tokens: int | None = None,
+) -> list[Window]:
+    """The windows of a text, in its order.
+
+    Args:
+        documents: one text each.
+        tokenizer: a fast Hugging Face tokenizer.
+        window: T.
+        prefix: P ids put in front of every window.
+        num_tokens: predictions at most, from the start of the text; None for all.
+
+    Raises:
+        WideneckError: a slow tokenizer, which cannot tell the bytes of a token; or no document has
+            two tokens.
+    """
+    if not tokenizer.is_fast:
+        raise WideneckError(
+            f"{type(tokenizer).__name__} does not say where its tokens stand in the text, which "
+            "bits per byte need: a fast tokenizer (tokenizer.json) does."
+        )
+    front = torch.tensor(list(prefix), dtype=torch.long)
+    windows: list[Window] = []
+    missing = num_tokens
+    for number, document in enumerate(documents):
+        if missing is not None and missing <= 0:
+            break
+        ids, ends = _tokenize(tokenizer, document)
+        last = len(ids) - 1 if missing is None else min(len(ids) - 1, missing)
+        for start in range(0, last, window):
+            stop = min(start + window, last)
+            predicted = document[ends[start] : ends[stop]]
+            windows.append(
+                Window(
+                    ids=torch.cat([front, ids[start:stop]]),
+                    target=ids[start + 1 : stop + 1],
+                    document=number,
+                    num_bytes=len(predicted.encode("utf-8", "surrogatepass")),
+                )
+            )
+        missing = None if missing is None else missing - max(last, 0)
+    if not windows:
+        raise WideneckError(
+            "No document of the text has two tokens, and one is predicted from another; give a "
+            "longer text."
+        )
+    return windows
+
+
+@torch.no_grad()
+def document_losses(
+    model: Any, windows: Sequence[Window], *, num_hidden: int = 0, progress: Progress | None = None
+) -> Losses:
+    """Run the model over the windows, one at a time.
+
+    Args:
+        model: a causal language model of transformers, with a head of wideneck or its own.
+        windows: of one text.
+        num_hidden: how many states entering the head to keep, at equal distances; all if there are
+            fewer.
+        progress: called as progress("reading the text", predictions done, predictions in all).
+
+    Raises:
+        WideneckError: the tokens are not the model's, or a loss is not finite.
+    """
+    _check_ids(model, windows)
+    device = model.device
+    total = sum(len(window.target) for window in windows)
+    longest = max(len(window.target) for window in windows)
+    picked = torch.linspace(0, total - 1, min(num_hidden, total), dtype=torch.float64).round()
+    nll = torch.zeros(len(windows), longest)
+    counted = torch.zeros(len(windows), longest, dtype=torch.bool)
+    kept: list[Tensor] = []
+    done = 0
+    # A memory mixes what it holds into the head's probabilities: its losses are in the logits only.
+    head = None if placed_memory(model) is not None else attached_head(model)
+    with (
+        quiet_transformers(),  # it warns of a text that holds the id for padding
+        evaluating(model),
+        _entering_head(model, cut=head is not None) as entering,
+    ):
+        for row, window in enumerate(windows):
+            entering.clear()
+            n = len(window.target)
+            target = window.target.to(device)
+            logits = model(window.ids[None].to(device), use_cache=False).logits
+            if head is not None:
+                found = head.nll(_only(model, entering)[-n:], target)
+            else:
+                found = _nll(logits[0, -n:], target)
+            nll[row, :n] = found.float().cpu()
+            counted[row, :n] = True
+            here = picked[(picked >= done) & (picked < done + n)].long() - done
+            if len(here):
+                kept.append(_only(model, entering)[-n:][here.to(device)])
+            done += n
+            if progress:
+                progress("reading the text", done, total)
+    if not nll.isfinite().all():
+        raise WideneckError(
+            f"{type(model).__name__} gives a loss that is not finite on this text; load it in a "
+            "wider dtype."
+        )
+    return Losses(
+        nll=nll,
+        counted=counted,
+        document=torch.tensor([window.document for window in windows]),
+        num_bytes=sum(window.num_bytes for window in windows),
+        hidden=torch.cat(kept) if kept else None,
+    )
+
+
+@torch.no_grad()
+def own_head(model: Any, window: Window) -> Head:
+    """The head of wideneck that a model has, or its own output layer as one, sharing its weights.
+
+    Args:
+        model: as for `document_losses`.
+        window: on which such a layer is compared with the model's logits.
+
+    Raises:
+        WideneckError: the model has a memory, which no head shows, or does something to its logits
+            that no head of wideneck does.
+    """
+    if placed_memory(model) is not None:
+        raise WideneckError(
+            f"This {type(model).__name__} predicts from a memory besides its head, so the ranks of "
+            "its head alone would not be its own: leave them out."
+        )
+    head = attached_head(model)
+    if head is not None:
+        return head
+    layer, logit_map = model.get_output_embeddings(), measure_logit_map(model)
+    vocab_size, hidden_size = layer.weight.shape
+    built = heads.build(
+        c.Softmax() if logit_map.cap is None else c.SoftCap(cap=logit_map.cap),
+        hidden_size=hidden_size,
+        vocab_size=vocab_size,
+        bias=getattr(layer, "bias", None) is not None,
+        logit_scale=logit_map.scale,
+        device="meta",  # its weights are the layer's
+        dtype=layer.weight.dtype,
+    )
+    built.weight, built.bias = layer.weight, getattr(layer, "bias", None)
+    with evaluating(model), _entering_head(model, cut=False) as entering:
+        z = model(window.ids[None].to(model.device), use_cache=False).logits[0, -1]
+    off = built.eval().log_probs(_only(model, entering)[-1]) - z.log_softmax(-1)
+    # Rounding of the model's own product: 1e-3 is generous for float32, not for bfloat16.
+    rounding = max(1e-3, 4 * torch.finfo(z.dtype).eps)
+    if off.abs().max() > rounding * max(1.0, z.abs().max().item()):
+        raise WideneckError(
+            f"The output layer of {type(model).__name__} does not give its own logits: something "
+            "between them is not understood, so no ranks are measured."
+        )
+    return built
+
+
+def _tokenize(tokenizer: Any, document: str) -> tuple[Tensor, list[int]]:
+    """The ids (n,), and for each token the character of the document at which it ends.
+
+    In pieces of some megabytes cut at line ends, so that memory stays bounded.
+    """
+    ids: list[int] = []
+    ends: list[int] = []
+    before = 0
+    for piece in pieces(document):
+        # verbose=False: a document longer than the model's context is cut into windows.
+        encoding = tokenizer(
+            piece, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        ids += encoding["input_ids"]
+        ends += [before + end for _, end in encoding["offset_mapping"]]
+        before += len(piece)
+    return torch.tensor(ids, dtype=torch.long), ends
+
+
+@contextmanager
+def _entering_head(model: Any, *, cut: bool) -> Iterator[list[Tensor]]:
+    """What enters the output layer, of every call; cut: it sees the last place only."""
+    entering: list[Tensor] = []
+
+    def before_head(_: Any, args: tuple[Tensor, ...]) -> Any:
+        entering.append(args[0])
+        return (args[0][:, -1:], *args[1:]) if cut else None
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(before_head)
+    try:
+        yield entering
+    finally:
+        handle.remove()
+
+
+def _nll(logits: Tensor, target: Tensor) -> Tensor:
+    """(T,) from (T, V), in at least float32, without a second T x V."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    parts = []
+    for z, y in zip(logits.split(TOKENS), target.split(TOKENS), strict=True):
+        z = z.to(dtype)
+        parts.append(z.logsumexp(1) - z.gather(1, y[:, None])[:, 0])
+    return torch.cat(parts)
+
+
+def _only(model: Any, entering: list[Tensor]) -> Tensor:
+    """(P + n, D): what entered the output layer in its one call."""
+    if len(entering) != 1:
+        raise WideneckError(
+            f"{type(model).__name__} called its output layer {len(entering)} times in one pass, "
+            "not once; what enters it cannot be told."
+        )
+    return entering[0][0]
+
+
+def _check_ids(model: Any, windows: Sequence[Window]) -> None:
+    largest = max(int(max(window.ids.max(), window.target.max())) for window in windows)
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    rows = min(len(layer.weight) for layer in layers)
+    if largest >= rows:
+        raise WideneckError(
+            f"The tokenizer gives id {largest}, the model has {rows} rows: they do not belong "
+            "together; give the model's own tokenizer."
+        )

@@ -1,0 +1,107 @@
+"""What `wideneck evaluate` finds: every number with its definition, and where it comes from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wideneck.audits.estimate import Estimate
+from wideneck.audits.measure import measure
+from wideneck.evaluation.perplexity import Perplexity
+from wideneck.evaluation.ranks import LogProbRanks
+from wideneck.report.fields import as_dict
+from wideneck.report.files import json_text, write_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Model, text, software and command."""
+
+    model: str = measure("what was evaluated, as it was named")
+    kind: str = measure('"run", a folder of `wideneck train`, or "model", one of Hugging Face')
+    head: str = measure('name of its head (`wideneck heads`), or "own": the model\'s output layer')
+    num_parameters: int = measure("numbers that the model learned, a tied matrix counted once")
+    text: str = measure("the text")
+    split: str | None = measure("its split; none where the whole text was read")
+    text_sha256: str = measure("hash of the documents of that split")
+    num_documents: int = measure("documents that the text is cut into")
+    device: str = measure("where the model ran")
+    dtype: str = measure("type of its weights; losses are at least float32, ranks float64")
+    versions: dict[str, str] = measure("software")
+    command: str = measure("what was run")
+    time: str = measure("when, UTC")
+    seconds: dict[str, float] = measure("wall-clock time of each step", unit="seconds")
+    notes: list[str] = measure("what a reader of the numbers should know")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverDocuments:
+    """How far another text of the same kind might move the numbers."""
+
+    loss: Estimate = measure("as `plain.loss`")
+    perplexity: Estimate = measure("exp(loss)")
+    bits_per_byte: Estimate = measure("as `plain.bits_per_byte`; the interval is that of the loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithCache:
+    """The model beside a neural cache (Grave et al. 2017)."""
+
+    size: int = measure("pairs of a hidden state and its next token that it holds")
+    theta: float = measure("factor of the dot products, the best of a grid; 0 counts")
+    weight: float = measure("the cache's share, the best of a grid; 0 leaves it out")
+    valid_loss: float = measure("on the validation split, which chose the two", unit="nats")
+    valid_loss_without: float = measure("on the validation split, the model alone", unit="nats")
+    perplexity: Perplexity = measure("on the text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithLearning:
+    """The model going on to learn from the text, by dynamic evaluation (Krause et al. 2018)."""
+
+    learning_rate: float = measure("eta")
+    decay: float = measure("lambda, towards the trained weights")
+    epsilon: float = measure("added to the root mean square of the gradients")
+    segment: int = measure("tokens between two updates; a model of windows takes its window")
+    scaling: str = measure(
+        'of the gradients\' statistics: "new", as the paper has it, or "old", as its numbers were '
+        "made"
+    )
+    num_batches: int = measure("batches of the training split that the statistics are from")
+    perplexity: Perplexity = measure("on the text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A model on a text.  What was not asked for is None."""
+
+    source: Source = measure("where the numbers come from")
+    plain: Perplexity = measure("the model as it is")
+    over_documents: OverDocuments | None = measure(
+        "95 % intervals, where the model reads document by document; none for a run, whose state "
+        "goes over from one to the next"
+    )
+    neural_cache: WithCache | None = measure("with a neural cache")
+    dynamic: WithLearning | None = measure("with dynamic evaluation")
+    ranks: LogProbRanks | None = measure(
+        "of the matrix of log-probabilities, at places at equal distances over the text"
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts, with the definitions."""
+        return as_dict(self)
+
+    def to_json_text(self) -> str:
+        """The JSON as a string."""
+        return json_text(self.to_dict())
+
+    def to_json(self, path: str | Path) -> None:
+        """Write `to_json_text`; an earlier file stays whole until the new one is."""
+        write_text(path, self.to_json_text())
+
+    def show(self) -> None:
+        """Print the main numbers on standard output, in 80 columns."""
+        from rich.console import Console
+
+        from wideneck.report.evaluation import show
+
+        show(self, Console())

@@ -1,0 +1,171 @@
+"""Losses of documents against the model's own logits, one window at a time."""
+
+import math
+
+import pytest
+import torch
+
+import wideneck as wn
+from attached.attachable import attached, shaken
+from attached.remembering import MATTERS
+from tiny import CASES, D, V, tiny_model
+from tiny_text import character_tokenizer
+from wideneck.errors import WideneckError
+from wideneck.evaluation.documents import cut_documents, document_losses, own_head
+from wideneck.evaluation.ranks import log_prob_ranks
+
+DOCUMENTS = [
+    "the first text, of 33 characters\n",
+    "b",
+    "another one",
+    "\u00e9\u00e8 and more \u00e9",
+]
+BOS = {False: [], True: [0]}
+
+
+def slow_losses(model, documents, window, prefix):
+    """Every token after the first of its document, from a forward of what stands before it."""
+    tokenizer = character_tokenizer()
+    losses = []
+    for document in documents:
+        ids = tokenizer(document).input_ids
+        for place in range(1, len(ids)):
+            start = (place - 1) // window * window
+            with torch.no_grad():
+                logits = model(torch.tensor([[*prefix, *ids[start:place]]])).logits[0, -1]
+            losses.append(-logits.double().log_softmax(0)[ids[place]].item())
+    return torch.tensor(losses, dtype=torch.float64)
+
+
+def with_memory():
+    torch.manual_seed(0)
+    return shaken(wn.attach_memory(tiny_model("gpt2"), **MATTERS))
+
+
+MODELS = {
+    "softmax": lambda: tiny_model("gpt2"),
+    "softcap": lambda: tiny_model("gemma2-low-cap"),
+    "mos": lambda: shaken(attached("gpt2", "mos", num_components=3)),
+    "sigsoftmax": lambda: shaken(attached("llama", "sigsoftmax", shift=0.0)),
+    "memory": with_memory,
+}
+
+
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_token_but_a_document_s_first_is_predicted_from_its_window(name, bos):
+    model = MODELS[name]()
+    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7, prefix=BOS[bos])
+    found = document_losses(model, windows)
+    expected = slow_losses(model, DOCUMENTS, 7, BOS[bos])
+    torch.testing.assert_close(found.nll[found.counted].double(), expected, rtol=1e-4, atol=1e-4)
+    assert set(found.document.tolist()) == {0, 2, 3}
+
+
+def test_bytes_are_those_of_the_predicted_text():
+    found = document_losses(
+        tiny_model("gpt2"), cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    )
+    assert found.num_bytes == sum(len(d[1:].encode()) for d in DOCUMENTS)
+
+
+def test_a_length_of_windows_changes_which_tokens_see_what_and_not_which_are_predicted():
+    counts = {
+        window: sum(
+            len(w.target) for w in cut_documents(DOCUMENTS, character_tokenizer(), window=window)
+        )
+        for window in (1, 5, 33, 50)
+    }
+    assert set(counts.values()) == {sum(len(d) - 1 for d in DOCUMENTS)}
+
+
+def test_so_many_tokens_are_the_first_of_the_text():
+    whole = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    some = cut_documents(DOCUMENTS, character_tokenizer(), window=7, num_tokens=35)
+    joined = [torch.cat([w.target for w in windows]) for windows in (whole, some)]
+    assert len(joined[1]) == 35
+    assert torch.equal(joined[1], joined[0][:35])
+
+
+def test_a_long_document_is_tokenized_in_pieces_without_a_trace(monkeypatch):
+    from wideneck.data import pieces
+
+    document = "".join(f"line {k}\n" for k in range(40))
+    before = cut_documents([document], character_tokenizer(), window=9)
+    monkeypatch.setattr(pieces.pieces, "__defaults__", (20,))
+    after = cut_documents([document], character_tokenizer(), window=9)
+    assert [w.num_bytes for w in after] == [w.num_bytes for w in before]
+    for one, other in zip(after, before, strict=True):
+        assert torch.equal(one.ids, other.ids)
+
+
+def test_states_are_kept_at_equal_distances_and_are_what_enters_the_head():
+    model = MODELS["mos"]()
+    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    every = document_losses(model, windows, num_hidden=1000)
+    some = document_losses(model, windows, num_hidden=5)
+    total = int(every.counted.sum())
+    assert every.hidden.shape == (total, D)
+    places = torch.linspace(0, total - 1, 5).round().long()
+    torch.testing.assert_close(some.hidden, every.hidden[places])
+    target = torch.cat([window.target for window in windows])
+    with torch.no_grad():
+        nll = model.get_output_embeddings().nll(every.hidden, target)
+    torch.testing.assert_close(nll, every.nll[every.counted])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_s_own_output_layer_is_a_head_with_its_predictions(name):
+    model = tiny_model(name)
+    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    head = own_head(model, windows[0])
+    found = document_losses(model, windows, num_hidden=1000)
+    target = torch.cat([window.target for window in windows])
+    with torch.no_grad():
+        nll = head.nll(found.hidden, target)
+    torch.testing.assert_close(nll, found.nll[found.counted], rtol=1e-4, atol=1e-4)
+    ranks = log_prob_ranks(head, found.hidden)
+    assert ranks.press <= ranks.bound
+    width = model.get_output_embeddings().weight.shape[1]
+    linear = CASES[name][1].cap is None
+    assert ranks.bound == min(width + 1 + (name == "phi") if linear else V, ranks.num_contexts)
+
+
+def test_a_head_that_does_not_explain_the_logits_is_refused():
+    model = tiny_model("gpt2")
+    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    layer = model.get_output_embeddings()
+    handle = layer.register_forward_hook(lambda _module, _args, scores: scores.flip(-1))
+    with pytest.raises(WideneckError, match="does not give its own logits"):
+        own_head(model, windows[0])
+    handle.remove()
+
+
+def test_the_ranks_of_a_model_with_a_memory_are_refused():
+    model = with_memory()
+    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    with pytest.raises(WideneckError, match="memory besides its head"):
+        own_head(model, windows[0])
+
+
+def test_modes_come_back_and_hooks_go():
+    model = MODELS["mos"]().train()
+    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    with pytest.raises(ZeroDivisionError):
+        document_losses(model, windows, progress=lambda *_: 1 / 0)
+    assert all(module.training for module in model.modules())
+    assert not model.get_output_embeddings()._forward_pre_hooks
+
+
+def test_a_mistake_is_one_sentence():
+    with pytest.raises(WideneckError, match="No document of the text has two tokens"):
+        cut_documents(["a", "b"], character_tokenizer(), window=7)
+    model = tiny_model("gpt2")
+    model.resize_token_embeddings(20)
+    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    with pytest.raises(WideneckError, match="has 20 rows: they do not belong together"):
+        document_losses(model, windows)
+    model = tiny_model("gpt2")
+    model.transformer.ln_f.weight.data[0] = math.nan
+    with pytest.raises(WideneckError, match="a loss that is not finite"):
+        document_losses(model, windows)

@@ -1,7 +1,7 @@
 """The mean of all iterates since some step, as in averaged SGD (Polyak & Juditsky 1992).
 
-The same as `torch.optim.ASGD` with lambd = 0 and t0 the step at which averaging starts, which is
-how AWD-LSTMs are trained; here it goes with any optimizer.  Memory: the parameters once more.
+How AWD-LSTMs are trained, there by `torch.optim.ASGD` with lambd = 0; started after s steps, the
+mean here is that of ASGD with t0 = s - 1.  Memory: the parameters once more.
 """
 
 from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ class Averaging:
         """Take in the parameters after a step."""
         self.count += 1
         for name, mean in self.means.items():
-            mean.add_((self.parameters[name].detach() - mean) / self.count)
+            mean.lerp_(self.parameters[name], 1 / self.count)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
@@ -53,7 +53,9 @@ class Averaging:
 
     @torch.no_grad()
     def _swap(self) -> None:
+        # The numbers, not the tensors: FSDP2 keeps tensors of its own over the same memory.
         for name, mean in self.means.items():
-            parameter = self.parameters[name].data
-            self.means[name] = parameter
-            self.parameters[name].data = mean
+            parameter = self.parameters[name]
+            before = parameter.clone()
+            parameter.copy_(mean)
+            mean.copy_(before)

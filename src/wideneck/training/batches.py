@@ -31,8 +31,6 @@ class Batch:
     """Of the usual length of a segment: a factor of SGD's rate."""
     num_tokens: int
     """Predictions in it, of all processes."""
-    done: int
-    """Predictions of this epoch once it is done."""
 
 
 class Batches(ABC):
@@ -119,7 +117,6 @@ class SegmentOrder(Order):
             fresh=index == 0,
             share=(stop - start) / schedule.segment,
             num_tokens=schedule.batch_size * (stop - start),
-            done=schedule.batch_size * stop,
         )
 
 
@@ -147,8 +144,8 @@ class Windows(Batches):
         self.ids, self.context, self.seed = ids, context, seed
         self.batch_size, self.share = schedule.batch_size, share
         # One window fewer than fit: room for the phase.
-        num_windows = max(1, (len(ids) - 1) // context - 1)
-        self.num_batches = num_windows // self.batch_size
+        self.num_windows = max(1, (len(ids) - 1) // context - 1)
+        self.num_batches = self.num_windows // self.batch_size
         if self.num_batches < 1 or len(ids) <= context:
             raise WideneckError(
                 f"The training text has {len(ids):,} tokens, too few for {self.batch_size} windows "
@@ -158,10 +155,9 @@ class Windows(Batches):
 
     def order(self, epoch: int) -> "WindowOrder":
         generator = _generator(self.seed, epoch)
-        num_windows = max(1, (len(self.ids) - 1) // self.context - 1)
-        slack = len(self.ids) - 1 - num_windows * self.context
+        slack = len(self.ids) - 1 - self.num_windows * self.context
         phase = int(torch.randint(slack + 1, (), generator=generator))
-        starts = phase + self.context * torch.randperm(num_windows, generator=generator)
+        starts = phase + self.context * torch.randperm(self.num_windows, generator=generator)
         return WindowOrder(self, starts)
 
 
@@ -187,7 +183,6 @@ class WindowOrder(Order):
             fresh=True,
             share=1.0,
             num_tokens=B * T,
-            done=(index + 1) * B * T,
         )
 
 
@@ -254,7 +249,6 @@ class RowOrder(Order):
             fresh=True,
             share=1.0,
             num_tokens=B,
-            done=(index + 1) * B,
         )
 
 

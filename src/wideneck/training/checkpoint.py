@@ -4,12 +4,13 @@ Parameters, buffers, the optimizer's state, averages, the state that is carried 
 and the random generators are tensors; place, history and counts are JSON in the file's header.
 Written to a temporary name, forced to the disk and renamed, so a run killed at any moment finds
 the last whole one.  Nothing is copied on the way on a CPU, and on loading one tensor at a time.
-Tensors of an accelerator come to the CPU first; sharded ones (FSDP2) are gathered one by one.
+Tensors of an accelerator come to the CPU first; sharded ones (FSDP2) are gathered one by one, and
+only the process that writes keeps them.
 """
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from wideneck.errors import WideneckError
 from wideneck.report.files import make_readable
 
 HEADER = "wideneck"
+STEPS = "step"
+"""torch's name for how many steps an optimizer has taken."""
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -35,7 +38,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any])
     temporary = path.with_name(f".{path.name}.partial")
     try:
         save_file(tensors, temporary, {HEADER: json.dumps(about)})
-        with temporary.open("rb") as file:
+        with temporary.open("rb+") as file:  # Windows forces to the disk what it may write
             os.fsync(file.fileno())
         make_readable(temporary)
         os.replace(temporary, path)
@@ -54,29 +57,33 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
         WideneckError: the file is not one of these, or damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
+    with _opened(path) as file:
+        try:
             return json.loads((file.metadata() or {})[HEADER])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise WideneckError(
-            f"{path} is not a checkpoint of wideneck, or damaged ({error}); remove it to start over."
-        ) from None
+        except (KeyError, ValueError):
+            raise WideneckError(
+                f"{path} was not written by wideneck train: its header says nothing of a run."
+            ) from None
 
 
-def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters (tied ones once) and buffers by name, whole and on the CPU."""
-    return {
-        name: whole(tensor) for name, tensor in (*model.named_parameters(), *model.named_buffers())
-    }
+def collected(named: Iterable[tuple[str, Tensor]], *, keep: bool) -> dict[str, Tensor]:
+    """All of them, or none: a process that writes nothing still takes part in gathering each."""
+    return {name: tensor for name, tensor in named if keep}
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state by parameter and key, whole and on the CPU."""
-    return {
-        f"{name}.{key}": whole(tensor)
-        for name, parameter in model.named_parameters()
-        for key, tensor in optimizer.state.get(parameter, {}).items()
-    }
+def model_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters (tied ones once) and buffers by name, whole and on the CPU, one at a time."""
+    for name, tensor in _kept(model).items():
+        yield name, whole(tensor)
+
+
+def optimizer_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> Iterator[tuple[str, Tensor]]:
+    """The optimizer's state by parameter and key, whole and on the CPU, one at a time."""
+    for name, parameter in model.named_parameters():
+        for key, tensor in optimizer.state.get(parameter, {}).items():
+            yield f"{name}.{key}", whole(tensor)
 
 
 @torch.no_grad()
@@ -84,10 +91,11 @@ def load_model(model: nn.Module, path: Path, prefix: str = "") -> None:
     """Put parameters and buffers in their places.
 
     Raises:
-        WideneckError: a tensor is missing, left over, or of another shape.
+        WideneckError: the file is missing or damaged, or a tensor is missing, left over, or of
+            another shape.
     """
-    mine = dict((*model.named_parameters(), *model.named_buffers()))
-    with safe_open(path, framework="pt") as file:
+    mine = _kept(model)
+    with _opened(path) as file:
         stored = {k.removeprefix(prefix) for k in file.keys() if k.startswith(prefix)}
         for name in sorted(mine.keys() ^ stored):
             lack = "lacks" if name in mine else "has besides"
@@ -107,23 +115,23 @@ def load_optimizer(
     model: nn.Module, optimizer: torch.optim.Optimizer, path: Path, prefix: str
 ) -> None:
     """Give every parameter the state that it had."""
-    with safe_open(path, framework="pt") as file:
+    with _opened(path) as file:
         keys = [key for key in file.keys() if key.startswith(prefix)]
         parameters = dict(model.named_parameters())
         for key in keys:
             name, _, entry = key.removeprefix(prefix).rpartition(".")
             stored, parameter = file.get_tensor(key), parameters[name]
-            if stored.shape == parameter.shape and stored.ndim > 0:
+            if entry == STEPS:  # which torch keeps on the CPU
+                mine = stored.clone()
+            else:
                 mine = torch.zeros_like(parameter)
                 put(mine, stored)
-            else:  # the count of steps, which torch keeps on the CPU
-                mine = stored.clone()
             optimizer.state[parameter][entry] = mine
 
 
 def tensors_below(path: Path, prefix: str) -> Iterator[tuple[str, Tensor]]:
     """Name and tensor of each one below a prefix, one at a time, as copies."""
-    with safe_open(path, framework="pt") as file:
+    with _opened(path) as file:
         for key in file.keys():
             if key.startswith(prefix):
                 yield key.removeprefix(prefix), file.get_tensor(key).clone()
@@ -144,3 +152,21 @@ def put(place: Tensor, value: Tensor) -> None:
         place.copy_(distribute_tensor(value, place.device_mesh, place.placements))
     else:
         place.copy_(value)
+
+
+def _kept(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint holds of a model: no buffers that it makes itself, such as frequencies."""
+    kept = model.state_dict().keys()
+    both = (*model.named_parameters(), *model.named_buffers())
+    return {name: tensor for name, tensor in both if name in kept}
+
+
+def _opened(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except FileNotFoundError:
+        raise WideneckError(f"There is no file {path}.") from None
+    except (OSError, SafetensorError) as error:
+        raise WideneckError(
+            f"{path} is damaged ({error}); remove it, or its folder to start over."
+        ) from None

@@ -22,6 +22,8 @@ from wideneck.training.recipe import difference
 RECIPE, METRICS, RESULT = "recipe.json", "metrics.jsonl", "result.json"
 CHECKPOINT, MODEL, VOCABULARY = "checkpoint.safetensors", "model.safetensors", "vocabulary.txt"
 LOCK = ".lock"
+WHOLE = (RECIPE, RESULT, CHECKPOINT, MODEL, VOCABULARY)
+"""Files that are whole or not there."""
 
 
 @final
@@ -30,7 +32,8 @@ class RunFolder:
 
     Args:
         path: made if it is missing.
-        recipe: as a dictionary; must be that of the run which is there.
+        recipe: as a dictionary; must be that of the run which is there, unless that came to
+            nothing.
         first: whether this is the first of the processes that train together; the others only
             read, and must come after it.
 
@@ -45,22 +48,34 @@ class RunFolder:
             return
         try:
             path.mkdir(parents=True, exist_ok=True)
-            before = [file for file in path.iterdir() if file.name != LOCK]
+            names = {file.name for file in path.iterdir() if not _temporary(file)}
+            if names - {LOCK} and RECIPE not in names:
+                raise _strangers(path)
             self._lock = _locked(path / LOCK)
         except OSError as error:
             raise WideneckError(f"{path} cannot be used as a folder: {error.strerror}.") from None
-        if not before:
+        try:
+            self._begin(recipe)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, recipe: dict[str, Any]) -> None:
+        path = self.path
+        if any((path / name).exists() for name in (CHECKPOINT, MODEL, RESULT)):
+            found = difference(recipe, read_json(path / RECIPE))
+            if found:
+                raise WideneckError(
+                    f"The run in {path} has another recipe ({found}); name another folder by --out."
+                )
+        else:  # a recipe that never came to a checkpoint may be corrected
+            if (path / RECIPE).exists() and read_json(path / RECIPE).keys() != recipe.keys():
+                raise _strangers(path)
             write_text(path / RECIPE, json_text(recipe))
-        elif not (path / RECIPE).is_file():
-            raise WideneckError(
-                f"{path} holds files, but not the {RECIPE} of a run; name another folder by --out."
-            )
-        found = difference(recipe, read_json(path / RECIPE))
-        if found:
-            raise WideneckError(
-                f"The run in {path} has another recipe ({found}); name another folder by --out."
-            )
-        for file in path.glob(".*.partial"):
+            (path / VOCABULARY).unlink(missing_ok=True)
+        if (path / RESULT).exists():
+            self.checkpoint.unlink(missing_ok=True)
+        for file in filter(_temporary, list(path.iterdir())):
             file.unlink()  # of a process that was killed while it wrote
 
     @property
@@ -96,7 +111,7 @@ class Metrics:
     def __init__(self, path: Path, size: int):
         try:
             self._file = path.open("ab")
-            self._file.truncate(size)
+            self._file.truncate(min(size, self.size))  # it would grow if someone emptied it
         except OSError as error:
             raise WideneckError(f"{path} could not be written: {error.strerror}.") from None
         self.path = path
@@ -139,6 +154,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _strangers(path: Path) -> WideneckError:
+    return WideneckError(
+        f"{path} holds files, but not the {RECIPE} of a run; name another folder by --out."
+    )
+
+
+def _temporary(file: Path) -> bool:
+    """Whether it is what one of our files is called until it is whole."""
+    return any(file.name.startswith(f".{name}.") for name in WHOLE)
+
+
 def _locked(path: Path) -> TextIO:
     file = path.open("a+")
     try:
@@ -150,9 +176,12 @@ def _locked(path: Path) -> TextIO:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         file.close()
+        if not isinstance(error, BlockingIOError | PermissionError):
+            raise  # a file system without locks
         raise WideneckError(
-            f"Another process trains in {path.parent}; wait for it, or name another folder by --out."
+            f"Another process trains in {path.parent}; wait for it, or name another folder by "
+            "--out."
         ) from None
     return file

@@ -30,13 +30,11 @@ def text_in_order(model: LanguageModel, ids: Tensor, schedule: Schedule) -> list
 
 
 def rows_in_order(hidden: Tensor, target: Tensor, schedule: Schedule) -> list[Batch]:
-    """Cached states (N, D) with their targets (N,); views, read from the disk when they are used."""
+    """Cached states (N, D) and targets (N,); views, read from the disk when they are used."""
     size, upto = schedule.evaluation_batch_size, schedule.evaluation_tokens
     pairs = zip(hidden[:upto].split(size), target[:upto].split(size), strict=True)
     return [_batch(x, y, fresh=True) for x, y in pairs]
 
 
 def _batch(input: Tensor, target: Tensor, *, fresh: bool) -> Batch:
-    return Batch(
-        input=input, target=target, fresh=fresh, share=1.0, num_tokens=target.numel(), done=0
-    )
+    return Batch(input=input, target=target, fresh=fresh, share=1.0, num_tokens=target.numel())

@@ -8,16 +8,19 @@ from torch import Tensor, nn
 
 from wideneck.audits.states import Progress
 from wideneck.data import (
+    Encoded,
     EncodedCorpus,
     Vocabulary,
     encode_corpus,
     read_corpus,
+    read_vocabulary,
     write_vocabulary,
 )
+from wideneck.errors import WideneckError
 from wideneck.models.small.config import States
 from wideneck.models.small.language_model import LanguageModel, language_model
-from wideneck.training.batches import Batches, Segments, Windows
-from wideneck.training.checkpoint import load_model
+from wideneck.training.batches import Batch, Batches, Segments, Windows
+from wideneck.training.checkpoint import load_model, read_header
 from wideneck.training.folder import MODEL, VOCABULARY
 from wideneck.training.in_order import text_in_order
 from wideneck.training.loop import mean_nll
@@ -35,24 +38,32 @@ def language_task(
         out: the run's folder, which gets the vocabulary.
         share: this process's number, and how many there are.
         progress: told of nothing; reading a text takes seconds.
+
+    Raises:
+        WideneckError: the text or the model is not as it should be, or its vocabulary is another
+            than that of the run in the folder or of the run to start from.
     """
     corpus = encode_corpus(read_corpus(recipe.data.text), recipe.data)
     if share[0] == 0 and isinstance(corpus.tokenizer, Vocabulary):
-        write_vocabulary(out / VOCABULARY, corpus.tokenizer)
+        _keep_vocabulary(out / VOCABULARY, corpus.tokenizer)
     model = build_model(recipe, corpus.vocab_size)
     if recipe.initial is not None:
-        load_model(model, Path(recipe.initial) / MODEL)
+        _start_from(Path(recipe.initial) / MODEL, model, corpus)
+    batches = _batches(recipe, model, corpus.train.ids, share)
+    valid = _split_in_order("valid", corpus.valid, recipe, model)
+    # Before the training, not after it, is the time to say that it is too short.
+    test = None if corpus.test is None else _split_in_order("test", corpus.test, recipe, model)
     return Task(
         model=model,
-        batches=_batches(recipe, model, corpus.train.ids, share),
-        valid=text_in_order(model, corpus.valid.ids, recipe.training),
+        batches=batches,
+        valid=valid,
         about={
             "text": corpus.name,
             "text_sha256": corpus.sha256,
             "vocabulary_sha256": corpus.vocabulary_sha256,
             "vocab_size": corpus.vocab_size,
         },
-        finish=lambda best: _finish(recipe, corpus, best),
+        finish=lambda best: _finish(best, test),
     )
 
 
@@ -62,6 +73,25 @@ def build_model(recipe: Recipe, vocab_size: int) -> LanguageModel:
     return language_model(recipe.model, recipe.head, vocab_size=vocab_size)
 
 
+def _keep_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
+    if not path.exists():
+        write_vocabulary(path, vocabulary)
+    elif read_vocabulary(path).sha256 != vocabulary.sha256:
+        raise WideneckError(
+            f"{path} holds other words than the text does now; give the text that this run was "
+            "trained on, or train in another folder by --out."
+        )
+
+
+def _start_from(path: Path, model: LanguageModel, corpus: EncodedCorpus) -> None:
+    if read_header(path).get("vocabulary_sha256") != corpus.vocabulary_sha256:
+        raise WideneckError(
+            f"{path} was trained with another vocabulary than that of {corpus.name}; leave initial "
+            "out of the recipe, or give the text it was trained on."
+        )
+    load_model(model, path)
+
+
 def _batches(recipe: Recipe, model: LanguageModel, ids: Tensor, share: tuple[int, int]) -> Batches:
     context = model.backbone.context
     if context is None:
@@ -69,10 +99,15 @@ def _batches(recipe: Recipe, model: LanguageModel, ids: Tensor, share: tuple[int
     return Windows(ids, context, recipe.training, recipe.seed, share)
 
 
-def _finish(recipe: Recipe, corpus: EncodedCorpus, best: nn.Module) -> dict[str, Any]:
-    if corpus.test is None:
+def _split_in_order(name: str, split: Encoded, recipe: Recipe, model: LanguageModel) -> list[Batch]:
+    try:
+        return text_in_order(model, split.ids, recipe.training)
+    except WideneckError as error:
+        raise WideneckError(f"Of the {name} split: {error}") from None
+
+
+def _finish(best: nn.Module, test: list[Batch] | None) -> dict[str, Any]:
+    if test is None:
         return {}
-    assert isinstance(best, LanguageModel)
-    device = next(best.parameters()).device
-    loss = mean_nll(best, text_in_order(best, corpus.test.ids, recipe.training), device)
+    loss = mean_nll(best, test, next(best.parameters()).device)
     return {"test_loss": loss, "test_perplexity": math.exp(min(loss, 700))}

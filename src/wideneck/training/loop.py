@@ -13,11 +13,12 @@ from typing import Any, final
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from wideneck.errors import WideneckError
 from wideneck.training.averaging import Averaging
 from wideneck.training.batches import Batch
-from wideneck.training.checkpoint import load_model, model_tensors, write_tensors
+from wideneck.training.checkpoint import collected, load_model, model_tensors, write_tensors
 from wideneck.training.folder import METRICS, Metrics, RunFolder
 from wideneck.training.optimizers import SGD, OptimizerConfig
 from wideneck.training.recipe import Recipe
@@ -77,6 +78,7 @@ class Trainer:
             task.model, torch_optimizer(recipe.optimizer, task.model)
         )
         self.plain: nn.Module = accelerator.unwrap_model(self.model)
+        self.first = accelerator.is_main_process
         self.averaging = Averaging(self.plain.named_parameters())
         self.standing = Standing()
         self.carried: list[Tensor] = []
@@ -85,9 +87,7 @@ class Trainer:
         if folder.checkpoint.exists():
             restore(self)
         self.metrics = (
-            Metrics(folder.path / METRICS, self.standing.metrics_size)
-            if accelerator.is_main_process
-            else None
+            Metrics(folder.path / METRICS, self.standing.metrics_size) if self.first else None
         )
         self.saved_step = self.standing.step
 
@@ -98,8 +98,19 @@ class Trainer:
             WideneckError: the loss is not finite, or the disk is full; the last checkpoint and
                 the best weights are kept.
         """
+        try:
+            self._train()
+        finally:
+            if self.metrics is not None:
+                self.metrics.close()
+        return self.standing
+
+    def _train(self) -> None:
         standing, schedule = self.standing, self.recipe.training
         saved = time.monotonic()
+        self.model.train()
+        if standing.step == 0:
+            self._observe()
         while not self._done():
             order = self.task.batches.order(standing.epoch)
             while standing.index < len(order) and not self._done():
@@ -107,7 +118,8 @@ class Trainer:
                 self._step(batch)
                 if standing.step % schedule.log_every == 0:
                     self._log()
-                if self._evaluation_due(batch):
+                self._observe()
+                if self._evaluation_due():
                     self._evaluate()
                     due = True
                 else:
@@ -117,12 +129,10 @@ class Trainer:
                     saved = time.monotonic()
             if standing.index == len(order):
                 standing.epoch, standing.index = standing.epoch + 1, 0
-        if self.metrics is not None:
-            self.metrics.close()
-        return standing
 
     def best(self) -> nn.Module:
         """The model with its best weights."""
+        self.accelerator.wait_for_everyone()  # the first process has written them
         load_model(self.plain, self.folder.model)
         return self.plain
 
@@ -141,20 +151,21 @@ class Trainer:
     def _step(self, batch: Batch) -> None:
         started, standing, config = time.perf_counter(), self.standing, self.recipe.optimizer
         self._start_averaging(config)
-        after = (standing.num_tokens + batch.num_tokens) / self.task.batches.tokens_per_epoch
-        rate = config.rate(min(1.0, after / self.recipe.training.epochs))
+        after = (standing.num_tokens + batch.num_tokens) / self._tokens(self.recipe.training.epochs)
+        rate = config.rate(min(1.0, after))
         for group in self.optimizer.param_groups:
             group["lr"] = rate * (batch.share if isinstance(config, SGD) else 1.0)
-        self.model.train()
         device = self.accelerator.device
-        carried = [] if batch.fresh else [x.detach() for x in self.carried]
+        carried = [] if batch.fresh else self.carried
         step = self.model(batch.input.to(device), batch.target.to(device), carried)
-        self.carried = step.state
+        self.carried = [x.detach() for x in step.state]
         self.accelerator.backward(step.nll + step.penalty)
-        norm = self.accelerator.clip_grad_norm_(self.plain.parameters(), config.clip)
+        norm = self._clipped(config.clip)
         nll = self._mean(step.nll.detach()).item()
-        if not (math.isfinite(nll) and math.isfinite(float(norm))):
-            raise self._not_finite(nll)
+        if not (math.isfinite(nll) and math.isfinite(norm)):
+            raise self._not_finite(
+                f"The loss is {nll} and the norm of its gradient {norm} at step {standing.step + 1}"
+            )
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.averaging.started:
@@ -167,8 +178,7 @@ class Trainer:
         elapsed = time.perf_counter() - started
         standing.pending_seconds += elapsed
         standing.seconds += elapsed
-        share = min(1.0, self.epochs / self.recipe.training.epochs)
-        self.show(share, nll, standing.pending_tokens / standing.pending_seconds)
+        self.show(min(1.0, after), nll, standing.pending_tokens / standing.pending_seconds)
 
     def _log(self) -> None:
         standing = self.standing
@@ -186,21 +196,29 @@ class Trainer:
         )
         standing.pending_nll, standing.pending_tokens, standing.pending_seconds = 0.0, 0, 0.0
 
+    def _observe(self) -> None:
+        """Before the step is saved, so that a line is in the metrics once."""
+        observe, step = self.task.observe, self.standing.step
+        if observe is not None and step in observe.steps:
+            self._write(
+                {"step": step, "epoch": round(self.epochs, 6), **observe.measure(self.plain)}
+            )
+
     def _evaluate(self) -> None:
         started, standing = time.perf_counter(), self.standing
         self._log()
         with self.averaging.swapped():
             loss = mean_nll(self.model, self.task.valid, self.accelerator.device)
+            loss = self._agreed(loss)
             if not math.isfinite(loss):
-                raise self._not_finite(loss)
+                raise self._not_finite(f"The validation loss is {loss} after step {standing.step}")
             standing.history.append(loss)
             if standing.best is None or loss < standing.history[standing.best]:
                 standing.best = len(standing.history) - 1
-                tensors = model_tensors(self.plain)
-                if self.accelerator.is_main_process:
-                    write_tensors(
-                        self.folder.model, tensors, {"step": standing.step, **self.task.about}
-                    )
+                tensors = collected(model_tensors(self.plain), keep=self.first)
+                if self.first:
+                    about = {"step": standing.step, **self.task.about}
+                    write_tensors(self.folder.model, tensors, about)
         standing.seconds += time.perf_counter() - started
         self._write(
             {
@@ -218,10 +236,9 @@ class Trainer:
             self.metrics.write(line)
         self.track(line)
 
-    def _evaluation_due(self, batch: Batch) -> bool:
-        # Counted, not measured in floating point: the last batch of an epoch completes it.
+    def _evaluation_due(self) -> bool:
         due = (len(self.standing.history) + 1) * self.recipe.training.evaluate_every
-        return self.epochs >= due - 1e-9 or self._out_of_text()
+        return self.standing.num_tokens >= self._tokens(due) or self._out_of_text()
 
     def _done(self) -> bool:
         standing, patience = self.standing, self.recipe.training.patience
@@ -233,17 +250,28 @@ class Trainer:
         return stale or self._out_of_text()
 
     def _out_of_text(self) -> bool:
-        return self.epochs >= self.recipe.training.epochs - 1e-9
+        return self.standing.num_tokens >= self._tokens(self.recipe.training.epochs)
+
+    def _tokens(self, epochs: float) -> int:
+        """Predictions, counted, so that the last batch of an epoch completes it; at least one."""
+        return max(1, round(epochs * self.task.batches.tokens_per_epoch))
 
     def _start_averaging(self, config: OptimizerConfig) -> None:
         if self.averaging.started or not isinstance(config, SGD):
             return
         if config.average_from is not None:
-            start = self.epochs >= config.average_from - 1e-9
+            tokens = round(config.average_from * self.task.batches.tokens_per_epoch)
+            start = self.standing.num_tokens >= tokens
         else:
             start = non_monotone(self.standing.history, config.non_monotone)
         if start:
             self.averaging.start()
+
+    def _clipped(self, largest: float) -> float:
+        """Clip the gradient; its norm before, over all processes."""
+        norm = self.accelerator.clip_grad_norm_(self.plain.parameters(), largest)
+        assert norm is not None
+        return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
 
     def _mean(self, value: Tensor) -> Tensor:
         if self.accelerator.num_processes == 1:
@@ -251,33 +279,43 @@ class Trainer:
         mean: Any = self.accelerator.reduce(value, reduction="mean")
         return mean
 
+    def _agreed(self, loss: float) -> float:
+        """The mean over processes, which each found on its own: they must decide alike."""
+        if self.accelerator.num_processes == 1:
+            return loss
+        ours = torch.tensor(loss, dtype=torch.float64, device=self.accelerator.device)
+        return self._mean(ours).item()
+
     def _together(self, wish: bool) -> bool:
         """What the first process wishes: clocks differ, and all must write together."""
         if self.accelerator.num_processes == 1:
             return wish
-        first = self.accelerator.is_main_process and wish
+        first = self.first and wish
         total: Any = self.accelerator.reduce(
             torch.tensor(float(first), device=self.accelerator.device), reduction="sum"
         )
         return bool(total.item() > 0)
 
-    def _not_finite(self, loss: float) -> WideneckError:
-        step = self.standing.step + 1
-        kept = (
-            f"the checkpoint of step {self.saved_step} is kept in {self.folder.path}"
-            if self.folder.checkpoint.exists()
-            else "there is no checkpoint yet"
-        )
+    def _not_finite(self, what: str) -> WideneckError:
+        if self.folder.checkpoint.exists():
+            best = "" if self.standing.best is None else " and the best weights"
+            kept = f"the checkpoint of step {self.saved_step}{best} are kept in {self.folder.path}"
+        else:
+            kept = "there is no checkpoint yet"
         return WideneckError(
-            f"The loss or its gradient is not finite at step {step} (loss {loss}, epoch "
-            f"{self.epochs:.2f}); {kept}. Lower the learning_rate or the clip of [optimizer] and "
-            "train in another folder: the same recipe would come to the same step again."
+            f"{what} (epoch {self.epochs:.2f}); {kept}. The same recipe would come to the same "
+            "step again: lower the learning_rate or the clip of [optimizer], and train in another "
+            "folder by --out."
         )
 
 
 def non_monotone(history: list[float], interval: int) -> bool:
-    """Whether the last loss is worse than the best of all but the last `interval` (NT-ASGD)."""
-    return 0 < interval < len(history) and history[-1] > min(history[:-interval])
+    """Whether the last loss is worse than the best before it, `interval` left out (NT-ASGD).
+
+    Merity et al. 2018, Algorithm 1: T is set where v > min of logs[0 ... t - n - 1], with v the
+    last loss, t the number of those before it and n the interval.
+    """
+    return 0 < interval < len(history) - 1 and history[-1] > min(history[: -interval - 1])
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ comes, moves the perplexity more than any activation does (sigsoftmax specificat
 """
 
 from dataclasses import dataclass
+from math import cos, pi
 from typing import Any
 
 from wideneck.errors import WideneckError
@@ -27,8 +28,8 @@ class SGD:
     clip: float = 0.25
     """Largest norm of the gradient."""
     non_monotone: int = 5
-    """NT-ASGD: average once an evaluation is worse than the best of all but the last so many; 0
-    for never."""
+    """NT-ASGD: average once an evaluation is worse than the best of those before it, the last so
+    many of them left out; 0 for never."""
     average_from: float | None = None
     """Average from this epoch on instead, whatever the evaluations say; 0 from the start."""
 
@@ -69,11 +70,11 @@ class AdamW:
         for name in ("beta1", "beta2", "warmup"):
             if getattr(self, name) >= 1:
                 raise WideneckError(f"adamw needs {name} < 1, got {getattr(self, name)!r}.")
+        if self.final > 1:
+            raise WideneckError(f"adamw needs final <= 1, got {self.final!r}.")
 
     def rate(self, progress: float) -> float:
         """The learning rate after this share of the training."""
-        from math import cos, pi
-
         if progress < self.warmup:
             return self.learning_rate * progress / self.warmup
         fallen = min(1.0, (progress - self.warmup) / (1 - self.warmup))

@@ -5,31 +5,53 @@ from typing import Any
 
 from wideneck import config as heads
 from wideneck.data.config import Data
-from wideneck.models.small.config import ModelConfig, model_to_dict
+from wideneck.errors import WideneckError
+from wideneck.models.small.config import ModelConfig, States, model_to_dict
 from wideneck.registry import check_count
 from wideneck.training import optimizers
 from wideneck.training.schedule import Schedule
 
+LARGEST_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Text, model, head, optimizer, schedule and seed."""
+    """Text, model, head, optimizer, schedule and seed.
+
+    Raises:
+        WideneckError: a value of the wrong type or out of range, or settings of [data] that a head
+            on states does not follow.
+    """
 
     data: Data = field(default_factory=Data)
     model: ModelConfig
-    head: heads.HeadConfig = heads.Softmax()
-    optimizer: optimizers.OptimizerConfig = optimizers.SGD()
-    training: Schedule = Schedule()
+    head: heads.HeadConfig = field(default_factory=heads.Softmax)
+    optimizer: optimizers.OptimizerConfig = field(default_factory=optimizers.SGD)
+    training: Schedule = field(default_factory=Schedule)
     seed: int = 0
     """Of the weights at the start, every dropout, and the order of the text."""
     initial: str | None = None
-    """Folder of a finished run whose weights this one starts from, as for AWD-LSTM's fine-tuning."""
+    """Folder of a run whose best weights this one starts from, as in AWD-LSTM's fine-tuning."""
 
     def __post_init__(self):
         check_count(lambda _: "a recipe", self, "seed", 0)
+        if self.seed > LARGEST_SEED:
+            raise WideneckError(f"a recipe needs seed < 2^63, got {self.seed}.")
+        if self.initial is not None and not isinstance(self.initial, str):
+            raise WideneckError(
+                f"a recipe needs the folder of a run for initial, got {self.initial!r}."
+            )
+        if isinstance(self.model, States) and self.data != Data(text=self.data.text):
+            raise WideneckError(
+                "A head on states reads the text with its model's own tokenizer; leave tokens, "
+                "vocab_size and expect out of [data]."
+            )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it; what two runs must share to be the same run."""
+        """As JSON holds it; what two runs must share to be the same run.
+
+        `recipe_file.recipe` reads it.
+        """
         return {
             "seed": self.seed,
             "initial": self.initial,
@@ -42,7 +64,7 @@ class Recipe:
 
 
 def difference(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> str | None:
-    """The first setting in which two recipes' dictionaries differ, with both values; None if none."""
+    """The first setting in which two recipes' dictionaries differ, with both values, or None."""
     for key in {**ours, **theirs}:
         a, b = ours.get(key), theirs.get(key)
         if isinstance(a, dict) and isinstance(b, dict):

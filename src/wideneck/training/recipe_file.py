@@ -1,12 +1,14 @@
 """TOML to a recipe, with the file and the line of whatever is wrong.
 
 TOML, not YAML, which reads 1e-3 as a string.  tomllib does not tell where a key stands, so the
-line is looked for in the text; where a table is written in an unusual way, it is that of its head.
+line is looked for in the text; within an inline table it is that of the table.
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +16,43 @@ from wideneck import config as heads
 from wideneck.data.config import Data
 from wideneck.errors import WideneckError
 from wideneck.models.small.config import model_config
-from wideneck.registry import check_option, configure
+from wideneck.registry import check_option
 from wideneck.training.optimizers import optimizer_config
 from wideneck.training.recipe import Recipe
 from wideneck.training.schedule import Schedule
 
 TABLES: dict[str, Callable[[Any], Any]] = {
-    "data": lambda given: _single(given, Data(), "the [data] table"),
+    "data": lambda given: _single(given, Data, "[data]"),
     "model": model_config,
     "head": heads.head_config,
     "optimizer": optimizer_config,
-    "training": lambda given: _single(given, Schedule(), "the [training] table"),
+    "training": lambda given: _single(given, Schedule, "[training]"),
 }
 """What makes the config of each table."""
 
+NEEDED = ("model", "name")
+"""Keys without which there is another mistake."""
 
-def read_recipe(path: str | Path, **options: Any) -> Recipe:
+KEY = r"""(?:"[^"]*"|'[^']*'|[\w-]+)"""
+DOTTED = rf"\s*({KEY}(?:\s*\.\s*{KEY})*)\s*"
+HEADER, SETTING = re.compile(rf"\s*\[{DOTTED}\]"), re.compile(rf"{DOTTED}=")
+
+
+def read_recipe(
+    path: str | Path,
+    *,
+    text: str | None = None,
+    seed: int | None = None,
+    check: Callable[[Recipe], None] = lambda recipe: None,
+) -> Recipe:
     """The recipe in a file.
 
     Args:
         path: a TOML file.
-        options: replace what stands there: `seed`, or `text` of its [data].
+        text: in place of that of its [data].
+        seed: in place of its own.
+        check: refuses recipes that are wrong in another way, such as by what transformers says of
+            them, by a WideneckError; may be called several times.
 
     Raises:
         WideneckError: the file is missing, is no TOML, or has an unknown key, a value of the
@@ -42,29 +60,35 @@ def read_recipe(path: str | Path, **options: Any) -> Recipe:
     """
     path = Path(path)
     try:
-        text = path.read_bytes().decode("utf-8")
+        source = path.read_bytes().decode("utf-8")
     except OSError as error:
         raise WideneckError(f"The recipe {path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise WideneckError(f"The recipe {path} is not UTF-8 text.") from None
     try:
-        content = tomllib.loads(text)
+        content = tomllib.loads(source)
     except tomllib.TOMLDecodeError as error:
         raise WideneckError(f"{path} is not TOML: {error}.") from None
-    if options.get("text") is not None:
-        content["data"] = {**_table(content.get("data", {})), "text": str(options["text"])}
-    if options.get("seed") is not None:
-        content["seed"] = options["seed"]
+    if text is not None and isinstance(content.get("data", {}), dict):
+        content["data"] = {**content.get("data", {}), "text": text}
+    if seed is not None:
+        content["seed"] = seed
+
+    def make(content: dict[str, Any]) -> Recipe:
+        made = recipe(content)
+        check(made)
+        return made
+
     try:
-        return recipe(content)
+        return make(content)
     except WideneckError as error:
-        raise WideneckError(
-            f"{path}, line {_line_of(text, content, str(error))}: {error}"
-        ) from None
+        line = _line_of(source, _to_blame(content, make, str(error)))
+        where = f"{path}, line {line}" if line else str(path)
+        raise WideneckError(f"{where}: {error}") from None
 
 
 def recipe(content: dict[str, Any]) -> Recipe:
-    """The recipe of a dictionary, as TOML gives it.
+    """The recipe of a dictionary, as TOML gives it, or as `Recipe.to_dict` does.
 
     Raises:
         WideneckError: an unknown key, a value of the wrong type or out of range, no model.
@@ -74,77 +98,71 @@ def recipe(content: dict[str, Any]) -> Recipe:
         check_option(key, known, "a recipe")
     if "model" not in content:
         raise WideneckError('A recipe needs a [model] table, such as name = "awd_lstm".')
-    initial = content.get("initial")
-    if initial is not None and not isinstance(initial, str):
-        raise WideneckError(f"a recipe needs the folder of a run for initial, got {initial!r}.")
-    rest = {key: content[key] for key in ("seed", "initial") if key in content}
-    made = {key: make(content[key]) for key, make in TABLES.items() if key in content}
-    return Recipe(**made, **rest)
+    made = Recipe(**{k: TABLES[k](v) if k in TABLES else v for k, v in content.items()})
+    try:  # it is kept as JSON
+        json.dumps(made.to_dict(), allow_nan=False)
+    except (TypeError, ValueError):
+        raise WideneckError(
+            "A recipe holds text, true or false and finite numbers, no date, nan or inf."
+        ) from None
+    return made
 
 
-def _single(given: Any, default: Any, owner: str) -> Any:
+def _single(given: Any, kind: type, owner: str) -> Any:
     """The one kind of config that a table can be."""
-    return configure(
-        {**_table(given), "name": owner}, {}, {owner: default}, "table", name_of=lambda _: owner
-    )
-
-
-def _table(given: Any) -> dict[str, Any]:
     if not isinstance(given, dict):
-        raise WideneckError(f"A table of settings was expected, got {given!r}.")
-    return given
+        raise WideneckError(f"{owner} is a table of settings, got {given!r}.")
+    for key in given:
+        check_option(key, [field.name for field in fields(kind)], owner)
+    return kind(**given)
 
 
-def _line_of(text: str, content: dict[str, Any], message: str) -> int:
-    """The line of the key that is to blame: the one that alone gives the same message."""
-    for name, value in content.items():
-        if name not in TABLES or not isinstance(value, dict):
-            if _fails_alike(lambda n=name, v=value: recipe({"model": "awd_lstm", n: v}), message):
-                return _line(text, [name])
-            continue
-        for key, inner in value.items():
-            part = (
-                {key: inner}
-                if key == "name" or "name" not in value
-                else {
-                    "name": value["name"],
-                    key: inner,
-                }
-            )
-            if _fails_alike(lambda n=name, p=part: TABLES[n](p), message):
-                return _line(text, [name, key])
-        if _fails_alike(lambda n=name, v=value: TABLES[n](v), message):
-            return _line(text, [name])
-    return 1
+def _to_blame(
+    content: dict[str, Any], make: Callable[[dict[str, Any]], Any], message: str
+) -> list[str]:
+    """The path of the key without which all is well, or without which the mistake is another."""
+    # Tables first: whether the options of a model are good depends on its architecture.
+    order = sorted(content, key=lambda key: (key in NEEDED, not isinstance(content[key], dict)))
+    for enough in (lambda found: found is None, lambda found: found != message):
+        for key in order:
+            if not enough(_mistake({k: v for k, v in content.items() if k != key}, make)):
+                continue
+            value = content[key]
+            if not isinstance(value, dict):
+                return [key]
+
+            def within(inner: dict[str, Any], key: str = key) -> Any:
+                return make({**content, key: inner})
+
+            return [key, *_to_blame(value, within, message)]
+    return []
 
 
-def _fails_alike(make: Callable[[], Any], message: str) -> bool:
+def _mistake(content: dict[str, Any], make: Callable[[dict[str, Any]], Any]) -> str | None:
     try:
-        make()
+        make(content)
     except WideneckError as error:
-        return str(error) == message
-    return False
+        return str(error)
+    return None
 
 
-def _line(text: str, path: list[str]) -> int:
-    """Where `key = ` stands below `[table]`, or the table's own line, or 1; counted from 1."""
-    table, best = "", 1
-    *outer, key = path
-    for number, line in enumerate(text.splitlines(), 1):
-        head = re.match(r"\s*\[\[?\s*([\w.\-\"']+)\s*\]", line)
-        if head:
-            table = head[1].strip("\"'")
-            if table == ".".join(path):
-                return number
-            if outer and table == outer[0]:
-                best = number
-        name = re.match(r"\s*([\w.\-\"']+)\s*=", line)
-        if not name:
+def _line_of(source: str, path: list[str]) -> int | None:
+    """Where a key stands, or else the table around it, counted from 1; None if neither is seen."""
+    table: list[str] = []
+    longest, best = 0, None
+    for number, line in enumerate(source.split("\n"), 1):
+        header, setting = HEADER.match(line), SETTING.match(line)
+        if header:
+            keys = table = _parts(header[1])
+        elif setting:
+            keys = table + _parts(setting[1])
+        else:
             continue
-        full = f"{table}.{name[1]}" if table else name[1]
-        full = full.replace('"', "").replace("'", "")
-        if full == ".".join(path):
-            return number
-        if outer and full == outer[0]:  # an inline table
-            best = number
+        shared = min(len(keys), len(path))
+        if shared > longest and keys[:shared] == path[:shared]:
+            longest, best = shared, number
     return best
+
+
+def _parts(dotted: str) -> list[str]:
+    return [key.strip("\"'") for key in re.findall(KEY, dotted)]

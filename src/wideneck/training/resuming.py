@@ -1,5 +1,6 @@
 """A run to its checkpoint and back."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from wideneck.errors import WideneckError
 from wideneck.training.checkpoint import (
+    collected,
     load_model,
     load_optimizer,
     model_tensors,
@@ -24,24 +26,22 @@ if TYPE_CHECKING:
 
 MODEL, OPTIMIZER, AVERAGE = "model.", "optimizer.", "average."
 CARRIED, RANDOM = "carried.", "random."
+PROCESSES, STANDING = "processes", "standing"
 
 
 def store(run: "Trainer") -> None:
-    """Write the whole state; every process must call, the first one writes."""
-    optimizer: Any = run.optimizer
-    tensors = {MODEL + name: x for name, x in model_tensors(run.plain).items()}
-    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
-    tensors |= {OPTIMIZER + key: x for key, x in optimizer_tensors(run.plain, inner).items()}
-    tensors |= {AVERAGE + name: whole(x) for name, x in run.averaging.means.items()}
-    for i, x in enumerate(run.carried):
-        tensors[f"{CARRIED}{i}"] = _of_all(run, x.detach())
-    for name, x in _random_states(run).items():
-        tensors[RANDOM + name] = _of_all(run, x)
+    """Write the whole state; every process must call, the first one writes.
+
+    Raises:
+        WideneckError: as `write_tensors`.
+    """
+    first = run.accelerator.is_main_process
+    tensors = collected(_tensors(run), keep=first)
     run.standing.num_averaged = run.averaging.count if run.averaging.started else None
-    if run.accelerator.is_main_process:
+    if first:
         about = {
-            "standing": run.standing.to_dict(),
-            "processes": run.accelerator.num_processes,
+            STANDING: run.standing.to_dict(),
+            PROCESSES: run.accelerator.num_processes,
             **run.task.about,
         }
         write_tensors(run.folder.checkpoint, tensors, about)
@@ -51,26 +51,29 @@ def restore(run: "Trainer") -> None:
     """Take up the state that is there.
 
     Raises:
-        WideneckError: it is of another vocabulary, another model or another number of processes.
+        WideneckError: it is damaged, or of another text, another model or another number of
+            processes.
     """
     path = run.folder.checkpoint
     about = read_header(path)
+    if about.keys() != {STANDING, PROCESSES} | run.task.about.keys():
+        raise WideneckError(f"{path} is no checkpoint of this run; remove it to start over.")
     for key, value in run.task.about.items():
-        if about.get(key) != value:
+        if about[key] != value:
             raise WideneckError(
-                f"{path} was trained with another {key} ({about.get(key)!r} there, {value!r} now); "
-                "give the text it was trained on, or train in another folder by --out."
+                f"{path} does not go with this run: its {key} is {about[key]!r}, now it is "
+                f"{value!r}; give the text and the model that it was trained on, or train in "
+                "another folder by --out."
             )
-    if about["processes"] != run.accelerator.num_processes:
+    if about[PROCESSES] != run.accelerator.num_processes:
         raise WideneckError(
-            f"{path} was written by {about['processes']} processes, now there are "
+            f"{path} was written by {about[PROCESSES]} processes, now there are "
             f"{run.accelerator.num_processes}; start as many, or train in another folder by --out."
         )
     rank, device = run.accelerator.process_index, run.accelerator.device
-    inner: Any = getattr(run.optimizer, "optimizer", run.optimizer)
-    run.standing = Standing(**about["standing"])
+    run.standing = Standing(**about[STANDING])
     load_model(run.plain, path, MODEL)
-    load_optimizer(run.plain, inner, path, OPTIMIZER)
+    load_optimizer(run.plain, run.optimizer.optimizer, path, OPTIMIZER)
     if run.standing.num_averaged is not None:
         run.averaging.start()
         for name, mean in tensors_below(path, AVERAGE):
@@ -78,18 +81,27 @@ def restore(run: "Trainer") -> None:
         run.averaging.count = run.standing.num_averaged
     carried = dict(tensors_below(path, CARRIED))
     run.carried = [carried[str(i)][rank].to(device) for i in range(len(carried))]
-    for name, state in tensors_below(path, RANDOM):
+    for name, states in tensors_below(path, RANDOM):
+        state = states[rank].clone()  # torch reads from the start of the memory, also of a part
         if name == "cpu":
-            torch.set_rng_state(state[rank])
+            torch.set_rng_state(state)
         else:
-            torch.get_device_module(device).set_rng_state(state[rank])
+            torch.get_device_module(device).set_rng_state(state)
 
 
-def _random_states(run: "Trainer") -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if run.accelerator.device.type != "cpu":
-        states["device"] = torch.get_device_module(run.accelerator.device).get_rng_state()
-    return states
+def _tensors(run: "Trainer") -> Iterator[tuple[str, Tensor]]:
+    for name, x in model_tensors(run.plain):
+        yield MODEL + name, x
+    for name, x in optimizer_tensors(run.plain, run.optimizer.optimizer):
+        yield OPTIMIZER + name, x
+    for name, x in run.averaging.means.items():
+        yield AVERAGE + name, whole(x)
+    for i, x in enumerate(run.carried):
+        yield f"{CARRIED}{i}", _of_all(run, x)
+    yield f"{RANDOM}cpu", _of_all(run, torch.get_rng_state())
+    device = run.accelerator.device
+    if device.type != "cpu":
+        yield f"{RANDOM}device", _of_all(run, torch.get_device_module(device).get_rng_state())
 
 
 def _of_all(run: "Trainer", x: Tensor) -> Tensor:

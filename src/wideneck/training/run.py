@@ -1,12 +1,12 @@
 """One run of a recipe: from the text to the trained and measured model in a folder."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 from wideneck.audits.states import Progress
 from wideneck.models.small.config import States
@@ -14,8 +14,10 @@ from wideneck.report.provenance import command, versions
 from wideneck.training.folder import RunFolder
 from wideneck.training.language_task import language_task
 from wideneck.training.loop import Show, Trainer
+from wideneck.training.processes import in_order, started
 from wideneck.training.recipe import Recipe
 from wideneck.training.states_task import states_task
+from wideneck.training.task import Observation
 from wideneck.training.tracking import tracker
 
 
@@ -27,16 +29,18 @@ def run(
     progress: Progress | None = None,
     track_with: str | None = None,
     about: dict[str, Any] | None = None,
+    observe: Observation | None = None,
 ) -> dict[str, Any]:
     """Train, or go on, or give the result of a run that is finished.
 
     Args:
         recipe: what and how.
         out: the run's folder; made if it is missing.
-        show: told of every step.
+        show: told of every step, on the first process.
         progress: told of what comes before, such as a pass over the text.
         track_with: "tensorboard" or "trackio" besides the file of metrics.
         about: more for the result, such as where the recipe is from.
+        observe: what else is measured on the way.
 
     Returns:
         The result as result.json holds it.
@@ -44,28 +48,26 @@ def run(
     Raises:
         WideneckError: anything that the user can mend; what is in the folder stays.
     """
-    accelerator = Accelerator()
+    accelerator = started()
     first = accelerator.is_main_process
-    if first:  # before the others look into it
-        folder = RunFolder(out, recipe.to_dict())
-    accelerator.wait_for_everyone()
-    if not first:
-        folder = RunFolder(out, recipe.to_dict(), first=False)
+    folder = in_order(accelerator, lambda: RunFolder(out, recipe.to_dict(), first=first))
     try:
         found = folder.result()
         if found is not None:
             return found
         share = (accelerator.process_index, accelerator.num_processes)
-        torch.manual_seed(recipe.seed)
         build = states_task if isinstance(recipe.model, States) else language_task
-        task = build(recipe, out, share, progress)
-        with tracker(track_with, out, recipe) as track:
-            trainer = Trainer(task, recipe, folder, accelerator, show, track)
+        torch.manual_seed(recipe.seed)
+        made = in_order(accelerator, lambda: build(recipe, out, share, progress))
+        task = replace(made, observe=observe)
+        with tracker(track_with if first else None, out, recipe) as track:
+            trainer = Trainer(task, recipe, folder, accelerator, show if first else _silent, track)
             standing = trainer.train()
+        assert standing.best is not None  # a run ends with an evaluation
         result: dict[str, Any] = {
-            "valid_loss": standing.history[standing.best or 0],
+            "valid_loss": standing.history[standing.best],
             "valid_losses": standing.history,
-            "best_evaluation": (standing.best or 0) + 1,
+            "best_evaluation": standing.best + 1,
             "averaged": trainer.averaging.started,
             "epochs": round(trainer.epochs, 6),
             "steps": standing.step,
@@ -75,7 +77,7 @@ def run(
             "num_parameters": sum(p.numel() for p in trainer.plain.parameters()),
             **task.about,
         }
-        if accelerator.num_processes == 1 and task.finish is not None:
+        if task.finish is not None:
             result |= task.finish(trainer.best())
         result["valid_perplexity"] = math.exp(min(result["valid_loss"], 700))
         result |= about or {}
@@ -93,3 +95,7 @@ def run(
         return result
     finally:
         folder.close()
+
+
+def _silent(share: float, loss: float, speed: float) -> None:
+    """Shows nothing."""

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from wideneck.data import read_vocabulary, recipe_tokenizer
 from wideneck.data.config import WORDS
+from wideneck.data.encoded import vocabulary_sha256
 from wideneck.errors import WideneckError
 from wideneck.models.small.config import States
 from wideneck.models.small.language_model import LanguageModel, language_model
@@ -42,11 +45,15 @@ def load_run(path: str | Path) -> SavedRun:
             weights and its vocabulary do not fit.
     """
     path = Path(path)
-    chosen = recipe(_without_none(read_json(path / RECIPE)))
+    content = read_json(path / RECIPE)
+    try:
+        chosen = recipe(content)
+    except WideneckError as error:
+        raise WideneckError(f"{path / RECIPE} is not the recipe of a run: {error}") from None
     if isinstance(chosen.model, States):
         raise WideneckError(
-            f"{path} holds a head trained on cached states, not a language model: its losses are in "
-            "its metrics.jsonl and result.json."
+            f"{path} holds a head trained on cached states, not a language model: its losses are "
+            "in its metrics.jsonl and result.json."
         )
     if not (path / MODEL).exists():
         raise WideneckError(
@@ -54,24 +61,17 @@ def load_run(path: str | Path) -> SavedRun:
         )
     about = read_header(path / MODEL)
     if chosen.data.tokens == WORDS:
-        tokenizer = read_vocabulary(path / VOCABULARY)
-        sha256 = tokenizer.sha256
-        if sha256 != about["vocabulary_sha256"]:
-            raise WideneckError(
-                f"{path / VOCABULARY} is not the vocabulary that the weights beside it were trained "
-                "with; the folder was put together from two runs."
-            )
+        named = str(path / VOCABULARY)
+        tokenizer: Any = read_vocabulary(path / VOCABULARY)
     else:
+        named = f"The tokenizer {chosen.data.tokens}"
         tokenizer = recipe_tokenizer(chosen.data.tokens)
-    model = language_model(chosen.model, chosen.head, vocab_size=about["vocab_size"])
+    if vocabulary_sha256(tokenizer) != about.get("vocabulary_sha256"):
+        raise WideneckError(
+            f"{named} is not the vocabulary that {path / MODEL} was trained with; give it back the "
+            "one that it had, or train again."
+        )
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn here do not stay
+        model = language_model(chosen.model, chosen.head, vocab_size=about["vocab_size"])
     load_model(model, path / MODEL)
     return SavedRun(path=path, recipe=chosen, model=model.eval(), tokenizer=tokenizer, about=about)
-
-
-def _without_none(content: dict[str, Any]) -> dict[str, Any]:
-    """TOML has no none, so a recipe's dictionary leaves such fields out."""
-    return {
-        key: _without_none(value) if isinstance(value, dict) else value
-        for key, value in content.items()
-        if value is not None
-    }

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -83,12 +83,14 @@ def cached_states(
         config: which model, and how many tokens.
         texts: of train, valid and, if tokens of it are asked for, test.
         folder: where caches are kept; equal settings share one.
-        model: a model in memory in place of `config.model`, with `tokenizer`.
+        model: a model in memory in place of `config.model`, with `tokenizer`; two with one output
+            layer share a cache, so give models that differ below it a folder each.
         tokenizer: of a model in memory.
         progress: told of the pass over the text.
 
     Raises:
-        WideneckError: the model cannot be loaded, caps its scores softly, or a text is too short.
+        WideneckError: the model cannot be loaded, caps its scores softly, a text is too short, or
+            the disk is full.
     """
     counts = {"train": config.train_tokens, "valid": config.valid_tokens}
     if config.test_tokens:
@@ -101,26 +103,25 @@ def cached_states(
         "window": config.window,
     }
     for split, count in counts.items():
-        if count % config.window:
-            raise WideneckError(
-                f"The {split} tokens come in windows of {config.window}, got {count}."
-            )
         about |= {f"{split}_sha256": texts[split].sha256, f"{split}_tokens": count}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
     place = folder / f"states-{key}"
     if not (place / ABOUT).exists():
         language_model = load_language_model(named, tokenizer=tokenizer)
+        device = torch.accelerator.current_accelerator(check_available=True)
+        if model is None and device is not None:
+            language_model.model.to(device)
         folder.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".states-{key}.", dir=folder))
         try:
             _build(language_model, head, texts, counts, config.window, partial, progress)
             (partial / ABOUT).write_text(json_text(about), "utf-8")
-            if not (place / ABOUT).exists():  # another process may have been faster
-                partial.rename(place)
+            partial.rename(place)
         except OSError as error:
-            raise WideneckError(
-                f"The hidden states could not be written below {folder}: {error.strerror}."
-            ) from None
+            if not (place / ABOUT).exists():  # another process may have been faster
+                raise WideneckError(
+                    f"The hidden states could not be written below {folder}: {error.strerror}."
+                ) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return _open(place, counts, about)
@@ -174,32 +175,30 @@ def _build_split(
     progress: Progress | None,
 ) -> None:
     (num_windows, length), width = windows.targets.shape, layer.weight.shape[1]
-    hidden = np.lib.format.open_memmap(
-        f"{stem}-hidden.npy", "w+", np.float32, (num_windows * length, width)
-    )
-    for start in range(0, num_windows, WINDOWS):
-        part = slice(start, start + WINDOWS)
-        states = collect_states(
-            model,
-            Windows(
-                ids=windows.ids[part],
-                targets=windows.targets[part],
-                document=windows.document[part],
-                num_bytes=windows.num_bytes[part],
-            ),
-        )
-        if start == 0:
-            probe = states.last_logits
-            layer.check(states.hidden[0, -len(probe) :], probe, name)
-        rows = states.hidden.flatten(0, 1)
-        hidden[start * length : start * length + len(rows)] = rows.numpy()
-        if progress:
-            progress(
-                f"hidden states of the {split} text",
-                min(start + WINDOWS, num_windows),
-                num_windows,
+    # Written, not mapped: a full disk is an error here, and the end of the process there.
+    with open(f"{stem}-hidden.npy", "wb") as file:
+        _write_header(file, (num_windows * length, width), np.dtype(np.float32))
+        for start in range(0, num_windows, WINDOWS):
+            part = slice(start, start + WINDOWS)
+            states = collect_states(
+                model,
+                Windows(
+                    ids=windows.ids[part],
+                    targets=windows.targets[part],
+                    document=windows.document[part],
+                    num_bytes=windows.num_bytes[part],
+                ),
             )
-    hidden.flush()
+            if start == 0:
+                probe = states.last_logits
+                layer.check(states.hidden[0, -len(probe) :], probe, name)
+            file.write(states.hidden.float().contiguous().numpy().data)
+            if progress:
+                progress(
+                    f"hidden states of the {split} text",
+                    min(start + WINDOWS, num_windows),
+                    num_windows,
+                )
     _save(Path(f"{stem}-target"), windows.targets.flatten())
     _save(Path(f"{stem}-document"), windows.document)
     _save(Path(f"{stem}-bytes"), windows.num_bytes.sum())
@@ -225,7 +224,16 @@ def _open(place: Path, counts: dict[str, int], about: dict[str, Any]) -> CachedS
 
 
 def _save(stem: Path, tensor: Tensor) -> None:
-    np.save(f"{stem}.npy", tensor.cpu().numpy(), allow_pickle=False)
+    array = tensor.cpu().numpy()
+    with open(f"{stem}.npy", "wb") as file:
+        _write_header(file, array.shape, array.dtype)
+        file.write(array.ravel().data)
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    descr = np.lib.format.dtype_to_descr(dtype)
+    header = {"shape": shape, "fortran_order": False, "descr": descr}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _mapped(stem: Path) -> Tensor:

@@ -52,6 +52,10 @@ def states_task(
         out: the run's folder; the states are kept beside it.
         share: this process's number, and how many there are.
         progress: told of the pass over the text.
+
+    Raises:
+        WideneckError: the text is too short, the model cannot be loaded, or the head cannot start
+            as the recipe says.
     """
     config = recipe.model
     assert isinstance(config, States)
@@ -90,7 +94,7 @@ def recipe_states(recipe: Recipe, folder: Path, progress: Progress | None = None
 
 @torch.no_grad()
 def head_on(states: CachedStates, recipe: Recipe, start: str) -> Head:
-    """A head for these states, from where the recipe starts it; random parts from torch's generator.
+    """A head for these states, where the recipe starts it; random parts from torch's generator.
 
     Raises:
         WideneckError: the head cannot start there.

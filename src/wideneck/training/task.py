@@ -37,6 +37,16 @@ class HeadStep(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Observation:
+    """What else is measured on the way, on one process; it goes into the metrics."""
+
+    steps: frozenset[int]
+    """After which steps; 0 is before the first."""
+    measure: Callable[[nn.Module], dict[str, Any]]
+    """Reads the model and nothing random, so that a run observed trains like one that is not."""
+
+
+@dataclass(frozen=True)
 class Task:
     """Everything that the loop needs to know."""
 
@@ -48,3 +58,4 @@ class Task:
     """What a checkpoint must agree in, such as the vocabulary's hash; goes into the result."""
     finish: Callable[[nn.Module], dict[str, Any]] | None = None
     """Measures the best model at the end."""
+    observe: Observation | None = None

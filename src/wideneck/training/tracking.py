@@ -55,5 +55,5 @@ def tracker(
 
 def _to_tensorboard(writer: Any, line: dict[str, Any]) -> None:
     for key, value in line.items():
-        if key != "step":
+        if key != "step" and isinstance(value, int | float):
             writer.add_scalar(key, value, line["step"])

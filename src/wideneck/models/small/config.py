@@ -106,9 +106,9 @@ class States:
 
     model: str | None = None
     """Hugging Face id, folder or file; None for the default model."""
-    train_tokens: int = 200_000
-    """Hidden states to train on, from the start of the training text."""
-    valid_tokens: int = 20_000
+    train_tokens: int = 200_704
+    """Hidden states to train on, in whole windows spread over the training text."""
+    valid_tokens: int = 20_480
     """Hidden states to validate on."""
     test_tokens: int = 0
     """Hidden states to test on."""
@@ -127,6 +127,12 @@ class States:
         check_count(name_of, self, "valid_tokens", 1)
         check_count(name_of, self, "test_tokens", 0)
         check_count(name_of, self, "window", 2)
+        for name in ("train_tokens", "valid_tokens", "test_tokens"):
+            if getattr(self, name) % self.window:
+                raise WideneckError(
+                    f"states reads whole windows of {self.window} tokens, so {name} is a multiple "
+                    f"of that, got {getattr(self, name)}."
+                )
         if self.start not in STARTS:
             raise WideneckError(
                 f"The start of a head on states is one of {', '.join(STARTS)}, got {self.start!r}."

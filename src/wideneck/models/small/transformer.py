@@ -42,7 +42,7 @@ class TransformerBackbone(Backbone):
         super().__init__()
         self.config, self.context = config, config.context
         with quiet_transformers(), _refusing(config.architecture):
-            self.model = AutoModel.from_config(_hf_config(config, vocab_size))
+            self.model = AutoModel.from_config(hf_config(config, vocab_size))
             if not isinstance(self.model.get_input_embeddings(), nn.Embedding):
                 raise WideneckError(
                     f"{config.architecture} has no embedding of its tokens alone; choose another "
@@ -87,8 +87,13 @@ class TransformerBackbone(Backbone):
         return hidden.shape[-1]
 
 
-def _hf_config(config: Transformer, vocab_size: int) -> Any:
-    """The config of transformers: the architecture's defaults, the options, and what is ours."""
+def hf_config(config: Transformer, vocab_size: int) -> Any:
+    """The config of transformers: the architecture's defaults, the options, and what is ours.
+
+    Raises:
+        WideneckError: the architecture is unknown or no causal language model, an option is
+            unknown or of the wrong type.
+    """
     from transformers import AutoConfig, PreTrainedConfig
     from transformers.models.auto import modeling_auto as auto
 

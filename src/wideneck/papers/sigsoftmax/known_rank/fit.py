@@ -51,7 +51,7 @@ class Fit:
     bound: float = measure(
         "no softmax of this hidden size, with any weights and hidden states, is below it; proved",
         unit="nats",
-        caution="a lower bound: the best softmax lies some five to ten times above it",
+        caution="a lower bound: the best softmax that was found lies four to twenty times above it",
     )
     rank: int = measure(
         "numerical rank (Press et al. 2007, epsilon of float32) of the fitted log-probabilities"

@@ -15,6 +15,7 @@ from wideneck.papers.sigsoftmax.settings import MATCHED
 ROUNDING = 1e-12
 """Nats: a KL below is nothing but rounding."""
 BELOW = "*"
+DASH = "\N{EN DASH}"
 
 
 def show(fits: Sequence[Fit], console: Console) -> None:
@@ -34,7 +35,7 @@ def kl_table(fits: Sequence[Fit]) -> Table:
     table = _table(fits)
     heads = _heads(fits)
     some = [fit for fit in fits if fit.head != MATCHED]
-    _add(table, "bound of a softmax", some or fits, lambda cell: _short(cell[0].bound), "bold")
+    _add(table, "softmax's bound", some or fits, lambda cell: _short(cell[0].bound), "bold")
     for head in heads:
         _add(table, head, [fit for fit in fits if fit.head == head], _kl)
         if head == MATCHED:
@@ -59,13 +60,18 @@ def reading(fits: Sequence[Fit]) -> Iterable[str]:
     """What the tables say and do not say."""
     yield (
         "Each context has a free vector of d numbers, fitted with the head, so that only the head "
-        f"limits the KL. Bound: proved; no softmax of this d is below it. {BELOW}: every seed is "
-        "below it, so no softmax of this d does the same. A softmax's own KL is the best that "
-        "these seeds found, above the bound by however much the proof gives away."
+        'limits the KL. Contexts of "softmax" differ in 16 numbers, and a head of smaller d is '
+        'short of numbers, however bent. Those of "topics" differ in 3, yet their '
+        "log-probabilities have full rank: from d = 3 on, only the shape of a head is short."
+    )
+    yield (
+        "Bound: proved; no softmax of this d is below it, whatever its weights. "
+        f"{BELOW}: every seed is below it. The softmax's own KL is only what was found, no bound; "
+        "it lies above the bound by however much the proof gives away."
     )
     yield (
         f"{MATCHED}: as wide as gives it the parameters of the MoS; its contexts are wider too, "
-        "and uncounted. A KL without * may be a limit of the head or of its training "
+        "and uncounted. Any KL may be a limit of the head or of its training "
         f"({fits[0].num_steps:,} steps of Adam, one learning rate for all). Press counts singular "
         "values above sqrt(C + V + 1)/2 s_0 2^-23."
     )
@@ -79,10 +85,10 @@ def below_bound(fits: Iterable[Fit]) -> bool:
 def _kl(cell: list[Fit]) -> str | Text:
     values = [fit.kl for fit in cell]
     mean, low, high = (_short(value) for value in (fmean(values), min(values), max(values)))
-    mark = BELOW if below_bound(cell) else " "
+    marked = BELOW + mean if below_bound(cell) else mean
     if low == high:
-        return mean + mark
-    return Text.assemble(mean + mark, "\n", (f"{low}..{high} ", "dim"))
+        return marked
+    return Text.assemble(marked, "\n", (f"{low}{DASH}{high}", "dim"))
 
 
 def _rank(cell: list[Fit]) -> str:
@@ -117,7 +123,7 @@ def _table(fits: Sequence[Fit]) -> Table:
     )
     table.add_column("", no_wrap=True)
     for width in _widths(fits):
-        table.add_column(f"d = {width} ", justify="right", no_wrap=True)
+        table.add_column(f"d = {width}", justify="right", no_wrap=True)
     return table
 
 

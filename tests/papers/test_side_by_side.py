@@ -21,7 +21,10 @@ def test_every_job_comes_back_with_its_result_and_all_progress_is_told(processes
 
     results = dict(
         side_by_side(
-            squared, [1, 2, 3], lambda units, total: told.append((units, total)), processes=processes
+            squared,
+            [1, 2, 3],
+            lambda units, total: told.append((units, total)),
+            processes=processes,
         )
     )
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wideneck.functional.forms import Form
-from wideneck.functional.passes import Mode, blocks, weigh_
+from wideneck.functional.passes import Mode, Sums, blocks, weigh_
 from wideneck.functional.shard import Shard
 
 
@@ -37,14 +37,30 @@ class Chunk:
         # A few numbers a row in float64 (which MPS lacks) keep roundings of f out of the loss.
         exact = z.dtype if z.device.type == "mps" else torch.float64
         f_t, slope_t = form.log_score(z_t.to(exact)).squeeze(1), form.slope(z_t).squeeze(1)
-        top, total, weighted = weigh_(z, form, shard, mode)
-        f_top = form.log_score(top.to(exact)).squeeze(1)
-        total, f_t = shard.sum(here, total.to(exact), f_t)
+        sums = weigh_(z, form, shard, mode)
+        top, f_top = sums.top, form.log_score(sums.top.to(exact)).squeeze(1)
+        total, f_t = shard.sum(here, sums.total.to(exact), f_t)
         log_total = total.log()
+        if sums.scaled is not None:
+            # The target's score, which was k G f', tells k.  Its difference to the top was rounded.
+            rounding = (z_t - top).to(exact) - (z_t.to(exact) - top.to(exact))
+            log_gradient = f_t - f_top + rounding.squeeze(1) + slope_t.log()
+            log_total = log_total - _log_factor(z, sums, target, log_gradient, form)
         nll, log_normalizer = log_total - (f_t - f_top), log_total + f_top
         total = total.to(z.dtype)
         return cls(
-            z, form, top, total, here, target, z_t, slope_t, nll, log_normalizer, weighted, mode
+            z,
+            form,
+            top,
+            total,
+            here,
+            target,
+            z_t,
+            slope_t,
+            nll,
+            log_normalizer,
+            sums.weighted,
+            mode,
         )
 
     def to_gradient_(self, up: Tensor, ut: Tensor, parameters: list[Tensor]) -> Tensor:
@@ -81,3 +97,18 @@ class Chunk:
         """The term of the target where `up` is `ut`: ut f' is a times total f', at no division."""
         own = self.total * self.target_slope * self.here
         self.z.scatter_add_(1, self.target[:, None], -own[:, None])
+
+
+SMALLEST = 1e-30
+"""Of numbers whose digits are all there in float32."""
+
+
+def _log_factor(z: Tensor, sums: Sums, target: Tensor, log_gradient: Tensor, form: Form) -> Tensor:
+    """Log k (R,) of rows that hold k G f'(z), 0 of others; `log_gradient` is log G f' of targets."""
+    own = z.gather(1, target[:, None]).squeeze(1).to(log_gradient)
+    k = own.log() - log_gradient
+    if (own < SMALLEST).any():  # then the largest tells it: G is 1 there
+        largest = torch.cat([block.amax(-1) for block in blocks(z)]).to(k)
+        at_top = largest.log() - form.slope(sums.top.to(k)).squeeze(1).log()
+        k = torch.where(own < SMALLEST, at_top, k)
+    return torch.where(sums.scaled, k, 0.0)

@@ -44,6 +44,14 @@ class Form(ABC):
         torch.mul(g, slope, out=z)
         return total
 
+    def weigh_by_softmax_(self, z: Tensor, top: Tensor, spare: Tensor) -> Tensor | None:
+        """`weigh_` on a CPU, up to a factor of each row, in fewer and faster passes.
+
+        z becomes k g f'(z), and k sum g is returned, with any k > 0 of the row; None, with z as it
+        was, where there is no such way.  `spare` is memory of the shape of z.
+        """
+        return None
+
     sums_rows: ClassVar[bool] = False
     """Whether `weigh_with_sums_` gives the gradient of the only parameter, a number."""
 
@@ -70,6 +78,10 @@ class Identity(Form):
     def weigh_(self, z: Tensor, top: Tensor) -> Tensor:
         return z.sub_(top).exp_().sum(-1, keepdim=True)
 
+    def weigh_by_softmax_(self, z: Tensor, top: Tensor, spare: Tensor) -> Tensor | None:
+        torch.softmax(z, -1, out=z)
+        return torch.ones_like(top)
+
 
 @final
 @dataclass(frozen=True)
@@ -93,6 +105,20 @@ class SigsoftmaxForm(Form):
         total = g.sum(-1, keepdim=True)
         g.mul_(inverse.add_(1))
         return total
+
+    def weigh_by_softmax_(self, z: Tensor, top: Tensor, spare: Tensor) -> Tensor | None:
+        # p = softmax(z) and s = sigmoid(z): p s is a multiple of g, and f' = 2 - s.
+        if top.min().item() < LOWEST:
+            return None
+        s = torch.sigmoid(z, out=spare)
+        g = torch.softmax(z, -1, out=z).mul_(s)
+        total = g.sum(-1, keepdim=True)
+        g.addcmul_(g, s, value=-0.5)  # half of g f', in one pass
+        return total.mul_(0.5)
+
+
+LOWEST = -40.0
+"""Of the largest score of a row: further down sigmoid(z) is too near to the smallest float32."""
 
 
 @final

@@ -7,8 +7,9 @@ the same function goes through `torch.compile`, which makes one kernel of it.
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -38,27 +39,47 @@ def mode_for(form: Form, *, learning: bool) -> Mode:
     return "in place, with sums" if form.sums_rows else "keep"
 
 
-def weigh_(z: Tensor, form: Form, shard: Shard, mode: Mode) -> tuple[Tensor, Tensor, Tensor]:
-    """Largest scores (R, 1), sums of G = exp(f(z) - f(top)) (R,), and of G df/dtheta (R,).
+@final
+@dataclass(frozen=True)
+class Sums:
+    """What a pass leaves besides the changed scores, by row."""
 
-    The last are there for the mode that asks for them, and over this process's rows alone.
-    """
+    top: Tensor
+    """(R, 1), the largest score."""
+    total: Tensor
+    """(R,), sums of k G, with the k of the scores."""
+    weighted: Tensor
+    """(R,), sums of G df/dtheta for the mode that asks for them, over this process's part alone."""
+    scaled: Tensor | None
+    """(R,), whether a row's scores became k G f'(z) with a k to be found; None for no row."""
+
+
+def weigh_(z: Tensor, form: Form, shard: Shard, mode: Mode) -> Sums:
+    """Forms G = exp(f(z) - f(top)), in place unless `mode` is "keep", and sums it."""
     if z.device.type == "cpu":
         _exp_from_one_thread()
     step: Callable = _weigh if z.device.type == "cpu" else _weigh_compiled
     parts = blocks(z)
+    tops, sums, scaled = [], [], []
     if shard.is_whole:
-        tops, sums = [], []
+        fast = z.device.type == "cpu" and mode == "in place"
+        # Not made for every block: the system would clear its pages every time.
+        spare = torch.empty_like(parts[0]) if fast else z
         for block in parts:  # the maximum brings the block into the cache
-            tops.append(block.amax(-1, keepdim=True))
-            sums.append(step(block, form, tops[-1], mode))
+            top = block.amax(-1, keepdim=True)
+            total = form.weigh_by_softmax_(block, top, spare[: len(block)]) if fast else None
+            scaled.append(total is not None)
+            tops.append(top)
+            sums.append(step(block, form, top, mode) if total is None else (total, total))
         top = torch.cat(tops)
     else:
         top = shard.max(z.amax(-1, keepdim=True))
         tops = top.split([len(block) for block in parts])
         sums = [step(block, form, t, mode) for block, t in zip(parts, tops, strict=True)]
     total, weighted = (torch.cat(parts).squeeze(1) for parts in zip(*sums, strict=True))
-    return top, total, weighted
+    rows = torch.tensor([len(block) for block in parts])
+    some = torch.tensor(scaled).repeat_interleave(rows) if any(scaled) else None
+    return Sums(top, total, weighted, some)
 
 
 @cache

@@ -65,7 +65,7 @@ class Projections(nn.Module):
         if len(shape) > 3:
             shape[-3] = 1
         keep = torch.rand(shape, device=contexts.device) >= rate
-        return contexts * keep / (1 - rate)
+        return contexts * (keep.to(contexts.dtype) / (1 - rate))  # one pass over the contexts
 
 
 @final

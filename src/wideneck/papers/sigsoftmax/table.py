@@ -32,7 +32,7 @@ def show(found: Reproduction, console: Console) -> None:
 
 
 def _perplexities(found: Reproduction, console: Console) -> None:
-    table = _table(["parameters", "validation", "test", "training, nats", "tokens/s"])
+    table = _table(["parameters", "validation", "test", "training", "tokens/s"])
     for arm in found.arms:
         runs = [run for run in found.runs if run.arm == arm.name]
         table.add_row(
@@ -40,7 +40,7 @@ def _perplexities(found: Reproduction, console: Console) -> None:
             f"{arm.figures['num_parameters'].mean:,.0f}",
             cell(spread([_exp(run.valid_loss) for run in runs]), 2),
             cell(arm.figures["test_perplexity"], 2),
-            cell(arm.figures["train_loss"], 3),
+            f"{_exp(arm.figures['train_loss'].mean):,.1f}",
             f"{arm.figures['tokens_per_second'].mean:,.0f}",
         )
     _print("Perplexity, mean and standard deviation over seeds", table, console)
@@ -48,7 +48,7 @@ def _perplexities(found: Reproduction, console: Console) -> None:
 
 def _against_softmax(found: Reproduction, console: Console) -> None:
     data = of_data(found)
-    table = _table(["nats a token", "95 % interval", "seeds to see it", *(f"sign, {d}" for d in data)])
+    table = _table(["nats a token", "95 % interval", "seeds", *(f"{d}'s sign" for d in data)])
     for arm in found.arms:
         ours = arm.against_softmax
         if ours is None:
@@ -82,20 +82,27 @@ def _ranks(found: Reproduction, console: Console) -> None:
 
 
 def _published(found: Reproduction, data: str, console: Console) -> None:
-    table = _table(["published", "ours", "gap", "verdict"])
-    for measure, figure, digits in (
-        ("test perplexity", "test_perplexity", 2),
-        ("rank", "rank", 0),
-    ):
-        for one in beside(found, data, measure, figure):
-            table.add_row(
-                f"{one.arm}, {measure}",
-                published_cell(one.published),
-                "" if one.ours is None else cell(one.ours, digits),
-                "" if one.gap is None else f"{one.gap:+,.{digits}f}",
-                one.words,
-            )
-    _print(f"{data}: Parthiban, Mao & Inkpen, AAAI 2021, Table 2 (11 seeds), and ours", table, console)
+    shown = [
+        (one, measure, digits)
+        for measure, figure, digits in (
+            ("test perplexity", "test_perplexity", 2),
+            ("rank", "rank", 0),
+        )
+        for one in beside(found, data, measure, figure)
+    ]
+    words = {one.words for one, _, _ in shown}
+    common = len(words) == 1  # one sentence for the whole table, where it is the same everywhere
+    table = _table(["published", "ours", "gap", *([] if common else ["verdict"])])
+    for one, measure, digits in shown:
+        table.add_row(
+            f"{one.arm}, {measure}",
+            published_cell(one.published),
+            "" if one.ours is None else cell(one.ours, digits),
+            "" if one.gap is None else f"{one.gap:+,.{digits}f}",
+            *([] if common else [one.words]),
+        )
+    title = f"{data}: Parthiban, Mao & Inkpen, AAAI 2021, Table 2 (11 seeds), and ours"
+    _print(f"{title}; {words.pop()}" if common else title, table, console)
 
 
 def _recalled(found: Reproduction, data: str, console: Console) -> None:
@@ -103,9 +110,7 @@ def _recalled(found: Reproduction, data: str, console: Console) -> None:
     measures = list(dict.fromkeys(measure for row in rows.values() for measure in row))
     table = _table(measures)
     for name, row in rows.items():
-        table.add_row(
-            name, *(row[m].printed if m in row else "" for m in measures), style="dim"
-        )
+        table.add_row(name, *(row[m].printed if m in row else "" for m in measures), style="dim")
     title = f"{data}: {found.published.paper}, {RECALLED}: shown, never compared"
     _print(title, table, console)
 
@@ -125,7 +130,7 @@ def _opening(found: Reproduction) -> str:
 def _reading(found: Reproduction) -> Iterable[str]:
     first = found.runs[0]
     yield (
-        "Seeds to see it: runs of each arm with which a difference of this size would be seen at "
+        "Seeds: runs of each arm with which a difference of this size would be seen at "
         "5 % in 80 % of repetitions, from the deviation of these few. Sign: our difference beside "
         "the replication's, for rows that it has."
     )
@@ -164,7 +169,7 @@ def _table(names: Iterable[str]) -> Table:
     )
     table.add_column("", no_wrap=True)
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=not name.endswith("sign"))
     return table
 
 
@@ -177,5 +182,3 @@ def _print(title: str, table: Table, console: Console) -> None:
 def _say(text: str, console: Console) -> None:
     console.print(Text(text))
     console.print()
-
-

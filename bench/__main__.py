@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import attention, attention_study, audit, heads, memory, memory_study, study
+from bench import attention, attention_study, audit, heads, memory, memory_study, results, study
 
 BENCHES = {
     "attention": attention.main,
@@ -11,6 +11,7 @@ BENCHES = {
     "heads": heads.main,
     "memory": memory.main,
     "memory-study": memory_study.main,
+    "results": results.main,
     "study": study.main,
 }
 

@@ -136,9 +136,9 @@ def _reading(found: Reproduction) -> Iterable[str]:
     )
     yield (
         f"Ranks: of {first.num_contexts:,} x {found.counts['vocab_size']:,} log-probabilities. "
-        "Press: singular values above sqrt(N + V + 1)/2 s_0 2^-23; 1e-3, 1e-4, 1e-5: fewest squared "
-        "singular values that sum to all but that share. A rank is not a quality: compare it with "
-        "the perplexities above."
+        "Press: singular values above sqrt(N + V + 1)/2 s_0 2^-23; 1e-3, 1e-4, 1e-5: the fewest "
+        "squared singular values that sum to all but that share. A rank is no quality: compare it "
+        "with the perplexities above."
     )
     if found.settings["scale"] == "small":
         yield (

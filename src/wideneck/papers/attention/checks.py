@@ -9,9 +9,9 @@ from wideneck.papers.attention import figures
 from wideneck.papers.attention.figures import Figure
 
 INFINITY = float("inf")
-TOGETHER = 1.25
-"""Curves no farther apart than this, a tenth of a decade, fall together.  Every step draws its own
-directions, which alone moves a curve by some 10 % with 128 queries."""
+TOGETHER = 1.1
+"""Curves no farther apart than this fall together.  Every step draws its own directions, which
+alone moves a curve by some 10 % with 128 queries, so a little more than this says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,14 @@ def growth(run: Callable[[], object]) -> int:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
-    before = _status("RssAnon")
+    before = held()
     run()
     return _status("VmHWM") - _status("RssFile") - before
+
+
+def held() -> int:
+    """Bytes that the process holds now, of its own."""
+    return _status("RssAnon")
 
 
 def _status(field: str) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wideneck.functional.forms import Form
-from wideneck.functional.passes import Mode, Sums, blocks, weigh_
+from wideneck.functional.passes import Mode, blocks, weigh_
 from wideneck.functional.shard import Shard
 
 
@@ -42,10 +42,12 @@ class Chunk:
         total, f_t = shard.sum(here, sums.total.to(exact), f_t)
         log_total = total.log()
         if sums.scaled is not None:
-            # The target's score, which was k G f', tells k.  Its difference to the top was rounded.
+            # What became of the target's score tells k.  The pass rounded z_t - top, as here.
             rounding = (z_t - top).to(exact) - (z_t.to(exact) - top.to(exact))
             log_gradient = f_t - f_top + rounding.squeeze(1) + slope_t.log()
-            log_total = log_total - _log_factor(z, sums, target, log_gradient, form)
+            log_slope = form.slope(top.to(exact)).squeeze(1).log()
+            k = _log_factor(z, target, log_gradient, log_slope)
+            log_total = log_total - torch.where(sums.scaled, k, 0.0)
         nll, log_normalizer = log_total - (f_t - f_top), log_total + f_top
         total = total.to(z.dtype)
         return cls(
@@ -100,15 +102,21 @@ class Chunk:
 
 
 SMALLEST = 1e-30
-"""Of numbers whose digits are all there in float32."""
+"""Of numbers that have all their digits in float32."""
 
 
-def _log_factor(z: Tensor, sums: Sums, target: Tensor, log_gradient: Tensor, form: Form) -> Tensor:
-    """Log k (R,) of rows that hold k G f'(z), 0 of others; `log_gradient` is log G f' of targets."""
-    own = z.gather(1, target[:, None]).squeeze(1).to(log_gradient)
-    k = own.log() - log_gradient
-    if (own < SMALLEST).any():  # then the largest tells it: G is 1 there
+def _log_factor(z: Tensor, target: Tensor, log_gradient: Tensor, log_slope: Tensor) -> Tensor:
+    """Log k of rows that hold k G f'(z): (R,).
+
+    Args:
+        z: (R, V), what the rows hold.
+        target: (R,), where k is read.
+        log_gradient: (R,), log(G f'(z)) there.
+        log_slope: (R,), the same at the largest score, where G is 1.
+    """
+    held = z.gather(1, target[:, None]).squeeze(1).to(log_gradient)
+    k = held.log() - log_gradient
+    if (held < SMALLEST).any():  # k is read at the top of those rows
         largest = torch.cat([block.amax(-1) for block in blocks(z)]).to(k)
-        at_top = largest.log() - form.slope(sums.top.to(k)).squeeze(1).log()
-        k = torch.where(own < SMALLEST, at_top, k)
-    return torch.where(sums.scaled, k, 0.0)
+        k = torch.where(held < SMALLEST, largest.log() - log_slope, k)
+    return k

@@ -24,8 +24,8 @@ from wideneck.functional.passes import mode_for
 from wideneck.functional.shard import WHOLE, Shard
 from wideneck.functional.workspace import workspace
 
-CHUNK_ROWS = 2048
-"""Rows of a chunk at most: products are slower with fewer, and no faster with more."""
+CHUNK_ROWS = 1024
+"""Rows of a chunk at most: products are slower with many fewer, and no faster with more."""
 CHUNK_SCORES = 2**26
 """Scores of a chunk at most (256 MiB in float32), down to 256 rows."""
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers as tr
 from remembering import remembering
-from training import sgd
+from trainer_arguments import sgd
 
 import wideneck as wn
 from wideneck.errors import WideneckError

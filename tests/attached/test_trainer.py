@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers as tr
 from attachable import attached, token_ids
-from training import sgd
+from trainer_arguments import sgd
 
 NUM_STEPS = 3
 

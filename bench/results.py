@@ -30,14 +30,20 @@ def main(arguments: list[str]) -> None:
     paper, name, file = arguments
     found = json.loads(Path(file).read_text("utf-8"))
     for part, chart in PAPERS[paper](found).items():
-        write_figure(DOCS / f"results-{paper}-{part}-{name}.svg", chart)
+        write_figure(DOCS / f"results-{paper}-{name}-{part}.svg", chart)
+    for language, chart in known_rank(found.get("known_rank", [])).items():
+        write_figure(DOCS / f"results-known-rank-{language}.svg", chart)
 
 
 def sigsoftmax(found: dict[str, Any]) -> dict[str, Chart]:
-    """Rank against loss, spectra, and KL against d on the language of known rank."""
-    charts = {"rank": _rank_and_loss(found), "spectra": _spectra(found)}
-    languages = dict.fromkeys(fit["language"] for fit in found["known_rank"])
-    return charts | {language: _known_rank(found, language) for language in languages}
+    """Rank against loss, and spectra."""
+    return {"rank": _rank_and_loss(found), "spectra": _spectra(found)}
+
+
+def known_rank(fits: list[dict[str, Any]]) -> dict[str, Chart]:
+    """KL against d on each language of known rank."""
+    languages = dict.fromkeys(fit["language"] for fit in fits)
+    return {name: _known_rank([f for f in fits if f["language"] == name]) for name in languages}
 
 
 def _rank_and_loss(found: dict[str, Any]) -> Chart:
@@ -92,8 +98,7 @@ def _spectra(found: dict[str, Any]) -> Chart:
     )
 
 
-def _known_rank(found: dict[str, Any], language: str) -> Chart:
-    fits = [fit for fit in found["known_rank"] if fit["language"] == language]
+def _known_rank(fits: list[dict[str, Any]]) -> Chart:
     widths = sorted({fit["width"] for fit in fits})
     floor = 1e-7
 
@@ -109,10 +114,10 @@ def _known_rank(found: dict[str, Any], language: str) -> Chart:
     ]
     lines.append(Line("bound", "c-raw", widths, curve("softmax", "bound"), dashed=True))
     return Chart(
-        f'KL on the language "{language}"',
+        f'KL on the language "{fits[0]["language"]}"',
         "Mean KL over seeds against the hidden size d, and what no softmax of that d is below; "
         "less than 1e-7 is drawn there.",
-        logarithmic("hidden size d", widths),
+        logarithmic("hidden size d", widths, low=widths[0], high=widths[-1]),
         logarithmic("KL, nats", [value for line in lines for value in line.y]),
         lines,
     )

@@ -2,7 +2,17 @@
 
 import sys
 
-from bench import attention, attention_study, audit, heads, memory, memory_study, results, study
+from bench import (
+    attention,
+    attention_study,
+    audit,
+    heads,
+    memory,
+    memory_study,
+    results,
+    study,
+    train,
+)
 
 BENCHES = {
     "attention": attention.main,
@@ -13,6 +23,7 @@ BENCHES = {
     "memory-study": memory_study.main,
     "results": results.main,
     "study": study.main,
+    "train": train.main,
 }
 
 

@@ -4,7 +4,7 @@ Yang, Dai, Salakhutdinov & Cohen 2018, as zihangdai/mos has them: embeddings of 
 960 and 620, batches of 12 rows of 70 tokens, V = 10,000; words are drawn at random.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import final
 
@@ -97,7 +97,7 @@ def plain(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
     return F.nll_loss(torch.log(mixed.add_(1e-8)), targets.flatten())
 
 
-def timed(times: dict[str, list[float]], reference: str) -> list[list[str]]:
+def timed(times: Mapping[str, list[float]], reference: list[float]) -> list[list[str]]:
     """Rows of a table: name, rounds, shortest and median seconds, and both ratios."""
     return [
         [
@@ -105,8 +105,13 @@ def timed(times: dict[str, list[float]], reference: str) -> list[list[str]]:
             str(len(own)),
             f"{min(own):.3f}",
             f"{median(own):.3f}",
-            f"{ratio(own, times[reference]):.2f}",
-            f"{min(own) / min(times[reference]):.2f}",
+            f"{ratio(own, reference):.2f}",
+            f"{min(own) / min(reference):.2f}",
         ]
         for name, own in times.items()
     ]
+
+
+def lowest(times: Mapping[str, list[float]]) -> list[float]:
+    """The shorter time of each round: one floor of several."""
+    return [min(round) for round in zip(*times.values(), strict=True)]

@@ -1,16 +1,17 @@
-"""Training a head alone on cached states beside the floor of its three matrix products.
+"""Training a head alone on cached states beside the floor of its matrix products.
 
 python -m bench.train_states SCALE        JSON on standard output
 
 Whole steps of `wideneck.training.loop.Trainer`: rows gathered from a memory-mapped file, loss,
 backward pass, clipping, AdamW.  The sizes are those of the default model; the states are random
-numbers, in files such as `wideneck.training.state_cache` writes.  The floor of as many rows runs
-after every step.
+numbers, in files such as `wideneck.training.state_cache` writes.  They need no gradient, so the
+floor is two products, scores and dW.  That of as many rows runs after every step, in the best chunk
+of either layout; the faster is the round's.
 """
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import final
 
@@ -19,9 +20,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from bench.floor import fastest, seconds
+from bench.floor import LAYOUTS, fastest, seconds
 from bench.parts import in_turns, ratio, report, start, verdict
-from bench.train_case import HEADER, timed
+from bench.train_case import HEADER, lowest, timed
 from wideneck import heads
 from wideneck.config import Softmax
 from wideneck.models.small.config import States
@@ -36,8 +37,9 @@ from wideneck.training.states_task import HeadAlone
 from wideneck.training.task import Task
 
 VOCAB_SIZE, WIDTH, NUM_STATES = 49_152, 576, 32_768
-BATCHES, JUDGED, ROUNDS = (1024, 2048, 4096), 2048, 5
+BATCHES, JUDGED, ROUNDS = (1024, 2048), 2048, 6
 LIMIT = 1.25
+STEP = "a step"
 
 
 def cache(folder: Path, vocab_size: int) -> tuple[Tensor, Tensor]:
@@ -52,22 +54,31 @@ def cache(folder: Path, vocab_size: int) -> tuple[Tensor, Tensor]:
 
 @final
 class Turns:
-    """Seconds of the loop's steps, and of the floor after each.
+    """Seconds of the loop's steps, and of the floors after each.
 
-    The loop tells `show` when a step is done and waits for it, so the two take turns.
+    The loop tells `show` when a step is done and waits for it, so they take turns.
     """
 
-    def __init__(self, floor: Callable[[], object]):
-        self.floor = floor
-        self.times: dict[str, list[float]] = {"floor": [], "step": []}
+    def __init__(self, floors: Mapping[str, Callable[[], object]]):
+        self.floors = floors
+        self.times: dict[str, list[float]] = {name: [] for name in (*floors, STEP)}
         self.started: float | None = None
 
     def show(self, share: float, loss: float, speed: float) -> None:
         now = time.perf_counter()
-        if self.started is not None:  # the first step warms up
-            self.times["step"].append(now - self.started)
-            self.times["floor"].append(seconds(self.floor))
+        last, self.started = self.started, None
+        for name, floor in self.floors.items():
+            taken = seconds(floor)
+            if last is not None:  # the first round warms up
+                self.times[name].append(taken)
+        if last is not None:
+            self.times[STEP].append(now - last)
         self.started = time.perf_counter()
+
+    @property
+    def floor(self) -> list[float]:
+        """The lowest of every round."""
+        return lowest({name: self.times[name] for name in self.floors})
 
 
 def trained(
@@ -90,7 +101,9 @@ def trained(
         batches=Rows(hidden, target, schedule, recipe.seed),
         valid=rows_in_order(hidden, target, schedule),
     )
-    turns = Turns(fastest(hidden[:batch_size], head.weight))
+    some = hidden[:batch_size]
+    floors = [fastest(some, head.weight, [layout], fixed=True) for layout in LAYOUTS]
+    turns = Turns({f"floor, {floor}": floor for floor in floors})
     place = RunFolder(folder / f"batches-of-{batch_size}", recipe.to_dict())
     trainer = Trainer(task, recipe, place, Accelerator(), turns.show)
     trainer.train()
@@ -98,8 +111,8 @@ def trained(
     return turns, trainer
 
 
-def pieces(trainer: Trainer, floor: Callable[[], object]) -> dict[str, list[float]]:
-    """Seconds of what a step consists of."""
+def pieces(trainer: Trainer, floors: Mapping[str, Callable[[], object]]) -> list[list[str]]:
+    """Rows of the table for what a step consists of."""
     order, parameters = trainer.task.batches.order(0), list(trainer.plain.parameters())
 
     def loss() -> None:
@@ -107,14 +120,16 @@ def pieces(trainer: Trainer, floor: Callable[[], object]) -> dict[str, list[floa
         batch = order.batch(0)
         trainer.model(batch.input, batch.target, []).nll.backward()
 
-    runs = {
-        "floor": floor,
-        "rows from the file": lambda: order.batch(1),
-        "loss and gradients": loss,
-        "clipping": lambda: trainer.accelerator.clip_grad_norm_(parameters, 1.0),
-        "AdamW": trainer.optimizer.step,
+    parts = {
+        "of it: rows from the file": lambda: order.batch(1),
+        "of it: loss and gradients": loss,
+        "of it: clipping": lambda: trainer.accelerator.clip_grad_norm_(parameters, 1.0),
+        "of it: AdamW": trainer.optimizer.step,
     }
-    return in_turns(runs, dict.fromkeys(runs, ROUNDS))
+    runs = {**floors, **parts}
+    times = in_turns(runs, dict.fromkeys(runs, ROUNDS))
+    floor = lowest({name: times[name] for name in floors})
+    return timed({name: times[name] for name in parts}, floor)
 
 
 def main() -> None:
@@ -125,13 +140,11 @@ def main() -> None:
         states = cache(Path(folder), vocab_size)
         for batch_size in BATCHES:
             turns, trainer = trained(states, vocab_size, batch_size, Path(folder))
-            names = {"floor": f"floor, {batch_size:,} rows", "step": f"step, {batch_size:,} rows"}
-            times = {names[name]: own for name, own in turns.times.items()}
-            rows += timed(times, names["floor"])
+            own = timed(turns.times, turns.floor)
+            rows += [[f"{batch_size:,} rows: {row[0]}", *row[1:]] for row in own]
             if batch_size == JUDGED:
-                found = ratio(turns.times["step"], turns.times["floor"])
-                own = pieces(trainer, turns.floor)
-                rows += [["of it: " + row[0], *row[1:]] for row in timed(own, "floor")[1:]]
+                found = ratio(turns.times[STEP], turns.floor)
+                rows += pieces(trainer, turns.floors)
     report(
         f"steps of a softmax head on states in a file, D {WIDTH}, V {vocab_size:,}.",
         HEADER,

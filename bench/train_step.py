@@ -42,7 +42,7 @@ def main() -> None:
     given = segment(vocab_size)
     runs = {name: lambda step=step: step(*given) for name, step in steps.items()}
     times = in_turns(runs, dict.fromkeys(runs, ROUNDS))
-    rows = timed(times, PLAIN)
+    rows = timed(times, times[PLAIN])
     for row in rows:
         row.append(f"{peaks[row[0]] / 1e6:,.0f}")
     report(

@@ -42,12 +42,8 @@ class Chunk:
         total, f_t = shard.sum(here, sums.total.to(exact), f_t)
         log_total = total.log()
         if sums.scaled is not None:
-            # What became of the target's score tells k.  The pass rounded z_t - top, as here.
-            rounding = (z_t - top).to(exact) - (z_t.to(exact) - top.to(exact))
-            log_gradient = f_t - f_top + rounding.squeeze(1) + slope_t.log()
-            log_slope = form.slope(top.to(exact)).squeeze(1).log()
-            k = _log_factor(z, target, log_gradient, log_slope)
-            log_total = log_total - torch.where(sums.scaled, k, 0.0)
+            scale = form.log_scale(top.to(exact)).squeeze(1)
+            log_total = log_total - torch.where(sums.scaled, scale, 0.0)
         nll, log_normalizer = log_total - (f_t - f_top), log_total + f_top
         total = total.to(z.dtype)
         return cls(
@@ -99,24 +95,3 @@ class Chunk:
         """The term of the target where `up` is `ut`: ut f' is a times total f', at no division."""
         own = self.total * self.target_slope * self.here
         self.z.scatter_add_(1, self.target[:, None], -own[:, None])
-
-
-SMALLEST = 1e-30
-"""Of numbers that have all their digits in float32."""
-
-
-def _log_factor(z: Tensor, target: Tensor, log_gradient: Tensor, log_slope: Tensor) -> Tensor:
-    """Log k of rows that hold k G f'(z): (R,).
-
-    Args:
-        z: (R, V), what the rows hold.
-        target: (R,), where k is read.
-        log_gradient: (R,), log(G f'(z)) there.
-        log_slope: (R,), the same at the largest score, where G is 1.
-    """
-    held = z.gather(1, target[:, None]).squeeze(1).to(log_gradient)
-    k = held.log() - log_gradient
-    if (held < SMALLEST).any():  # k is read at the top of those rows
-        largest = torch.cat([block.amax(-1) for block in blocks(z)]).to(k)
-        k = torch.where(held < SMALLEST, largest.log() - log_slope, k)
-    return k

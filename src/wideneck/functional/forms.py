@@ -9,6 +9,7 @@ loss puts a on the narrow N x d side, where it costs nothing and autograd knows 
 `affine` splits an activation into (a, c, form).
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -18,6 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wideneck import config as c
+
+LOG2_E = math.log2(math.e)
+LOWEST = -40.0
+"""Of scores whose sigmoid is far enough from the smallest float32."""
+
+
+def exp_(x: Tensor) -> Tensor:
+    """exp(x) in place.  On a CPU, torch's exp2 takes a third of the time of its exp."""
+    return x.mul_(LOG2_E).exp2_()
 
 
 class Form(ABC):
@@ -39,18 +49,22 @@ class Form(ABC):
     def weigh_(self, z: Tensor, top: Tensor) -> Tensor:
         """Row sums of g = exp(f(z) - f(top)), shape (R, 1); z (R, V) becomes g f'(z) in place."""
         slope = self.slope(z)
-        g = (self.log_score(z) - self.log_score(top)).exp_()
+        g = exp_(self.log_score(z) - self.log_score(top))
         total = g.sum(-1, keepdim=True)
         torch.mul(g, slope, out=z)
         return total
 
-    def weigh_by_softmax_(self, z: Tensor, top: Tensor, spare: Tensor) -> Tensor | None:
-        """`weigh_` on a CPU, up to a factor of each row, in fewer and faster passes.
+    def weigh_scaled_(self, z: Tensor, top: Tensor, spare: Tensor) -> Tensor | None:
+        """`weigh_` in fewer passes, up to the factor k > 0 of each row that `log_scale` tells.
 
-        z becomes k g f'(z), and k sum g is returned, with any k > 0 of the row; None, with z as it
-        was, where there is no such way.  `spare` is memory of the shape of z.
+        z becomes k g f'(z), and k sum g is returned; None, with z as it was, where there is no such
+        way for this f or these rows.  `spare` is memory of the shape of z.
         """
         return None
+
+    def log_scale(self, top: Tensor) -> Tensor:
+        """Log k, of the shape of `top`."""
+        raise AssertionError(f"{type(self).__name__} scales no rows")
 
     sums_rows: ClassVar[bool] = False
     """Whether `weigh_with_sums_` gives the gradient of the only parameter, a number."""
@@ -76,11 +90,7 @@ class Identity(Form):
         return torch.ones_like(z)
 
     def weigh_(self, z: Tensor, top: Tensor) -> Tensor:
-        return z.sub_(top).exp_().sum(-1, keepdim=True)
-
-    def weigh_by_softmax_(self, z: Tensor, top: Tensor, spare: Tensor) -> Tensor | None:
-        torch.softmax(z, -1, out=z)
-        return torch.ones_like(top)
+        return exp_(z.sub_(top)).sum(-1, keepdim=True)
 
 
 @final
@@ -99,26 +109,28 @@ class SigsoftmaxForm(Form):
         # sigmoid(z) / sigmoid(top) = e (1 + C) / (1 + e C) and f' = 1 + 1 / (1 + e C).
         # C is capped where sigmoid(z) is 1 for every z that is not far below the top.
         C = top.exp().clamp_(max=1e30)
-        e = z.sub_(top).exp_()
+        e = exp_(z.sub_(top))
         inverse = (e * C).add_(1).reciprocal_()
         g = e.mul_(e).mul_(inverse).mul_(1 + C)
         total = g.sum(-1, keepdim=True)
         g.mul_(inverse.add_(1))
         return total
 
-    def weigh_by_softmax_(self, z: Tensor, top: Tensor, spare: Tensor) -> Tensor | None:
-        # p = softmax(z) and s = sigmoid(z): p s is a multiple of g, and f' = 2 - s.
+    def weigh_scaled_(self, z: Tensor, top: Tensor, spare: Tensor) -> Tensor | None:
+        # With e = exp(z - top) and c = exp(-top), sigmoid(z) = e / (e + c) and f' = 2 - sigmoid(z);
+        # what comes out is e sigmoid(z) (1 - sigmoid(z) / 2).  c stays above 0, where e may be 0.
         if top.min().item() < LOWEST:
             return None
-        s = torch.sigmoid(z, out=spare)
-        g = torch.softmax(z, -1, out=z).mul_(s)
+        c = (-top).exp_().clamp_(min=1e-30)
+        e = exp_(z.sub_(top))
+        sigmoid = torch.div(e, torch.add(e, c, out=spare), out=spare)
+        g = e.mul_(sigmoid)
         total = g.sum(-1, keepdim=True)
-        g.addcmul_(g, s, value=-0.5)  # half of g f', in one pass
+        g.addcmul_(g, sigmoid, value=-0.5)
         return total.mul_(0.5)
 
-
-LOWEST = -40.0
-"""Of the largest score of a row: further down sigmoid(z) is too near to the smallest float32."""
+    def log_scale(self, top: Tensor) -> Tensor:
+        return F.logsigmoid(top) - math.log(2)
 
 
 @final
@@ -154,9 +166,9 @@ class GSSForm(Form):
         # (z - top) + log((1 + C) / (1 + e C)), which is finite for every z.
         C = top.exp().clamp_(max=1e30)
         z.sub_(top)
-        inverse = z.exp().mul_(C).add_(1).reciprocal_()
+        inverse = exp_(z.clone()).mul_(C).add_(1).reciprocal_()
         log_ratio = (inverse * (1 + C)).log_().add_(z)
-        g = z.add_(log_ratio * (self.k - 1)).exp_()
+        g = exp_(z.add_(log_ratio * (self.k - 1)))
         total = g.sum(-1, keepdim=True)
         weighted = log_ratio.mul_(g).sum(-1, keepdim=True) if ratios else total
         g.mul_(inverse.mul_(self.k - 1).add_(1))

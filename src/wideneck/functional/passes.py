@@ -1,6 +1,6 @@
 """The one pass over the scores, in blocks that fit the cache.
 
-On a CPU the eager operations of a form, in place on a block of some 2**17 scores for each
+On a CPU the eager operations of a form, in place on a block of some 2**18 scores for each
 thread, run from the cache and cost no compilation.  Elsewhere a block is the whole chunk and
 the same function goes through `torch.compile`, which makes one kernel of it.
 """
@@ -17,8 +17,8 @@ from torch import Tensor
 from wideneck.functional.forms import Form
 from wideneck.functional.shard import Shard
 
-BLOCK = 2**17
-"""Scores of a block for each thread: half a MiB in float32, and the same for a temporary."""
+BLOCK = 2**18
+"""Scores of a block for each thread: a MiB in float32, and the same for a temporary."""
 
 
 def blocks(z: Tensor) -> tuple[Tensor, ...]:
@@ -47,11 +47,11 @@ class Sums:
     top: Tensor
     """(R, 1), the largest score."""
     total: Tensor
-    """(R,), sums of k G, with the k of the scores."""
+    """(R,), sums of G, or of k G."""
     weighted: Tensor
     """(R,), sums of G df/dtheta for the mode that asks for them, over this process's part alone."""
     scaled: Tensor | None
-    """(R,), whether a row's scores became k G f'(z) with a k to be found; None for no row."""
+    """(R,), whether a row has the factor k of `Form.log_scale`; None where no row has."""
 
 
 def weigh_(z: Tensor, form: Form, shard: Shard, mode: Mode) -> Sums:
@@ -67,7 +67,7 @@ def weigh_(z: Tensor, form: Form, shard: Shard, mode: Mode) -> Sums:
         spare = torch.empty_like(parts[0]) if fast else z
         for block in parts:  # the maximum brings the block into the cache
             top = block.amax(-1, keepdim=True)
-            total = form.weigh_by_softmax_(block, top, spare[: len(block)]) if fast else None
+            total = form.weigh_scaled_(block, top, spare[: len(block)]) if fast else None
             scaled.append(total is not None)
             tops.append(top)
             sums.append(step(block, form, top, mode) if total is None else (total, total))
@@ -77,9 +77,10 @@ def weigh_(z: Tensor, form: Form, shard: Shard, mode: Mode) -> Sums:
         tops = top.split([len(block) for block in parts])
         sums = [step(block, form, t, mode) for block, t in zip(parts, tops, strict=True)]
     total, weighted = (torch.cat(parts).squeeze(1) for parts in zip(*sums, strict=True))
-    rows = torch.tensor([len(block) for block in parts])
-    some = torch.tensor(scaled).repeat_interleave(rows) if any(scaled) else None
-    return Sums(top, total, weighted, some)
+    if not any(scaled):
+        return Sums(top, total, weighted, None)
+    lengths = torch.tensor([len(block) for block in parts])
+    return Sums(top, total, weighted, torch.tensor(scaled).repeat_interleave(lengths))
 
 
 @cache

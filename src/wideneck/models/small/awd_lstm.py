@@ -64,7 +64,10 @@ class LstmLayer(nn.Module):
         if state is None:
             zeros = input.new_zeros(1, len(input), self.hidden_size)
             state = (zeros, zeros)
-        weight_hh = F.dropout(self.weight_hh, weight_dropout) if weight_dropout else self.weight_hh
+        weight_hh = self.weight_hh
+        if weight_dropout:
+            # F.dropout's numbers; on a CPU it would keep its mask as floats for the backward pass.
+            weight_hh, _ = torch.native_dropout(weight_hh, weight_dropout, train=True)
         weights = [self.weight_ih, weight_hh, self.bias_ih, self.bias_hh]
         if input.is_cuda:
             weights = in_one_piece(weights)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.parts import ratio
-from wideneck.config import Activation, Mixture, Softmax
+from wideneck.config import Activation, HeadConfig, Mixture, Softmax
 from wideneck.heads import Head
 from wideneck.heads.mixture import MixtureHead
 from wideneck.models.small.config import AwdLstm
@@ -41,9 +41,11 @@ def mixture(num_components: int, activation: Activation | None = None) -> Mixtur
     )
 
 
-def segment(vocab_size: int, length: int = SEGMENT) -> tuple[Tensor, Tensor]:
+def segment(
+    vocab_size: int, length: int = SEGMENT, batch_size: int = BATCH
+) -> tuple[Tensor, Tensor]:
     """Ids and targets (B, T)."""
-    text = torch.randint(vocab_size, (BATCH, length + 1))
+    text = torch.randint(vocab_size, (batch_size, length + 1))
     return text[:, :-1], text[:, 1:]
 
 
@@ -52,16 +54,24 @@ class LstmStep:
     """Forward pass, backward pass, clipping and SGD; the state is carried.
 
     Args:
-        head: the mixture.
+        head: what turns hidden states into losses.
         nll: the mean loss of the head on hidden states and targets.
         vocab_size: V.
+        model: the LSTM.
+        device: where it runs.
     """
 
     def __init__(
-        self, head: Mixture, nll: Callable[[Head, Tensor, Tensor], Tensor], vocab_size: int
+        self,
+        head: HeadConfig,
+        nll: Callable[[Head, Tensor, Tensor], Tensor],
+        vocab_size: int,
+        model: AwdLstm = MODEL,
+        device: str = "cpu",
     ):
         torch.manual_seed(0)
-        self.model: LanguageModel = language_model(MODEL, head, vocab_size=vocab_size)
+        built: LanguageModel = language_model(model, head, vocab_size=vocab_size)
+        self.model = built.to(device)
         self.nll = nll
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY

@@ -24,6 +24,10 @@ LOG2_E = math.log2(math.e)
 LOWEST = -40.0
 """Of scores whose sigmoid is far enough from the smallest float32."""
 
+COPIES = 32
+"""Of the sums of a PLIF's knots on an accelerator, where additions to one number wait for each
+other: a training step with it takes half the time on an H100."""
+
 
 def exp_(x: Tensor) -> Tensor:
     """exp(x) in place.  On a CPU, torch's exp2 takes a third of the time of its exp."""
@@ -244,11 +248,14 @@ class PLIFForm(Form):
 
     def parameter_gradients(self, z: Tensor, weight: Tensor) -> list[Tensor]:
         left, right = self._place(z)
-        left = left.flatten()
-        zero = torch.zeros_like(self.starts, dtype=weight.dtype)
+        knots, index = len(self.starts), left.flatten()
+        copies = 1 if z.device.type == "cpu" else COPIES
+        if copies > 1:
+            index += knots * torch.arange(len(index), device=z.device).remainder_(copies)
+        zero = weight.new_zeros(copies * knots)
         return [
-            zero.index_add(0, left, weight.flatten()),
-            zero.index_add(0, left, (weight * right).flatten()),
+            zero.index_add(0, index, part.flatten()).view(copies, knots).sum(0)
+            for part in (weight, weight * right)
         ]
 
     @property

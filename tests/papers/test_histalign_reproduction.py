@@ -16,6 +16,7 @@ from tiny import GPT2
 from wideneck.commands.reproduce import reproduce
 from wideneck.errors import WideneckError
 from wideneck.memory.ambiguous import read_analogies
+from wideneck.papers import side_by_side
 from wideneck.papers.histalign import runs
 from wideneck.papers.histalign.folder import RunFolder
 from wideneck.papers.histalign.objectives import OBJECTIVES
@@ -111,18 +112,18 @@ def test_a_damaged_run_is_named(tmp_path):
 def test_processes_side_by_side_find_what_one_finds(tmp_path, monkeypatch):
     words = write_words(tmp_path)
     monkeypatch.setattr(runs, "OBJECTIVES", {name: OBJECTIVES[name] for name in ("trime",)})
-    monkeypatch.setattr(runs, "_cores", lambda: 2)
+    monkeypatch.setattr(side_by_side, "cores", lambda: 2)
     shown = []
     found = []
     for processes in (1, 2):
-        monkeypatch.setattr(runs, "PROCESSES", processes)
+        monkeypatch.setattr(side_by_side, "PROCESSES", processes)
         folder = RunFolder.opened(tmp_path / str(processes), small())
         found.append(runs.all_runs(small(), words, (0, 1), folder, lambda *a: shown.append(a)))
     for one, two in zip(*found, strict=True):
         assert one.full == two.full
         assert one.loss == two.loss
     assert shown[-1][0] == "2 of 2 runs"
-    assert 0 <= shown[-1][1] <= shown[-1][2] == 2 * runs.UNITS
+    assert 0 <= shown[-1][1] <= shown[-1][2] == 2 * side_by_side.UNITS
 
 
 def test_a_model_of_hugging_face_is_fine_tuned(tmp_path, monkeypatch, capsys):

@@ -14,8 +14,8 @@ def number(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64, requires_grad=True)
 
 
-def knots() -> Tensor:
-    at = torch.linspace(-2, 2, 9, dtype=torch.float64)
+def knots(number: int) -> Tensor:
+    at = torch.linspace(-2, 2, number, dtype=torch.float64)
     return (at + at**3 / 4).requires_grad_()
 
 
@@ -28,7 +28,8 @@ ACTIVATIONS = {  # every kind, with what it can learn as a tensor
     "relu": lambda: c.ReLU(epsilon=0.1),
     "sigmoid": lambda: c.Sigmoid(shift=number(-0.2)),
     "softcap": lambda: c.SoftCap(cap=3.0),
-    "plif": lambda: c.PLIF(num_knots=9, reach=2.0, values=knots()),
+    "plif": lambda: c.PLIF(num_knots=9, reach=2.0, values=knots(9)),
+    "plif, few knots": lambda: c.PLIF(num_knots=3, reach=2.0, values=knots(3)),
     "plif at start": lambda: c.PLIF(),
 }
 

@@ -78,7 +78,9 @@ class Chunk:
             for sum_, part in zip(parameters, own, strict=True):
                 sum_ += part
         if self.mode == "in place, with sums":
-            parameters[0] += a @ self.weighted
+            own = (a @ self.weighted).split([sum_.numel() for sum_ in parameters])
+            for sum_, part in zip(parameters, own, strict=True):
+                sum_ += part.view_as(sum_)
         elif self.mode == "keep":
             parts = blocks(self.z)
             rows = [len(block) for block in parts]

@@ -134,7 +134,7 @@ def fused_nll(
         else:
             torch.addmm(b_wide, x, W_wide.T, out=z)
         t = target[n].repeat_interleave(K)
-        chunk = Chunk.of(z, t, form, shard, mode_for(form, learning=bool(out.parameters)))
+        chunk = Chunk.of(z, t, form, shard, mode_for(form, V, learning=bool(out.parameters)))
         lz = chunk.log_normalizer.view(-1, K)
         nll = chunk.nll.view(-1, K)
         if log_prior is None:

@@ -29,14 +29,14 @@ def blocks(z: Tensor) -> tuple[Tensor, ...]:
 
 
 Mode = Literal["keep", "in place", "in place, with sums"]
-"""z stays, becomes G f'(z), or does so while sums for a parameter's gradient are taken."""
+"""z stays, becomes G f'(z), or does so while sums for the parameters' gradients are taken."""
 
 
-def mode_for(form: Form, *, learning: bool) -> Mode:
-    """What to do with the scores: those of vector parameters are needed once more."""
+def mode_for(form: Form, vocab_size: int, *, learning: bool) -> Mode:
+    """What to do with the scores: they are needed once more where the sums would be too many."""
     if not learning:
         return "in place"
-    return "in place, with sums" if form.sums_rows else "keep"
+    return "in place, with sums" if 0 < form.num_sums <= vocab_size // 2 else "keep"
 
 
 @final
@@ -49,7 +49,8 @@ class Sums:
     total: Tensor
     """(R,), sums of G, or of k G."""
     weighted: Tensor
-    """(R,), sums of G df/dtheta for the mode that asks for them, over this process's part alone."""
+    """(R, P), sums of G df/dtheta for the mode that asks for them, over this process's part alone;
+    else the totals again."""
     scaled: Tensor | None
     """(R,), whether a row has the factor k of `Form.log_scale`; None where no row has."""
 
@@ -76,7 +77,8 @@ def weigh_(z: Tensor, form: Form, shard: Shard, mode: Mode) -> Sums:
         top = shard.max(z.amax(-1, keepdim=True))
         tops = top.split([len(block) for block in parts])
         sums = [step(block, form, t, mode) for block, t in zip(parts, tops, strict=True)]
-    total, weighted = (torch.cat(parts).squeeze(1) for parts in zip(*sums, strict=True))
+    total, weighted = (torch.cat(parts) for parts in zip(*sums, strict=True))
+    total = total.squeeze(1)
     if not any(scaled):
         return Sums(top, total, weighted, None)
     lengths = torch.tensor([len(block) for block in parts])

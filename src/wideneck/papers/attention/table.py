@@ -3,13 +3,12 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from wideneck.papers.attention.claims import ClaimVerdict, NumberVerdict
 from wideneck.papers.attention.reproduction import Point, Reproduction
+from wideneck.papers.printing import numbers_table, print_table, say
 from wideneck.papers.spread import Spread, cell
 from wideneck.papers.verdict import published_cell
 
@@ -18,7 +17,7 @@ NONE = "-"
 
 def show(found: Reproduction, console: Console) -> None:
     """Print the curves, the numbers, the statements and what cannot be compared."""
-    _say(_opening(found), console)
+    say(_opening(found), console)
     _curve(
         "Over N selected keys: sums over all other keys, means over queries and heads",
         "N",
@@ -56,12 +55,12 @@ def show(found: Reproduction, console: Console) -> None:
         )
     _numbers(found, console)
     _claims(found.claims, console)
-    _say("Not compared:", console)
+    say("Not compared:", console)
     for line in _left(found):
         console.print(Text(f"- {line}"))
     console.print()
     for line in _reading(found):
-        _say(line, console)
+        say(line, console)
 
 
 def _curve(
@@ -71,17 +70,11 @@ def _curve(
     columns: dict[str, tuple[str, int]],
     console: Console,
 ) -> None:
-    table = Table(
-        box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1, 0, 0)
-    )
-    for name in (at, *columns):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = numbers_table((at, *columns), labels=False)
     for point in points:
         cells = [_cell(point.figures.get(name), digits) for name, digits in columns.values()]
         table.add_row(f"{point.at:.3g}" if point.at < 10 else f"{point.at:g}", *cells)
-    console.print(Text(title, style="bold"))
-    console.print(table)
-    console.print()
+    print_table(title, table, console)
 
 
 def _numbers(found: Reproduction, console: Console) -> None:
@@ -98,7 +91,7 @@ def _numbers(found: Reproduction, console: Console) -> None:
         console.print(Text(f"  {one.ours:<30}{_of_seeds(one):>14}{shown:>8}  {words}"))
     console.print()
     if found.other:
-        _say(f"Not comparable: {found.other}.", console)
+        say(f"Not comparable: {found.other}.", console)
 
 
 def _of_seeds(one: NumberVerdict) -> str:
@@ -187,8 +180,3 @@ def _cell(spread: Spread | None, digits: int) -> str:
         return NONE
     # What no seed moves is a formula's: it has no spread to show.
     return f"{spread.mean:.{digits}f}" if spread.std == 0 else cell(spread, digits)
-
-
-def _say(text: str, console: Console) -> None:
-    console.print(Text(text))
-    console.print()

@@ -3,14 +3,13 @@
 import statistics
 from collections.abc import Iterable
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from wideneck.papers.histalign.objectives import OBJECTIVES
 from wideneck.papers.histalign.reproduction import Reproduction
 from wideneck.papers.histalign.results import PRINTED, Summary
+from wideneck.papers.printing import numbers_table, print_table, say
 from wideneck.papers.spread import Spread, cell
 
 VIEWS = {
@@ -25,17 +24,17 @@ MODELS = ("GPT2-small", "GPT2-large")
 
 def show(found: Reproduction, console: Console) -> None:
     """Print the accuracies, the other measures, the gaps and how to read them."""
-    _say(_opening(found), console)
+    say(_opening(found), console)
     for view, title in VIEWS.items():
         _accuracies(found, view, title, console)
     _measures(found, console)
     _gaps(found, console)
     for line in _reading(found):
-        _say(line, console)
+        say(line, console)
 
 
 def _accuracies(found: Reproduction, view: str, title: str, console: Console) -> None:
-    table = _table([f"@{k}" for k in PRINTED])
+    table = numbers_table([f"@{k}" for k in PRINTED])
     for summary in found.summaries:
         objective = OBJECTIVES[summary.objective]
         cells = [cell(summary.figures[f"{view}.{k}"]) for k in PRINTED]
@@ -46,11 +45,11 @@ def _accuracies(found: Reproduction, view: str, title: str, console: Console) ->
             row = found.published.row(model, objective.method)
             numbers = [f"{getattr(row, view)[k]:.2f}" for k in PRINTED]
             table.add_row(_published(model), *numbers, style="dim")
-    _print(title, table, console)
+    print_table(title, table, console)
 
 
 def _measures(found: Reproduction, console: Console) -> None:
-    table = _table(["share, %", "loss", "model's", "rank", "model's"])
+    table = numbers_table(["share, %", "loss", "model's", "rank", "model's"])
     for summary in found.summaries:
         objective, figures = OBJECTIVES[summary.objective], summary.figures
         part = figures["memory_share"]
@@ -68,13 +67,13 @@ def _measures(found: Reproduction, console: Console) -> None:
         for model in MODELS:
             rank = found.published.row(model, objective.method).rank
             table.add_row(_published(model), "", "", "", str(rank), "", style="dim")
-    _print("Memory's share of the probability; loss in nats; rank", table, console)
+    print_table("Memory's share of the probability; loss in nats; rank", table, console)
 
 
 def _gaps(found: Reproduction, console: Console) -> None:
     ks = PRINTED[:2]
     names = [f"{view}@{k}" for view in PUBLISHED_VIEWS for k in ks]
-    table = _table(names)
+    table = numbers_table(names)
     for one in found.gaps:
         figures = [one.figures[f"{view}.{k}"] for view in PUBLISHED_VIEWS for k in ks]
         title = f"over {OBJECTIVES[one.over].title}"
@@ -89,7 +88,7 @@ def _gaps(found: Reproduction, console: Console) -> None:
                 for k in ks
             ]
             table.add_row(_published(model), *numbers, style="dim")
-    _print("What the ranking loss of HistAlign adds, points", table, console)
+    print_table("What the ranking loss of HistAlign adds, points", table, console)
 
 
 def _opening(found: Reproduction) -> str:
@@ -132,30 +131,9 @@ def _reading(found: Reproduction) -> Iterable[str]:
     )
 
 
-def _table(names: Iterable[str]) -> Table:
-    table = Table(
-        box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1, 0, 0)
-    )
-    table.add_column("", no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
 def _title(summary: Summary) -> Text:
     return Text(OBJECTIVES[summary.objective].title)
 
 
 def _published(model: str) -> Text:
     return Text(f"  paper, {model}")
-
-
-def _print(title: str, table: Table, console: Console) -> None:
-    console.print(Text(title, style="bold"))
-    console.print(table)
-    console.print()
-
-
-def _say(text: str, console: Console) -> None:
-    console.print(Text(text))
-    console.print()

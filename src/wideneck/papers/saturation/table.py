@@ -3,12 +3,12 @@
 import statistics
 from collections.abc import Iterable
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from wideneck.audits.estimate import Estimate
+from wideneck.papers.printing import numbers_table, print_table, say
 from wideneck.papers.published import Published
 from wideneck.papers.saturation.arms import Arm
 from wideneck.papers.saturation.reproduction import Reproduction
@@ -26,7 +26,7 @@ PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 def show(found: Reproduction, console: Console) -> None:
     """Print the tables and how to read them."""
-    _say(_opening(found), console)
+    say(_opening(found), console)
     _losses(found, console)
     _geometry(found, console)
     _heads(found, console)
@@ -36,11 +36,13 @@ def show(found: Reproduction, console: Console) -> None:
     _compared(found, console)
     _claims(found, console)
     for line in _reading(found):
-        _say(line, console)
+        say(line, console)
 
 
 def _losses(found: Reproduction, console: Console) -> None:
-    table = _table(["parameters", "best", "at step", "its train", "final", "its train", "rise"])
+    table = numbers_table(
+        ["parameters", "best", "at step", "its train", "final", "its train", "rise"], gap=0
+    )
     for width in found.widths:
         figures = width.figures
         table.add_row(
@@ -53,7 +55,7 @@ def _losses(found: Reproduction, console: Console) -> None:
             f"{figures['final_train_loss'].mean:.3f}",
             f"{width.rise.mean:.3f}",
         )
-    _print("The family: held-out and training loss, nats a token", table, console)
+    print_table("The family: held-out and training loss, nats a token", table, console)
 
 
 def _geometry(found: Reproduction, console: Console) -> None:
@@ -67,7 +69,7 @@ def _geometry(found: Reproduction, console: Console) -> None:
         "mean row",
         "aniso.",
     ]
-    table = _table(names)
+    table = numbers_table(names, gap=0)
     for width in found.widths:
         figures = width.figures
         table.add_row(
@@ -88,7 +90,7 @@ def _geometry(found: Reproduction, console: Console) -> None:
         )
     for name, lowest, step, last, ratio in _figure_5(found.published):
         table.add_row(f"  paper, {name}", lowest, step, last, "", "", ratio, "", "", style="dim")
-    _print(
+    print_table(
         "Output layer (singular entropy of squared values, nats) and held-out states",
         table,
         console,
@@ -122,7 +124,7 @@ def _heads(found: Reproduction, console: Console) -> None:
         "to r=d",
         f"{PLUS_MINUS}",
     ]
-    table = _table([*names, "slope"])
+    table = numbers_table([*names, "slope"], gap=0)
     for arm in found.arms:
         white, plain = arm.whitened, arm.plain
         table.add_row(
@@ -138,9 +140,11 @@ def _heads(found: Reproduction, console: Console) -> None:
             _half(arm.full_gap),
             f"{arm.slope:+.3f}",
         )
-    _print(f"Heads of rank r on frozen states of {_short(found.truncated.model)}", table, console)
+    print_table(
+        f"Heads of rank r on frozen states of {_short(found.truncated.model)}", table, console
+    )
     untouched = found.arms[-1].first
-    _say(
+    say(
         f"Nats a token; the untouched output layer's loss is {untouched.value:.3f}. cut: whitened "
         "truncation less the untouched; foreseen: the audit's second-order prediction of it; "
         "plain: the plain truncation; trained: after training, less the untouched; to r=d: less "
@@ -151,7 +155,7 @@ def _heads(found: Reproduction, console: Console) -> None:
 
 
 def _figure_6(published: Published, console: Console) -> None:
-    table = _table(["r/d", *FIGURE_6])
+    table = numbers_table(["r/d", *FIGURE_6], gap=0)
     found: dict[float, dict[str, float]] = {}
     for model in FIGURE_6:
         rows = published.find(table="Figure 6", data=model, measure="loss, nats")
@@ -164,8 +168,10 @@ def _figure_6(published: Published, console: Console) -> None:
             continue
         cells = (f"{gaps[model]:+.3f}" if model in gaps else "" for model in FIGURE_6)
         table.add_row("", f"{share:.3f}", *cells, style="dim")
-    _print(f"The paper's Figure 6: loss less that of r = d, nats{MARKS['figure']}", table, console)
-    _say(
+    print_table(
+        f"The paper's Figure 6: loss less that of r = d, nats{MARKS['figure']}", table, console
+    )
+    say(
         "Another experiment: there both factors start at random and see 150M tokens; here they "
         "start from the model's own output layer and see few.",
         console,
@@ -175,7 +181,7 @@ def _figure_6(published: Published, console: Console) -> None:
 def _ngrams(found: Reproduction, console: Console) -> None:
     names = ["contexts", "once", "one-hot", "half", "null"]
     names += [text for d in DIMENSIONS for text in (f"W({d})", "null")]
-    table = _table(names)
+    table = numbers_table(names, gap=0)
     for one in found.ngrams:
         for n in one.orders:
             at = {e.d: e for e in n.unweighted.errors}
@@ -195,8 +201,8 @@ def _ngrams(found: Reproduction, console: Console) -> None:
                 str(n.unweighted.half_null),
                 *errors,
             )
-    _print("n-grams: W-error(d), each context once, beside the unigram null", table, console)
-    _say(
+    print_table("n-grams: W-error(d), each context once, beside the unigram null", table, console)
+    say(
         "once: contexts that occur once; one-hot: that one token alone follows; half: the smallest "
         "d with W-error <= 1/2. null: from the token frequencies alone; where it is the curve, the "
         f"curve says nothing about contexts. {found.ngrams[0].num_tokens:,} tokens of the text.",
@@ -205,7 +211,7 @@ def _ngrams(found: Reproduction, console: Console) -> None:
 
 
 def _laws(found: Reproduction, console: Console) -> None:
-    table = _table(["N counts", "A", "alpha", "residual", "others' gap"])
+    table = numbers_table(["N counts", "A", "alpha", "residual", "others' gap"], gap=0)
     laws = found.laws
     _law(table, "paper's law, its small models", laws.published)
     for fit in laws.pythia:
@@ -214,10 +220,10 @@ def _laws(found: Reproduction, console: Console) -> None:
         _law(table, "ours", fit)
     for fit in laws.power:
         _law(table, "ours, A / N^alpha alone", fit)
-    _print("Scaling laws L = A / N^alpha + B / T^beta + E", table, console)
+    print_table("Scaling laws L = A / N^alpha + B / T^beta + E", table, console)
     small = [row.gap_percent for row in laws.published.rows if row.name != LARGEST]
     says = found.published.one(row="final checkpoints", table="section 3")
-    _say(
+    say(
         f"The paper says that its small models end {says.printed} % above its law; the losses read "
         f"off its figure, those below 410M, do so by {statistics.fmean(small):.1f} %. residual: "
         "root mean square of the fitted rows, nats; others' gap: of the rows that were not fitted, "
@@ -225,7 +231,7 @@ def _laws(found: Reproduction, console: Console) -> None:
         console,
     )
     if laws.refused:
-        _say(f"Ours with the frozen B, beta and E: no fit. {laws.refused}", console)
+        say(f"Ours with the frozen B, beta and E: no fit. {laws.refused}", console)
 
 
 def _law(table: Table, name: str, fit: ScalingFit) -> None:
@@ -242,7 +248,7 @@ def _law(table: Table, name: str, fit: ScalingFit) -> None:
 
 def _compared(found: Reproduction, console: Console) -> None:
     """Of the W-errors only the first of each text; JSON has all."""
-    table = _table(["published", "ours", "verdict"])
+    table = numbers_table(["published", "ours", "verdict"], gap=0)
     table.columns[0].no_wrap = False
     for one in found.compared:
         row = one.published
@@ -254,14 +260,14 @@ def _compared(found: Reproduction, console: Console) -> None:
             f"{one.ours.mean:.3g}",
             one.verdict.words.split(":")[0],
         )
-    _print("Numbers of the paper that have a counterpart", table, console)
+    print_table("Numbers of the paper that have a counterpart", table, console)
 
 
 def _claims(found: Reproduction, console: Console) -> None:
     console.print(Text("Statements of the paper", style="bold"))
     for one in found.claims:
         mark = MARKS[one.claim.status]
-        _say(
+        say(
             f"{one.claim.table}{mark}: {one.claim.says}.\n  Here: {one.ours}: {one.verdict}.",
             console,
         )
@@ -315,22 +321,3 @@ def _cell(spread: Spread, digits: int) -> str:
 
 def _short(name: str) -> str:
     return name.rstrip("/").rsplit("/", 1)[-1]
-
-
-def _table(names: Iterable[str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=0)
-    table.add_column("", no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
-def _print(title: str, table: Table, console: Console) -> None:
-    console.print(Text(title, style="bold"))
-    console.print(table)
-    console.print()
-
-
-def _say(text: str, console: Console) -> None:
-    console.print(Text(text))
-    console.print()

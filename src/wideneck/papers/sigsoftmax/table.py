@@ -3,12 +3,10 @@
 import math
 from collections.abc import Iterable
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from wideneck.papers.paired import Paired
+from wideneck.papers.printing import numbers_table, print_table, say
 from wideneck.papers.sigsoftmax.beside import beside, of_data, recalled, sign
 from wideneck.papers.sigsoftmax.known_rank.table import show as show_known_rank
 from wideneck.papers.sigsoftmax.reproduction import Reproduction
@@ -19,7 +17,7 @@ from wideneck.papers.verdict import RECALLED, published_cell
 
 def show(found: Reproduction, console: Console) -> None:
     """Print the tables and how to read them."""
-    _say(_opening(found), console)
+    say(_opening(found), console)
     _perplexities(found, console)
     _against_softmax(found, console)
     _ranks(found, console)
@@ -28,11 +26,11 @@ def show(found: Reproduction, console: Console) -> None:
         _recalled(found, data, console)
     show_known_rank(found.known_rank, console)
     for line in _reading(found):
-        _say(line, console)
+        say(line, console)
 
 
 def _perplexities(found: Reproduction, console: Console) -> None:
-    table = _table(["parameters", "validation", "test", "training", "tokens/s"])
+    table = numbers_table(["parameters", "validation", "test", "training", "tokens/s"])
     for arm in found.arms:
         runs = [run for run in found.runs if run.arm == arm.name]
         table.add_row(
@@ -43,12 +41,14 @@ def _perplexities(found: Reproduction, console: Console) -> None:
             f"{_exp(arm.figures['train_loss'].mean):,.1f}",
             f"{arm.figures['tokens_per_second'].mean:,.0f}",
         )
-    _print("Perplexity, mean and standard deviation over seeds", table, console)
+    print_table("Perplexity, mean and standard deviation over seeds", table, console)
 
 
 def _against_softmax(found: Reproduction, console: Console) -> None:
     data = of_data(found)
-    table = _table(["nats a token", "95 % interval", "seeds", *(f"{d}'s sign" for d in data)])
+    table = numbers_table(
+        ["nats a token", "95 % interval", "seeds", *(f"{d}'s sign" for d in data)]
+    )
     for arm in found.arms:
         ours = arm.against_softmax
         if ours is None:
@@ -60,11 +60,11 @@ def _against_softmax(found: Reproduction, console: Console) -> None:
             _seeds(ours),
             *(sign(found, arm, d) for d in data),
         )
-    _print("Test loss minus that of the softmax, seed by seed", table, console)
+    print_table("Test loss minus that of the softmax, seed by seed", table, console)
 
 
 def _ranks(found: Reproduction, console: Console) -> None:
-    table = _table(["bound", "Press", "1e-3", "1e-4", "1e-5", "mean z", "|z| < 5, %"])
+    table = numbers_table(["bound", "Press", "1e-3", "1e-4", "1e-5", "mean z", "|z| < 5, %"])
     for arm in found.arms:
         figures = arm.figures
         bound = next(run.rank_bound for run in found.runs if run.arm == arm.name)
@@ -78,7 +78,7 @@ def _ranks(found: Reproduction, console: Console) -> None:
             f"{figures['mean_logit'].mean:.1f}",
             f"{100 * figures['share_curved'].mean:.0f}",
         )
-    _print("Ranks of the matrix of log-probabilities, and the scores", table, console)
+    print_table("Ranks of the matrix of log-probabilities, and the scores", table, console)
 
 
 def _published(found: Reproduction, data: str, console: Console) -> None:
@@ -92,7 +92,7 @@ def _published(found: Reproduction, data: str, console: Console) -> None:
     ]
     words = {one.words for one, _, _ in shown}
     common = len(words) == 1  # one sentence for the whole table, where it is the same everywhere
-    table = _table(["published", "ours", "gap", *([] if common else ["verdict"])])
+    table = numbers_table(["published", "ours", "gap", *([] if common else ["verdict"])])
     for one, measure, digits in shown:
         table.add_row(
             f"{one.arm}, {measure}",
@@ -102,17 +102,17 @@ def _published(found: Reproduction, data: str, console: Console) -> None:
             *([] if common else [one.words]),
         )
     title = f"{data}: Parthiban, Mao & Inkpen, AAAI 2021, Table 2 (11 seeds), and ours"
-    _print(f"{title}; {words.pop()}" if common else title, table, console)
+    print_table(f"{title}; {words.pop()}" if common else title, table, console)
 
 
 def _recalled(found: Reproduction, data: str, console: Console) -> None:
     rows = recalled(found, data)
     measures = list(dict.fromkeys(measure for row in rows.values() for measure in row))
-    table = _table(measures)
+    table = numbers_table(measures)
     for name, row in rows.items():
         table.add_row(name, *(row[m].printed if m in row else "" for m in measures), style="dim")
     title = f"{data}: {found.published.paper}, {RECALLED}: shown, never compared"
-    _print(title, table, console)
+    print_table(title, table, console)
 
 
 def _opening(found: Reproduction) -> str:
@@ -161,24 +161,3 @@ def _seeds(ours: Paired) -> str:
 
 def _exp(loss: float) -> float:
     return math.exp(min(loss, 700.0))
-
-
-def _table(names: Iterable[str]) -> Table:
-    table = Table(
-        box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1, 0, 0)
-    )
-    table.add_column("", no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=not name.endswith("sign"))
-    return table
-
-
-def _print(title: str, table: Table, console: Console) -> None:
-    console.print(Text(title, style="bold"))
-    console.print(table)
-    console.print()
-
-
-def _say(text: str, console: Console) -> None:
-    console.print(Text(text))
-    console.print()

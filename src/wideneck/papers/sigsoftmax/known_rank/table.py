@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wideneck.papers.printing import numbers_table, print_table
 from wideneck.papers.sigsoftmax.known_rank.contenders import CONTENDERS
 from wideneck.papers.sigsoftmax.known_rank.fit import Fit
 from wideneck.papers.sigsoftmax.settings import MATCHED
@@ -23,8 +23,8 @@ def show(fits: Sequence[Fit], console: Console) -> None:
     for language in dict.fromkeys(fit.language for fit in fits):
         some = [fit for fit in fits if fit.language == language]
         rank = f'"{language}", log-probabilities of rank {some[0].true_rank}'
-        _print(f"{rank}: KL in nats, mean and range over seeds", kl_table(some), console)
-        _print(f"{rank}: ranks that were fitted, Press (float64)", rank_table(some), console)
+        print_table(f"{rank}: KL in nats, mean and range over seeds", kl_table(some), console)
+        print_table(f"{rank}: ranks that were fitted, Press (float64)", rank_table(some), console)
     for line in reading(fits):
         console.print(Text(line))
         console.print()
@@ -118,13 +118,7 @@ def _widths(fits: Sequence[Fit]) -> list[int]:
 
 
 def _table(fits: Sequence[Fit]) -> Table:
-    table = Table(
-        box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1, 0, 0)
-    )
-    table.add_column("", no_wrap=True)
-    for width in _widths(fits):
-        table.add_column(f"d = {width}", justify="right", no_wrap=True)
-    return table
+    return numbers_table(f"d = {width}" for width in _widths(fits))
 
 
 def _add(
@@ -137,9 +131,3 @@ def _add(
     """One row: a cell of each width."""
     cells = [[fit for fit in fits if fit.width == width] for width in _widths(fits)]
     table.add_row(name, *map(cell, cells), style=style)
-
-
-def _print(title: str, table: Table, console: Console) -> None:
-    console.print(Text(title, style="bold"))
-    console.print(table)
-    console.print()

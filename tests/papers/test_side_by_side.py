@@ -1,4 +1,9 @@
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +18,11 @@ def squared(job, show):
 
 def dies(job, show):
     os._exit(3)
+
+
+def sleeps(job, show):
+    Path(job).write_text(str(os.getpid()))
+    time.sleep(120)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -40,3 +50,33 @@ def test_a_process_that_dies_is_one_sentence():
 
 def test_no_jobs_need_no_process():
     assert list(side_by_side(squared, [], lambda units, total: None)) == []
+
+
+def test_processes_end_with_a_parent_that_is_killed(tmp_path):
+    files = [tmp_path / "one", tmp_path / "two"]
+    code = (
+        "from papers.test_side_by_side import side_by_side, sleeps\n"
+        f"list(side_by_side(sleeps, {[str(f) for f in files]}, lambda *a: None, processes=2))"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    until(lambda: all(file.exists() and file.read_text() for file in files))
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    until(lambda: not any(alive(int(file.read_text())) for file in files))
+
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return not (Path("/proc") / str(pid) / "stat").read_text().split(")")[-1].startswith(" Z")

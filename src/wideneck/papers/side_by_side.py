@@ -7,6 +7,7 @@ an accelerator, or with one process, they come one after the other with all thre
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -112,8 +113,17 @@ def _begin(count: Any) -> None:
     """In a new process."""
     global _count
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _count = count
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot end this process, which would keep its run's lock."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(work: Callable[[Any, Show], Any], job: Any) -> Any:

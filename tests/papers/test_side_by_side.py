@@ -79,4 +79,7 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return not (Path("/proc") / str(pid) / "stat").read_text().split(")")[-1].startswith(" Z")
+    try:  # one that nobody waits for is dead, too
+        return not Path(f"/proc/{pid}/stat").read_text().split(")")[-1].startswith(" Z")
+    except FileNotFoundError:
+        return False

@@ -4,19 +4,21 @@ Texts are taken as they are: the word-level WikiText-2 keeps its "<unk>" and " @
 """
 
 import hashlib
+import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.memory_study_measures import common_words
 from bench.memory_study_recipe import Recipe
 from bench.memory_study_states import largest_difference, states_before
-from bench.study_states import holds, read, write
-from wideneck.data import Text, cut_windows
+from wideneck.data import Text, cut_windows, read_text
 from wideneck.errors import WideneckError
 from wideneck.models import default_model
 
@@ -62,7 +64,7 @@ def describe(texts: dict[str, Text], recipe: Recipe) -> dict[str, Any]:
 
 
 def read_texts(files: dict[str, Path]) -> dict[str, Text]:
-    return {name: read(file) for name, file in files.items()}
+    return {name: read_text(file) for name, file in files.items()}
 
 
 def corpus(texts: dict[str, Text], language_model: Any, recipe: Recipe, file: Path) -> Corpus:
@@ -75,14 +77,32 @@ def corpus(texts: dict[str, Text], language_model: Any, recipe: Recipe, file: Pa
     first = first_trained(language_model.model, recipe)
     about = {**describe(texts, recipe), "recipe": {**counts, "window": recipe.window}}
     about |= {"first": first}
-    if not holds(file, about):
+    if not _holds(file, about):
         states = {n: states_before(language_model.model, first, w.ids) for n, w in windows.items()}
-        write(states, about, file)
+        _write(states, about, file)
     found = {n: replace(windows[n], states=states) for n, states in load_file(file).items()}
     _check(language_model.model, first, found["test"])
     prompts, human = _prompts(texts["test"], tokenizer, recipe)
     common = common_words(texts["train"].documents, recipe.common_words)
     return Corpus(**found, prompts=prompts, human=human, common=common)
+
+
+def _holds(file: Path, about: dict[str, Any]) -> bool:
+    if not file.exists():
+        return False
+    with safe_open(file, framework="pt") as content:
+        return json.loads((content.metadata() or {}).get("about", "null")) == about
+
+
+def _write(tensors: dict[str, Tensor], about: dict[str, Any], file: Path) -> None:
+    """Whole or not at all: an interrupted run leaves no half of a file under this name."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    try:
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(contiguous, partial, {"about": json.dumps(about)})
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def first_trained(model: Any, recipe: Recipe) -> int:

@@ -1,6 +1,6 @@
 """Heads trained on real text: the states of a frozen model, the same tokens and seeds for all.
 
-    python -m bench study TRAIN VALID --states STATES.safetensors --out OUT.jsonl
+    python -m bench study TRAIN VALID --states STATES --out OUT.jsonl
     python -m bench study report OUT.jsonl
 
 TRAIN and VALID are text files, plain or .gz, taken as they are: the word-level WikiText-2 keeps
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--lr", type=float, default=1e-4, help="of the output matrix; 1e-4 unless told")
     add("--projection-lr", type=float, default=1e-4, help="of a mixture's; 1e-4 unless told")
     add("--scalar-lr", type=float, default=1e-2, help="of an activation's; 1e-2 unless told")
-    add("--states", type=Path, required=True, help="file that keeps the hidden states")
+    add("--states", type=Path, required=True, help="folder that keeps the hidden states")
     add("--out", type=Path, required=True, help="file of the results, one line each")
     return parser
 
@@ -67,20 +67,24 @@ def _study(options: argparse.Namespace) -> None:
     import torch
 
     from bench.machine import speed
-    from bench.study_heads import Recipe, run, starts
-    from bench.study_states import cached_states
+    from bench.study_heads import WINDOW, Recipe, run, starts
+    from wideneck.data import read_text
+    from wideneck.models.small.config import States
+    from wideneck.training.state_cache import cached_states
 
     print(speed(), file=sys.stderr)
-    states, about = cached_states(
-        options.train, options.valid, options.train_tokens, options.valid_tokens, options.states
+    wanted = States(
+        train_tokens=options.train_tokens, valid_tokens=options.valid_tokens, window=WINDOW
     )
+    texts = {"train": read_text(options.train), "valid": read_text(options.valid)}
+    states = cached_states(wanted, texts, options.states)
     recipe = Recipe(
         batch=options.batch,
         lr=options.lr,
         projection_lr=options.projection_lr,
         scalar_lr=options.scalar_lr,
     )
-    settings = about | vars(recipe)
+    settings = {**states.about, **{name: text.name for name, text in texts.items()}} | vars(recipe)
     configs = starts(states)
     names = options.heads.split(",")
     unknown = [name for name in names if name not in configs]
@@ -98,7 +102,7 @@ def _study(options: argparse.Namespace) -> None:
             if (name, seed) in done:
                 continue
             line = {"head": name, "seed": seed, **run(configs[name], seed, states, recipe)}
-            line["documents"] = states.valid_document.tolist()
+            line["documents"] = states.splits["valid"].document.tolist()
             line["machine"] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
             line["settings"] = settings
             with options.out.open("a") as file:

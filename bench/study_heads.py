@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 import wideneck as wn
-from bench.study_states import WINDOW, Cached
 from wideneck import config as c
 from wideneck import sizes
-from wideneck.audits.output.layer import OutputLayer
-from wideneck.audits.output.log_prob_rank import CONTEXTS, LogProbRank, log_prob_rank
+from wideneck.evaluation import LogProbRanks, log_prob_ranks
 from wideneck.heads import Head
-from wideneck.models import LogitMap
+from wideneck.training.state_cache import CachedStates
 
+WINDOW = 512
+"""Tokens that the model reads at a time."""
+CONTEXTS = 2048
 TOKENS = 128
 """Tokens a chunk where all V log-probabilities of each are formed."""
 WARM_UP = 0.05
@@ -42,14 +43,15 @@ class Recipe:
 
 
 @torch.no_grad()
-def starts(states: Cached) -> dict[str, c.HeadConfig]:
+def starts(states: CachedStates) -> dict[str, c.HeadConfig]:
     """Every head of the study with the numbers that it starts from.
 
     A sigsoftmax starts with its shift so far up that it is the softmax; a gss with slope 1, which
     is the softmax, and its bend amid the logits, at their mean under the model's probabilities.
     A moc has the parameters of a mos and the rank of a softmax: the control of the mixtures.
     """
-    picked = states.train_hidden[:: max(1, len(states.train_hidden) // 1024)]
+    hidden = states.splits["train"].hidden
+    picked = hidden[:: max(1, len(hidden) // 1024)]
     low, high, means = math.inf, -math.inf, []
     for hidden in picked.split(TOKENS):
         logits = hidden @ states.weight.T * states.logit_scale
@@ -70,7 +72,7 @@ def starts(states: Cached) -> dict[str, c.HeadConfig]:
     }
 
 
-def run(config: c.HeadConfig, seed: int, states: Cached, recipe: Recipe) -> dict:
+def run(config: c.HeadConfig, seed: int, states: CachedStates, recipe: Recipe) -> dict:
     """Train one head and measure it before and after.  Losses are means in nats a token."""
     torch.manual_seed(seed)  # of the prior of a mixture
     vocab_size, hidden_size = states.weight.shape
@@ -78,7 +80,7 @@ def run(config: c.HeadConfig, seed: int, states: Cached, recipe: Recipe) -> dict
         config,
         hidden_size=hidden_size,
         vocab_size=vocab_size,
-        logit_scale=states.logit_scale.item(),
+        logit_scale=states.logit_scale,
     )
     with torch.no_grad():
         head.weight.copy_(states.weight)
@@ -103,7 +105,7 @@ def run(config: c.HeadConfig, seed: int, states: Cached, recipe: Recipe) -> dict
 
 
 def _train(
-    head: Head, seed: int, states: Cached, recipe: Recipe
+    head: Head, seed: int, states: CachedStates, recipe: Recipe
 ) -> tuple[list[float], list[float]]:
     """Seconds and loss of every step."""
     groups = {"weight": [], "projections": [], "activation": []}
@@ -119,14 +121,15 @@ def _train(
         weight_decay=0.0,
         fused=True,
     )
-    num_steps = len(states.train_target) // recipe.batch
+    train = states.splits["train"]
+    num_steps = len(train.target) // recipe.batch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _factor(i, num_steps))
     # The order is the seed's alone, the same for every head.
-    order = torch.randperm(len(states.train_target), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(train.target), generator=torch.Generator().manual_seed(seed))
     seconds, losses = [], []
     for picked in order[: num_steps * recipe.batch].split(recipe.batch):
         start = time.perf_counter()
-        loss = head.nll(states.train_hidden[picked], states.train_target[picked], reduction="mean")
+        loss = head.nll(train.hidden[picked], train.target[picked].long(), reduction="mean")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
         optimizer.step()
@@ -147,22 +150,16 @@ def _factor(step: int, num_steps: int) -> float:
 
 
 @torch.no_grad()
-def _losses(head: Head, states: Cached) -> Tensor:
+def _losses(head: Head, states: CachedStates) -> Tensor:
     """Mean loss of every window of the validation text, float64."""
-    chunks = zip(states.valid_hidden.split(1024), states.valid_target.split(1024), strict=True)
-    losses = [head.nll(hidden, target) for hidden, target in chunks]
+    valid = states.splits["valid"]
+    chunks = zip(valid.hidden.split(1024), valid.target.split(1024), strict=True)
+    losses = [head.nll(hidden, target.long()) for hidden, target in chunks]
     return torch.cat(losses).double().view(-1, WINDOW).mean(1)
 
 
-@torch.no_grad()
-def _rank(head: Head, states: Cached) -> LogProbRank:
-    """The audit's measurement, on contexts of the validation text.
-
-    It takes a linear head, so it is given one whose scores on the unit vectors are the
-    log-probabilities of ours: A = I (A^T)^T, exactly.  Its `bound` says nothing here.
-    """
-    num = len(states.valid_hidden)
-    picked = torch.linspace(0, num - 1, min(num, CONTEXTS)).round().long()
-    log_p = torch.cat([head.log_probs(h) for h in states.valid_hidden[picked].split(TOKENS)])
-    layer = OutputLayer(log_p.T, None, LogitMap("identity"))
-    return log_prob_rank(layer, torch.eye(len(log_p)), torch.zeros(len(log_p)))
+def _rank(head: Head, states: CachedStates) -> LogProbRanks:
+    """On contexts at equal distances over the validation text."""
+    hidden = states.splits["valid"].hidden
+    picked = torch.linspace(0, len(hidden) - 1, min(len(hidden), CONTEXTS)).round().long()
+    return log_prob_ranks(head, hidden[picked], num_contexts=len(picked))

@@ -31,13 +31,14 @@ def show(found: Reproduction, console: Console) -> None:
 
 def _perplexities(found: Reproduction, console: Console) -> None:
     table = numbers_table(["parameters", "validation", "test", "training", "tokens/s"])
+    digits = 2 if found.settings["scale"] == "paper" else 1
     for arm in found.arms:
         runs = [run for run in found.runs if run.arm == arm.name]
         table.add_row(
             arm.name,
             f"{arm.figures['num_parameters'].mean:,.0f}",
-            cell(spread([_exp(run.valid_loss) for run in runs]), 2),
-            cell(arm.figures["test_perplexity"], 2),
+            cell(spread([_exp(run.valid_loss) for run in runs]), digits),
+            cell(arm.figures["test_perplexity"], digits),
             f"{_exp(arm.figures['train_loss'].mean):,.1f}",
             f"{arm.figures['tokens_per_second'].mean:,.0f}",
         )

@@ -58,7 +58,8 @@ def _rank_and_loss(found: dict[str, Any]) -> Chart:
         ours = arm["against_softmax"] or {"mean": 0.0, "low": 0.0, "high": 0.0}
         lines.append(
             Line(
-                arm["name"],
+                # Colors repeat; labels come in the order of losses, and this is the other axis.
+                f"{arm['name']}, {_mean(arm, 'rank'):.0f}",
                 COLORS[number % len(COLORS)],
                 [_mean(arm, "rank")],
                 [ours["mean"]],

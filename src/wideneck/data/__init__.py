@@ -4,8 +4,9 @@ Names are loaded on first use: the config imports no torch.  Only a text named `
 tokenizer named by its id is downloaded; all else is read from this machine.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from wideneck.lazy import on_first_use
 
 if TYPE_CHECKING:
     from wideneck.data.config import Data as Data
@@ -25,22 +26,14 @@ if TYPE_CHECKING:
     from wideneck.data.vocabulary import read_vocabulary as read_vocabulary
     from wideneck.data.vocabulary import write_vocabulary as write_vocabulary
 
-_FILES = {
-    "config": ("Data",),
-    "corpus": ("Corpus", "read_corpus"),
-    "encoded": ("Encoded", "EncodedCorpus", "encode_corpus", "encode_documents"),
-    "text": ("Text", "Windows", "cut_windows", "default_text", "read_text"),
-    "tokenizer": ("recipe_tokenizer",),
-    "vocabulary": ("Vocabulary", "read_vocabulary", "write_vocabulary"),
-}
-_HOMES = {name: f"wideneck.data.{file}" for file, names in _FILES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "config": ("Data",),
+        "corpus": ("Corpus", "read_corpus"),
+        "encoded": ("Encoded", "EncodedCorpus", "encode_corpus", "encode_documents"),
+        "text": ("Text", "Windows", "cut_windows", "default_text", "read_text"),
+        "tokenizer": ("recipe_tokenizer",),
+        "vocabulary": ("Vocabulary", "read_vocabulary", "write_vocabulary"),
+    },
+)

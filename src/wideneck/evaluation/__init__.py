@@ -4,8 +4,9 @@ Every function takes a `LanguageModel` and token ids (N,), and changes neither. 
 first use: the configs import no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from wideneck.lazy import on_first_use
 
 if TYPE_CHECKING:
     from wideneck.evaluation.config import DynamicEvaluation as DynamicEvaluation
@@ -24,22 +25,14 @@ if TYPE_CHECKING:
     from wideneck.evaluation.streaming import Reading as Reading
     from wideneck.evaluation.streaming import stream as stream
 
-_FILES = {
-    "config": ("DynamicEvaluation", "NeuralCache"),
-    "dynamic": ("GradientStatistics", "dynamic_perplexity", "gradient_statistics"),
-    "neural_cache": ("CacheFit", "cache_perplexity", "fit_cache"),
-    "perplexity": ("Perplexity", "static_perplexity"),
-    "ranks": ("LogProbRanks", "log_prob_ranks", "spread_contexts"),
-    "streaming": ("Reading", "stream"),
-}
-_HOMES = {name: f"wideneck.evaluation.{file}" for file, names in _FILES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "config": ("DynamicEvaluation", "NeuralCache"),
+        "dynamic": ("GradientStatistics", "dynamic_perplexity", "gradient_statistics"),
+        "neural_cache": ("CacheFit", "cache_perplexity", "fit_cache"),
+        "perplexity": ("Perplexity", "static_perplexity"),
+        "ranks": ("LogProbRanks", "log_prob_ranks", "spread_contexts"),
+        "streaming": ("Reading", "stream"),
+    },
+)

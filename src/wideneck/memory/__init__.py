@@ -3,8 +3,9 @@
 Names are loaded on first use: the config imports no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from wideneck.lazy import on_first_use
 
 if TYPE_CHECKING:
     from wideneck.memory.config import Memory as Memory
@@ -27,33 +28,25 @@ if TYPE_CHECKING:
     from wideneck.memory.scores import similarities as similarities
     from wideneck.memory.scores import visible_history as visible_history
 
-_FILES = {
-    "config": ("Memory",),
-    "loss": ("Terms", "memory_loss"),
-    "mixture": (
-        "Distinct",
-        "Recall",
-        "cache_log_probs",
-        "distinct",
-        "log_shares",
-        "masked_logsumexp",
-        "mix",
-        "mixture_nll",
-        "over_vocabulary",
-        "positives",
-        "recall",
-    ),
-    "ranking": ("Ranking", "ranking_loss"),
-    "scores": ("documents", "similarities", "visible_history"),
-}
-_HOMES = {name: f"wideneck.memory.{file}" for file, names in _FILES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "config": ("Memory",),
+        "loss": ("Terms", "memory_loss"),
+        "mixture": (
+            "Distinct",
+            "Recall",
+            "cache_log_probs",
+            "distinct",
+            "log_shares",
+            "masked_logsumexp",
+            "mix",
+            "mixture_nll",
+            "over_vocabulary",
+            "positives",
+            "recall",
+        ),
+        "ranking": ("Ranking", "ranking_loss"),
+        "scores": ("documents", "similarities", "visible_history"),
+    },
+)

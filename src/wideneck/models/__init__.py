@@ -4,8 +4,9 @@ Names are loaded on first use, so `import wideneck.models` costs nothing: torch 
 `HeadWeights` or a reader, transformers only inside the functions that need it.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from wideneck.lazy import on_first_use
 
 if TYPE_CHECKING:
     from wideneck.models.checkpoint_head import read_head as read_head
@@ -17,19 +18,20 @@ if TYPE_CHECKING:
     from wideneck.models.logit_map import LogitMap as LogitMap
     from wideneck.models.logit_map import measure_logit_map as measure_logit_map
 
-_FILES = {
-    "HeadWeights": "head_weights",
-    "LanguageModel": "language_model",
-    "LogitMap": "logit_map",
-    "default_model": "default",
-    "evaluating": "language_model",
-    "load_language_model": "language_model",
-    "measure_logit_map": "logit_map",
-    "read_head": "checkpoint_head",
-}
-
-
-def __getattr__(name: str):
-    if name not in _FILES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "checkpoint_head": ("read_head",),
+        "default": ("default_model",),
+        "head_weights": ("HeadWeights",),
+        "language_model": (
+            "LanguageModel",
+            "evaluating",
+            "load_language_model",
+        ),
+        "logit_map": (
+            "LogitMap",
+            "measure_logit_map",
+        ),
+    },
+)

@@ -4,8 +4,9 @@ Names are loaded on first use: the configs import no torch.  `language_model` bu
 in the module of its name.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from wideneck.lazy import on_first_use
 
 if TYPE_CHECKING:
     from wideneck.models.small.awd_lstm import AwdLstmBackbone as AwdLstmBackbone
@@ -15,17 +16,18 @@ if TYPE_CHECKING:
     from wideneck.models.small.language_model import Step as Step
     from wideneck.models.small.transformer import TransformerBackbone as TransformerBackbone
 
-_FILES = {
-    "AwdLstmBackbone": "awd_lstm",
-    "Backbone": "backbone",
-    "LanguageModel": "language_model",
-    "Output": "backbone",
-    "Step": "language_model",
-    "TransformerBackbone": "transformer",
-}
-
-
-def __getattr__(name: str):
-    if name not in _FILES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "awd_lstm": ("AwdLstmBackbone",),
+        "backbone": (
+            "Backbone",
+            "Output",
+        ),
+        "language_model": (
+            "LanguageModel",
+            "Step",
+        ),
+        "transformer": ("TransformerBackbone",),
+    },
+)

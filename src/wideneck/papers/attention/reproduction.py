@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from wideneck.audits.attention.results import AttentionAudit
@@ -18,12 +17,11 @@ from wideneck.papers.attention.claims import (
 )
 from wideneck.papers.attention.runs import Run, all_runs, text_of
 from wideneck.papers.attention.settings import Settings, settings
+from wideneck.papers.found import Found, made_now
 from wideneck.papers.published import Published, published_results
 from wideneck.papers.registry import Request
 from wideneck.papers.run_folder import RunFolder
 from wideneck.papers.spread import Spread, spread
-from wideneck.report.fields import definitions
-from wideneck.report.provenance import command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +33,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduction:
+class Reproduction(Found):
     """What `wideneck reproduce attention` finds."""
 
     settings: dict[str, Any] = measure("what is measured, shared by all runs")
@@ -51,13 +49,6 @@ class Reproduction:
     numbers: list[NumberVerdict] = measure("published numbers beside ours")
     claims: list[ClaimVerdict] = measure("published statements beside figures of ours")
     not_compared: dict[str, str] = measure("statements by name, and why ours says nothing of them")
-    command: str = measure("what was run")
-    time: str = measure("when, UTC")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested dicts, with the definition of every number."""
-        said = {name: entry for name, entry in definitions(type(self)).items() if entry}
-        return asdict(self) | {"definitions": said}
 
 
 def reproduce(request: Request, progress: Progress) -> Reproduction:
@@ -99,8 +90,7 @@ def reproduction(
         numbers=judged_numbers(published, audits, other),
         claims=judged_claims(published, audits),
         not_compared=NOT_COMPARED,
-        command=command(),
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        **made_now(),
     )
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.memory.ambiguous import read_analogies
+from wideneck.papers.found import Found, made_now
 from wideneck.papers.histalign.folder import RunFolder
 from wideneck.papers.histalign.objectives import COMMON, OBJECTIVES
 from wideneck.papers.histalign.results import Gap, Run, Summary, gap, summarize
@@ -16,12 +16,10 @@ from wideneck.papers.histalign.settings import Settings, settings, with_words
 from wideneck.papers.histalign.task import sha256_of
 from wideneck.papers.published import PublishedTable, published_table
 from wideneck.papers.registry import Request
-from wideneck.report.fields import definitions
-from wideneck.report.provenance import command
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduction:
+class Reproduction(Found):
     """What `wideneck reproduce histalign` finds."""
 
     settings: dict[str, Any] = measure("sizes, training and evaluation, shared by all runs")
@@ -30,13 +28,6 @@ class Reproduction:
     runs: list[Run] = measure("each objective with each seed")
     summaries: list[Summary] = measure("each objective over its seeds")
     gaps: list[Gap] = measure("with the ranking loss minus without, over seeds")
-    command: str = measure("what was run")
-    time: str = measure("when, UTC")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested dicts, with the definition of every number."""
-        said = {name: entry for name, entry in definitions(type(self)).items() if entry}
-        return asdict(self) | {"definitions": said}
 
 
 def reproduce(request: Request, progress: Progress) -> Reproduction:
@@ -71,6 +62,5 @@ def reproduction(chosen: Settings, runs: Sequence[Run]) -> Reproduction:
             for name, one in OBJECTIVES.items()
             if one.over is not None
         ],
-        command=command(),
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        **made_now(),
     )

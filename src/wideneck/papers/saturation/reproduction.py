@@ -2,8 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.data import encode_corpus, read_corpus
 from wideneck.models.small.config import Transformer
+from wideneck.papers.found import Found, made_now
 from wideneck.papers.published import Published, published_results
 from wideneck.papers.registry import Request
 from wideneck.papers.run_folder import RunFolder
@@ -30,14 +30,12 @@ from wideneck.papers.saturation.settings import Settings, head_recipe, paper, sm
 from wideneck.papers.saturation.truncated import Truncated, truncated
 from wideneck.papers.saturation.widths import Width, loss_rows, summarize
 from wideneck.papers.side_by_side import side_by_side
-from wideneck.report.fields import definitions
-from wideneck.report.provenance import command
 from wideneck.training.batches import Windows
 from wideneck.training.states_task import recipe_states
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduction:
+class Reproduction(Found):
     """What `wideneck reproduce saturation` finds."""
 
     settings: dict[str, Any] = measure("recipes and what is measured")
@@ -53,13 +51,6 @@ class Reproduction:
     laws: Laws = measure("scaling laws")
     compared: list[Compared] = measure("published numbers beside ours")
     claims: list[ClaimBeside] = measure("the paper's statements beside ours")
-    command: str = measure("what was run")
-    time: str = measure("when, UTC")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested dicts, with the definition of every number."""
-        said = {name: entry for name, entry in definitions(type(self)).items() if entry}
-        return asdict(self) | {"definitions": said}
 
 
 def reproduce(request: Request, progress: Progress) -> Reproduction:
@@ -109,8 +100,7 @@ def reproduction(settings: Settings, request: Request, progress: Progress) -> Re
         laws=law,
         compared=compared(known, counted.found, law),
         claims=claims(known, widths, arms, counted.found),
-        command=command(),
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        **made_now(),
     )
 
 

@@ -1,8 +1,7 @@
 """The whole reproduction: heads over seeds beside the papers', and a language of known rank."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Any
 
 from wideneck.audits.measure import measure
@@ -10,6 +9,7 @@ from wideneck.audits.states import Progress
 from wideneck.data import encode_corpus, read_corpus
 from wideneck.data.config import Data
 from wideneck.errors import WideneckError
+from wideneck.papers.found import Found, made_now
 from wideneck.papers.paired import Paired, paired
 from wideneck.papers.published import Published, published_results
 from wideneck.papers.registry import Request
@@ -28,8 +28,6 @@ from wideneck.papers.sigsoftmax.settings import (
     with_seed,
 )
 from wideneck.papers.spread import Spread, spread
-from wideneck.report.fields import definitions
-from wideneck.report.provenance import command
 
 FIGURES = (
     "num_parameters",
@@ -61,7 +59,7 @@ class Arm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduction:
+class Reproduction(Found):
     """What `wideneck reproduce sigsoftmax` finds."""
 
     settings: dict[str, Any] = measure("recipes and evaluation")
@@ -71,13 +69,6 @@ class Reproduction:
     arms: list[Arm] = measure("each head over its seeds")
     runs: list[Run] = measure("each head with each seed")
     known_rank: list[Fit] = measure("the language whose true log-probabilities are known")
-    command: str = measure("what was run")
-    time: str = measure("when, UTC")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested dicts, with the definition of every number."""
-        said = {name: entry for name, entry in definitions(type(self)).items() if entry}
-        return asdict(self) | {"definitions": said}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +144,7 @@ def reproduction(
         ],
         runs=list(runs),
         known_rank=list(fits),
-        command=command(),
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        **made_now(),
     )
 
 

@@ -19,13 +19,6 @@ from wideneck.training.recipe_file import read_recipe
 MATCHED = "softmax, matched"
 """The control: a softmax as wide as it takes to have the parameters of the mixtures."""
 
-MIXTURE_RATES = {"lstm": 1.2e-2, "transformer": 3e-3}
-"""Of the small models under a mixture, whose projections want a lower rate than a softmax's states.
-
-The best of 6e-3, 1.2e-2 and 2.4e-2 for the LSTM with the MoS, seed 0, after 0.2 epochs, a little
-longer than the recipe's: 5.782, 5.629 and 5.713 nats.
-The rate in the recipe is the best of the same three with the softmax: 5.654, 5.553 and 5.507.
-"""
 SMALL_MODELS = ("lstm", "transformer")
 VOCABULARY = 10_000
 """Words that the small recipes keep."""
@@ -102,9 +95,6 @@ def small(model: str | None, text: str | None, data: str, num_words: int) -> Set
     base = read_recipe(shipped(f"sigsoftmax-small-{model}"), text=text)
     heads = single_heads(bend=-1.5, slope=2.5, num_knots=1000) | mixtures(4, 0.0)
     recipes = {name: replace(base, head=head) for name, head in heads.items()}
-    for name in mixtures(4, 0.0):
-        optimizer = replace(base.optimizer, learning_rate=MIXTURE_RATES[model])
-        recipes[name] = replace(recipes[name], optimizer=optimizer)
     recipes[MATCHED] = _matched(base, recipes["MoS"], min(VOCABULARY, num_words))
     return Settings(scale="small", data=data, text=text, recipes=recipes, num_contexts=2048)
 

@@ -144,8 +144,8 @@ def _reading(found: Reproduction) -> Iterable[str]:
     if found.settings["scale"] == "small":
         yield (
             "A small model trained briefly is another experiment than the papers'. One learning "
-            "rate for single heads, chosen with the softmax on seed 0, and one for mixtures, with "
-            f"the MoS. {MATCHED}: a wider model with no fewer parameters than the mixtures'. "
+            f"rate for all heads. {MATCHED}: a wider model with no fewer parameters than the "
+            "mixtures'. "
             "tokens/s: one thread a run, runs side by side."
         )
 

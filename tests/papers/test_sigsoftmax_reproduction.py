@@ -72,7 +72,7 @@ def some_fit() -> Fit:
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    return small("lstm", None, "WikiText-2", 33_278)
+    return small("lstm", None, "WikiText-2", 33_278, 2_088_628)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from wideneck.papers.sigsoftmax.settings import (
     SMALL_MODELS,
     VOCABULARY,
     data_of,
-    mixtures,
     paper,
     small,
     with_seed,
@@ -17,7 +16,7 @@ from wideneck.papers.sigsoftmax.settings import (
 
 @pytest.fixture(scope="module", params=SMALL_MODELS)
 def settings(request):
-    return small(request.param, None, "some text", 33_278)
+    return small(request.param, None, "some text", 33_278, 60_000)
 
 
 def test_every_head_of_the_paper_and_every_control_is_run(settings):
@@ -36,9 +35,15 @@ def test_arms_differ_from_the_softmax_in_their_head_alone(settings):
     for name, recipe in settings.recipes.items():
         other = recipe.to_dict()
         different = {key for key in base if base[key] != other[key]}
-        if name in mixtures(4, 0.0):  # whose rate is chosen for them
-            different.discard("optimizer")
         assert different <= {"head"} if name != MATCHED else different == {"model"}
+
+
+def test_every_text_is_read_until_as_many_tokens_are_seen(settings):
+    of_wikitext2 = small("lstm", None, "WikiText-2", 33_278, 2_088_628).recipes["softmax"].training
+    of_a_short_one = settings.recipes["softmax"].training
+
+    assert of_wikitext2.epochs == of_wikitext2.evaluate_every == 0.16
+    assert of_a_short_one.epochs * 60_000 == pytest.approx(0.16 * 2_088_628, rel=1e-4)
 
 
 def test_the_control_is_the_narrowest_with_no_fewer_parameters_than_the_mixtures(settings):
@@ -76,4 +81,4 @@ def test_seeds_count_from_the_recipes_own():
 
 def test_an_unknown_model_is_refused_with_the_nearest():
     with pytest.raises(WideneckError, match="Did you mean 'transformer'"):
-        small("transfomer", None, "some text", 100)
+        small("transfomer", None, "some text", 100, 1000)

@@ -157,7 +157,8 @@ def _settings(request: Request, scale: str, text: str | None) -> tuple[Settings,
         counts["test"] = len(whole.test.ids)
     known = data_of(counts | {"vocab_size": whole.vocab_size})
     if scale == "small":
-        settings = small(request.model, text, known or corpus.name, whole.vocab_size)
+        name = known or corpus.name
+        settings = small(request.model, text, name, whole.vocab_size, len(whole.train.ids))
         return settings, counts | {"vocab_size": min(whole.vocab_size, VOCABULARY)}
     if request.model is not None:
         raise WideneckError("The paper's scale has its own models: leave out --model.")

@@ -22,6 +22,8 @@ MATCHED = "softmax, matched"
 SMALL_MODELS = ("lstm", "transformer")
 VOCABULARY = 10_000
 """Words that the small recipes keep."""
+SMALL_TOKENS = 334_180
+"""Of training, 0.16 epochs of WikiText-2: some 300 steps."""
 WIKITEXT2 = "datasets:Salesforce/wikitext:wikitext-2-v1"
 
 
@@ -74,14 +76,17 @@ def mixtures(num_components: int, dropout: float) -> dict[str, c.HeadConfig]:
     }
 
 
-def small(model: str | None, text: str | None, data: str, num_words: int) -> Settings:
-    """The small scale, on any text.
+def small(
+    model: str | None, text: str | None, data: str, num_words: int, num_tokens: int
+) -> Settings:
+    """The small scale, on any text: every model sees `SMALL_TOKENS`.
 
     Args:
         model: "lstm", the default, or "transformer".
         text: as for `read_corpus`.
         data: what the text is called.
         num_words: different words of its training split.
+        num_tokens: tokens of it.
 
     Raises:
         WideneckError: an unknown model.
@@ -93,6 +98,9 @@ def small(model: str | None, text: str | None, data: str, num_words: int) -> Set
             f"{did_you_mean(model, list(SMALL_MODELS))}"
         )
     base = read_recipe(shipped(f"sigsoftmax-small-{model}"), text=text)
+    epochs = round(SMALL_TOKENS / num_tokens, 4)
+    schedule = replace(base.training, epochs=epochs, evaluate_every=epochs)
+    base = replace(base, training=schedule)
     heads = single_heads(bend=-1.5, slope=2.5, num_knots=1000) | mixtures(4, 0.0)
     recipes = {name: replace(base, head=head) for name, head in heads.items()}
     recipes[MATCHED] = _matched(base, recipes["MoS"], min(VOCABULARY, num_words))

@@ -1,7 +1,9 @@
 """Many small runs: several at a time where one leaves cores idle.
 
-A small model leaves a second core idle, so each run has one thread and a process of its own.  On
-an accelerator, or with one process, they come one after the other with all threads.
+A small model leaves a second core idle, so each run has one thread and a process of its own; one
+thread also where there is a single run left, so that it finds what it would have found among
+others.  On an accelerator, or where one process is asked for, they come one after the other with
+all threads.
 """
 
 import multiprocessing
@@ -11,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -46,12 +49,21 @@ def side_by_side(
     Raises:
         WideneckError: a process died.
     """
+    threads = torch.get_num_threads()
     if processes is None:
         accelerator = torch.accelerator.current_accelerator(check_available=True)
-        processes = 1 if accelerator is not None else min(PROCESSES, cores())
-    processes = min(processes, len(jobs))
-    make = _in_turn if processes <= 1 else _in_processes
-    yield from make(work, jobs, processes, lambda units: tick(units, UNITS * len(jobs)))
+        if accelerator is not None:
+            processes = 1
+        else:
+            processes, threads = min(PROCESSES, cores()), 1
+
+    def told(units: int) -> None:
+        tick(units, UNITS * len(jobs))
+
+    if min(processes, len(jobs)) > 1:
+        yield from _in_processes(work, jobs, min(processes, len(jobs)), told)
+    else:
+        yield from _in_turn(work, jobs, threads, told)
 
 
 def cores() -> int:
@@ -64,7 +76,7 @@ def cores() -> int:
 def _in_turn(
     work: Callable[[Any, Show], Any],
     jobs: Sequence[Any],
-    processes: int,
+    threads: int,
     tick: Callable[[int], None],
 ) -> Iterator[tuple[Any, Any]]:
     for number, job in enumerate(jobs):
@@ -72,7 +84,20 @@ def _in_turn(
         def show(share: float, before: int = UNITS * number) -> None:
             tick(before + int(UNITS * share))
 
-        yield job, work(job, show)
+        with _threads(threads):
+            result = work(job, show)
+        yield job, result
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Inside, torch has so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _in_processes(

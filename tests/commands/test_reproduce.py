@@ -94,6 +94,8 @@ def test_the_json_s_place_is_looked_at_before_the_work(tmp_path):
 
 
 def test_the_folders_of_two_papers_are_not_one(tmp_path):
-    RunFolder.opened(tmp_path, {"paper": "attention"}, dict)
-    with pytest.raises(WideneckError, match="paper is 'attention' there, 'histalign' here"):
-        RunFolder.opened(tmp_path, {"paper": "histalign"}, dict)
+    with RunFolder.opened(tmp_path, {"paper": "attention"}, dict):
+        pass
+    other = RunFolder.opened(tmp_path, {"paper": "histalign"}, dict)
+    with pytest.raises(WideneckError, match="paper is 'attention' there, 'histalign' here"), other:
+        pass

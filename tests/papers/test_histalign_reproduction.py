@@ -100,13 +100,13 @@ def test_a_folder_of_other_settings_or_other_files_is_refused(finished, monkeypa
 
 
 def test_a_damaged_run_is_named(tmp_path):
-    folder = RunFolder.opened(tmp_path / "runs", small())
     path = tmp_path / "runs" / "trime-seed0.json"
-    for text in ("{", "[]", '{"objective": "trime"}'):
-        path.write_text(text)
-        with pytest.raises(WideneckError, match=r"trime-seed0\.json"):
-            folder.finished("trime", 0)
-    assert folder.finished("trime", 1) is None
+    with RunFolder.opened(tmp_path / "runs", small()) as folder:
+        for text in ("{", "[]", '{"objective": "trime"}'):
+            path.write_text(text)
+            with pytest.raises(WideneckError, match=r"trime-seed0\.json"):
+                folder.finished("trime", 0)
+        assert folder.finished("trime", 1) is None
 
 
 def test_processes_side_by_side_find_what_one_finds(tmp_path, monkeypatch):
@@ -117,8 +117,8 @@ def test_processes_side_by_side_find_what_one_finds(tmp_path, monkeypatch):
     found = []
     for processes in (1, 2):
         monkeypatch.setattr(side_by_side, "PROCESSES", processes)
-        folder = RunFolder.opened(tmp_path / str(processes), small())
-        found.append(runs.all_runs(small(), words, (0, 1), folder, lambda *a: shown.append(a)))
+        with RunFolder.opened(tmp_path / str(processes), small()) as folder:
+            found.append(runs.all_runs(small(), words, (0, 1), folder, lambda *a: shown.append(a)))
     for one, two in zip(*found, strict=True):
         assert one.full == two.full
         assert one.loss == two.loss

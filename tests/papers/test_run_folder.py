@@ -1,5 +1,6 @@
 """Finished runs on disk."""
 
+import errno
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 from report.attention_examples import attention_audit
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.errors import WideneckError
+from wideneck.papers import run_folder
 from wideneck.papers.records import record
 from wideneck.papers.run_folder import RunFolder
+from wideneck.report.lock import LOCK
 
 SETTINGS = {"paper": "tiny", "sizes": (1, 5), "model": None}
 
@@ -42,13 +45,20 @@ RUN = Outer(
 )
 
 
+def opened(path, settings=SETTINGS):
+    """The folder after its turn, as others may have it then."""
+    with RunFolder.opened(path, settings, Outer) as folder:
+        return folder
+
+
 def test_a_run_comes_back_as_it_was_written(tmp_path):
-    folder = RunFolder.opened(tmp_path / "runs", SETTINGS, Outer)
-    assert folder.finished("seed0") is None
-    folder.write("seed0", RUN)
-    again = RunFolder.opened(tmp_path / "runs", SETTINGS, Outer)  # a tuple is a list on disk
-    assert again.finished("seed0") == RUN
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["seed0.json", "settings.json"]
+    with RunFolder.opened(tmp_path / "runs", SETTINGS, Outer) as folder:
+        assert folder.finished("seed0") is None
+        folder.write("seed0", RUN)
+    with RunFolder.opened(tmp_path / "runs", SETTINGS, Outer) as again:  # tuples are lists there
+        assert again.finished("seed0") == RUN
+    files = sorted(p.name for p in (tmp_path / "runs").iterdir())
+    assert files == [LOCK, "seed0.json", "settings.json"]
 
 
 def test_an_audit_comes_back_as_it_was_written():
@@ -76,25 +86,42 @@ def test_what_is_not_of_its_kind_is_refused(change):
 
 def test_other_settings_are_named_and_nothing_is_changed(tmp_path):
     folder = tmp_path / "runs"
-    RunFolder.opened(folder, SETTINGS, Outer)
+    opened(folder, SETTINGS)
     before = (folder / "settings.json").read_text()
     with pytest.raises(WideneckError, match=r"sizes is \[1, 5\] there, \[1, 6\] here"):
-        RunFolder.opened(folder, SETTINGS | {"sizes": (1, 6)}, Outer)
+        opened(folder, SETTINGS | {"sizes": (1, 6)})
     with pytest.raises(WideneckError, match="more is None there, 1 here"):
-        RunFolder.opened(folder, SETTINGS | {"more": 1}, Outer)
+        opened(folder, SETTINGS | {"more": 1})
     assert (folder / "settings.json").read_text() == before
 
 
 def test_a_folder_that_is_a_file_or_holds_something_else_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WideneckError, match="cannot be used as a folder"):
-        RunFolder.opened(tmp_path / "file", SETTINGS, Outer)
+        opened(tmp_path / "file")
     with pytest.raises(WideneckError, match=r"not the settings\.json"):
-        RunFolder.opened(tmp_path, SETTINGS, Outer)
+        opened(tmp_path)
+
+
+def test_one_process_at_a_time_works_in_a_folder(tmp_path):
+    with RunFolder.opened(tmp_path, SETTINGS, Outer):
+        with pytest.raises(WideneckError, match=r"Another process works in .*; wait for it, or"):
+            opened(tmp_path)
+    opened(tmp_path)
+
+
+def test_finished_runs_are_read_where_nothing_can_be_written(tmp_path, monkeypatch):
+    opened(tmp_path).write("seed0", RUN)
+
+    def refuse(folder, doing):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(run_folder, "locked", refuse)
+    assert opened(tmp_path).finished("seed0") == RUN
 
 
 def test_a_damaged_run_is_named(tmp_path):
-    folder = RunFolder.opened(tmp_path / "runs", SETTINGS, Outer)
+    folder = opened(tmp_path / "runs")
     for text in ("{", "[]", '{"name": "a"}'):
         (tmp_path / "runs" / "seed0.json").write_text(text)
         with pytest.raises(WideneckError, match=r"seed0\.json"):

@@ -1,13 +1,16 @@
 """Finished runs on disk: one JSON file each, written whole, and the settings that they share."""
 
 import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, final
 
 from wideneck.errors import WideneckError
 from wideneck.papers.records import record
-from wideneck.report.files import json_text, write_text
+from wideneck.report.files import json_text, read_json, write_text
+from wideneck.report.lock import locked
 
 SETTINGS = "settings.json"
 
@@ -24,8 +27,11 @@ class RunFolder(Generic[Run]):
     """The dataclass of a run."""
 
     @classmethod
-    def opened(cls, path: Path, settings: dict[str, Any], kind: type[Run]) -> "RunFolder[Run]":
-        """Make the folder, or take one of the same settings.
+    @contextmanager
+    def opened(
+        cls, path: Path, settings: dict[str, Any], kind: type[Run]
+    ) -> "Iterator[RunFolder[Run]]":
+        """Make the folder, or take one of the same settings; inside, no other process has it.
 
         Args:
             path: the folder.
@@ -33,30 +39,21 @@ class RunFolder(Generic[Run]):
             kind: the dataclass of a run.
 
         Raises:
-            WideneckError: the folder holds something else, or cannot be written.
+            WideneckError: the folder holds something else, cannot be written, or another process
+                works in it.
         """
         asked = json.loads(json_text(settings))  # as they will be read: tuples are lists there
         try:
             path.mkdir(parents=True, exist_ok=True)
-            before = any(path.iterdir())
+            before = any(not file.name.startswith(".") for file in path.iterdir())
         except OSError as error:
             raise WideneckError(f"{path} cannot be used as a folder: {error.strerror}.") from None
-        if not before:
-            write_text(path / SETTINGS, json_text(asked))
-            return cls(path, kind)
-        if not (path / SETTINGS).is_file():
-            raise WideneckError(
-                f"{path} holds files, but not the {SETTINGS} of a reproduction; name another "
-                "folder by --out."
-            )
-        found = _read(path / SETTINGS)
-        if found != asked:
-            wrong = next(k for k in {**asked, **found} if found.get(k) != asked.get(k))
-            raise WideneckError(
-                f"The runs in {path} have other settings ({wrong} is {found.get(wrong)!r} there, "
-                f"{asked.get(wrong)!r} here); name another folder by --out."
-            )
-        return cls(path, kind)
+        if before:
+            _check_settings(path, asked)
+        with _alone(path):
+            if not before:
+                write_text(path / SETTINGS, json_text(asked))
+            yield cls(path, kind)
 
     def finished(self, name: str) -> Run | None:
         """The run of a name, or None where it is still to be made.
@@ -83,13 +80,28 @@ class RunFolder(Generic[Run]):
         return self.path / f"{name}.json"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _check_settings(path: Path, asked: dict[str, Any]) -> None:
+    if not (path / SETTINGS).is_file():
+        raise WideneckError(
+            f"{path} holds files, but not the {SETTINGS} of a reproduction; name another "
+            "folder by --out."
+        )
+    found = _read(path / SETTINGS)
+    if found != asked:
+        wrong = next(k for k in {**asked, **found} if found.get(k) != asked.get(k))
+        raise WideneckError(
+            f"The runs in {path} have other settings ({wrong} is {found.get(wrong)!r} there, "
+            f"{asked.get(wrong)!r} here); name another folder by --out."
+        )
+
+
+def _alone(path: Path) -> AbstractContextManager[Any]:
+    """Keeps other processes out, where the folder can be written; finished runs need no lock."""
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise WideneckError(f"{path} cannot be read: {error.strerror}.") from None
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise WideneckError(f"{path} is damaged; remove it, and what it held is made again.")
-    return content
+        return locked(path, "works")
+    except OSError:
+        return nullcontext()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path, "remove it, and what it held is made again")

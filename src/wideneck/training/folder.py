@@ -11,17 +11,17 @@ One process at a time: an open file is locked, and the system unlocks it however
 
 import json
 import os
-import sys
 from pathlib import Path
-from typing import Any, TextIO, final
+from typing import Any, final
 
 from wideneck.errors import WideneckError
+from wideneck.report import files
 from wideneck.report.files import json_text, write_text
+from wideneck.report.lock import LOCK, locked
 from wideneck.training.recipe import difference
 
 RECIPE, METRICS, RESULT = "recipe.json", "metrics.jsonl", "result.json"
 CHECKPOINT, MODEL, VOCABULARY = "checkpoint.safetensors", "model.safetensors", "vocabulary.txt"
-LOCK = ".lock"
 WHOLE = (RECIPE, RESULT, CHECKPOINT, MODEL, VOCABULARY)
 """Files that are whole or not there."""
 
@@ -51,7 +51,7 @@ class RunFolder:
             names = {file.name for file in path.iterdir() if not _temporary(file)}
             if names - {LOCK} and RECIPE not in names:
                 raise _strangers(path)
-            self._lock = _locked(path / LOCK)
+            self._lock = locked(path, "trains")
         except OSError as error:
             raise WideneckError(f"{path} cannot be used as a folder: {error.strerror}.") from None
         try:
@@ -143,15 +143,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         WideneckError: it is missing or damaged.
     """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise WideneckError(f"{path} cannot be read: {error.strerror}.") from None
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise WideneckError(f"{path} is damaged; remove the folder to start over.")
-    return content
+    return files.read_json(path, "remove the folder to start over")
 
 
 def _strangers(path: Path) -> WideneckError:
@@ -163,25 +155,3 @@ def _strangers(path: Path) -> WideneckError:
 def _temporary(file: Path) -> bool:
     """Whether it is what one of our files is called until it is whole."""
     return any(file.name.startswith(f".{name}.") for name in WHOLE)
-
-
-def _locked(path: Path) -> TextIO:
-    file = path.open("a+")
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        if not isinstance(error, BlockingIOError | PermissionError):
-            raise  # a file system without locks
-        raise WideneckError(
-            f"Another process trains in {path.parent}; wait for it, or name another folder by "
-            "--out."
-        ) from None
-    return file

@@ -66,8 +66,8 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
     text = text_of(request.text)
     chosen = chosen.with_text(text.sha256)
     shared = {"paper": "attention", **asdict(chosen)}
-    folder = RunFolder.opened(request.folder(chosen.scale), shared, Run)
-    runs = all_runs(chosen, text, request.num_seeds, folder, progress)
+    with RunFolder.opened(request.folder(chosen.scale), shared, Run) as folder:
+        runs = all_runs(chosen, text, request.num_seeds, folder, progress)
     return reproduction(chosen, text, runs, default_text=request.text is None)
 
 

@@ -1,5 +1,7 @@
 """Finished runs on disk: a file for each objective and seed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import final
@@ -17,14 +19,12 @@ class RunFolder:
     files: run_folder.RunFolder[Run]
 
     @classmethod
-    def opened(cls, path: Path, settings: Settings) -> "RunFolder":
-        """Make the folder, or take one of the same settings.
-
-        Raises:
-            WideneckError: the folder holds something else, or cannot be written.
-        """
+    @contextmanager
+    def opened(cls, path: Path, settings: Settings) -> "Iterator[RunFolder]":
+        """See `wideneck.papers.run_folder.RunFolder.opened`."""
         shared = {"paper": "histalign", **asdict(settings)}
-        return cls(run_folder.RunFolder.opened(path, shared, Run))
+        with run_folder.RunFolder.opened(path, shared, Run) as files:
+            yield cls(files)
 
     def finished(self, objective: str, seed: int) -> Run | None:
         """A run, or None where it is still to be made."""

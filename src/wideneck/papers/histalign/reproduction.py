@@ -43,9 +43,10 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
     """
     chosen = settings(request.scale, request.model, request.split)
     chosen = with_words(chosen, sha256_of(read_analogies(request.words)))
-    folder = RunFolder.opened(request.folder(chosen.scale), chosen)
     seeds = range(request.num_seeds)
-    return reproduction(chosen, all_runs(chosen, request.words, seeds, folder, progress))
+    with RunFolder.opened(request.folder(chosen.scale), chosen) as folder:
+        runs = all_runs(chosen, request.words, seeds, folder, progress)
+    return reproduction(chosen, runs)
 
 
 def reproduction(chosen: Settings, runs: Sequence[Run]) -> Reproduction:

@@ -70,15 +70,15 @@ def reproduction(settings: Settings, request: Request, progress: Progress) -> Re
     corpus = read_corpus(settings.text)
     encoded = encode_corpus(corpus, next(iter(settings.family.values())).data)
     content = settings.to_dict() | {"text_sha256": corpus.sha256}
-    folder = RunFolder.opened(request.folder(settings.scale), content, FamilyRun)
-    ngrams = RunFolder(folder.path, AllNgrams)
-    counted = ngrams.finished("ngrams")
-    if counted is None:
-        counted = all_ngrams(settings, progress)
-        ngrams.write("ngrams", counted)
     seeds = range(request.num_seeds)
-    family = _family(settings, encoded.train.ids, seeds, folder, progress)
-    cut, heads = _heads(settings, seeds, RunFolder(folder.path, HeadRun), progress)
+    with RunFolder.opened(request.folder(settings.scale), content, FamilyRun) as folder:
+        ngrams = RunFolder(folder.path, AllNgrams)
+        counted = ngrams.finished("ngrams")
+        if counted is None:
+            counted = all_ngrams(settings, progress)
+            ngrams.write("ngrams", counted)
+        family = _family(settings, encoded.train.ids, seeds, folder, progress)
+        cut, heads = _heads(settings, seeds, RunFolder(folder.path, HeadRun), progress)
     widths, arms = summarize(family), head_arms(heads, cut)
     known = published_results("saturation")
     law = laws(loss_rows(widths, family[0].tokens))

@@ -90,31 +90,31 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
     if text is None and scale == "paper":
         text = WIKITEXT2
     settings, counts = _settings(request, scale, text)
-    folder = RunFolder.opened(request.folder(scale), settings.to_dict(), Run)
-    jobs = [
-        Job(
-            arm=arm,
-            seed=seed,
-            recipe=with_seed(recipe, seed),
-            folder=folder.path / "runs" / f"{_file(arm)}-seed{seed}",
-            num_contexts=settings.num_contexts,
-        )
-        # Seed by seed, so that what an interrupted run leaves can be compared.
-        for seed in range(request.num_seeds)
-        for arm, recipe in settings.recipes.items()
-    ]
-    missing = [job for job in jobs if folder.finished(_name(job)) is None]
-    stage = f"{len(missing)} of {len(jobs)} runs"
-    for job, run in side_by_side(
-        train_and_measure, missing, lambda units, total: progress(stage, units, total)
-    ):
-        folder.write(_name(job), run)
-    runs = [run for job in jobs if (run := folder.finished(_name(job))) is not None]
-    language = RunFolder(folder.path, KnownRank)
-    known = language.finished("known-rank")
-    if known is None:
-        known = KnownRank(fits=known_rank(num_seeds=request.num_seeds, progress=progress))
-        language.write("known-rank", known)
+    with RunFolder.opened(request.folder(scale), settings.to_dict(), Run) as folder:
+        jobs = [
+            Job(
+                arm=arm,
+                seed=seed,
+                recipe=with_seed(recipe, seed),
+                folder=folder.path / "runs" / f"{_file(arm)}-seed{seed}",
+                num_contexts=settings.num_contexts,
+            )
+            # Seed by seed, so that what an interrupted run leaves can be compared.
+            for seed in range(request.num_seeds)
+            for arm, recipe in settings.recipes.items()
+        ]
+        missing = [job for job in jobs if folder.finished(_name(job)) is None]
+        stage = f"{len(missing)} of {len(jobs)} runs"
+        for job, run in side_by_side(
+            train_and_measure, missing, lambda units, total: progress(stage, units, total)
+        ):
+            folder.write(_name(job), run)
+        runs = [run for job in jobs if (run := folder.finished(_name(job))) is not None]
+        language = RunFolder(folder.path, KnownRank)
+        known = language.finished("known-rank")
+        if known is None:
+            known = KnownRank(fits=known_rank(num_seeds=request.num_seeds, progress=progress))
+            language.write("known-rank", known)
     return reproduction(settings, counts, runs, known.fits)
 
 

@@ -6,20 +6,23 @@ import random
 import pytest
 import torch
 from safetensors import safe_open
-from training_runs import AWD, GPT2, Killed, changed, metrics, same_run, text, trained
+from training_runs import (
+    AWD,
+    GPT2,
+    STATES,
+    Killed,
+    changed,
+    frozen_model,
+    metrics,
+    same_run,
+    text,
+    trained,
+)
 
-from tiny import tiny_model
-from tiny_text import character_tokenizer
 from wideneck.training.folder import CHECKPOINT
 from wideneck.training.recipe_file import recipe
 from wideneck.training.states_task import recipe_states
 
-STATES = {
-    "model": {"name": "states", "train_tokens": 512, "valid_tokens": 64, "window": 32},
-    "head": {"name": "mos", "num_components": 2, "projection": "residual", "dropout": 0.1},
-    "optimizer": {"name": "adamw", "learning_rate": 1e-2},
-    "training": {"epochs": 2, "batch_size": 32, "evaluate_every": 0.4, "log_every": 3},
-}
 KINDS = ("awd_lstm", "transformer", "states")
 
 
@@ -27,9 +30,7 @@ KINDS = ("awd_lstm", "transformer", "states")
 def recipes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
     data = {"text": text(folder)}
-    tiny_model("gpt2").save_pretrained(folder / "model")
-    character_tokenizer().save_pretrained(folder / "model")
-    model = {"model": str(folder / "model"), "test_tokens": 64}
+    model = {"model": frozen_model(folder / "model"), "test_tokens": 64}
     return {
         "awd_lstm": changed(AWD, data=data),
         "transformer": changed(GPT2, data=data),

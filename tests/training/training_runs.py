@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from tiny_text import write_text
+from tiny import tiny_model
+from tiny_text import character_tokenizer, write_text
 from wideneck.training.recipe_file import recipe
 from wideneck.training.run import run
 
@@ -35,6 +36,12 @@ GPT2 = {
     "optimizer": {"name": "adamw", "learning_rate": 1e-2, "warmup": 0.2},
     "training": {"epochs": 3, "batch_size": 4, "evaluate_every": 0.5},
 }
+STATES = {
+    "model": {"name": "states", "train_tokens": 512, "valid_tokens": 64, "window": 32},
+    "head": {"name": "mos", "num_components": 2, "projection": "residual", "dropout": 0.1},
+    "optimizer": {"name": "adamw", "learning_rate": 1e-2},
+    "training": {"epochs": 2, "batch_size": 32, "evaluate_every": 0.4, "log_every": 3},
+}
 
 
 class Killed(BaseException):
@@ -44,6 +51,13 @@ class Killed(BaseException):
 def text(folder: Path) -> str:
     """Six documents of about 150 words each."""
     return str(write_text(folder / "bottles.txt"))
+
+
+def frozen_model(folder: Path) -> str:
+    """A GPT-2 with its tokenizer, as `STATES` may name it."""
+    tiny_model("gpt2").save_pretrained(folder)
+    character_tokenizer().save_pretrained(folder)
+    return str(folder)
 
 
 def changed(content, **tables):

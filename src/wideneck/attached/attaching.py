@@ -72,10 +72,15 @@ def put_head(model: Any, head: Any, options: dict[str, Any], *, tie: bool = True
             f"{name} is not a class of transformers itself, so a saved head could not be loaded "
             "again: attach to a model that needs no remote code."
         )
-    _forget_unpacked_blocks(model)
     if not tie and is_tied(model):
         untie(model)
-    swap_head(model, config, logit_map.scale)
+    return place_head(model, config, logit_map.scale)
+
+
+def place_head(model: Any, config: HeadConfig, logit_scale: float) -> Any:
+    """Make the output layer a head of this config, and the model one that is saved with it."""
+    _forget_unpacked_blocks(model)
+    swap_head(model, config, logit_scale)
     model.__class__ = attached_class(original_class(type(model)))
     return model
 

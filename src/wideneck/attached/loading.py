@@ -1,4 +1,4 @@
-"""`load`: what `save_pretrained` of a model with a head or normalizer has written."""
+"""`load`: what `save_pretrained` of a model with a head or normalizer, or a run, has written."""
 
 import os
 from typing import Any
@@ -8,6 +8,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from wideneck.attached.saved import MODEL_TYPE
 from wideneck.errors import WideneckError
 from wideneck.models.first_line import first_line
+from wideneck.training.as_transformers import as_transformers
+from wideneck.training.saved_run import is_run
 
 WHERE = {"token", "revision", "subfolder", "cache_dir", "force_download", "local_files_only"}
 """Options that say where the files are."""
@@ -17,6 +19,9 @@ def load(path: str | os.PathLike, **options: Any) -> Any:
     """A model with its head and normalizer, as `save_pretrained` has written it.
 
     `transformers.AutoModelForCausalLM.from_pretrained` does the same once wideneck is imported.
+    A run of `wideneck train` is loaded with its best weights: a transformer with its head, or a
+    head trained on cached states in the model whose states they were; see
+    `wideneck.training.as_transformers`.
 
     Args:
         path: a folder, or a Hugging Face id.
@@ -24,9 +29,16 @@ def load(path: str | os.PathLike, **options: Any) -> Any:
 
     Raises:
         WideneckError: no folder of that kind, an unknown head or normalizer, missing or
-            unreadable weights.
+            unreadable weights, options for a run.
     """
     name = os.fspath(path)
+    if is_run(name):
+        if options:
+            raise WideneckError(
+                f"{name} is a run of wideneck train, which is loaded in float32 on the CPU, got "
+                f"{', '.join(options)}; move the model, or save_pretrained it and load that."
+            )
+        return as_transformers(name)
     try:
         config = AutoConfig.from_pretrained(name, **{k: options[k] for k in WHERE & options.keys()})
         if config.model_type != MODEL_TYPE:

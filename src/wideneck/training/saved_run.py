@@ -37,6 +37,24 @@ def is_run(path: str | Path) -> bool:
     return (Path(path) / RECIPE).is_file()
 
 
+def read_run_recipe(path: Path) -> Recipe:
+    """The recipe of a run that has weights.
+
+    Raises:
+        WideneckError: the folder is none of a run, or has no weights yet.
+    """
+    content = read_json(path / RECIPE)
+    try:
+        chosen = recipe(content)
+    except WideneckError as error:
+        raise WideneckError(f"{path / RECIPE} is not the recipe of a run: {error}") from None
+    if not (path / MODEL).exists():
+        raise WideneckError(
+            f"{path} has no weights yet ({MODEL}); a run writes them at its first evaluation."
+        )
+    return chosen
+
+
 def load_run(path: str | Path) -> SavedRun:
     """Read a run with its best weights.
 
@@ -45,19 +63,11 @@ def load_run(path: str | Path) -> SavedRun:
             weights and its vocabulary do not fit.
     """
     path = Path(path)
-    content = read_json(path / RECIPE)
-    try:
-        chosen = recipe(content)
-    except WideneckError as error:
-        raise WideneckError(f"{path / RECIPE} is not the recipe of a run: {error}") from None
+    chosen = read_run_recipe(path)
     if isinstance(chosen.model, States):
         raise WideneckError(
             f"{path} holds a head trained on cached states, not a language model: its losses are "
-            "in its metrics.jsonl and result.json."
-        )
-    if not (path / MODEL).exists():
-        raise WideneckError(
-            f"{path} has no weights yet ({MODEL}); a run writes them at its first evaluation."
+            "in its metrics.jsonl and result.json, and wideneck.load puts it into its model."
         )
     about = read_header(path / MODEL)
     if chosen.data.tokens == WORDS:

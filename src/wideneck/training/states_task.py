@@ -11,7 +11,7 @@ from wideneck import heads
 from wideneck.attached.probe import LogitRange
 from wideneck.attached.start import start_config
 from wideneck.audits.states import Progress
-from wideneck.config import LowRank
+from wideneck.config import LowRank, to_dict
 from wideneck.data import Text, read_corpus
 from wideneck.errors import WideneckError
 from wideneck.heads import Head, low_rank_from
@@ -26,6 +26,8 @@ from wideneck.training.recipe import Recipe
 from wideneck.training.state_cache import CachedStates, cached_states
 from wideneck.training.task import HeadStep, Task
 
+HEAD, LOGIT_SCALE = "head", "logit_scale"
+"""What a head starts as, of which only the states tell a part, beside its weights."""
 PROBED = 1024
 """States on which the range of the model's logits is taken."""
 
@@ -68,7 +70,11 @@ def states_task(
         model=model,
         batches=Rows(train.hidden, train.target, recipe.training, recipe.seed, share),
         valid=rows_in_order(valid.hidden, valid.target, recipe.training),
-        about={"states": states.about},
+        about={
+            "states": states.about,
+            HEAD: to_dict(model.head.config),
+            LOGIT_SCALE: states.logit_scale,
+        },
         finish=lambda best: _finish(recipe, states, best),
     )
 

@@ -74,8 +74,8 @@ def _with_backbone_of(run: SavedRun) -> Any:
         model = AutoModelForCausalLM.from_config(backbone.model.config)
     model.config.use_cache = True
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        # The architecture's defaults are words of another vocabulary.
-        token = getattr(run.tokenizer, key, None)
+        # Unless the recipe says so, these are words of another vocabulary.
+        token = backbone.config.options.get(key, getattr(run.tokenizer, key, None))
         setattr(model.config.get_text_config(), key, token)
         setattr(model.generation_config, key, token)
     if is_tied(model) and not run.model.tied:

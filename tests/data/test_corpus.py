@@ -88,7 +88,10 @@ def test_the_default_corpus_shares_no_document_between_its_splits():
     assert not set(corpus.valid) & set(corpus.test)
     sizes = [sum(map(len, split)) for split in (corpus.train, corpus.valid, corpus.test)]
     assert 0.7 < sizes[0] / sum(sizes) < 0.9
-    assert min(sizes) > 0.03 * sum(sizes)
+    assert min(sizes) > 0.08 * sum(sizes)
+    # No subject of its own is a split.
+    for split, size in zip((corpus.valid, corpus.test), sizes[1:], strict=True):
+        assert max(map(len, split)) < size / 3
     assert corpus == read_corpus(None)
 
 

@@ -23,6 +23,9 @@ MARK = re.compile(r"(?<![a-z])(train|val|test)")
 """What tells a split by the name of its file; "valid" and "validation" begin with "val"."""
 ENDINGS = ("", ".txt", ".tokens", ".raw")
 """Of the files of a folder that may be splits, with or without .gz after it."""
+LONG = 40
+"""A topic of more than this part of the default text, a quarter of a held-out split, is for
+training: a split of one or two subjects would say little of another text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +113,11 @@ def _default() -> Corpus:
     text = default_text()
     # Sorted by their digests: a shuffle that is the same under every version of Python.  A topic
     # that stands there under two names comes once, so that it is not in two splits.
-    documents = sorted(set(text.documents), key=lambda d: hashlib.sha256(d.encode()).digest())
+    topics = set(text.documents)
+    size = sum(map(len, topics))
+    documents = sorted(
+        topics, key=lambda d: (len(d) * LONG < size, hashlib.sha256(d.encode()).digest())
+    )
     return _cut(f"{text.name}, shuffled", tuple(documents))
 
 

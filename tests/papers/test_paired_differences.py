@@ -25,19 +25,23 @@ def test_one_seed_has_no_interval():
     assert found.std is found.low is found.high is found.seeds_to_see is None
 
 
-def test_an_effect_is_seen_with_the_power_that_is_promised():
-    """The normal approximation is slightly short of 80 % where few seeds make the t wide."""
-    effect, std = 0.1, 0.2
-    n = seeds_to_see(effect, std)
+@pytest.mark.parametrize("size", [0.02, 0.1, 0.5, 1.0, 2.0, 4.0, 7.0, 20.0])
+def test_an_effect_is_seen_with_the_power_that_is_promised_and_no_seed_more(size):
+    def power(n):
+        """Over all deviations that n differences may have, of the mean being far enough from 0."""
+        deviation = stats.chi(n - 1, scale=(n - 1) ** -0.5)
+        some = np.linspace(deviation.ppf(1e-10), deviation.isf(1e-10), 20_001)
+        needed = stats.t.ppf(0.975, n - 1) * some
+        mean = stats.norm(size * math.sqrt(n))
+        return np.trapezoid(deviation.pdf(some) * (mean.sf(needed) + mean.cdf(-needed)), some)
+
+    n = seeds_to_see(-size * 0.2, 0.2)
     assert n is not None
-    noncentrality = effect / std * math.sqrt(n)
-    critical = stats.t.ppf(0.975, n - 1)
-
-    power = 1 - stats.nct.cdf(critical, n - 1, noncentrality)
-
-    assert 0.75 < power < 0.85
+    assert power(n) >= 0.8
+    assert n == 2 or power(n - 1) < 0.8
 
 
 def test_no_effect_is_never_seen_and_a_sure_one_needs_two():
     assert seeds_to_see(0.0, 0.1) is None
     assert seeds_to_see(1.0, 1e-6) == 2
+    assert seeds_to_see(1.0, 0.0) == 2

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from wideneck.audits.measure import measure
 
-POWER = 1.959964 + 0.841621
-"""Normal quantiles of a two-sided test at 5 % that finds the effect in 80 % of cases."""
+POWER = 0.8
+"""Chance that a test at 5 % is to have of seeing an effect that is there."""
+LEAST = (1.959964 + 0.841621) ** 2
+"""Seeds times (effect / deviation)^2, were the deviation known; with Student's t they are more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +23,9 @@ class Paired:
     high: float | None = measure("upper end")
     num_seeds: int = measure("seeds, n")
     seeds_to_see: int | None = measure(
-        "seeds with which an effect of this size would be seen at 5 % in 80 % of repetitions, "
-        "(2.8 std / mean)^2, at least 2; none for one seed",
-        caution="a normal approximation from a deviation that is itself estimated from few seeds",
+        "seeds with which a paired t-test at 5 % would see an effect of this size in 80 % of "
+        "repetitions; none for one seed",
+        caution="from a mean and a deviation that are themselves estimated from few seeds",
     )
 
 
@@ -50,4 +52,18 @@ def seeds_to_see(effect: float, std: float) -> int | None:
     """Paired seeds that show an effect of this size; None for no effect."""
     if effect == 0:
         return None
-    return max(2, math.ceil((POWER * std / effect) ** 2))
+    if std == 0:
+        return 2
+    size = abs(effect) / std
+    n = max(2, math.ceil(LEAST / size**2))
+    while _power(size, n) < POWER:
+        n += 1
+    return n
+
+
+def _power(size: float, n: int) -> float:
+    """Of the two-sided test at 5 % of n differences, for an effect of so many deviations."""
+    from scipy.special import ncfdtr, stdtrit
+
+    # The square of a noncentral t has a noncentral F distribution.
+    return 1 - float(ncfdtr(1, n - 1, n * size**2, stdtrit(n - 1, 0.975) ** 2))

@@ -75,6 +75,12 @@ def test_rows_of_several_lines_are_documents(monkeypatch):
     assert corpus.test is None
 
 
+def test_rows_of_nothing_are_blank(monkeypatch):
+    split = Dataset(text=["one\n", None, "two\n"])
+    serve(monkeypatch, {"train": split, "validation": split})
+    assert read_corpus("datasets:holes").train == ("one\n\ntwo\n",)
+
+
 def test_the_only_column_of_strings_is_the_text(monkeypatch):
     split = Dataset(label=[0, 1], sentence=["one two", "three"])
     serve(monkeypatch, {"train": split, "validation": split})

@@ -3,10 +3,13 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from rich.console import Console
 
 from wideneck import config as c
+from wideneck.data import encode_corpus, read_corpus
 from wideneck.errors import WideneckError
+from wideneck.evaluation import log_prob_ranks
 from wideneck.models.small.config import AwdLstm, Transformer
 from wideneck.papers.published import published_results
 from wideneck.papers.registry import Request
@@ -18,6 +21,7 @@ from wideneck.papers.sigsoftmax.settings import MATCHED, Settings, small
 from wideneck.papers.sigsoftmax.table import show
 from wideneck.training.optimizers import AdamW
 from wideneck.training.recipe import Recipe
+from wideneck.training.saved_run import load_run
 from wideneck.training.schedule import Schedule
 
 COUNTS = {"train": 1000, "valid": 100, "test": 100, "vocab_size": 33_278}
@@ -179,6 +183,24 @@ def test_one_run_is_trained_and_measured(tmp_path, model):
     assert 0 < found.test_loss < 5
     assert set(found.learned) == {"shift"}
     assert shares == sorted(shares)
+
+
+def test_the_first_contexts_are_those_the_replication_takes(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text(" ".join(f"word{(7 * i) % 41} and\n" for i in range(800)))
+    recipe = tiny(AwdLstm(embedding_size=8, hidden_size=12, last_size=10))
+    recipe = replace(recipe, data=replace(recipe.data, text=str(file)))
+    job = Job("MoSS", 0, recipe, tmp_path / "run", 50, first_contexts=True)
+
+    found = train_and_measure(job, lambda share: None)
+
+    model = load_run(tmp_path / "run").model
+    ids = encode_corpus(read_corpus(str(file)), recipe.data).test.ids
+    with torch.no_grad():
+        first = model.backbone(ids[None, :50]).hidden[0]
+    expected = log_prob_ranks(model.head, first, num_contexts=50)
+    assert (found.num_contexts, found.rank) == (50, expected.press)
+    assert found.mean_logit == pytest.approx(expected.mean_logit, rel=1e-5)
 
 
 def test_the_papers_scale_wants_the_papers_text(tmp_path):

@@ -121,6 +121,17 @@ def test_the_cache_is_plain_files_that_training_does_not_change(texts, tmp_path)
     assert {file.name: file.read_bytes() for file in place.iterdir()} == before
 
 
+def test_a_damaged_cache_is_named_and_others_may_read_one(texts, tmp_path):
+    cached("gpt2", texts, tmp_path)
+    (place,) = tmp_path.iterdir()
+    (tmp_path / "folder").mkdir()
+    assert place.stat().st_mode == (tmp_path / "folder").stat().st_mode
+    with open(place / "train-hidden.npy", "r+b") as file:
+        file.truncate(200)
+    with pytest.raises(WideneckError, match=r"train-hidden\.npy is missing or damaged; remove"):
+        cached("gpt2", texts, tmp_path)
+
+
 def test_batches_read_the_states_where_they_are(states):
     train = states.splits["train"]
     batch = Rows(train.hidden, train.target, Schedule(batch_size=32), 0).order(0).batch(1)

@@ -3,8 +3,11 @@
 import math
 
 import pytest
+from torch import nn
 
+from wideneck import heads
 from wideneck.errors import WideneckError
+from wideneck.training.loop import TIMES, torch_optimizer
 from wideneck.training.optimizers import SGD, AdamW
 
 
@@ -41,3 +44,36 @@ def test_adamw_neither_rises_again_nor_warms_up_for_ever():
 
 def test_sgd_keeps_its_rate():
     assert {SGD(learning_rate=20.0).rate(p) for p in (0.0, 0.5, 1.0)} == {20.0}
+
+
+def rates(config, model):
+    """The rate, over the recipe's, and the decay of every parameter by name."""
+    names = {p: name for name, p in model.named_parameters()}
+    return {
+        names[p]: (group[TIMES], group["weight_decay"])
+        for group in torch_optimizer(config, model).param_groups
+        for p in group["params"]
+    }
+
+
+@pytest.mark.parametrize("head", ["plif", "scaled_softmax", "gss"])
+def test_sgd_has_a_rate_of_its_own_for_what_an_activation_learns(head):
+    options = {} if head == "plif" else {"learned": True}
+    model = nn.ModuleDict(
+        {"head": heads.build(head, hidden_size=4, vocab_size=9, bias=True, **options)}
+    )
+    learned = {name for name, _ in model.named_parameters() if "activation" in name}
+    assert learned
+    found = rates(SGD(learning_rate=20.0, activation_rate=0.05, weight_decay=1e-3), model)
+    assert found == {name: (0.05 / 20, 0.0) if name in learned else (1.0, 1e-3) for name in found}
+    assert found.keys() == dict(model.named_parameters()).keys()
+
+
+def test_adamw_decays_matrices_only():
+    model = nn.ModuleDict({"head": heads.build("plif", hidden_size=4, vocab_size=9, bias=True)})
+    found = rates(AdamW(weight_decay=0.1), model)
+    assert found == {
+        "head.weight": (1.0, 0.1),
+        "head.bias": (1.0, 0.0),
+        "head.activation.v": (1.0, 0.0),
+    }

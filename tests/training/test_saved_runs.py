@@ -70,6 +70,24 @@ def test_a_run_starts_from_the_weights_of_another(run, content, tmp_path):
     assert result["valid_loss"] == pytest.approx(best, rel=1e-5)
 
 
+def test_once_begun_it_does_not_need_the_other_again(run, content, tmp_path):
+    again = changed(content, initial=str(run), training={"epochs": 2})
+    with pytest.raises(Killed):
+        trained(again, tmp_path / "fine", kill_after=12)
+    run.rename(tmp_path / "elsewhere")
+    trained(again, tmp_path / "fine")
+
+
+def test_the_test_text_is_read_in_rows_of_its_own(content, tmp_path):
+    content = changed(content, training={"epochs": 0.2, "test_batch_size": 1})
+    found = trained(content, tmp_path / "run")
+    saved = load_run(tmp_path / "run")
+    ids = encode_corpus(read_corpus(saved.recipe.data.text), saved.recipe.data).test.ids
+    assert static_perplexity(saved.model, ids, batch_size=1).loss == pytest.approx(
+        found["test_loss"], rel=1e-6
+    )
+
+
 def test_it_does_not_start_from_another_vocabulary_or_from_nothing(run, content, tmp_path):
     with pytest.raises(WideneckError, match="another vocabulary than that of"):
         trained(changed(content, initial=str(run), data={"vocab_size": 20}), tmp_path / "a")

@@ -142,5 +142,6 @@ def test_a_mistake_in_the_recipe_is_one_line_and_exit_code_1(folder):
     assert done.stderr == (
         "wideneck: bad.toml, line 18: No option of [training] is called 'segmnt'. Did you mean "
         "'segment'? Known: epochs, batch_size, segment, varied, longest, evaluate_every, "
-        "evaluation_batch_size, evaluation_tokens, patience, log_every, checkpoint_every.\n"
+        "evaluation_batch_size, test_batch_size, evaluation_tokens, patience, log_every, "
+        "checkpoint_every.\n"
     )

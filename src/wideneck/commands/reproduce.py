@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wideneck.commands.progress import ProgressBars
+from wideneck.commands.same_bits import same_bits
 from wideneck.papers.registry import Found, Request
 from wideneck.report.files import check_writable, json_text, write_text
 
@@ -40,6 +41,7 @@ def reproduce(
         WideneckError: an unknown name, an option that the paper does not take, or files that cannot
             be read or written.
     """
+    same_bits()
     request = Request(
         paper=paper,
         scale=scale,

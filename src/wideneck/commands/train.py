@@ -1,10 +1,10 @@
 """`wideneck train`: a recipe to a trained model, or on from where it was interrupted."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wideneck.commands.same_bits import same_bits
 from wideneck.errors import WideneckError
 from wideneck.report.files import check_writable, json_text, write_text
 
@@ -35,10 +35,7 @@ def train(
         WideneckError: the recipe, the text or the folder is not as it should be, or the loss is
             not finite.
     """
-    # A run goes on bit for bit only if products do not depend on where their operands happen to
-    # lie in memory; MKL reads this when it is loaded.
-    os.environ.setdefault("MKL_CBWR", "AUTO")
-
+    same_bits()
     from wideneck.training.recipe_file import read_recipe
     from wideneck.training.tracking import check_tracker
 
@@ -46,7 +43,7 @@ def train(
     if json is not None and not to_stdout:
         check_writable(json)  # before the work, not after it
     check_tracker(track_with)
-    chosen = read_recipe(recipe, text=text, seed=seed, check=_check_architecture)
+    chosen = read_recipe(recipe, text=text, seed=seed, check=_check_model)
 
     import torch.distributed as dist
     from accelerate import PartialState
@@ -81,14 +78,18 @@ def train(
     print(summary(folder, result))
 
 
-def _check_architecture(recipe: "Recipe") -> None:
-    """What transformers says of the options, while the recipe's lines are at hand."""
-    from wideneck.models.small.config import Transformer
+def _check_model(recipe: "Recipe") -> None:
+    """What transformers says of the options, or of where a head starts, with lines at hand."""
+    from wideneck.models.small.config import States, Transformer
 
     if isinstance(recipe.model, Transformer):
         from wideneck.models.small.transformer import hf_config
 
         hf_config(recipe.model, vocab_size=1)
+    if isinstance(recipe.model, States):
+        from wideneck.training.states_task import check_start
+
+        check_start(recipe.head, recipe.model.start)
 
 
 def summary(folder: Path, result: dict[str, Any]) -> str:

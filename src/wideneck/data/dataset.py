@@ -48,7 +48,7 @@ def dataset_rows(text: str) -> dict[str, list[str]]:
                 f"{', '.join(splits)}."
             )
     return {
-        ours: list(splits[theirs][_column(text, splits[theirs])])
+        ours: [row or "" for row in splits[theirs][_column(text, splits[theirs])]]  # some are null
         for theirs, ours in SPLITS.items()
         if theirs in splits
     }

@@ -77,7 +77,7 @@ def check_writable(path: str | Path) -> None:
 
 
 def make_readable(path: str | Path) -> None:
-    """Give a temporary file, which is private, the permissions that a new file has."""
+    """Give a temporary file or folder, which is private, the permissions that a new one has."""
     mask = os.umask(0)
     os.umask(mask)
-    os.chmod(path, 0o666 & ~mask)
+    os.chmod(path, (0o777 if os.path.isdir(path) else 0o666) & ~mask)

@@ -32,7 +32,8 @@ def as_transformers(path: str | Path) -> Any:
 
     Raises:
         WideneckError: no weights yet; an AWD-LSTM, which transformers does not know; a head or a
-            bias that has no place in the model; a frozen model that has changed since.
+            bias that has no place in the model; a frozen model whose output matrix has changed
+            since (what is below it is not compared).
     """
     path = Path(path)
     recipe = read_run_recipe(path)
@@ -50,6 +51,10 @@ def as_transformers(path: str | Path) -> Any:
 def _with_head_of(path: Path, states: States) -> Any:
     """The frozen model with the head that was trained on its states."""
     about = read_header(path / MODEL)
+    if HEAD not in about:
+        raise WideneckError(
+            f"{path / MODEL} was written by an earlier version of wideneck; train the head again."
+        )
     now = read_head(states.model).sha256
     if now != about["states"]["head_sha256"]:
         raise WideneckError(

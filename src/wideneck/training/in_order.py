@@ -8,18 +8,21 @@ from wideneck.training.batches import Batch
 from wideneck.training.schedule import Schedule
 
 
-def text_in_order(model: LanguageModel, ids: Tensor, schedule: Schedule) -> list[Batch]:
+def text_in_order(
+    model: LanguageModel, ids: Tensor, schedule: Schedule, batch_size: int
+) -> list[Batch]:
     """A text as `wideneck.evaluation` reads it.
 
     Args:
         model: says whether a state is carried, or how long its windows are.
         ids: (N,).
-        schedule: how many rows and tokens at a time, and how much of the text.
+        schedule: how many tokens at a time, and how much of the text.
+        batch_size: rows.
     """
     reading = Reading.of(
         model,
         ids[: schedule.evaluation_tokens],
-        batch_size=schedule.evaluation_batch_size,
+        batch_size=batch_size,
         segment=schedule.segment,
     )
     windowed = reading.context is not None

@@ -21,7 +21,7 @@ from wideneck.models.small.config import States
 from wideneck.models.small.language_model import LanguageModel, language_model
 from wideneck.training.batches import Batch, Batches, Segments, Windows
 from wideneck.training.checkpoint import load_model, read_header
-from wideneck.training.folder import MODEL, VOCABULARY
+from wideneck.training.folder import CHECKPOINT, MODEL, VOCABULARY
 from wideneck.training.in_order import text_in_order
 from wideneck.training.loop import mean_nll
 from wideneck.training.recipe import Recipe
@@ -47,12 +47,16 @@ def language_task(
     if share[0] == 0 and isinstance(corpus.tokenizer, Vocabulary):
         _keep_vocabulary(out / VOCABULARY, corpus.tokenizer)
     model = build_model(recipe, corpus.vocab_size)
-    if recipe.initial is not None:
-        _start_from(Path(recipe.initial) / MODEL, model, corpus)
+    if recipe.initial is not None and not (out / CHECKPOINT).exists():
+        _start_from(Path(recipe.initial).expanduser() / MODEL, model, corpus)
     batches = _batches(recipe, model, corpus.train.ids, share)
-    valid = _split_in_order("valid", corpus.valid, recipe, model)
+    rows = recipe.training.evaluation_batch_size
+    valid = _split_in_order("valid", corpus.valid, recipe, model, rows)
     # Before the training, not after it, is the time to say that it is too short.
-    test = None if corpus.test is None else _split_in_order("test", corpus.test, recipe, model)
+    rows = recipe.training.test_batch_size or rows
+    test = (
+        None if corpus.test is None else _split_in_order("test", corpus.test, recipe, model, rows)
+    )
     return Task(
         model=model,
         batches=batches,
@@ -99,9 +103,11 @@ def _batches(recipe: Recipe, model: LanguageModel, ids: Tensor, share: tuple[int
     return Windows(ids, context, recipe.training, recipe.seed, share)
 
 
-def _split_in_order(name: str, split: Encoded, recipe: Recipe, model: LanguageModel) -> list[Batch]:
+def _split_in_order(
+    name: str, split: Encoded, recipe: Recipe, model: LanguageModel, batch_size: int
+) -> list[Batch]:
     try:
-        return text_in_order(model, split.ids, recipe.training)
+        return text_in_order(model, split.ids, recipe.training, batch_size)
     except WideneckError as error:
         raise WideneckError(f"Of the {name} split: {error}") from None
 

@@ -26,25 +26,34 @@ from wideneck.training.resuming import restore, store
 from wideneck.training.state import Standing
 from wideneck.training.task import Task
 
+ACTIVATION = "head.activation."
+"""In the name of what an activation learns."""
+TIMES = "times"
+"""Of a group of parameters: its rate over that of the recipe."""
 Show = Callable[[float, float, float], None]
 """Called as show(share done, loss, tokens a second)."""
 
 
 def torch_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of a recipe over the parameters that are trained."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if isinstance(config, SGD):
-        return torch.optim.SGD(
-            parameters, lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-    matrices = [p for p in parameters if p.ndim > 1]
-    vectors = [p for p in parameters if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        apart = [ACTIVATION in name for name, _ in named]
+    else:
+        apart = [p.ndim <= 1 for _, p in named]
+    decayed = [p for (_, p), other in zip(named, apart, strict=True) if not other]
+    others = [p for (_, p), other in zip(named, apart, strict=True) if other]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": config.weight_decay, TIMES: 1.0},
+        {"params": others, "weight_decay": 0.0, TIMES: 1.0},
     ]
+    if isinstance(config, SGD):
+        groups[1][TIMES] = config.activation_rate / config.learning_rate
+    groups = [group for group in groups if group["params"]]
+    if isinstance(config, SGD):
+        return torch.optim.SGD(groups, lr=config.learning_rate)
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        groups,
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         fused=True,  # one pass over memory: a tenth of the time for a large output matrix
@@ -155,7 +164,7 @@ class Trainer:
         after = (standing.num_tokens + batch.num_tokens) / self._tokens(self.recipe.training.epochs)
         rate = config.rate(min(1.0, after))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * (batch.share if isinstance(config, SGD) else 1.0)
+            group["lr"] = rate * group[TIMES] * (batch.share if isinstance(config, SGD) else 1.0)
         device = self.accelerator.device
         carried = [] if batch.fresh else self.carried
         step = self.model(batch.input.to(device), batch.target.to(device), carried)
@@ -218,7 +227,7 @@ class Trainer:
                 standing.best = len(standing.history) - 1
                 tensors = collected(model_tensors(self.plain), keep=self.first)
                 if self.first:
-                    about = {"step": standing.step, **self.task.about}
+                    about = {"step": standing.step, **self.task.about, **self.task.described}
                     write_tensors(self.folder.model, tensors, about)
         standing.seconds += time.perf_counter() - started
         self._write(

@@ -24,7 +24,11 @@ class SGD:
 
     learning_rate: float = 30.0
     """Times the share of `segment` that a segment of varied length has."""
+    activation_rate: float = 0.02
+    """The same of what an activation learns (a scale, a shift, the slopes of a PLIF), which a rate
+    for matrices would throw about; that of the PLIF paper (Ganea et al. 2019, arXiv:1902.08077)."""
     weight_decay: float = 1.2e-6
+    """Of all but what an activation learns."""
     clip: float = 0.25
     """Largest norm of the gradient."""
     non_monotone: int = 5
@@ -35,6 +39,7 @@ class SGD:
 
     def __post_init__(self):
         check_number(name_of, self, "learning_rate", positive=True)
+        check_number(name_of, self, "activation_rate", positive=True)
         check_number(name_of, self, "weight_decay", least=0)
         check_number(name_of, self, "clip", positive=True)
         check_count(name_of, self, "non_monotone", 0)

@@ -71,7 +71,12 @@ def restore(run: "Trainer") -> None:
             f"{run.accelerator.num_processes}; start as many, or train in another folder by --out."
         )
     rank, device = run.accelerator.process_index, run.accelerator.device
-    run.standing = Standing(**about[STANDING])
+    try:
+        run.standing = Standing(**about[STANDING])
+    except TypeError:
+        raise WideneckError(
+            f"{path} was written by another version of wideneck; remove it to start over."
+        ) from None
     load_model(run.plain, path, MODEL)
     load_optimizer(run.plain, run.optimizer.optimizer, path, OPTIMIZER)
     if run.standing.num_averaged is not None:

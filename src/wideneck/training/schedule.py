@@ -31,6 +31,10 @@ class Schedule:
     """Segments have at most so many tokens more than `segment`; None for no limit."""
     evaluate_every: float = 1.0
     evaluation_batch_size: int = 10
+    """Rows in which validation and test text are read, texts of equal length side by side."""
+    test_batch_size: int | None = None
+    """Rows of the test text, 1 in the papers; None for evaluation_batch_size.  Cached states have
+    no rows."""
     evaluation_tokens: int | None = None
     """Validate and test on so many tokens from the start of each split; None for all."""
     patience: int | None = None
@@ -47,6 +51,11 @@ class Schedule:
             check_count(name_of, self, name, 1)
         check_flag(name_of, self, "varied")
         check_number(name_of, self, "checkpoint_every", least=0)
-        for name, least in (("patience", 1), ("longest", 0), ("evaluation_tokens", 2)):
+        for name, least in (
+            ("test_batch_size", 1),
+            ("patience", 1),
+            ("longest", 0),
+            ("evaluation_tokens", 2),
+        ):
             if getattr(self, name) is not None:
                 check_count(name_of, self, name, least)

@@ -11,6 +11,7 @@ is built, the states of a few windows in memory.
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from wideneck.models import (
     read_head,
 )
 from wideneck.models.small.config import States
-from wideneck.report.files import json_text
+from wideneck.report.files import json_text, make_readable, write_text
 
 WINDOWS = 16
 """Windows of which the states are in memory at a time, while the cache is built."""
@@ -80,7 +81,8 @@ def cached_states(
     """The states, from a folder inside `folder` if they are there, else computed and kept there.
 
     Args:
-        config: which model, and how many tokens.
+        config: which model, and how many tokens.  A model is known by its name and its output
+            matrix: one that was changed below it needs another name, or another folder.
         texts: of train, valid and, if tokens of it are asked for, test.
         folder: where caches are kept; equal settings share one.
         model: a model in memory in place of `config.model`, with `tokenizer`; two with one output
@@ -115,7 +117,8 @@ def cached_states(
         partial = Path(tempfile.mkdtemp(prefix=f".states-{key}.", dir=folder))
         try:
             _build(language_model, head, texts, counts, config.window, partial, progress)
-            (partial / ABOUT).write_text(json_text(about), "utf-8")
+            write_text(partial / ABOUT, json_text(about))
+            make_readable(partial)
             partial.rename(place)
         except OSError as error:
             if not (place / ABOUT).exists():  # another process may have been faster
@@ -199,6 +202,7 @@ def _build_split(
                     min(start + WINDOWS, num_windows),
                     num_windows,
                 )
+        os.fsync(file.fileno())
     _save(Path(f"{stem}-target"), windows.targets.flatten())
     _save(Path(f"{stem}-document"), windows.document)
     _save(Path(f"{stem}-bytes"), windows.num_bytes.sum())
@@ -228,6 +232,7 @@ def _save(stem: Path, tensor: Tensor) -> None:
     with open(f"{stem}.npy", "wb") as file:
         _write_header(file, array.shape, array.dtype)
         file.write(array.ravel().data)
+        os.fsync(file.fileno())
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -238,4 +243,9 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> No
 
 def _mapped(stem: Path) -> Tensor:
     """Copy on write: the file is never changed, and torch wants writable memory."""
-    return torch.from_numpy(np.load(f"{stem}.npy", mmap_mode="c", allow_pickle=False))
+    try:
+        return torch.from_numpy(np.load(f"{stem}.npy", mmap_mode="c", allow_pickle=False))
+    except (OSError, ValueError):
+        raise WideneckError(
+            f"{stem}.npy is missing or damaged; remove {stem.parent}, and it is computed again."
+        ) from None

@@ -11,7 +11,7 @@ from wideneck import heads
 from wideneck.attached.probe import LogitRange
 from wideneck.attached.start import start_config
 from wideneck.audits.states import Progress
-from wideneck.config import LowRank, to_dict
+from wideneck.config import HeadConfig, LowRank, to_dict
 from wideneck.data import Text, read_corpus
 from wideneck.errors import WideneckError
 from wideneck.heads import Head, low_rank_from
@@ -19,7 +19,7 @@ from wideneck.models import LogitMap
 from wideneck.models.small.config import States
 from wideneck.training.batches import Rows
 from wideneck.training.checkpoint import load_model
-from wideneck.training.folder import MODEL
+from wideneck.training.folder import CHECKPOINT, MODEL
 from wideneck.training.in_order import rows_in_order
 from wideneck.training.loop import mean_nll
 from wideneck.training.recipe import Recipe
@@ -63,18 +63,16 @@ def states_task(
     assert isinstance(config, States)
     states = recipe_states(recipe, out.parent, progress)
     model = HeadAlone(head_on(states, recipe, config.start))
-    if recipe.initial is not None:
-        load_model(model, Path(recipe.initial) / MODEL)
+    if recipe.initial is not None and not (out / CHECKPOINT).exists():
+        load_model(model, Path(recipe.initial).expanduser() / MODEL)
     train, valid = states.splits["train"], states.splits["valid"]
     return Task(
         model=model,
         batches=Rows(train.hidden, train.target, recipe.training, recipe.seed, share),
         valid=rows_in_order(valid.hidden, valid.target, recipe.training),
-        about={
-            "states": states.about,
-            HEAD: to_dict(model.head.config),
-            LOGIT_SCALE: states.logit_scale,
-        },
+        about={"states": states.about},
+        # Not compared: the start of a head depends on the rounding of the states.
+        described={HEAD: to_dict(model.head.config), LOGIT_SCALE: states.logit_scale},
         finish=lambda best: _finish(recipe, states, best),
     )
 
@@ -107,9 +105,9 @@ def head_on(states: CachedStates, recipe: Recipe, start: str) -> Head:
     """
     vocab_size, hidden_size = states.weight.shape
     config, bias = recipe.head, states.bias
+    check_start(config, start)
     if start == "whitened":
-        if not isinstance(config, LowRank):
-            raise WideneckError('start = "whitened" is for the head low_rank; use "own".')
+        assert isinstance(config, LowRank)
         hidden = states.splits["train"].hidden
         moment = torch.zeros(hidden_size, hidden_size, dtype=torch.float64)
         for part in hidden.split(4096):
@@ -123,8 +121,6 @@ def head_on(states: CachedStates, recipe: Recipe, start: str) -> Head:
             logit_scale=states.logit_scale,
         )
     if start == "own":
-        if isinstance(config, LowRank):
-            raise WideneckError('A low_rank head starts "whitened" or "random", not "own".')
         logit_map = LogitMap("scale", states.logit_scale)
         name = states.about["model"]
         config = start_config(config, {}, logit_map, lambda: _logit_range(states), name)
@@ -140,6 +136,21 @@ def head_on(states: CachedStates, recipe: Recipe, start: str) -> Head:
         if head.bias is not None and bias is not None:
             head.bias.copy_(bias)
     return head
+
+
+def check_start(config: HeadConfig, start: str) -> None:
+    """Refuse what no model's states would help, before they are computed.
+
+    Raises:
+        WideneckError: the head cannot start there.
+    """
+    if start == "whitened" and not isinstance(config, LowRank):
+        raise WideneckError('start = "whitened" is for the head low_rank; use "own".')
+    if start == "own":
+        if isinstance(config, LowRank):
+            raise WideneckError('A low_rank head starts "whitened" or "random", not "own".')
+        some = LogitRange(lowest=-1.0, highest=1.0, mean=0.0)
+        start_config(config, {}, LogitMap("identity"), lambda: some, "the model")
 
 
 def _logit_range(states: CachedStates) -> LogitRange:

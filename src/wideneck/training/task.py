@@ -56,6 +56,8 @@ class Task:
     valid: Sequence[Batch]
     about: dict[str, Any] = field(default_factory=dict)
     """What a checkpoint must agree in, such as the vocabulary's hash; goes into the result."""
+    described: dict[str, Any] = field(default_factory=dict)
+    """What the file of the weights says beside that."""
     finish: Callable[[nn.Module], dict[str, Any]] | None = None
     """Measures the best model at the end."""
     observe: Observation | None = None

@@ -126,7 +126,10 @@ def _w_error(arms: Sequence[Arm]) -> tuple[str, str]:
     if not below:
         return "no rank here has a W-error of 0.6 or less", "not measured"
     least = max(below, key=lambda a: a.w_error)
-    ours = f"at W-error {least.w_error:.2f} (r = {least.rank}) {least.full_gap.value:+.3f} nats"
+    ours = (
+        f"at W-error {least.w_error:.2f} ({least.w_error_centred:.2f} without the mean row; r = "
+        f"{least.rank}) {least.full_gap.value:+.3f} nats"
+    )
     low, high = least.full_gap.low, least.full_gap.high
     if high is not None and high < NOTICEABLE:
         return ours, "consistent"
@@ -140,9 +143,7 @@ def _dimensions(ngrams: Ngrams) -> tuple[str, str]:
     if five is None:
         return "no 5-grams counted", "not measured"
     half, null = five.unweighted.half, five.unweighted.half_null
-    ours = (
-        f"1/2 at d = {half if half is not None else 'beyond the spectrum'}; unigrams alone: {null}"
-    )
+    ours = f"1/2 at d = {half if half is not None else 'beyond the spectrum'}; the null: {null}"
     if half is not None and null - half <= 0.05 * null:
-        return ours, "here word frequencies say as much as the 5-grams"
+        return ours, "here the diagonal alone, without what contexts share, says as much"
     return ours, "another text and tokenizer"

@@ -127,13 +127,14 @@ def _observed(model: nn.Module, job: FamilyJob, train: Tensor, valid: Tensor) ->
     small = cast(LanguageModel, model)
     device = next(model.parameters()).device
     schedule = job.recipe.training
-    batches = text_in_order(small, valid, schedule)
+    rows = schedule.evaluation_batch_size
+    batches = text_in_order(small, valid, schedule, rows)
     loss = mean_nll(model, batches, device)
     hidden = _hidden(small, batches, device)
     found: dict[str, Any] = asdict(measure_checkpoint(0, loss, small.head.weight, hidden))
     found.pop("step")
     return {
-        "train_loss": mean_nll(model, text_in_order(small, train, schedule), device),
+        "train_loss": mean_nll(model, text_in_order(small, train, schedule, rows), device),
         OBSERVED: found,
     }
 

@@ -63,8 +63,8 @@ class ErrorAt:
         "eigenvalues that were found"
     )
     w_error_null: float = measure(
-        "the same from the diagonal of W^T W alone: what token frequencies explain without any "
-        "context; never below w_error"
+        "the same from the diagonal of W^T W alone: how often and how surely each token follows, "
+        "as if no two tokens shared a context; never below w_error"
     )
 
 

@@ -116,6 +116,7 @@ def _heads(found: Reproduction, console: Console) -> None:
     names = [
         "r/d",
         "W-err",
+        "cent.",
         "cut",
         "foreseen",
         "plain",
@@ -131,6 +132,7 @@ def _heads(found: Reproduction, console: Console) -> None:
             _arm_name(arm),
             f"{arm.share:.2f}",
             f"{arm.w_error:.2f}",
+            f"{arm.w_error_centred:.2f}",
             f"{arm.first_gap.value:+.3f}",
             "" if white is None else f"{white.predicted:+.3f}",
             "" if plain is None else f"{plain.measured.value:+.2f}",
@@ -145,6 +147,8 @@ def _heads(found: Reproduction, console: Console) -> None:
     )
     untouched = found.arms[-1].first
     say(
+        "W-err: W-error(r) of the model's own output layer; cent.: the same without its mean row, "
+        "which a softmax does not see. "
         f"Nats a token; the untouched output layer's loss is {untouched.value:.3f}. cut: whitened "
         "truncation less the untouched; foreseen: the audit's second-order prediction of it; "
         "plain: the plain truncation; trained: after training, less the untouched; to r=d: less "
@@ -204,8 +208,9 @@ def _ngrams(found: Reproduction, console: Console) -> None:
     print_table("n-grams: W-error(d), each context once, beside the unigram null", table, console)
     say(
         "once: contexts that occur once; one-hot: that one token alone follows; half: the smallest "
-        "d with W-error <= 1/2. null: from the token frequencies alone; where it is the curve, the "
-        f"curve says nothing about contexts. {found.ngrams[0].num_tokens:,} tokens of the text.",
+        "d with W-error <= 1/2. null: from the diagonal of W^T W alone, how often and how surely "
+        "each token follows, as if no two shared a context; where it is the curve, the curve says "
+        f"nothing of what contexts share. {found.ngrams[0].num_tokens:,} tokens of the text.",
         console,
     )
 

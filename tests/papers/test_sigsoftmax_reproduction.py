@@ -112,6 +112,16 @@ def test_the_tables_fit_80_columns_and_name_every_head(found):
     assert "not comparable: another scale" in " ".join(text.split())
 
 
+def test_no_sign_is_compared_on_another_text(found):
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+
+    show(replace(found, data="a novel"), console)
+
+    text = " ".join(console.file.getvalue().split())
+    assert "not comparable: another text" in text
+    assert "sign" not in text.replace("Sigsoftmax", "").replace("sigsoftmax", "")
+
+
 def test_published_rows_are_the_replications_and_stand_beside_ours(found):
     rows = {
         one.arm: one for one in beside(found, "WikiText-2", "test perplexity", "test_perplexity")

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from wideneck.papers.paired import Paired
 from wideneck.papers.printing import numbers_table, print_table, say
-from wideneck.papers.sigsoftmax.beside import beside, of_data, recalled, sign
+from wideneck.papers.sigsoftmax.beside import DATA, beside, of_data, recalled, sign
 from wideneck.papers.sigsoftmax.known_rank.table import show as show_known_rank
 from wideneck.papers.sigsoftmax.reproduction import Reproduction
 from wideneck.papers.sigsoftmax.settings import MATCHED
@@ -46,7 +46,7 @@ def _perplexities(found: Reproduction, console: Console) -> None:
 
 
 def _against_softmax(found: Reproduction, console: Console) -> None:
-    data = of_data(found)
+    data = [found.data] if found.data in DATA else []  # another text's sign says nothing
     table = numbers_table(
         ["nats a token", "95 % interval", "seeds", *(f"{d}'s sign" for d in data)]
     )
@@ -131,10 +131,11 @@ def _opening(found: Reproduction) -> str:
 def _reading(found: Reproduction) -> Iterable[str]:
     first = found.runs[0]
     yield (
-        "Seeds: runs of each arm with which a difference of this size would be seen at "
-        "5 % in 80 % of repetitions, from the deviation of these few. Sign: our difference beside "
-        "the replication's, for rows that it has."
+        "Seeds: runs of each arm with which a t-test at 5 % would see a difference of this size in "
+        "80 % of repetitions, from the deviation of these few; not that these few did."
     )
+    if found.data in DATA:
+        yield "Sign: our difference beside the replication's, for rows that it has."
     yield (
         f"Ranks: of {first.num_contexts:,} x {found.counts['vocab_size']:,} log-probabilities. "
         "Press: singular values above sqrt(N + V + 1)/2 s_0 2^-23; 1e-3, 1e-4, 1e-5: the fewest "

@@ -132,6 +132,13 @@ def test_published_rows_are_the_replications_and_stand_beside_ours(found):
     assert rows["MoS"].gap == pytest.approx(rows["MoS"].ours.mean - 61.96)
 
 
+def test_at_the_papers_scale_only_what_is_the_same_is_judged(found):
+    found = replace(found, settings=found.settings | {"scale": "paper"}, data="WikiText-2")
+    words = {one.arm: one.words for one in beside(found, "WikiText-2", "rank", "rank")}
+    assert "not comparable" not in words["softmax"]
+    assert words["PLIF"] == "not comparable: another start"
+
+
 def test_a_sign_is_compared_where_the_replication_has_the_row(found):
     arms = {arm.name: sign(found, arm, "WikiText-2") for arm in found.arms}
 

@@ -6,15 +6,14 @@ from importlib import resources
 
 import pytest
 
+from wideneck.commands.train import _check_model
 from wideneck.config import HEADS
 from wideneck.errors import WideneckError
-from wideneck.models.small.config import MODELS, States, Transformer
-from wideneck.models.small.transformer import hf_config
+from wideneck.models.small.config import MODELS
 from wideneck.recipes import shipped
 from wideneck.training.optimizers import OPTIMIZERS
 from wideneck.training.recipe import difference
 from wideneck.training.recipe_file import read_recipe, recipe
-from wideneck.training.states_task import check_start
 
 GOOD = """\
 seed = 3
@@ -50,13 +49,6 @@ def written(tmp_path, text):
     path = tmp_path / "recipe.toml"
     path.write_text(text)
     return path
-
-
-def check_model(made):
-    if isinstance(made.model, Transformer):
-        hf_config(made.model, vocab_size=1)
-    if isinstance(made.model, States):
-        check_start(made.head, made.model.start)
 
 
 def mistake(tmp_path, text, **options):
@@ -202,7 +194,7 @@ def test_where_a_head_cannot_start_is_said_before_the_states_are_computed(
     head, start, message, tmp_path
 ):
     text = f'head = "{head}"\n[model]\nname = "states"\nstart = "{start}"\n'
-    line, said = mistake(tmp_path, text, check=check_model)
+    line, said = mistake(tmp_path, text, check=_check_model)
     assert line in (1, 4)
     assert message in said
 
@@ -232,7 +224,7 @@ num_hidden_layers = 1
 )
 def test_options_of_transformers_are_checked_with_their_lines(before, after, message, tmp_path):
     text = OPTIONS.replace(before, after)
-    line, said = mistake(tmp_path, text, check=check_model)
+    line, said = mistake(tmp_path, text, check=_check_model)
     assert text.splitlines()[line - 1] == after
     assert message in said
 
@@ -275,7 +267,7 @@ SHIPPED = sorted(
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_recipe_is_read(name):
-    made = read_recipe(shipped(name), check=check_model)
+    made = read_recipe(shipped(name), check=_check_model)
     assert recipe(json.loads(json.dumps(made.to_dict()))) == made
 
 

@@ -8,8 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from wideneck.attached.saved import MODEL_TYPE
 from wideneck.errors import WideneckError
 from wideneck.models.first_line import first_line
-from wideneck.training.as_transformers import as_transformers
-from wideneck.training.saved_run import is_run
+from wideneck.training.folder import RECIPE
 
 WHERE = {"token", "revision", "subfolder", "cache_dir", "force_download", "local_files_only"}
 """Options that say where the files are."""
@@ -32,12 +31,14 @@ def load(path: str | os.PathLike, **options: Any) -> Any:
             unreadable weights, options for a run.
     """
     name = os.fspath(path)
-    if is_run(name):
+    if os.path.isfile(os.path.join(name, RECIPE)):
         if options:
             raise WideneckError(
                 f"{name} is a run of wideneck train, which is loaded in float32 on the CPU, got "
                 f"{', '.join(options)}; move the model, or save_pretrained it and load that."
             )
+        from wideneck.training.as_transformers import as_transformers
+
         return as_transformers(name)
     try:
         config = AutoConfig.from_pretrained(name, **{k: options[k] for k in WHERE & options.keys()})

@@ -111,14 +111,19 @@ def _corpus(name: str, splits: dict[str, Documents]) -> Corpus:
 
 def _default() -> Corpus:
     text = default_text()
-    # Sorted by their digests: a shuffle that is the same under every version of Python.  A topic
-    # that stands there under two names comes once, so that it is not in two splits.
+    # A topic that stands there under two names comes once, so that it is not in two splits.
     topics = set(text.documents)
     size = sum(map(len, topics))
-    documents = sorted(
-        topics, key=lambda d: (len(d) * LONG < size, hashlib.sha256(d.encode()).digest())
-    )
-    return _cut(f"{text.name}, shuffled", tuple(documents))
+    # Long ones first, where the cut puts the training text; there they are shuffled again.
+    documents = sorted(topics, key=lambda topic: (len(topic) * LONG < size, _shuffle(topic)))
+    cut = _cut(f"{text.name}, shuffled", tuple(documents))
+    train = tuple(sorted(cut.train, key=_shuffle))
+    return _corpus(cut.name, {"train": train, "valid": cut.valid, "test": cut.test or ()})
+
+
+def _shuffle(document: str) -> bytes:
+    """Sorted by this, documents are in an order that is the same under every version of Python."""
+    return hashlib.sha256(document.encode()).digest()
 
 
 def _cut(name: str, documents: Documents) -> Corpus:

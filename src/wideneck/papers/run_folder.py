@@ -11,6 +11,7 @@ from wideneck.errors import WideneckError
 from wideneck.papers.records import record
 from wideneck.report.files import json_text, read_json, write_text
 from wideneck.report.lock import locked
+from wideneck.training.recipe import difference
 
 SETTINGS = "settings.json"
 
@@ -87,11 +88,10 @@ def _check_settings(path: Path, asked: dict[str, Any]) -> None:
             "folder by --out."
         )
     found = _read(path / SETTINGS)
-    if found != asked:
-        wrong = next(k for k in {**asked, **found} if found.get(k) != asked.get(k))
+    wrong = difference(asked, found)
+    if wrong:
         raise WideneckError(
-            f"The runs in {path} have other settings ({wrong} is {found.get(wrong)!r} there, "
-            f"{asked.get(wrong)!r} here); name another folder by --out."
+            f"The runs in {path} have other settings ({wrong}); name another folder by --out."
         )
 
 

@@ -141,4 +141,5 @@ def _put_head(
             f"The head in {path} has a bias, for which a {type(model).__name__} has no place; "
             "train with bias = false in [model]."
         )
-    place_head(model, config, logit_scale)
+    with torch.random.fork_rng(devices=[]):  # the parts that are drawn here do not stay
+        place_head(model, config, logit_scale)

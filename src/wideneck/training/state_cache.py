@@ -202,7 +202,7 @@ def _build_split(
                     min(start + WINDOWS, num_windows),
                     num_windows,
                 )
-        os.fsync(file.fileno())
+        _to_disk(file)
     _save(Path(f"{stem}-target"), windows.targets.flatten())
     _save(Path(f"{stem}-document"), windows.document)
     _save(Path(f"{stem}-bytes"), windows.num_bytes.sum())
@@ -232,7 +232,12 @@ def _save(stem: Path, tensor: Tensor) -> None:
     with open(f"{stem}.npy", "wb") as file:
         _write_header(file, array.shape, array.dtype)
         file.write(array.ravel().data)
-        os.fsync(file.fileno())
+        _to_disk(file)
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -245,7 +250,7 @@ def _mapped(stem: Path) -> Tensor:
     """Copy on write: the file is never changed, and torch wants writable memory."""
     try:
         return torch.from_numpy(np.load(f"{stem}.npy", mmap_mode="c", allow_pickle=False))
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         raise WideneckError(
             f"{stem}.npy is missing or damaged; remove {stem.parent}, and it is computed again."
         ) from None

@@ -61,6 +61,7 @@ def states_task(
     """
     config = recipe.model
     assert isinstance(config, States)
+    check_start(recipe.head, config.start)
     states = recipe_states(recipe, out.parent, progress)
     model = HeadAlone(head_on(states, recipe, config.start))
     if recipe.initial is not None and not (out / CHECKPOINT).exists():

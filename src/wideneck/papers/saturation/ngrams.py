@@ -4,10 +4,10 @@ W is C x V: a row for each context of n - 1 tokens that occurs, holding the freq
 tokens that follow it.  W-error(d) = ||sigma_{d+1:}||_2 / ||W||_F is what the best matrix of rank d
 leaves out, so W-error(d)^2 = 1 - (sum of the d largest eigenvalues of G) / trace(G), G = W^T W.
 
-The unigram null is the same formula with the diagonal of G in place of its eigenvalues.  A context
-seen once gives a row with a single 1, and such rows alone make G diagonal: where most contexts
-are of that kind, the curve says how often each token occurs and nothing about contexts.  By
-Schur-Horn the null is never below the curve.
+The diagonal's null is the same formula with the diagonal of G in place of its eigenvalues. A
+context seen once gives a row with a single 1, and such rows alone make G diagonal: where most
+contexts are of that kind, the curve says how often each token occurs and nothing about contexts.
+By Schur-Horn the null is never below the curve.
 
 A column that shares no row with another is an eigenvector by itself and its diagonal entry is the
 eigenvalue, so only the other columns, m of them, enter an eigenvalue problem.
@@ -72,7 +72,7 @@ class ErrorAt:
 class NgramSpectrum:
     """The singular values of W under one weighting of its rows."""
 
-    errors: list[ErrorAt] = measure("W-error at each d, beside the unigram null")
+    errors: list[ErrorAt] = measure("W-error at each d, beside the diagonal's null")
     half: int | None = measure(
         "smallest d with W-error(d) <= 1/2; none where it is beyond the eigenvalues found",
         unit="dimensions",
@@ -113,7 +113,7 @@ def ngram_dimensionality(
     dense_up_to: int = DENSE,
     progress: Progress | None = None,
 ) -> list[NgramDimensionality]:
-    """W-error curves of n-gram models of one text, with their unigram nulls (section 5.1).
+    """W-error curves of n-gram models of one text, with their diagonal's nulls (section 5.1).
 
     Args:
         tokens: (N,) ids, one running text; n-grams across its documents are counted too.

@@ -47,7 +47,7 @@ class Reproduction(Found):
     arms: list[Arm] = measure("heads of each rank over seeds")
     heads: list[HeadRun] = measure("each head with each seed")
     truncated: Truncated = measure("the output layer cut, and the audit's prediction")
-    ngrams: list[Ngrams] = measure("n-gram dimensionality with the unigram null")
+    ngrams: list[Ngrams] = measure("n-gram dimensionality with the diagonal's null")
     laws: Laws = measure("scaling laws")
     compared: list[Compared] = measure("published numbers beside ours")
     claims: list[ClaimBeside] = measure("the paper's statements beside ours")

@@ -205,7 +205,9 @@ def _ngrams(found: Reproduction, console: Console) -> None:
                 str(n.unweighted.half_null),
                 *errors,
             )
-    print_table("n-grams: W-error(d), each context once, beside the unigram null", table, console)
+    print_table(
+        "n-grams: W-error(d), each context once, beside the diagonal's null", table, console
+    )
     say(
         "once: contexts that occur once; one-hot: that one token alone follows; half: the smallest "
         "d with W-error <= 1/2. null: from the diagonal of W^T W alone, how often and how surely "

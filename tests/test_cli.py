@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -212,6 +213,8 @@ def test_an_interruption_is_one_line_and_leaves_an_earlier_report_whole(tmp_path
         stderr=subprocess.PIPE,
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        # A shell's background job ignores SIGINT, and so would what it starts.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     # Not before the audit is under way, however long its imports take.
     shown = b""

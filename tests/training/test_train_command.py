@@ -115,7 +115,10 @@ def test_options_replace_what_the_recipe_says(folder, capsys):
 
 
 def test_metrics_go_to_tensorboard(folder, capsys):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="tensorboard is not installed: pip install 'wideneck[train]'",
+    )
     train(Path("small.toml"), track_with="tensorboard")
     events = accumulator.EventAccumulator("runs/small/tensorboard").Reload()
     lines = metrics(Path("runs/small"))

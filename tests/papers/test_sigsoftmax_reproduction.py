@@ -207,7 +207,7 @@ def test_the_first_contexts_are_those_the_replication_takes(tmp_path):
     file.write_text(" ".join(f"word{(7 * i) % 41} and\n" for i in range(800)))
     recipe = tiny(AwdLstm(embedding_size=8, hidden_size=12, last_size=10))
     recipe = replace(recipe, data=replace(recipe.data, text=str(file)))
-    job = Job("MoSS", 0, recipe, tmp_path / "run", 50, first_contexts=True)
+    job = Job("MoSS", 0, recipe, tmp_path / "run", 50, contexts_are_first=True)
 
     found = train_and_measure(job, lambda share: None)
 

@@ -9,7 +9,8 @@ from wideneck.data import encode_corpus, read_corpus
 from wideneck.errors import WideneckError
 from wideneck.evaluation import static_perplexity
 from wideneck.models.small.language_model import LanguageModel
-from wideneck.training.saved_run import is_run, load_run
+from wideneck.training.folder import is_run
+from wideneck.training.saved_run import load_run
 
 
 @pytest.fixture

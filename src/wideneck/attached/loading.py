@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from wideneck.attached.saved import MODEL_TYPE
 from wideneck.errors import WideneckError
 from wideneck.models.first_line import first_line
-from wideneck.training.folder import RECIPE
+from wideneck.training.folder import is_run
 
 WHERE = {"token", "revision", "subfolder", "cache_dir", "force_download", "local_files_only"}
 """Options that say where the files are."""
@@ -31,7 +31,7 @@ def load(path: str | os.PathLike, **options: Any) -> Any:
             unreadable weights, options for a run.
     """
     name = os.fspath(path)
-    if os.path.isfile(os.path.join(name, RECIPE)):
+    if is_run(name):
         if options:
             raise WideneckError(
                 f"{name} is a run of wideneck train, which is loaded in float32 on the CPU, got "

@@ -13,7 +13,7 @@ from wideneck.commands.evaluated_text import chosen_text, the_default_text
 from wideneck.errors import WideneckError
 from wideneck.evaluation.config import DynamicEvaluation
 from wideneck.evaluation.results import Evaluation
-from wideneck.training.saved_run import is_run
+from wideneck.training.folder import is_run
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, final
 from wideneck.errors import WideneckError
 from wideneck.papers.records import record
 from wideneck.report.files import json_text, read_json, write_text
-from wideneck.report.lock import locked
+from wideneck.report.lock import LOCK, locked
 from wideneck.training.recipe import difference
 
 SETTINGS = "settings.json"
@@ -46,7 +46,7 @@ class RunFolder(Generic[Run]):
         asked = json.loads(json_text(settings))  # as they will be read: tuples are lists there
         try:
             path.mkdir(parents=True, exist_ok=True)
-            before = any(not file.name.startswith(".") for file in path.iterdir())
+            before = any(file.name != LOCK for file in path.iterdir())
         except OSError as error:
             raise WideneckError(f"{path} cannot be used as a folder: {error.strerror}.") from None
         if before:

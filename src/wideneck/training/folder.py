@@ -26,6 +26,11 @@ WHOLE = (RECIPE, RESULT, CHECKPOINT, MODEL, VOCABULARY)
 """Files that are whole or not there."""
 
 
+def is_run(path: str | Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (Path(path) / RECIPE).is_file()
+
+
 @final
 class RunFolder:
     """A folder that this process alone trains in.

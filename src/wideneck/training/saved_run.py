@@ -32,11 +32,6 @@ class SavedRun:
     """Text and vocabulary that it was trained on."""
 
 
-def is_run(path: str | Path) -> bool:
-    """Whether a folder is that of a run."""
-    return (Path(path) / RECIPE).is_file()
-
-
 def read_run_recipe(path: Path) -> Recipe:
     """The recipe of a run that has weights.
 

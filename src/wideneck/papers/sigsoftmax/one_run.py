@@ -27,7 +27,7 @@ class Job:
     folder: Path
     """Of the run."""
     num_contexts: int
-    first_contexts: bool = False
+    contexts_are_first: bool = False
     """Take the first of the test text in one row, as Parthiban et al. do, not some of all of it."""
 
 
@@ -87,7 +87,7 @@ def train_and_measure(job: Job, show: Show) -> Run:
     ids = split.ids[: schedule.evaluation_tokens]
     size = schedule.evaluation_batch_size
     test_loss = result.get("test_loss", result["valid_loss"])
-    if job.first_contexts:
+    if job.contexts_are_first:
         ids, size = ids[: job.num_contexts + 1], 1
     contexts = spread_contexts(model, ids, job.num_contexts, batch_size=size)
     ranks = log_prob_ranks(model.head, contexts, num_contexts=job.num_contexts)

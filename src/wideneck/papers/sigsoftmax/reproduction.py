@@ -98,7 +98,7 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
                 recipe=with_seed(recipe, seed),
                 folder=folder.path / "runs" / f"{_file(arm)}-seed{seed}",
                 num_contexts=settings.num_contexts,
-                first_contexts=scale == "paper",
+                contexts_are_first=scale == "paper",
             )
             # Seed by seed, so that what an interrupted run leaves can be compared.
             for seed in range(request.num_seeds)

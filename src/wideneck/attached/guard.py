@@ -32,13 +32,13 @@ ADVICE = {
     "liger_kernel": "leave fused_linear_cross_entropy and cross_entropy of Liger off, as the head "
     "has a fused loss of its own",
     "verl": "set use_fused_kernels=False",
-    "peft": "attach the head with tie=False before ensure_weight_tying, or leave the tied embedding "
-    "out of modules_to_save",
+    "peft": "attach the head with tie=False before ensure_weight_tying, or leave the tied "
+    "embedding out of modules_to_save",
     "unsloth": "load the model with transformers",
 }
 DEFAULT_ADVICE = (
-    "leave the output layer as it is, let the model's own forward compute the loss from labels, or take what is needed per token "
-    "from model.token_outputs"
+    "leave the output layer as it is, let the model's own forward compute the loss from labels, "
+    "or take what is needed per token from model.token_outputs"
 )
 
 _own: set[Callable] = set()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Number: TypeAlias = "float | Tensor"
-"""A tensor broadcasts against the scores (..., K): per head of (B, H, Q, K), of shape (H, 1, 1)."""
+"""A tensor has a number a row of scores (..., K): per head of (B, H, Q, K), of shape (H, 1, 1)."""
 
 MUDARISOV = "Mudarisov et al. 2025, arXiv:2508.17821"
 NAKANISHI = "Nakanishi 2025, arXiv:2501.19399"
@@ -197,8 +197,8 @@ class ASEntmax(Normalizer):
     enters the attention layer and w, v learned for each head, 0 at the start.
     """
 
-    alpha: float = 1.5
-    delta: float = 1.0
+    alpha: Number = 1.5
+    delta: Number = 1.0
     reach: float = 2.0
     """Largest size of gamma in a model."""
     beta: Number = 0.6931471805599453
@@ -211,7 +211,7 @@ class ASEntmax(Normalizer):
     may_be_sparse: ClassVar[bool] = True
 
     def __post_init__(self):
-        check_number(name_of, self, "alpha", least=1)
+        check_number(name_of, self, "alpha", least=1, tensor=True)
         for name in ("delta", "beta", "gamma"):
             check_number(name_of, self, name, tensor=True)
         check_number(name_of, self, "reach", least=0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from wideneck.registry import (
-    NOT_A_TENSOR,
+    as_number,
     check_count,
     check_flag,
     check_number,
@@ -290,12 +290,15 @@ def to_dict(config: Normalizer) -> dict[str, Any]:
     """The config as TOML and JSON hold it: its name and every field; `normalizer_config` reads it.
 
     Numbers given as tensors become numbers; None is left out.
+
+    Raises:
+        WideneckError: a tensor of several numbers.
     """
     result: dict[str, Any] = {"name": name_of(config)}
     for field in fields(config):
-        value = getattr(config, field.name)
+        value = as_number(name_of, config, field.name)
         if value is not None:
-            result[field.name] = value if isinstance(value, NOT_A_TENSOR) else value.item()
+            result[field.name] = value
     return result
 
 

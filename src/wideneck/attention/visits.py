@@ -6,7 +6,7 @@ nothing.  So a model's forward counts the layers whose attention arrived.  Where
 the layer was not run, as under layer drop, or something stands in the way, which is then named.
 
 Two modules of a model are watched: the model, and the innermost one that holds all its places, as
-some clients call only that one.  Cost: two hooks a forward and one entry in a set a layer.  Forwards
+some clients call only that one.  Cost: two hooks a forward, one entry in a set a layer.  Forwards
 inside compiled graphs are not watched.
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._dynamo.eval_frame import OptimizedModule
 
 from wideneck.attention.learned import LearnedNormalizer
 from wideneck.errors import WideneckError
@@ -112,6 +113,8 @@ def _explain(model: nn.Module, seen: set[int]) -> None:
             continue
         pieces = name.split(".")
         around = [modules[".".join(pieces[:end])] for end in range(len(pieces), 0, -1)]
+        if any(_is_compiled(holder) for holder in around):
+            continue  # what happens in there is not seen
         other = _other_implementation([*around, model])
         if other is not None:
             raise WideneckError(
@@ -128,6 +131,11 @@ def _explain(model: nn.Module, seen: set[int]) -> None:
                     "or give the model its own attention with wideneck.attention.use(model, "
                     "'softmax')."
                 )
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    compiled = getattr(module, "_compiled_call_impl", None) is not None
+    return compiled or isinstance(module, OptimizedModule)
 
 
 def _other_implementation(around: list[nn.Module]) -> str | None:

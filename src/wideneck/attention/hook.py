@@ -28,7 +28,12 @@ def use(model: Any, normalizer: str | dict | Normalizer, **parameters: Any) -> A
 
     Before anything is changed for good, the model is run on a few random tokens: under a softmax
     of ours it must give its own logits, also with padding on the left, and under the normalizer
-    no token may see a later one, where none did.
+    no token may see a later one, where none did.  What is written into the config is written into
+    the model's own copy.
+
+    Later forwards are watched: where a layer is run and its attention does not come to the
+    normalizer, because the layer's forward or the attention implementation has been replaced, they
+    stop with a WideneckError.  Not inside compiled graphs.
 
     Args:
         model: a decoder or encoder of transformers, of a class that goes through its

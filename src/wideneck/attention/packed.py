@@ -47,7 +47,9 @@ def documents(
         )
     of_query, of_key = (
         torch.searchsorted(
-            borders.to(query.device), torch.arange(size, device=query.device), right=True
+            borders.to(query.device, torch.long),
+            torch.arange(size, device=query.device),
+            right=True,
         )
         for borders, size in ((cu_seq_lens_q, num_queries), (cu_seq_lens_k, num_keys))
     )

@@ -100,7 +100,7 @@ def _end(module: nn.Module, _args: Any, _output: Any) -> None:
     if torch.compiler.is_compiling():
         return
     seen = _open.arrived.pop(id(module), None)
-    if seen is not None and len(seen) < vars(module)[_KEY]:
+    if seen is not None and len(seen) < vars(module).get(_KEY, 0):
         _explain(module, seen)
 
 

@@ -92,6 +92,45 @@ def test_what_stands_in_the_way_is_named(cls, function, way, call, monkeypatch):
         CALLS[call](made, ids)
 
 
+class Theirs(llama.LlamaAttention):
+    """A class of a client."""
+
+    forward = theirs
+
+
+def test_another_class_or_another_module_in_the_place_of_a_layer_is_named():
+    made, ids = used("llama", "ssmax"), token_ids()
+    layer = made.model.layers[1]
+    before = logits(made, ids)
+    layer.self_attn.__class__ = Theirs
+    with pytest.raises(wn.WideneckError, match=r"layers.1.self_attn' goes past .*test_visits"):
+        made(input_ids=ids)
+    layer.self_attn.__class__ = llama.LlamaAttention
+    own, layer.self_attn = layer.self_attn, Theirs(made.config, 1)
+    for call in (made, made.model):
+        with pytest.raises(wn.WideneckError, match=r"1.self_attn' has lost .*test_visits.Theirs"):
+            call(input_ids=ids)
+    layer.self_attn = own
+    assert torch.equal(logits(made, ids), before)
+
+
+class Skipped(torch.nn.Module):
+    """A client's layer around one of the model, which it does not run."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden_states, **_):
+        return hidden_states
+
+
+def test_a_client_may_skip_a_layer():
+    made, ids = used("llama", "ssmax"), token_ids()
+    made.model.layers[0] = Skipped(made.model.layers[0])
+    assert logits(made, ids).isfinite().all()
+
+
 @pytest.mark.parametrize("how", ["head", "memory", "pickle", "copy"])
 def test_models_with_more_of_wideneck_are_watched_too(how, monkeypatch):
     made, ids = used("llama", "ssmax"), token_ids()

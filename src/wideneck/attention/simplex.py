@@ -41,9 +41,7 @@ def entmax_rows(scores: Tensor, visible: Tensor | None, alpha: Tensor) -> Tensor
     work = torch.empty_like(weights[:rows])
     # A threshold is as exact as the scores around it; c = 0 is the limit of c = eps.
     c = (alpha - 1).to(scores.dtype).clamp(min=torch.finfo(scores.dtype).eps)
-    c = c.masked_fill(
-        alpha < 1, math.nan
-    )  # there is no such entmax, and never another in its place
+    c = c.masked_fill(alpha < 1, math.nan)  # not the entmax of another alpha in its place
     curve = _curve(c)
     search = _bisect if bool((c > 1).any()) else _newton
     for start in range(0, len(scores), rows):

@@ -23,7 +23,7 @@ from wideneck.attention.learned import LearnedNormalizer
 from wideneck.errors import WideneckError
 
 _KEY = "_wideneck_layers"
-"""On a watched module: how many layers have a normalizer."""
+"""On a watched module: the names, within it, of the layers that were given a normalizer."""
 
 WRAPPERS = ("accelerate", "peft", "torch", "transformers", "wideneck")
 """Packages whose wrappers of a forward call what they wrap."""
@@ -54,9 +54,9 @@ def watch(model: nn.Module, names: list[str]) -> None:
         model: what holds the layers.
         names: of the layers with a normalizer, dotted.
     """
-    for module in _watched(model, names):
+    for module, prefix in _watched(model, names):
         unwatch_one(module)
-        vars(module)[_KEY] = len(names)
+        vars(module)[_KEY] = tuple(name.removeprefix(prefix) for name in names)
         module.register_forward_pre_hook(_begin)
         module.register_forward_hook(_end)
 
@@ -76,8 +76,8 @@ def unwatch_one(module: nn.Module) -> None:
             del hooks[key]
 
 
-def _watched(model: nn.Module, names: list[str]) -> list[nn.Module]:
-    """The model and the innermost module of a forward that holds all the places."""
+def _watched(model: nn.Module, names: list[str]) -> list[tuple[nn.Module, str]]:
+    """The model and the innermost module of a forward that holds all the places, with its name."""
     parts = [name.split(".")[:-1] for name in names]
     common = []
     for same in zip(*parts, strict=False):
@@ -88,7 +88,8 @@ def _watched(model: nn.Module, names: list[str]) -> list[nn.Module]:
         model.get_submodule(".".join(common)), nn.ModuleList | nn.ModuleDict
     ):
         common.pop()
-    return [model, model.get_submodule(".".join(common))] if common else [model]
+    inner = ".".join(common)
+    return [(model, ""), *([(model.get_submodule(inner), f"{inner}.")] if common else [])]
 
 
 def _begin(module: nn.Module, _args: Any) -> None:
@@ -100,13 +101,21 @@ def _end(module: nn.Module, _args: Any, _output: Any) -> None:
     if torch.compiler.is_compiling():
         return
     seen = _open.arrived.pop(id(module), None)
-    if seen is not None and len(seen) < vars(module).get(_KEY, 0):
+    if seen is not None and len(seen) < len(vars(module).get(_KEY, ())):
         _explain(module, seen)
 
 
 def _explain(model: nn.Module, seen: set[int]) -> None:
     """Refuse where something kept a layer from us; a layer that was not run is fine."""
     modules = dict(model.named_modules())
+    for name in vars(model)[_KEY]:
+        layer = modules.get(name)
+        if layer is not None and not any(isinstance(m, LearnedNormalizer) for m in layer.modules()):
+            raise WideneckError(
+                f"The layer {name!r} has lost its normalizer, because a "
+                f"{type(layer).__module__}.{type(layer).__name__} has been put in its place: put "
+                "the layer back, or call wideneck.attention.use again."
+            )
     for name, layer in modules.items():
         normalizer = layer._modules.get("normalizer")
         if id(layer) in seen or not isinstance(normalizer, LearnedNormalizer):
@@ -123,7 +132,7 @@ def _explain(model: nn.Module, seen: set[int]) -> None:
                 "instead of set_attn_implementation."
             )
         for holder in around:
-            stranger = _stranger(holder)
+            stranger = _stranger(holder, of_transformers=holder is layer)
             if stranger is not None:
                 raise WideneckError(
                     f"The attention of layer {name!r} goes past its normalizer, because {stranger} "
@@ -147,21 +156,23 @@ def _other_implementation(around: list[nn.Module]) -> str | None:
     return None
 
 
-def _stranger(module: nn.Module) -> str | None:
-    """What stands in the place of a module's forward and need not call it, by name; else None."""
+def _stranger(module: nn.Module, *, of_transformers: bool) -> str | None:
+    """What stands in the place of a module's forward and need not call it, by name; else None.
+
+    A layer that `of_transformers` says to have been one of theirs may have got another class.
+    """
     own = {(kind.__module__, f"{kind.__qualname__}.forward") for kind in type(module).__mro__}
     found: Any = vars(module).get("forward", type(module).forward)
     while True:
         found = getattr(found, "__func__", found)
         function = found.func if isinstance(found, functools.partial) else found
         function = getattr(function, "__func__", function)
-        if _is_one_of(function, own):
-            return None
         home = _home(function)
+        package = home.partition(".")[0]
+        if _is_one_of(function, own) and (package in WRAPPERS or not of_transformers):
+            return None
         inner = getattr(found, "__wrapped__", None)
-        if home.partition(".")[0] not in WRAPPERS or (
-            inner is None and home.partition(".")[0] != "torch"
-        ):
+        if package not in WRAPPERS or (inner is None and package != "torch"):
             code = getattr(function, "__code__", None)
             name = getattr(function, "__qualname__", type(function).__name__)
             return f"{home}.{name if code is None else code.co_qualname}"

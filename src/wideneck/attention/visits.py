@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._dynamo.eval_frame import OptimizedModule
 
 from wideneck.attention.learned import LearnedNormalizer
 from wideneck.errors import WideneckError
@@ -143,8 +142,8 @@ def _explain(model: nn.Module, seen: set[int]) -> None:
 
 
 def _is_compiled(module: nn.Module) -> bool:
-    compiled = getattr(module, "_compiled_call_impl", None) is not None
-    return compiled or isinstance(module, OptimizedModule)
+    """By `module.compile()` or by `torch.compile(module)`."""
+    return getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")
 
 
 def _other_implementation(around: list[nn.Module]) -> str | None:

@@ -9,10 +9,12 @@ import torch
 from slow_rows import slow_row
 from torch.autograd import gradcheck
 
+from wideneck import config as heads
 from wideneck.attention import normalize
-from wideneck.attention.config import NORMALIZERS, normalizer_config
+from wideneck.attention.config import NORMALIZERS, normalizer_config, to_dict
 from wideneck.attention.entmax import entmax
 from wideneck.attention.jacobian import jacobian_of, largest_norm
+from wideneck.attention.sink_attention import sink_attention
 from wideneck.attention.weights import count, weights_of
 from wideneck.errors import WideneckError
 
@@ -225,3 +227,14 @@ def test_closed_forms_of_the_jacobian_take_tensors(name, options):
         one = {k: float(v.expand(3, 1)[row]) for k, v in options.items()}
         each.append(largest_norm(normalizer_config(name, **one), 4))
     assert limit == pytest.approx(max(each), rel=1e-6)
+
+
+def test_a_saved_config_holds_single_numbers_and_a_sink_one_of_each_head():
+    assert to_dict(normalizer_config("ssmax", scale=torch.tensor([[0.5]])))["scale"] == 0.5
+    with pytest.raises(WideneckError, match=r"scale of ssmax is a tensor of shape \(4, 1, 1\)"):
+        to_dict(normalizer_config("ssmax", scale=torch.ones(4, 1, 1)))
+    with pytest.raises(WideneckError, match=r"slope of gss is a tensor of shape \(2,\)"):
+        heads.to_dict(heads.GSS(slope=torch.ones(2)))
+    query = torch.zeros(1, 4, 3, 2)
+    with pytest.raises(WideneckError, match="one logit for each of 4 heads, got 3"):
+        sink_attention(query, query, query, torch.zeros(3))

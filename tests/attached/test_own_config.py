@@ -239,3 +239,14 @@ def test_a_config_in_a_list_a_dictionary_or_a_cycle_is_found():
     first.notes["self"] = first.notes
     own_config(first)
     assert first.notes["all"][0] is first.notes["all"][1][0] is first.config
+
+
+def test_a_model_made_of_the_copy_later_is_let_alone_on_the_way_back():
+    first, _, _ = pair("llama")
+    wn.attention.use(first, "sink")
+    later = type(pair("llama")[0])(first.config)
+    before = state(later.config)
+    wn.attention.use(first, "softmax")
+    assert later.config is not first.config
+    assert state(later.config) == before
+    assert not points_to(first, later.config)

@@ -27,21 +27,21 @@ def theirs(self, hidden_states, position_embeddings=None, attention_mask=None, *
     return self.o_proj(out.transpose(1, 2).flatten(2)), None
 
 
-def disguise():
-    """`functools.wraps` gives it the original's name and a `__wrapped__` that it never calls."""
-
-    @functools.wraps(llama.LlamaAttention.forward)
-    def forward(self, *args, **kwargs):
-        return theirs(self, *args, **kwargs)
-
-    return forward
-
-
 def inlined(self, hidden_states, position_embeddings=None, **_):
     """A decoder layer that never calls its attention layer."""
     out, _ = theirs(self.self_attn, self.input_layernorm(hidden_states), position_embeddings)
     hidden_states = hidden_states + out
     return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
+
+
+def disguise(cls, function):
+    """`functools.wraps` gives it the original's name and a `__wrapped__` that it never calls."""
+
+    @functools.wraps(cls.forward)
+    def forward(self, *args, **kwargs):
+        return function(self, *args, **kwargs)
+
+    return forward
 
 
 def on_class(patch, made, cls, function):
@@ -75,8 +75,9 @@ CALLS = {
     ("cls", "function"),
     [
         (llama.LlamaAttention, theirs),
-        (llama.LlamaAttention, disguise()),
+        (llama.LlamaAttention, disguise(llama.LlamaAttention, theirs)),
         (llama.LlamaDecoderLayer, inlined),
+        (llama.LlamaDecoderLayer, disguise(llama.LlamaDecoderLayer, inlined)),
     ],
 )
 def test_what_stands_in_the_way_is_named(cls, function, way, call, monkeypatch):

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from wideneck.attached.guard import refuse_patched
 from wideneck.attached.model import attached_class, original_class
+from wideneck.attached.own_config import own_config
 from wideneck.attached.probe import probe_logits
 from wideneck.attached.start import start_config
 from wideneck.attached.swap import attached_head, is_tied, swap_head, untie
@@ -92,6 +93,7 @@ def _forget_unpacked_blocks(model: Any) -> None:
     if quantizer is None or quantizer.quantization_config.quant_method != "gguf":
         return
     if all(tensor.is_floating_point() for tensor in model.state_dict().values()):
+        own_config(model)
         quantizer.remove_quantization_config(model)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wideneck.attached.guard import framed, guarded, is_own, own, unanswered
 from wideneck.attached.head_in_model import Call, HeadCall, answering, shifted
 from wideneck.attached.memory_place import put_memory
+from wideneck.attached.own_config import own_config
 from wideneck.attached.saved import pop_saved, writing_config
 from wideneck.attached.saved_attention import place_saved
 from wideneck.attached.swap import resize_head, swap_head
@@ -141,6 +142,7 @@ class ModelWithHead(SavedModel):
 
     def resize_token_embeddings(self: Any, *args: Any, **kwargs: Any) -> Any:
         """As transformers; the head takes the new rows."""
+        own_config(self)  # transformers writes the new size there
         head = self.get_output_embeddings()
         trained = {name: p.requires_grad for name, p in head.named_parameters()}
         embedding = super().resize_token_embeddings(*args, **kwargs)

@@ -11,6 +11,7 @@ from torch import nn
 
 from wideneck import heads
 from wideneck.attached.head_in_model import HeadInModel, in_model
+from wideneck.attached.own_config import own_config
 from wideneck.config import HeadConfig
 from wideneck.models.expected_head import module_name
 
@@ -46,6 +47,7 @@ def untie(model: Any) -> None:
     layer = model.get_output_embeddings()
     weight = layer.weight
     layer.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+    own_config(model)
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = False
     model.all_tied_weights_keys.pop(f"{module_name(model, layer)}.weight", None)

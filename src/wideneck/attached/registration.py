@@ -20,13 +20,25 @@ def _register_model(modeling_auto: Any) -> None:
     from wideneck.attached.auto_model import WideneckForCausalLM
     from wideneck.attached.saved_config import WideneckConfig
 
-    modeling_auto.AutoModelForCausalLM.register(WideneckConfig, WideneckForCausalLM)
-    modeling_auto.AutoModelForSeq2SeqLM.register(WideneckConfig, WideneckForCausalLM)
+    for auto in (
+        modeling_auto.AutoModelForCausalLM,
+        modeling_auto.AutoModelForSeq2SeqLM,
+        modeling_auto.AutoModelForImageTextToText,
+        modeling_auto.AutoModelForSpeechSeq2Seq,
+    ):
+        auto.register(WideneckConfig, WideneckForCausalLM)
+
+
+def _register_groups(trainer: Any) -> None:
+    from wideneck.attached.trainer_groups import teach
+
+    teach(trainer)
 
 
 _FOLLOW_UPS = {
     "transformers.models.auto.configuration_auto": _register_config,
     "transformers.models.auto.modeling_auto": _register_model,
+    "transformers.trainer": _register_groups,
 }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor, nn
 
+from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.head_in_model import HeadCall, answering, shifted
 from wideneck.attached.memory_place import put_memory
 from wideneck.attached.saved import pop_saved, writing_config
@@ -119,6 +120,7 @@ class ModelWithHead(SavedModel):
         # transformers gives every parameter of the layer the flag of its weight.
         for name, parameter in head.named_parameters():
             parameter.requires_grad_(trained[name])
+        serve_bias(self, head)
         return embedding
 
     def _get_resized_lm_head(
@@ -130,7 +132,8 @@ class ModelWithHead(SavedModel):
     ) -> Any:
         rows, columns = old_lm_head.weight.shape
         linear = nn.Linear(columns, rows, bias=False, device="meta")
-        linear.weight, linear.bias = old_lm_head.weight, old_lm_head.bias
+        linear.weight = old_lm_head.weight
+        linear.bias = old_lm_head._parameters.get("bias")  # not a final bias, which is the model's
         resized = super()._get_resized_lm_head(linear, new_num_tokens, transposed, mean_resizing)
         resize_head(old_lm_head, resized)
         return old_lm_head

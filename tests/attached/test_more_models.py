@@ -57,8 +57,8 @@ def pair(seed=1):
 
 
 def nearly_no_memory(model):
-    """The memory's share e^-60: what is left is the model's own prediction."""
-    return wn.attach_memory(model, temperature=1.0, bias=-80.0)
+    """The memory has next to no share, so what is left is the model's own prediction."""
+    return wn.attach_memory(model, temperature=1.0, bias=-80.0, alpha=0.0)
 
 
 @pytest.mark.parametrize("name", FINAL)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.head_in_model import HeadCall, answering, shifted
 from wideneck.attached.memory_place import put_memory
+from wideneck.attached.model_card import complete_card, write_card
 from wideneck.attached.saved import pop_saved, writing_config
 from wideneck.attached.saved_attention import place_saved
 from wideneck.attached.swap import resize_head, swap_head
@@ -46,6 +47,11 @@ class SavedModel(_Model):
         """As transformers, but config.json names the parts: `wideneck.load` reads it."""
         with writing_config(self):
             super().save_pretrained(save_directory, *args, **kwargs)
+        write_card(self, save_directory, **kwargs)
+
+    def _upload_modified_files(self: Any, working_dir: Any, repo_id: str, *args: Any, **kw: Any):
+        complete_card(self, working_dir, repo_id)
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kw)  # pyrefly: ignore
 
     def __reduce__(self):
         mixin, original = type(self).__bases__

@@ -29,16 +29,17 @@ def _register_model(modeling_auto: Any) -> None:
         auto.register(WideneckConfig, WideneckForCausalLM)
 
 
-def _register_groups(trainer: Any) -> None:
-    from wideneck.attached.trainer_groups import teach
+def _register_trainer(trainer: Any) -> None:
+    from wideneck.attached import model_card, trainer_groups
 
-    teach(trainer)
+    trainer_groups.teach(trainer)
+    model_card.teach(trainer)
 
 
 _FOLLOW_UPS = {
     "transformers.models.auto.configuration_auto": _register_config,
     "transformers.models.auto.modeling_auto": _register_model,
-    "transformers.trainer": _register_groups,
+    "transformers.trainer": _register_trainer,
 }
 
 

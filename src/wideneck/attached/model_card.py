@@ -37,8 +37,8 @@ def section(model: Any, where: str) -> str:
     listed = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
     return f"""## Loading this model
 
-This is a {type(model).__name__} with {listed} of wideneck. It needs wideneck (`pip install wideneck`);
-transformers alone does not load it:
+This is a {type(model).__name__} with {listed} of wideneck.
+It needs wideneck (`pip install wideneck`); transformers alone does not load it:
 
 ```python
 import wideneck as wn
@@ -77,10 +77,10 @@ def complete_card(model: Any, folder: Any, where: str) -> None:
     if not path.exists():
         return
     card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
-    if card.data.library_name in (None, "transformers"):
-        card.data.library_name = TAG  # what the hub shows code for
-    card.data.tags = [*(card.data.tags or []), TAG]
-    card.data.tags = list(dict.fromkeys(card.data.tags))
+    data: Any = card.data
+    if data.library_name in (None, "transformers"):
+        data.library_name = TAG  # what the hub shows code for
+    data.tags = list(dict.fromkeys([*(data.tags or []), TAG]))
     if "wideneck" not in card.text:
         card.text = f"{card.text.rstrip()}\n\n{section(model, where)}"
     _write(path, str(card))

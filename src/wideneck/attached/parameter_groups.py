@@ -36,8 +36,10 @@ def learned_numbers(model: nn.Module) -> list[nn.Parameter]:
 
 
 def of_own_rate(parameter: Tensor) -> bool:
-    """Whether a learned number has the rate of its own: not what asentmax multiplies by h, (H, D),
-    whose every entry moves its score by the size of a hidden state."""
+    """Whether a learned number has the rate of its own.
+
+    Not what asentmax multiplies by h, (H, D): every entry moves its score by the size of h.
+    """
     return parameter.ndim <= 1
 
 
@@ -116,6 +118,9 @@ def parameter_groups(
 class Component(nn.Parameter):
     """Rows of a matrix as a parameter of their own; values and gradient are the matrix's."""
 
+    whole: nn.Parameter
+    rows: slice
+
     def __new__(cls, whole: nn.Parameter, rows: slice) -> "Component":
         made: Any = super().__new__(cls, whole.detach()[rows], requires_grad=True)
         made.whole, made.rows = whole, rows
@@ -151,7 +156,7 @@ def _components(parameter: nn.Parameter, count: int) -> list[nn.Parameter]:
     return [Component(parameter, slice(k * size, (k + 1) * size)) for k in range(count)]
 
 
-def _tables(model: Any) -> Iterator[nn.Parameter]:
+def _tables(model: Any) -> Iterator[Any]:
     """Matrices with a row a token or a component: what enters and what leaves a model."""
     for module in model.modules():
         if isinstance(module, nn.Embedding | Head):
@@ -164,7 +169,7 @@ def _tables(model: Any) -> Iterator[nn.Parameter]:
             yield from layer.parameters(recurse=isinstance(layer, nn.ModuleList))
 
 
-def _stacks(model: nn.Module) -> Iterator[tuple[nn.Parameter, int]]:
+def _stacks(model: nn.Module) -> Iterator[tuple[Any, int]]:
     """Matrices that hold K components one below the other, and K."""
     for module in model.modules():
         if isinstance(module, Projections):

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from wideneck.errors import WideneckError
 from wideneck.models.first_line import first_line
 
@@ -15,7 +17,7 @@ def ask(model: Any, **inputs: Any) -> Any:
     """
     try:
         return model(**inputs)
-    except WideneckError:
+    except (WideneckError, torch.OutOfMemoryError):
         raise
     # The model is anybody's; each raises what it likes.
     except Exception as error:

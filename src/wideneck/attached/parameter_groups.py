@@ -21,9 +21,10 @@ from wideneck.memory.module import CacheMemory
 
 HOLDERS = (LearnedActivation, LearnedNormalizer, CacheMemory)
 """Modules all of whose parameters are learned numbers."""
-LEARNED_RATE = 1e-3
+LEARNED_RATE = 1e-2
 """AdamW moves a parameter by about its rate a step.  Learned numbers are of size 1 (nats, logits,
-slopes), matrices of size 0.02: at the rate of a fine-tuning, 1e-5, a number would not move."""
+slopes), matrices of size 0.02: at the rate of a fine-tuning, 1e-5, a number would not move.  It is
+the rate of the comparison in docs/heads.md; SGD's for AWD-LSTMs is 0.02."""
 
 
 def learned_numbers(model: nn.Module) -> list[nn.Parameter]:

@@ -1,5 +1,7 @@
 """Models beside plain decoders: final biases, codebooks, images, labels at other places."""
 
+import copy
+
 import pytest
 import torch
 import transformers as tr
@@ -104,6 +106,11 @@ def test_a_final_bias_goes_with_a_resized_vocabulary():
         after[..., :V].log_softmax(-1), before.log_softmax(-1), rtol=0, atol=1e-9
     )
     model.final_logits_bias.zero_()
+    assert not head.bias.any()
+    copied = copy.deepcopy(model).float()
+    copied.final_logits_bias.fill_(1.0)
+    copied(**pair())
+    assert attached_head(copied).bias.eq(1).all()
     assert not head.bias.any()
 
 

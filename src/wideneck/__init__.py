@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wideneck.attached.attaching_memory import attach_memory as attach_memory
     from wideneck.attached.loading import load as load
     from wideneck.attached.logging import LogMemory as LogMemory
+    from wideneck.attached.parameter_groups import parameter_groups as parameter_groups
     from wideneck.audits.attention.settings import AttentionSettings as AttentionSettings
     from wideneck.commands.audit import audit as audit
     from wideneck.commands.series import audit_series as audit_series
@@ -72,6 +73,7 @@ _HOMES = {
     "linear_cross_entropy": "wideneck.functional.loss",
     "linear_cross_entropy_and_log_normalizer": "wideneck.functional.loss",
     "load": "wideneck.attached.loading",
+    "parameter_groups": "wideneck.attached.parameter_groups",
 }
 __all__ = [
     "GSS",
@@ -103,6 +105,7 @@ __all__ = [
     "linear_cross_entropy_and_log_normalizer",
     "load",
     "memory",
+    "parameter_groups",
 ]
 
 _registration.register()

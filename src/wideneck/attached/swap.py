@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from wideneck import heads
+from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.head_in_model import HeadInModel, in_model
 from wideneck.attached.own_config import own_config
 from wideneck.config import HeadConfig
@@ -34,6 +35,7 @@ def swap_head(model: Any, config: HeadConfig, logit_scale: float) -> None:
         for part in head.children():
             part.to_empty(device=layer.weight.device)
             part.reset_parameters()
+    serve_bias(model, head)
     head.train(layer.training)
 
     name = module_name(model, layer)

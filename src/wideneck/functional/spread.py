@@ -20,7 +20,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from wideneck.functional.forms import Form
+from wideneck.functional.forms import Form, exp_
 from wideneck.functional.options import Targets
 from wideneck.functional.passes import BLOCK, weigh_
 from wideneck.functional.shard import Shard
@@ -141,7 +141,7 @@ class SpreadChunk:
         for rows, q in self._blocks():
             log_p, _, rho = self._parts(rows)
             part = g[rows] if isinstance(g, Tensor) else g
-            weight = log_p.exp_().mul_(up[rows, :, None]).sub_((q * part)[:, None] * rho)
+            weight = exp_(log_p).mul_(up[rows, :, None]).sub_((q * part)[:, None] * rho)
             if parameters:
                 own = self.form.parameter_gradients(self.z[rows], weight)
                 for sum_, found in zip(parameters, own, strict=True):
@@ -165,5 +165,7 @@ class SpreadChunk:
         if self.log_prior is None:
             return log_p, log_p[:, 0], 1.0
         joint = self.log_prior[rows] + log_p
-        log_P = joint.logsumexp(1)
-        return log_p, log_P, joint.sub_(log_P[:, None]).exp_()
+        top = joint.amax(1, keepdim=True)
+        rho = exp_(joint.sub_(top))  # times what it sums to: one exponential for both
+        total = rho.sum(1, keepdim=True)
+        return log_p, (total.log() + top)[:, 0], rho.div_(total)

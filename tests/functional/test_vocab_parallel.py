@@ -18,11 +18,17 @@ from wideneck.functional import fused
 KINDS = ("softmax", "scaled", "sigsoftmax", "gss", "sigmoid", "plif")
 REDUCTIONS = ("mean", "sum", "none")
 CASES = [
-    f"{kind}/{'mixture' if mixture else 'single'}/{reduction}/{how}"
+    f"{kind}/{'mixture' if mixture else 'single'}/{reduction}/{how}/plain"
     for kind in KINDS
     for mixture in (False, True)
     for reduction in REDUCTIONS
     for how in ("group", "dtensor")
+] + [
+    f"{kind}/{form}/{reduction}/{how}/{option}"
+    for kind in ("softmax", "gss")
+    for form in ("single", "mixture")
+    for reduction, how in (("mean", "group"), ("none", "dtensor"))
+    for option in ("weighted", "smoothed", "probabilities", "few probabilities")
 ]
 
 
@@ -31,7 +37,7 @@ def _work(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
     errors = {case: _error(case, rank, mesh) for case in CASES}
-    errors["sentences"] = [_said(rank, mesh, number) for number in range(5)]
+    errors["sentences"] = [_said(rank, mesh, number) for number in range(8)]
     errors["nan"] = _nan(rank)
     errors["chunks"] = _own_chunks(rank)
     with open(f"{folder}/{rank}.json", "w") as file:
@@ -45,9 +51,9 @@ def _work(rank: int, folder: str) -> None:
 
 def _error(case: str, rank: int, mesh) -> float:
     """Largest relative difference of loss, log-normalizer and any gradient from one process."""
-    kind, form, reduction, how = case.split("/")
+    kind, form, reduction, how, option = case.split("/")
     torch.manual_seed(0)
-    whole = inputs(form == "mixture", dtype=torch.float32)
+    whole = {**inputs(form == "mixture", dtype=torch.float32), **_options(option)}
     activation = ACTIVATIONS[kind]()
     rest = {"reduction": reduction, "chunk_size": 3, "z_loss": 0.1}
     both = wn.linear_cross_entropy_and_log_normalizer
@@ -55,7 +61,7 @@ def _error(case: str, rank: int, mesh) -> float:
     def results(given: dict, numbers: wn.config.Activation, group=None) -> list[torch.Tensor]:
         loss, normalizer = both(**given, activation=numbers, group=group, **rest)
         up = torch.arange(1.0, 8.0) if reduction == "none" else 2.0
-        parameters = leaves(given) + learned(numbers)
+        parameters = [leaf for leaf in leaves(given) if leaf.requires_grad] + learned(numbers)
         total = (loss * up).sum() + normalizer.square().sum()
         return [loss.detach(), normalizer.detach(), *torch.autograd.grad(total, parameters)]
 
@@ -78,6 +84,19 @@ def _error(case: str, rank: int, mesh) -> float:
     return worst
 
 
+def _options(name: str) -> dict:
+    """Of the whole vocabulary of 11, in every process."""
+    if name == "weighted":
+        return {"weight": torch.rand(11)}
+    if name == "smoothed":  # Megatron-LM smooths over the vocabulary of each process
+        return {"weight": torch.rand(11), "label_smoothing": 0.3}
+    if name == "probabilities":
+        return {"target": torch.rand(7, 11), "label_smoothing": 0.1}
+    if name == "few probabilities":
+        return {"target": torch.rand(7, 3), "target_ids": torch.rand(7, 11).argsort(1)[:, :3]}
+    return {}
+
+
 def _said(rank: int, mesh, number: int) -> str:
     given = inputs(False, dtype=torch.float32)
     given["linear_bias"] = None
@@ -95,6 +114,16 @@ def _said(rank: int, mesh, number: int) -> str:
         elif number == 3:
             part = given["linear_weight"].detach()[: 11 if rank == 0 else 0]
             wn.linear_cross_entropy(**{**given, "linear_weight": part}, group=dist.group.WORLD)
+        elif number == 5:
+            given["target"] = torch.rand(7, 22).roll(rank, 0)
+            wn.linear_cross_entropy(**given, group=dist.group.WORLD)
+        elif number == 6:
+            wn.linear_cross_entropy(**given, group=dist.group.WORLD, weight=torch.rand(11))
+        elif number == 7:
+            moved = torch.func.grad(
+                lambda x: wn.linear_cross_entropy(**{**given, "input": x}, group=dist.group.WORLD)
+            )
+            moved(given["input"])
         else:
             given["target"] = torch.full((7,), 22)
             wn.linear_cross_entropy(**given, group=dist.group.WORLD)
@@ -144,6 +173,9 @@ def test_mistakes_are_named_in_every_process(errors):
         "leave out group",
         "at least one row",
         "in [0, 22)",
+        "the targets or these weights differ",
+        "shape (22,), got torch.float32 of shape (11,)",
+        "torch.func does not go through a vocabulary-parallel loss",
     )
     for one in errors:
         for said, words in zip(one["sentences"], expected, strict=True):

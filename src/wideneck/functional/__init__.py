@@ -8,4 +8,5 @@ from wideneck.functional.loss import linear_cross_entropy as linear_cross_entrop
 from wideneck.functional.loss import (
     linear_cross_entropy_and_log_normalizer as linear_cross_entropy_and_log_normalizer,
 )
+from wideneck.functional.penalty import z_loss as z_loss
 from wideneck.functional.workspace import release_workspace as release_workspace

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from wideneck.errors import WideneckError
+from wideneck.functional.options import LossOptions
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -18,6 +19,20 @@ def check_loss(
     chunk_size: int | None,
 ) -> None:
     """Shapes and dtypes; nothing here looks at a value, so that a graph can be traced."""
+    check_shapes(input, weight, target.shape, bias, log_prior, reduction, chunk_size)
+    check_ids(target)
+
+
+def check_shapes(
+    input: Tensor,
+    weight: Tensor,
+    tokens: tuple[int, ...],
+    bias: Tensor | None,
+    log_prior: Tensor | None,
+    reduction: str,
+    chunk_size: int | None,
+) -> None:
+    """What `check_loss` does for targets of the shape `tokens`, of whatever kind they are."""
     if not input.is_floating_point():
         raise WideneckError(f"Hidden states must be floating point, got {input.dtype}.")
     if not weight.is_floating_point() or weight.ndim != 2:
@@ -25,14 +40,12 @@ def check_loss(
             f"linear_weight must be a floating-point matrix (V, D), got {weight.dtype} of shape "
             f"{tuple(weight.shape)}."
         )
-    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-        raise WideneckError(f"Targets must be token ids (integers), got {target.dtype}.")
     if input.ndim == 0 or input.shape[-1] != weight.shape[1]:
         raise WideneckError(
             f"Hidden states of shape {tuple(input.shape)} do not fit linear_weight of shape "
             f"{tuple(weight.shape)}: their last dimensions must be the same."
         )
-    want = tuple(target.shape) + (() if log_prior is None else tuple(log_prior.shape[-1:]))
+    want = tuple(tokens) + (() if log_prior is None else tuple(log_prior.shape[-1:]))
     if tuple(input.shape[:-1]) != want:
         kind = "(..., D)" if log_prior is None else "(..., K, D) with log_prior (..., K)"
         raise WideneckError(
@@ -47,21 +60,88 @@ def check_loss(
         raise WideneckError(
             f"linear_bias must have shape {tuple(weight.shape[:1])}, got {tuple(bias.shape)}."
         )
-    if reduction not in REDUCTIONS:
-        raise WideneckError(f"reduction is one of {', '.join(REDUCTIONS)}, got {reduction!r}.")
+    check_reduction(reduction)
     if chunk_size is not None and chunk_size < 1:
         raise WideneckError(f"chunk_size must be at least 1 token, got {chunk_size}.")
 
 
-def check_values(x: Tensor, target: Tensor, ignore_index: int, vocab_size: int) -> None:
+def check_reduction(reduction: str) -> None:
+    """One of those that PyTorch has."""
+    if reduction not in REDUCTIONS:
+        raise WideneckError(f"reduction is one of {', '.join(REDUCTIONS)}, got {reduction!r}.")
+
+
+def check_ids(target: Tensor) -> None:
+    """Token ids are whole numbers."""
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise WideneckError(f"Targets must be token ids (integers), got {target.dtype}.")
+
+
+def check_targets(
+    target: Tensor,
+    target_ids: Tensor | None,
+    class_weight: Tensor | None,
+    options: LossOptions,
+    vocab_size: int,
+) -> None:
+    """Ids or class probabilities, and what may be said of them; looks at no value either."""
+    if not 0 <= options.label_smoothing <= 1:
+        raise WideneckError(f"label_smoothing must lie in [0, 1], got {options.label_smoothing}.")
+    if class_weight is not None and (
+        tuple(class_weight.shape) != (vocab_size,) or not class_weight.is_floating_point()
+    ):
+        raise WideneckError(
+            f"weight, of the classes, must be floating point of shape ({vocab_size},), got "
+            f"{class_weight.dtype} of shape {tuple(class_weight.shape)}."
+        )
+    shape = tuple(target.shape)
+    if target_ids is not None:
+        check_ids(target_ids)
+        if not target.is_floating_point() or tuple(target_ids.shape) != shape or not shape:
+            raise WideneckError(
+                "target_ids (..., M) says of which tokens target holds the probabilities, floating "
+                f"point of the same shape, got {tuple(target_ids.shape)} and {target.dtype} of "
+                f"shape {shape}."
+            )
+    elif not target.is_floating_point():
+        check_ids(target)
+        _no_gradient(class_weight, "weight")
+        return
+    elif shape[-1:] != (vocab_size,):
+        raise WideneckError(
+            f"Targets must be token ids (integers), got {target.dtype} of shape {shape}; class "
+            f"probabilities are of the whole vocabulary, (..., {vocab_size})."
+        )
+    if options.ignore_index != -100:
+        raise WideneckError(
+            f"ignore_index is for targets that are token ids, got {options.ignore_index} with "
+            "class probabilities: leave it out, and these rows of input and target."
+        )
+    _no_gradient(class_weight, "weight")
+    _no_gradient(target, "target")
+
+
+def _no_gradient(tensor: Tensor | None, name: str) -> None:
+    if tensor is not None and tensor.requires_grad and torch.is_grad_enabled():
+        raise WideneckError(
+            f"The loss has no gradient for {name}, which requires one: pass {name}.detach(), or "
+            "use wideneck.functional.log_prob, which holds N x V."
+        )
+
+
+def check_values(
+    x: Tensor, target: Tensor | None, ignore_index: int | None, vocab_size: int
+) -> None:
     """Targets in range; under anomaly detection, hidden states that are numbers."""
-    kept = target[target != ignore_index]
-    if len(kept):
+    kept = x.new_empty(0) if target is None else target
+    if ignore_index is not None:
+        kept = kept[kept != ignore_index]
+    if kept.numel():
         low, high = (int(v) for v in kept.aminmax())
         if low < 0 or high >= vocab_size:
+            other = "" if ignore_index is None else f" or be ignore_index = {ignore_index}"
             raise WideneckError(
-                f"Targets must lie in [0, {vocab_size}) or be ignore_index = {ignore_index}, "
-                f"got {low if low < 0 else high}."
+                f"Targets must lie in [0, {vocab_size}){other}, got {low if low < 0 else high}."
             )
     if torch.is_anomaly_enabled() and not torch.isfinite(x).all():
         bad = (~torch.isfinite(x)).flatten(1).any(1).nonzero().squeeze(1)

@@ -22,6 +22,7 @@ from wideneck.functional.distribution import widened
 from wideneck.functional.forms import Form
 from wideneck.functional.passes import mode_for
 from wideneck.functional.shard import WHOLE, Shard
+from wideneck.functional.spread import Spread, SpreadChunk
 from wideneck.functional.workspace import workspace
 
 CHUNK_ROWS = 1024
@@ -54,7 +55,7 @@ class Result:
     """Losses and, where they were wanted, gradients.  Rows of ignored tokens are zero."""
 
     nll: Tensor
-    """(N,), z-loss included."""
+    """(N,), as they are: without z-loss, and by one target without a weight of its class."""
     log_normalizer: Tensor
     """(N, K), the logarithm of sum_j exp(f(z_j)) of each component."""
     input: Tensor | None = None
@@ -70,31 +71,34 @@ def fused_nll(
     W: Tensor,
     b: Tensor | None,
     log_prior: Tensor | None,
-    target: Tensor,
+    kept: Tensor,
+    target: Tensor | Spread,
     form: Form,
     *,
-    z_loss: float = 0.0,
-    ignore_index: int = -100,
     chunk_size: int | None = None,
     wanted: Wanted | None = None,
     weight: Tensor | float = 1.0,
+    square_weight: Tensor | float = 0.0,
     normalizer_weight: Tensor | None = None,
     shard: Shard = WHOLE,
 ) -> Result:
-    """Losses, and the gradients of sum_n weight_n loss_n + sum_nk normalizer_weight_nk lz_nk.
+    """Losses, and gradients.
+
+    Those of sum_n weight_n nll_n + sum_n square_weight_n mean_k lz_nk^2
+    + sum_nk normalizer_weight_nk lz_nk.
 
     Args:
         X: (N, K, D).
         W: (V, D), or this process's rows of it.
         b: (V,) or None.
         log_prior: (N, K), None where K is 1.
-        target: (N,), over the whole vocabulary.
+        kept: (N,), false for the rows that are skipped.
+        target: (N,), over the whole vocabulary; or what is spread over it.
         form: the activation.
-        z_loss: adds z_loss times the mean over components of the squared log-normalizer.
-        ignore_index: rows of this target are skipped.
         chunk_size: tokens at a time; None chooses.
         wanted: the gradients to compute; none by default.
         weight: (N,) or one number for all.
+        square_weight: the same.
         normalizer_weight: (N, K) or None for 0.
         shard: the part of the vocabulary that W holds.
     """
@@ -103,7 +107,7 @@ def fused_nll(
     V = W.shape[0]
     dtype = widened(X, W)
     b_wide = None if b is None else b.to(dtype)
-    kept = (target != ignore_index).nonzero().squeeze(1)
+    kept = kept.nonzero().squeeze(1)
     whole = len(kept) == N
     out = Result(
         X.new_zeros(N, dtype=dtype),
@@ -133,39 +137,42 @@ def fused_nll(
             torch.mm(x, W_wide.T, out=z)
         else:
             torch.addmm(b_wide, x, W_wide.T, out=z)
-        t = target[n].repeat_interleave(K)
-        chunk = Chunk.of(z, t, form, shard, mode_for(form, V, learning=bool(out.parameters)))
-        lz = chunk.log_normalizer.view(-1, K)
-        nll = chunk.nll.view(-1, K)
-        if log_prior is None:
-            loss, share = nll.squeeze(1), None
+        prior = None if log_prior is None else log_prior[n]
+        if isinstance(target, Spread):
+            chunk = SpreadChunk.of(z.view(-1, K, V), target.rows(n), prior, form, shard)
+            lz, loss, ut = chunk.log_normalizer, chunk.loss, chunk.shares
         else:
-            joint = log_prior[n] - nll
-            loss, share = -joint.logsumexp(-1), joint.softmax(-1).to(dtype)
-        if z_loss:
-            loss = loss + z_loss * lz.square().mean(-1)
+            t = target[n].repeat_interleave(K)
+            chunk = Chunk.of(z, t, form, shard, mode_for(form, V, learning=bool(out.parameters)))
+            lz = chunk.log_normalizer.view(-1, K)
+            loss, ut = _of_target(chunk.nll.view(-1, K), prior, dtype)
         out.nll[n] = loss.to(dtype)  # an index, unlike a slice, does not cast
         out.log_normalizer[n] = lz.to(dtype)
         if not wanted:
             continue
 
         # ut weighs the target's term of a row, up the terms of all tokens.
-        g = weight[n].to(dtype)[:, None] if isinstance(weight, Tensor) else weight
-        ut = g * (torch.ones_like(lz, dtype=dtype) if share is None else share)
-        up = ut
-        # Where both are the same, the target's entry has a multiple of a itself.
-        plain = not z_loss and normalizer_weight is None
-        if z_loss:
-            up = up + g * (2 * z_loss / K) * lz.to(dtype)
-        if normalizer_weight is not None:
-            up = up + normalizer_weight[n].to(dtype)
+        g = _rows(weight, n, dtype)
+        ut = g * ut
         if out.log_prior is not None:
             out.log_prior[n] = -ut
         if not (wanted.input or wanted.weight or wanted.bias or out.parameters):
             continue
-        a = chunk.to_gradient_(up.reshape(-1), ut.reshape(-1), out.parameters)
-        if plain:
-            chunk.subtract_target_()
+        up = ut
+        if isinstance(square_weight, Tensor) or square_weight:
+            up = up + _rows(square_weight, n, dtype) * (2 / K) * lz.to(dtype)
+        if normalizer_weight is not None:
+            up = up + normalizer_weight[n].to(dtype)
+        apart = None  # the target's entries, where they are no multiple of a itself
+        if isinstance(chunk, SpreadChunk):
+            chunk.to_gradient_(up, g, out.parameters)
+            a = torch.ones_like(z[:, 0])
+        else:
+            a = chunk.to_gradient_(up.reshape(-1), ut.reshape(-1), out.parameters)
+            if up is ut:
+                chunk.subtract_target_()
+            else:
+                apart = chunk.target, -(ut.reshape(-1) * chunk.target_slope * chunk.here)
         if out.input is not None and whole:  # without a copy
             rows = out.input[n].view(-1, D)
             torch.mm(z, W_wide, out=rows)
@@ -178,8 +185,8 @@ def fused_nll(
             out.weight = z.T @ ax if out.weight is None else out.weight.addmm_(z.T, ax)
         if out.bias is not None:
             out.bias.addmv_(z.T, a)
-        if not plain:
-            t, own = chunk.target, -(ut.reshape(-1) * chunk.target_slope * chunk.here)
+        if apart is not None:
+            t, own = apart
             if out.input is not None:
                 out.input[n] += (own[:, None] * W_wide[t]).view(-1, K, D)
             if out.weight is not None:
@@ -190,3 +197,16 @@ def fused_nll(
     if wanted.weight and out.weight is None:
         out.weight = torch.zeros_like(W_wide)
     return out
+
+
+def _of_target(nll: Tensor, log_prior: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Of components' losses (n, K) the mixture's (n,), and who answers for it (n, K)."""
+    if log_prior is None:
+        return nll.squeeze(1), torch.ones_like(nll, dtype=dtype)
+    joint = log_prior - nll
+    return -joint.logsumexp(-1), joint.softmax(-1).to(dtype)
+
+
+def _rows(weight: Tensor | float, n: Tensor | slice, dtype: torch.dtype) -> Tensor | float:
+    """Weights (n, 1) of a chunk's tokens, or the number that all have."""
+    return weight[n].to(dtype)[:, None] if isinstance(weight, Tensor) else weight

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from wideneck.config import Activation, activation_config
-from wideneck.functional.check import check_loss
+from wideneck.functional.check import check_shapes, check_targets
+from wideneck.functional.differentiable import loss_function
 from wideneck.functional.distribution import widened
 from wideneck.functional.forms import affine, encode, is_number
 from wideneck.functional.numbers import plain_number
-from wideneck.functional.op import FusedLoss
+from wideneck.functional.options import LossOptions
+from wideneck.functional.transforms import Asked, TransformedLoss, is_transformed, refuse_traced
 from wideneck.functional.vocab_parallel import locate, shared
 
 
@@ -21,10 +23,13 @@ def linear_cross_entropy(
     target: Tensor,
     *,
     linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    target_ids: Tensor | None = None,
     activation: str | Activation = "softmax",
     log_prior: Tensor | None = None,
     reduction: str = "mean",
     ignore_index: int = -100,
+    label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     chunk_size: int | None = None,
     group=None,
@@ -35,53 +40,52 @@ def linear_cross_entropy(
 
         log_p = wn.functional.log_prob(z, activation)                 # (N, V) or (N, K, V)
         log_p = wn.functional.log_mixture(log_prior, log_p)           # a mixture only
-        F.nll_loss(log_p, target, reduction=reduction, ignore_index=ignore_index)
+        F.cross_entropy(log_p, target, weight=weight, reduction=reduction,
+                        ignore_index=ignore_index, label_smoothing=label_smoothing)
 
     Args:
         input: hidden states, (..., D) with `target` (...), or for a mixture (..., K, D).
         linear_weight: (V, D).  A DTensor sharded on its rows runs vocabulary-parallel.
-        target: token ids, integers in [0, V) or `ignore_index`.
+        target: token ids, integers in [0, V) or `ignore_index`; or, floating point, class
+            probabilities (..., V), which get no gradient.
         linear_bias: (V,).
+        weight: (V,), what each class counts.  "mean" then is over the weights of the targets, and
+            over tokens where the target is probabilities.
+        target_ids: (..., M), the tokens whose probabilities `target` (..., M) holds, as a teacher's
+            M best; the others have 0.
         activation: name or config.  Its numbers may be tensors of one number that require a
             gradient, as in `wn.GSS(slope=k)`.
         log_prior: (..., K), the logarithms of the mixture's weights.
         reduction: "mean" over the targets that are not ignored (0 if there are none), "sum",
             or "none" for one loss a target, 0 where ignored.
-        ignore_index: the target that counts nothing.
+        ignore_index: the target that counts nothing; of token ids only.
+        label_smoothing: the share, in [0, 1], of a target that all V classes have alike.
         z_loss: adds z_loss * (log-normalizer)^2 to every token's loss; for a mixture its mean
-            over components.
+            over components.  Its mean is over tokens, whatever their classes weigh.
         chunk_size: tokens at a time; None chooses for speed: at most 2**26 scores, but never
             fewer than 256 rows.
         group: process group over which the vocabulary is split: every process passes the same
-            input and target, and its own rows of weight and bias in the order of the ranks.
+            input, target and class weights, and its own rows of linear_weight and linear_bias in
+            the order of the ranks.
 
     Returns:
-        A scalar, or the shape of `target`; natural logarithms, at least float32.
+        A scalar, or the shape of `target` without the V of probabilities; natural logarithms, at
+        least float32.
 
     Cost:
         "mean" and "sum" compute the gradients in the forward pass: three matrix products.
         "none" computes the scores again in the backward pass: four.  Products, sums and dW are
         at least float32 whatever the inputs.  Memory beyond the gradients: one chunk of scores,
         kept for the next call on a CPU, and a float32 copy of narrower weights.
+        label_smoothing and class probabilities cost two more passes over the chunk.
 
     Raises:
-        WideneckError: shapes, dtypes or targets that do not fit, an unknown activation, or a
-            second derivative (use `wn.functional.log_prob` there).
+        WideneckError: shapes, dtypes or targets that do not fit, an unknown activation, a
+            second or a forward-mode derivative (use `wn.functional.log_prob` there).
     """
-    loss, _ = _loss(
-        input,
-        linear_weight,
-        target,
-        linear_bias,
-        activation,
-        log_prior,
-        reduction,
-        ignore_index,
-        z_loss,
-        chunk_size,
-        group,
-    )
-    return loss
+    options = _options(reduction, ignore_index, z_loss, label_smoothing, chunk_size)
+    prediction = input, linear_weight, linear_bias, activation, log_prior
+    return _loss(*prediction, target, target_ids, weight, options, group)[0]
 
 
 def linear_cross_entropy_and_log_normalizer(
@@ -90,54 +94,67 @@ def linear_cross_entropy_and_log_normalizer(
     target: Tensor,
     *,
     linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    target_ids: Tensor | None = None,
     activation: str | Activation = "softmax",
     log_prior: Tensor | None = None,
     reduction: str = "mean",
     ignore_index: int = -100,
+    label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     chunk_size: int | None = None,
     group=None,
 ) -> tuple[Tensor, Tensor]:
     """The loss of `linear_cross_entropy`, and log sum_j exp(f(z_j)) of every token.
 
-    The log-normalizer has the shape of `target` (of `log_prior` for a mixture), is 0 where
+    The log-normalizer has the shape of one loss a target (of `log_prior` for a mixture), is 0 where
     ignored, and is differentiable; using its gradient costs a recomputation, three products.
+    `wn.functional.z_loss` makes of it, at no cost, the part of the loss that is z-loss.
     """
-    return _loss(
-        input,
-        linear_weight,
-        target,
-        linear_bias,
-        activation,
-        log_prior,
-        reduction,
-        ignore_index,
-        z_loss,
-        chunk_size,
-        group,
-    )
+    options = _options(reduction, ignore_index, z_loss, label_smoothing, chunk_size)
+    prediction = input, linear_weight, linear_bias, activation, log_prior
+    return _loss(*prediction, target, target_ids, weight, options, group)
+
+
+def _options(
+    reduction: str,
+    ignore_index: int,
+    z_loss: float,
+    label_smoothing: float,
+    chunk_size: int | None,
+) -> LossOptions:
+    z_loss = plain_number("z_loss", z_loss)
+    label_smoothing = plain_number("label_smoothing", label_smoothing)
+    return LossOptions(reduction, ignore_index, z_loss, label_smoothing, chunk_size)
 
 
 def _loss(
     input: Tensor,
     weight: Tensor,
-    target: Tensor,
     bias: Tensor | None,
     activation: str | Activation,
     log_prior: Tensor | None,
-    reduction: str,
-    ignore_index: int,
-    z_loss: float,
-    chunk_size: int | None,
+    target: Tensor,
+    target_ids: Tensor | None,
+    class_weight: Tensor | None,
+    options: LossOptions,
     group,
 ) -> tuple[Tensor, Tensor]:
+    refuse_traced()
     config = activation_config(activation)
-    z_loss = plain_number("z_loss", z_loss)
-    weight, bias, shard = locate(weight, bias, group, target)
-    check_loss(input, weight, target, bias, log_prior, reduction, chunk_size)
+    weight, bias, shard = locate(weight, bias, group, target, target_ids, class_weight)
+    vocab_size = weight.shape[0] if shard.is_whole else shard.vocab_size
+    soft = target.is_floating_point()
+    tokens = target.shape[:-1] if soft else target.shape
+    check_targets(target, target_ids, class_weight, options, vocab_size)
+    check_shapes(input, weight, tokens, bias, log_prior, options.reduction, options.chunk_size)
     num_components = 1 if log_prior is None else log_prior.shape[-1]
-    x = input.reshape(target.numel(), num_components, input.shape[-1])
-    prior = None if log_prior is None else log_prior.reshape(target.numel(), num_components)
+    N = tokens.numel()
+    x = input.reshape(N, num_components, input.shape[-1])
+    prior = None if log_prior is None else log_prior.reshape(N, num_components)
+    probs = target.reshape(N, target.shape[-1]) if soft else None
+    ids = target.reshape(N) if not soft else target_ids
+    ids = ids if ids is None else ids.reshape(N, *target.shape[len(tokens) :]).long()
 
     like = torch.empty((), dtype=widened(x, weight), device=x.device)
     scale, shift, form = affine(config, like)
@@ -148,22 +165,13 @@ def _loss(
         zero = like.new_zeros(weight.shape[0]) if bias is None else bias.to(like.dtype)
         bias = zero + shared(shift, shard)
 
-    apply = FusedLoss.apply if shard.is_whole else torch.compiler.disable(FusedLoss.apply)
-    nll, log_normalizer = apply(
-        x,
-        weight,
-        bias,
-        prior,
-        target.reshape(-1).long(),
-        encode(form),
-        reduction,
-        ignore_index,
-        z_loss,
-        chunk_size,
-        shard,
-        torch.is_grad_enabled(),
-        *form.parameters,
-    )
-    loss = nll.view(target.shape) if reduction == "none" else nll
-    shape = target.shape if log_prior is None else log_prior.shape
-    return loss, log_normalizer.view(shape)
+    tensors = x, weight, bias, prior, ids, probs, class_weight
+    if is_transformed():
+        asked = Asked(encode(form), options)
+        loss, log_normalizer = TransformedLoss.apply(asked, *tensors, *form.parameters)
+    else:
+        loss, log_normalizer = loss_function(shard)(
+            *tensors, encode(form), options, shard, torch.is_grad_enabled(), *form.parameters
+        )
+    loss = loss.view(tokens) if options.reduction == "none" else loss
+    return loss, log_normalizer.view(tokens if log_prior is None else log_prior.shape)

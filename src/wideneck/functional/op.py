@@ -1,138 +1,35 @@
-"""The fused loss as an operator: opaque to `torch.compile`, once differentiable.
-
-In eager mode the gradients of the forward pass wait on the autograd node and are handed over
-without a copy.  They are computed again where they were used up (a retained graph) or do not
-answer the question (a gradient of the log-normalizer, reduction "none").
-"""
+"""The fused loss and its gradients as an operator, opaque to `torch.compile`."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from wideneck.errors import WideneckError
 from wideneck.functional.check import check_values
 from wideneck.functional.distribution import widened
 from wideneck.functional.forms import decode
 from wideneck.functional.fused import Wanted, fused_nll
 from wideneck.functional.items import per_item
+from wideneck.functional.options import LossOptions, Targets
 from wideneck.functional.shard import WHOLE, Shard
-
-FIXED = 12
-"""Arguments of the loss in front of the activation's parameters."""
+from wideneck.functional.spread import Spread
 
 
-class FusedLoss(torch.autograd.Function):
-    """(loss, log-normalizer (N, K)) of X (N, K, D), W (V, D), b (V,), log_prior (N, K)."""
-
-    @staticmethod
-    def forward(  # pyrefly: ignore[bad-override]
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        log_prior: Tensor | None,
-        target: Tensor,
-        form: tuple[str, list[float]],
-        reduction: str,
-        ignore_index: int,
-        z_loss: float,
-        chunk_size: int | None,
-        shard: Shard,
-        learning: bool,
-        *parameters: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Loss, and for "mean" and "sum" already the gradients.
-
-        `learning` is the caller's grad mode: in here it is off, and `needs_input_grad` does not
-        know of it.
-        """
-        needs = ctx.needs_input_grad if learning else [False] * (FIXED + len(parameters))
-        ctx.wanted = [*needs[:4], any(needs[FIXED:])]
-        ctx.rest = (*form, reduction, ignore_index, z_loss, chunk_size or 0)
-        ctx.shard = shard
-        now = ctx.wanted if reduction != "none" else [False] * 5
-        tensors = (x, weight, bias, log_prior, target, list(parameters))
-        loss, log_normalizer, *gradients = _run(shard)(*tensors, *ctx.rest, None, None, now)
-        ctx.count = len(parameters)
-        ctx.in_forward = any(now)
-        ctx.gradients = None
-        if ctx.in_forward and torch.compiler.is_compiling():
-            ctx.save_for_backward(x, weight, bias, log_prior, target, *parameters, *gradients)
-        else:
-            ctx.save_for_backward(x, weight, bias, log_prior, target, *parameters)
-            ctx.gradients = gradients if ctx.in_forward else None
-        ctx.set_materialize_grads(False)
-        return loss, log_normalizer
-
-    @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor | None, grad_log_normalizer: Tensor | None):  # pyrefly: ignore[bad-override]
-        """Hands the gradients on, or computes them."""
-        if grad_loss is None and grad_log_normalizer is None:
-            return (None,) * (FIXED + ctx.count)
-        x, weight, bias, log_prior, target, *others = ctx.saved_tensors
-        parameters, saved = others[: ctx.count], others[ctx.count :]
-        ready, ctx.gradients = ctx.gradients, None
-        if grad_log_normalizer is None and (ready or saved) and grad_loss is not None:
-            if ready:
-                if grad_loss.device.type != "cpu" or grad_loss != 1:
-                    ready = [gradient.mul_(grad_loss) for gradient in ready]
-            else:
-                ready = [gradient * grad_loss for gradient in saved]
-        else:
-            tensors = (x, weight, bias, log_prior, target, parameters)
-            _, _, *ready = _run(ctx.shard)(
-                *tensors, *ctx.rest, grad_loss, grad_log_normalizer, ctx.wanted
-            )
-        given = _wanted((x, weight, bias, log_prior), parameters, ctx.wanted)
-        # Rounded only now: a loss scale has been applied, which float16 cannot do without.
-        ready = [gradient.to(like.dtype) for gradient, like in zip(ready, given, strict=True)]
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            ready = _Last.apply(ready, *ctx.saved_tensors)
-        left = list(ready)
-        results: list[Tensor | None] = [left.pop(0) if w else None for w in ctx.wanted[:4]]
-        tail = left if ctx.wanted[4] else [None] * ctx.count
-        return (*results, *[None] * (FIXED - 4), *tail)
-
-
-def _wanted(tensors: tuple, parameters: list[Tensor], wanted: list[bool]) -> list[Tensor]:
-    """The tensors whose gradients are computed, in the order of those."""
-    chosen = [tensor for tensor, want in zip(tensors, wanted, strict=False) if want]
-    return chosen + (parameters if wanted[4] else [])
-
-
-class _Last(torch.autograd.Function):
-    """Gradients, as functions of what they were computed from that have no derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, gradients: list[Tensor], *sources: Tensor):  # pyrefly: ignore[bad-override]
-        """The gradients as they are."""
-        return tuple(gradients)
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor):  # pyrefly: ignore[bad-override]
-        """Refuses."""
-        raise WideneckError(
-            "linear_cross_entropy has no second derivative, its gradients come from the forward "
-            "pass; for a double backward use wideneck.functional.log_prob, which holds N x V."
-        )
-
-
-def _fused(
+def fused(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     log_prior: Tensor | None,
-    target: Tensor,
+    ids: Tensor | None,
+    probs: Tensor | None,
+    class_weight: Tensor | None,
     parameters: list[Tensor],
     form: str,
     constants: list[float],
     reduction: str,
-    ignore_index: int,
-    z_loss: float,
-    chunk_size: int,
+    whole: list[int],
+    numbers: list[float],
     grad_loss: Tensor | None,
     grad_log_normalizer: Tensor | None,
     wanted: list[bool],
@@ -142,34 +39,58 @@ def _fused(
 
     A reduced loss has its gradient for 1.
     """
+    options = LossOptions.decode(reduction, whole, numbers)
     vocab_size = weight.shape[0] if shard.is_whole else shard.vocab_size
-    check_values(x, target, ignore_index, vocab_size)
-    kept = target != ignore_index
+    check_values(x, ids, options.ignore_index if probs is None else None, vocab_size)
+    kept, factor = x.new_ones(len(x), dtype=torch.bool), None
+    if probs is None:
+        assert ids is not None
+        kept = ids != options.ignore_index
+        if class_weight is not None:
+            factor = torch.where(kept, class_weight[torch.where(kept, ids, 0)], 0)
+            factor = factor.to(widened(x, weight))
+    # The mean is over the weights of the targets' classes; of the z-loss, over tokens.
     count = int(kept.sum()) if reduction == "mean" else 1
-    token: Tensor | float = per_item(1.0, count)
+    items = count if factor is None or reduction != "mean" else factor.sum()
+    target: Tensor | Spread
+    if ids is not None and probs is None and not options.label_smoothing:
+        target = ids
+    else:
+        targets = Targets(ids, probs, class_weight)
+        target, factor = Spread(targets, options.label_smoothing, shard, vocab_size), None
+
+    token: Tensor | float = per_item(1.0, items)
+    square: Tensor | float = per_item(options.z_loss, count)
     if grad_loss is not None:
-        token = (grad_loss * token).expand(len(target))
+        token = grad_loss * token
+        square = grad_loss * square if options.z_loss else 0.0
     elif grad_log_normalizer is not None:
-        token = 0.0
+        token = square = 0.0
+    if factor is not None:
+        token = token * factor
     with torch.autocast(x.device.type, enabled=False):
         result = fused_nll(
             x,
             weight,
             bias,
             log_prior,
+            kept,
             target,
             decode(form, constants, parameters),
-            z_loss=z_loss,
-            ignore_index=ignore_index,
-            chunk_size=chunk_size or None,
+            chunk_size=options.chunk_size,
             wanted=Wanted(*wanted),
-            weight=token,
+            weight=token.expand(len(x)) if isinstance(token, Tensor) else token,
+            square_weight=square.expand(len(x)) if isinstance(square, Tensor) else square,
             normalizer_weight=grad_log_normalizer,
             shard=shard,
         )
-    loss = result.nll
+    loss = result.nll if factor is None else result.nll * factor
+    squares = options.z_loss * result.log_normalizer.square().mean(-1) if options.z_loss else None
     if reduction != "none":
-        loss = per_item(loss.sum(), count)
+        loss = per_item(loss.sum(), items)
+        squares = None if squares is None else per_item(squares.sum(), count)
+    if squares is not None:
+        loss = loss + squares
     if not shard.is_whole:
         for part in (result.input, *result.parameters):
             if part is not None:
@@ -184,32 +105,34 @@ def fused_loss(
     weight: Tensor,
     bias: Tensor | None,
     log_prior: Tensor | None,
-    target: Tensor,
+    ids: Tensor | None,
+    probs: Tensor | None,
+    class_weight: Tensor | None,
     parameters: list[Tensor],
     form: str,
     constants: list[float],
     reduction: str,
-    ignore_index: int,
-    z_loss: float,
-    chunk_size: int,
+    whole: list[int],
+    numbers: list[float],
     grad_loss: Tensor | None,
     grad_log_normalizer: Tensor | None,
     wanted: list[bool],
 ) -> list[Tensor]:
-    """`_fused` of one process, which a compiled graph calls and does not look into."""
-    return _fused(
+    """`fused` of one process, which a compiled graph calls and does not look into."""
+    return fused(
         x,
         weight,
         bias,
         log_prior,
-        target,
+        ids,
+        probs,
+        class_weight,
         parameters,
         form,
         constants,
         reduction,
-        ignore_index,
-        z_loss,
-        chunk_size,
+        whole,
+        numbers,
         grad_loss,
         grad_log_normalizer,
         wanted,
@@ -217,17 +140,23 @@ def fused_loss(
 
 
 @fused_loss.register_fake
-def _(x, weight, bias, log_prior, target, parameters, *rest):
-    reduction, wanted = rest[2], rest[8]
+def _(x, weight, bias, log_prior, ids, probs, class_weight, parameters, *rest):
+    reduction, wanted = rest[2], rest[7]
     dtype = widened(x, weight)
-    loss = x.new_empty(len(target) if reduction == "none" else (), dtype=dtype)
-    given = _wanted((x, weight, bias, log_prior), parameters, wanted)
+    loss = x.new_empty(len(x) if reduction == "none" else (), dtype=dtype)
+    given = wanted_of((x, weight, bias, log_prior), parameters, wanted)
     gradients = [tensor.new_empty(tensor.shape, dtype=dtype) for tensor in given]
     return [loss, x.new_empty(x.shape[:2], dtype=dtype), *gradients]
 
 
-def _run(shard: Shard) -> Callable[..., list[Tensor]]:
+def run_of(shard: Shard) -> Callable[..., list[Tensor]]:
     """The operator where a graph may be traced, the plain function where processes talk."""
     if not shard.is_whole:
-        return partial(_fused, shard=shard)
-    return fused_loss if torch.compiler.is_compiling() else _fused
+        return partial(fused, shard=shard)
+    return fused_loss if torch.compiler.is_compiling() else fused
+
+
+def wanted_of(tensors: tuple, parameters: list[Tensor], wanted: list[bool]) -> list[Tensor]:
+    """The tensors whose gradients are computed, in the order of those."""
+    chosen = [tensor for tensor, want in zip(tensors, wanted, strict=False) if want]
+    return chosen + (parameters if wanted[4] else [])

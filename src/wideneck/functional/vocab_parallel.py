@@ -10,15 +10,16 @@ from torch.distributed.tensor import Shard as RowShard
 
 from wideneck.errors import WideneckError
 from wideneck.functional.shard import WHOLE, Shard
+from wideneck.functional.transforms import is_transformed, refuse_parts
 
 
 def locate(
-    weight: Tensor, bias: Tensor | None, group: Any, target: Tensor
+    weight: Tensor, bias: Tensor | None, group: Any, *same: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Shard]:
     """Local rows of weight and bias, and where in the vocabulary they lie.
 
-    One gather of two numbers a process: its count of rows, and a sum over its targets, which
-    must be the same everywhere.
+    One gather of two numbers a process: its count of rows, and a sum over the bits of its targets
+    and what else must be the `same` everywhere.
     """
     if isinstance(weight, DTensor):
         if group is not None:
@@ -34,14 +35,17 @@ def locate(
             bias = bias.to_local()
     if group is None:
         return weight, bias, WHOLE
-    mine = torch.tensor([weight.shape[0], int(target.sum())], device=weight.device)
+    if is_transformed():
+        refuse_parts(Shard(group=group))
+    bits = sum(_bits(tensor) for tensor in same if tensor is not None) % 2**62
+    mine = torch.tensor([weight.shape[0], bits], device=weight.device)
     everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
     dist.all_gather(everyone, mine, group=group)
     sizes = [int(one[0]) for one in everyone]
     if len({int(one[1]) for one in everyone}) > 1:
         raise WideneckError(
-            "Every process of a vocabulary-parallel loss must get the same targets and hidden "
-            "states; the targets differ."
+            "Every process of a vocabulary-parallel loss must get the same targets, weights of "
+            "classes and hidden states; the targets or these weights differ."
         )
     if 0 in sizes:
         raise WideneckError(
@@ -50,6 +54,14 @@ def locate(
         )
     rank = dist.get_rank(group)
     return weight, bias, Shard(sum(sizes[:rank]), sizes[rank], group, sum(sizes), max(sizes))
+
+
+def _bits(tensor: Tensor) -> int:
+    """The sum of a tensor's bits, read as whole numbers, each times its place."""
+    if tensor.is_floating_point():
+        whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+        tensor = tensor.detach().contiguous().view(whole)
+    return int((tensor.flatten() * torch.arange(1, tensor.numel() + 1, device=tensor.device)).sum())
 
 
 def shared(number: Any, shard: Shard) -> Any:

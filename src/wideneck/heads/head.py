@@ -111,8 +111,11 @@ class Head(nn.Module, ABC):
         hidden: Tensor,
         target: Tensor,
         *,
+        weight: Tensor | None = None,
+        target_ids: Tensor | None = None,
         reduction: str = "none",
         ignore_index: int = -100,
+        label_smoothing: float = 0.0,
         z_loss: float = 0.0,
         chunk_size: int | None = None,
     ) -> Tensor:
@@ -120,17 +123,22 @@ class Head(nn.Module, ABC):
 
         Args:
             hidden: (..., D).
-            target: (...), token ids.
+            target: (...), token ids; or class probabilities (..., V).
+            weight: (V,), what each class counts.
+            target_ids: (..., M), the tokens whose probabilities `target` (..., M) holds.
             reduction: "none", "mean" or "sum"; the last two cost a quarter less.
             ignore_index: the target that counts nothing.
-            z_loss: see `linear_cross_entropy`.
+            label_smoothing, z_loss: see `linear_cross_entropy`.
             chunk_size: tokens at a time; None chooses.
         """
         loss, _ = self.nll_and_log_normalizer(
             hidden,
             target,
+            weight=weight,
+            target_ids=target_ids,
             reduction=reduction,
             ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
             z_loss=z_loss,
             chunk_size=chunk_size,
         )
@@ -141,8 +149,11 @@ class Head(nn.Module, ABC):
         hidden: Tensor,
         target: Tensor,
         *,
+        weight: Tensor | None = None,
+        target_ids: Tensor | None = None,
         reduction: str = "none",
         ignore_index: int = -100,
+        label_smoothing: float = 0.0,
         z_loss: float = 0.0,
         chunk_size: int | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -155,8 +166,11 @@ class Head(nn.Module, ABC):
             linear_bias=bias,
             activation=self.activation(),
             log_prior=log_prior,
+            weight=weight,
+            target_ids=target_ids,
             reduction=reduction,
             ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
             z_loss=z_loss,
             chunk_size=chunk_size,
         )

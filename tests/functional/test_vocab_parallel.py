@@ -13,7 +13,7 @@ from torch.distributed.tensor import Shard, distribute_tensor
 import wideneck as wn
 from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves
 from wideneck.errors import WideneckError
-from wideneck.functional import fused
+from wideneck.functional import scores
 
 KINDS = ("softmax", "scaled", "sigsoftmax", "gss", "sigmoid", "plif")
 REDUCTIONS = ("mean", "sum", "none")
@@ -115,7 +115,7 @@ def _nan(rank: int) -> list[bool]:
 
 def _own_chunks(rank: int) -> float:
     """Parts so uneven that each process alone would cut the tokens in its own way."""
-    fused.CHUNK_SCORES = 600 * 300  # 600 rows for 300 tokens of the vocabulary, 256 for 900
+    scores.CHUNK_SCORES = 600 * 300  # 600 rows for 300 tokens of the vocabulary, 256 for 900
     torch.manual_seed(0)
     given = inputs(False, N=1200, V=1200, dtype=torch.float32)
     want = wn.linear_cross_entropy(**given).item()

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wideneck.errors import WideneckError
-from wideneck.functional.check import check_values
+from wideneck.functional.check import check_temperature, check_values
 from wideneck.functional.distribution import widened
 from wideneck.functional.forms import Form, decode
 from wideneck.functional.op import Last, chosen, run_fused
@@ -127,7 +126,7 @@ def _values(
     """
     vocab_size = weight.shape[0] if shard.is_whole else shard.vocab_size
     check_values(x, target, ignore_index, vocab_size)
-    _check_temperature(temperature, target != ignore_index)
+    check_temperature(temperature, target != ignore_index)
     asked = outputs.split(",")
     wants = Wants(*(name in asked for name in OUTPUTS[1:]))
     small = wants.mean_log_prob or _is_above_one(temperature, number)
@@ -246,16 +245,6 @@ def _blocks(
 
 def _is_above_one(temperature: Tensor | None, number: float) -> bool:
     return number > 1 if temperature is None else bool((temperature > 1).any())
-
-
-def _check_temperature(temperature: Tensor | None, kept: Tensor) -> None:
-    if temperature is not None:
-        bad = temperature[kept & ~((temperature > 0) & temperature.isfinite())]
-        if len(bad):
-            raise WideneckError(
-                f"temperature must be a positive number for every target that is not ignored, got "
-                f"{bad[0].item()}."
-            )
 
 
 @torch.library.custom_op("wideneck::token_values", mutates_args=())

@@ -92,7 +92,7 @@ def linear_token_outputs(
         WideneckError: what `linear_cross_entropy` refuses, an unknown output, a temperature that
             is not positive or that asks for a gradient.
     """
-    names = _names(outputs)
+    names = output_names(outputs)
     if log_prior is not None:
         # So that p is normalized also as a function of log_prior, whose gradients are a matter of
         # convention otherwise; a head's log_prior is normalized already.
@@ -114,7 +114,7 @@ def linear_token_outputs(
         return TokenOutputs(log_prob=-nll)
     weight, bias, shard = locate(linear_weight, linear_bias, group, target)
     check_loss(input, weight, target, bias, log_prior, "none", chunk_size)
-    number, tempered = _temperature(temperature, target)
+    number, tempered = broadcast_temperature(temperature, target)
     config = activation_config(activation)
     x, bias, prior, form = by_token(input, weight, target, bias, config, log_prior, shard)
     apply = TokenValues.apply if shard.is_whole else torch.compiler.disable(TokenValues.apply)
@@ -138,7 +138,34 @@ def linear_token_outputs(
     return TokenOutputs(**fields)
 
 
-def _names(outputs: Sequence[str]) -> tuple[str, ...]:
+def outputs_of(
+    log_probs: Tensor, target: Tensor, names: Sequence[str], temperature: float | Tensor = 1.0
+) -> dict[str, Tensor]:
+    """The outputs by name, where all log-probabilities are there.
+
+    Args:
+        log_probs: (N, V).
+        target: (N,), none of them ignored.
+        names: of the outputs.
+        temperature: a number, or (N, 1).
+    """
+    log_p = (log_probs / temperature).log_softmax(-1)
+    told: dict[str, Tensor] = {}
+    if "log_prob" in names:
+        told["log_prob"] = log_p.gather(-1, target[:, None])[:, 0]
+    if "entropy" in names:
+        told["entropy"] = -(log_p.exp() * log_p).sum(-1)
+    with torch.no_grad():
+        if "log_sum_sq_prob" in names:
+            told["log_sum_sq_prob"] = (2 * log_p).logsumexp(-1)
+        if "mean_log_prob" in names:
+            told["mean_log_prob"] = log_p.mean(-1)
+        if "top1" in names:
+            told["top1"] = log_p.argmax(-1) == target
+    return told
+
+
+def output_names(outputs: Sequence[str]) -> tuple[str, ...]:
     """Each once, in the order of the fields."""
     given = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     unknown = [name for name in given if name not in OUTPUTS]
@@ -149,7 +176,7 @@ def _names(outputs: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in OUTPUTS if name in given)
 
 
-def _temperature(given: float | Tensor, target: Tensor) -> tuple[float, Tensor | None]:
+def broadcast_temperature(given: float | Tensor, target: Tensor) -> tuple[float, Tensor | None]:
     """A number, or one for each of the N targets."""
     if not isinstance(given, Tensor):
         if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1e30:

@@ -104,7 +104,7 @@ class Head(nn.Module, ABC):
         Returns:
             (..., V).  Holds all of them, K times for a mixture.
         """
-        contexts, bias, log_prior = self._scaled_contexts(hidden)
+        contexts, bias, log_prior = self.scaled_contexts(hidden)
         result = log_prob(F.linear(contexts, self.weight, bias), self.activation())
         return result if log_prior is None else log_mixture(log_prior.to(result.dtype), result)
 
@@ -149,7 +149,7 @@ class Head(nn.Module, ABC):
         chunk_size: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """`nll`, and log sum_j exp(f(z_j)): (...), or of every component of a mixture (..., K)."""
-        contexts, bias, log_prior = self._scaled_contexts(hidden)
+        contexts, bias, log_prior = self.scaled_contexts(hidden)
         return linear_cross_entropy_and_log_normalizer(
             contexts,
             self.weight,
@@ -186,7 +186,7 @@ class Head(nn.Module, ABC):
         Returns:
             The fields that were asked for, in nats, of the shape of `target`.
         """
-        contexts, bias, log_prior = self._scaled_contexts(hidden)
+        contexts, bias, log_prior = self.scaled_contexts(hidden)
         return linear_token_outputs(
             contexts,
             self.weight,
@@ -212,7 +212,8 @@ class Head(nn.Module, ABC):
             return text
         return f"{text}, context_size={self.context_size}"
 
-    def _scaled_contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def scaled_contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """`contexts` and the bias, with the constant factor of all scores; then the log-prior."""
         if hidden.shape[-1] != self.hidden_size:
             raise WideneckError(
                 f"{type(self).__name__} was built for hidden size {self.hidden_size}, got hidden "

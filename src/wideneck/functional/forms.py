@@ -65,6 +65,10 @@ class Form(ABC):
         """f(z) - f(top), at most 0, written to `out` of the shape of z; z stays."""
         return torch.sub(self.log_score(z), self.log_score(top), out=out)
 
+    def times_slope(self, weight: Tensor, z: Tensor) -> None:
+        """Z becomes weight f'(z); the weight is used up."""
+        torch.mul(weight, self.slope(z), out=z)
+
     def weigh_(self, z: Tensor, top: Tensor) -> Tensor:
         """Row sums of g = exp(f(z) - f(top)), shape (R, 1); z (R, V) becomes g f'(z) in place."""
         slope = self.slope(z)
@@ -130,6 +134,9 @@ class SigsoftmaxForm(Form):
 
     def relative(self, z: Tensor, top: Tensor, out: Tensor) -> Tensor:
         return log_sigmoid(z, out).add_(z).sub_(self.log_score(top))
+
+    def times_slope(self, weight: Tensor, z: Tensor) -> None:
+        torch.sub(weight, torch.sigmoid(z, out=z).sub_(1).mul_(weight), out=z)
 
     def weigh_(self, z: Tensor, top: Tensor) -> Tensor:
         # One exponential instead of three.  With e = exp(z - top) and C = exp(top),

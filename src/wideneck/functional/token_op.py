@@ -17,14 +17,7 @@ from wideneck.functional.forms import Form, decode
 from wideneck.functional.op import Last, chosen, run_fused
 from wideneck.functional.scores import Gradients, Scores
 from wideneck.functional.shard import WHOLE, Shard
-from wideneck.functional.token_pass import (
-    Block,
-    Incoming,
-    Wants,
-    to_gradient_,
-    tokens_at_once,
-    values,
-)
+from wideneck.functional.token_pass import Block, Incoming, Wants, to_gradient_, values
 
 OUTPUTS = ("log_prob", "entropy", "log_sum_sq_prob", "mean_log_prob", "top1")
 DIFFERENTIABLE = ("log_prob", "entropy")
@@ -136,17 +129,10 @@ def _values(
         names = [*asked, "top", "log_total", "normalizer", "share"]
         decoded = decode(form, constants, parameters)
         for n, _, z in scores:
-            told: dict[str, list[Tensor]] = {name: [] for name in names}
-            blocks = _blocks(n, z, target, temperature, number, log_prior, decoded, shard, small)
-            spare = None
-            for block, _ in blocks:
-                if spare is None:  # not for every block: the system would clear its pages
-                    spare = torch.empty_like(block.z)
-                one = values(block, wants, spare[: len(block.z)])
-                for name in names:
-                    told[name].append(getattr(one, name))
+            chunk = _block(n, z, target, temperature, number, log_prior, decoded, shard, small)
+            told = values(chunk, wants)
             for name, all_ in zip(names, found, strict=True):
-                all_[n] = torch.cat(told[name]).to(all_.dtype)
+                all_[n] = getattr(told, name).to(all_.dtype)
     return found
 
 
@@ -196,20 +182,13 @@ def _gradients(
         rows = [g, zero if h is None else h.to(dtype), H, *kept]
         decoded = decode(form, constants, parameters)
         for n, x_n, z in scores:
-            a_n, prior_n, spares = [], [], None
-            chunk = [row[n] for row in rows]
-            blocks = _blocks(n, z, target, temperature, number, log_prior, decoded, shard, small)
-            for block, at in blocks:
-                if spares is None:
-                    spares = [torch.empty_like(block.z) for _ in range(2)]
-                g_b, h_b, *rest = (row[at] for row in chunk)
-                given = Incoming(g_b, None if h is None else h_b, *rest)
-                a, by_prior = to_gradient_(block, given, own, [s[: len(block.z)] for s in spares])
-                a_n.append(a)
-                prior_n.append(by_prior)
-            sums.add(n, x_n, z, None if a_n[0] is None else torch.cat(a_n))
+            chunk = _block(n, z, target, temperature, number, log_prior, decoded, shard, small)
+            g_n, h_n, *rest = (row[n] for row in rows)
+            given = Incoming(g_n, None if h is None else h_n, *rest)
+            a, by_prior = to_gradient_(chunk, given, own)
+            sums.add(n, x_n, z, a)
             if prior is not None:
-                prior[n] = torch.cat(prior_n)
+                prior[n] = by_prior
         sums.finish()
     if not shard.is_whole:
         for part in (sums.input, *own):
@@ -219,7 +198,7 @@ def _gradients(
     return [gradient for gradient in found if gradient is not None]
 
 
-def _blocks(
+def _block(
     n: slice | Tensor,
     z: Tensor,
     target: Tensor,
@@ -229,18 +208,11 @@ def _blocks(
     form: Form,
     shard: Shard,
     small: bool,
-):
-    """The blocks of a chunk's scores z, and where in the chunk their tokens are."""
-    t = target[n]
+) -> Block:
+    """The scores of a chunk, and what is known of its tokens."""
+    T = number if temperature is None else temperature[n].to(z.dtype)[:, None]
     prior = None if log_prior is None else log_prior[n].to(z.dtype)
-    by_token = None if temperature is None else temperature[n].to(z.dtype)[:, None]
-    rows, size = len(z) // len(t), tokens_at_once(z, len(t), shard)
-    for start in range(0, len(t), size):
-        at = slice(start, min(start + size, len(t)))
-        T = number if by_token is None else by_token[at]
-        part = None if prior is None else prior[at]
-        own = z[at.start * rows : at.stop * rows]
-        yield Block(own, t[at], T, part, form, shard, small), at
+    return Block(z, target[n], T, prior, form, shard, small)
 
 
 def _is_above_one(temperature: Tensor | None, number: float) -> bool:

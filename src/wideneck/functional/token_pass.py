@@ -17,7 +17,8 @@ A block is overwritten: nothing of the vocabulary's size outlives it but its gra
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import final
 
 import torch
@@ -73,15 +74,31 @@ class Block:
         here, at = self.shard.local(self.target.repeat_interleave(self.num_components))
         return here, at[:, None]
 
+    def parts(self) -> Iterator[tuple[slice, "Block"]]:
+        """Some tokens at a time, whose scores stay in the cache, and where they are.
 
-def tokens_at_once(z: Tensor, num_tokens: int, shard: Shard) -> int:
-    """Tokens of a block of the scores z (R, V) of a chunk.
-
-    Processes that share the vocabulary must cut alike, whatever part of it each holds.
-    """
-    if z.device.type != "cpu" or not shard.is_whole:
-        return -(-num_tokens // PARTS)
-    return max(1, BLOCK * torch.get_num_threads() * num_tokens // z.numel())
+        Processes that share the vocabulary must cut alike, whatever part of it each holds.
+        """
+        N, K = len(self.target), self.num_components
+        if self.z.device.type != "cpu" or not self.shard.is_whole:
+            size = -(-N // PARTS)
+        else:
+            size = max(1, BLOCK * torch.get_num_threads() // (K * self.z.shape[1]))
+        for start in range(0, N, size):
+            at = slice(start, min(start + size, N))
+            T = self.temperature
+            yield (
+                at,
+                Block(
+                    self.z[at.start * K : at.stop * K],
+                    self.target[at],
+                    T[at] if isinstance(T, Tensor) else T,
+                    None if self.log_prior is None else self.log_prior[at],
+                    self.form,
+                    self.shard,
+                    self.small,
+                ),
+            )
 
 
 @final
@@ -104,54 +121,83 @@ class Values:
     """(n, K), responsibilities of the components for the target."""
 
 
-def values(block: Block, wants: Wants, spare: Tensor) -> Values:
+def values(block: Block, wants: Wants) -> Values:
     """One pass over the scores of a head; K passes and one over V numbers for a mixture.
 
     Args:
-        block: its scores are used up.
+        block: the scores of a chunk, which are used up.
         wants: what to find.
-        spare: memory of the shape of the scores.
     """
     form, shard, T = block.form, block.shard, block.temperature
-    z = form.told_apart_(block.z)
     # A few numbers a row in float64 (which MPS lacks) keep roundings of f out of the results.
-    exact = z.dtype if z.device.type == "mps" else torch.float64
-    top = shard.max(z.amax(-1, keepdim=True))
+    exact = block.z.dtype if block.z.device.type == "mps" else torch.float64
+    V = shard.vocab_size or block.z.shape[1]
     here, at = block.local()
-    f_t = form.log_score(z.gather(1, at).to(exact)).squeeze(1)
-    f_top = form.log_score(top.to(exact)).squeeze(1)
+    f_t = form.log_score(block.z.gather(1, at).to(exact)).squeeze(1)
+    if not shard.is_whole:
+        f_t = torch.where(here, f_t, 0)
+        shard.add_up(f_t)
+    see = _see_one if block.log_prior is None else _see_mixture
+    spare, seen = None, []
+    for some, part in block.parts():
+        if spare is None:  # not made for every part: the system would clear its pages
+            spare = torch.empty_like(part.z)
+        rows = slice(some.start * block.num_components, some.stop * block.num_components)
+        seen.append(see(part, at[rows], wants, spare[: len(part.z)]))
+    top, total, top_P, sums, first = (torch.cat(x, -1) for x in zip(*seen, strict=True))
+    total, sums, by_token = total.to(exact), sums.to(exact), _by_token(T)
+    f_top = form.log_score(top.to(exact))
+    log_total = block.by_component(total.log())
+    log_p_t = block.by_component(f_t - f_top)
     if block.log_prior is None:
-        first = _is_first(z, top, at, here, block) if wants.top1 else None
-        u = form.relative(z, top, out=spare)
-        own, below = _sums(u, z, T, wants), (f_t - f_top) / _by_token(T)
-        sums, log_p_t = _over_processes(own, here, below, shard)
-        log_total = sums[0].log()
-        found = _told(sums, log_total, wants, T, shard.vocab_size or z.shape[1])
-        none = log_total.new_zeros(len(z))
-        log_p_t = log_p_t - log_total
-        return Values(log_p_t, *found, first, top, log_total[:, None], none, none[:, None])
+        log_sum = log_total.squeeze(1)
+        log_p_t, normalizer = log_p_t.squeeze(1) / by_token - log_sum, torch.zeros_like(log_sum)
+        share = log_total
+    else:
+        log_sum = sums[0].log()
+        normalizer = log_sum + top_P / by_token
+        joint = block.log_prior + log_p_t - log_total
+        log_p_t, share = joint.logsumexp(-1), joint.softmax(-1)
+        if not _is_one(T):
+            log_p_t = log_p_t / by_token - normalizer
+    found = _told(sums, log_sum, wants, T, V)
+    return Values(log_p_t, *found, first, block.by_component(top), log_total, normalizer, share)
 
-    bits = form.relative(z, top, out=spare).mul_(LOG2_E)
+
+def _see_one(part: Block, at: Tensor, wants: Wants, spare: Tensor) -> tuple[Tensor, ...]:
+    """By row: the largest score, the sum of e^u, nothing, the sums, and whether the target leads.
+
+    Args:
+        part: its scores are used up.
+        at: (R, 1), of the target.
+        wants: the sums that are wanted.
+        spare: memory of the shape of the scores.
+    """
+    z = part.form.told_apart_(part.z)
+    top = part.shard.max(z.amax(-1, keepdim=True))
+    first = _is_first(z, top, at, part) if wants.top1 else top.squeeze(1)
+    sums = _sums(part.form.relative(z, top, out=spare), z, part, wants)
+    top = top.squeeze(1)
+    return top, sums[0], top, sums, first
+
+
+def _see_mixture(part: Block, at: Tensor, wants: Wants, spare: Tensor) -> tuple[Tensor, ...]:
+    """The same of each component, (R,), then of their mixture, (n,): its largest log P first."""
+    assert part.log_prior is not None
+    z = part.form.told_apart_(part.z)
+    top = part.shard.max(z.amax(-1, keepdim=True))
+    bits = part.form.relative(z, top, out=spare).mul_(LOG2_E)
     e = torch.exp2(bits, out=z)
-    sums, log_p_t = _over_processes([e.sum(-1)], here, f_t - f_top, shard)
-    log_total = block.by_component(sums[0].log())
-    joint = block.log_prior + block.by_component(log_p_t) - log_total
-    log_P, _ = _log_mixture(block.by_component(e), block.by_component(bits), log_total, block)
-    V, at = z.shape[1], at[:: block.num_components]
-    here = here if shard.is_whole else here[:: block.num_components]
-    top_P = shard.max(log_P.amax(-1, keepdim=True))
-    first = _is_first(log_P, top_P, at, here, block) if wants.top1 else None
+    total = _sum_over_processes(e.sum(-1), part.shard)
+    e, bits = part.by_component(e), part.by_component(bits)
+    log_P, _ = _log_mixture(e, bits, part.log_prior - part.by_component(total).log(), part)
+    top_P = part.shard.max(log_P.amax(-1, keepdim=True))
+    first = top_P.squeeze(1)
+    if wants.top1:
+        first = _is_first(log_P, top_P, at[:: part.num_components], part)
     again = z.view(-1)[: log_P.numel()].view_as(log_P)  # the exponentials have been used
-    sums = _sums(log_P.sub_(top_P), again, T, wants)
-    sums, _ = _over_processes(sums, here, torch.zeros_like(sums[0], dtype=exact), shard)
-    log_sum = sums[0].log()
-    normalizer = log_sum + (top_P / T).squeeze(1)
-    log_p_t = joint.logsumexp(-1)
-    if not _is_one(T):
-        log_p_t = log_p_t / _by_token(T) - normalizer
-    found = _told(sums, log_sum, wants, T, shard.vocab_size or V)
-    top = block.by_component(top.squeeze(1))
-    return Values(log_p_t, *found, first, top, log_total, normalizer, joint.softmax(-1))
+    sums = _sums(log_P.sub_(top_P), again, part, wants)
+    return top.squeeze(1), total, top_P.squeeze(1), sums, first
 
 
 @final
@@ -174,160 +220,164 @@ class Incoming:
     share: Tensor
     """(n, K)."""
 
-
-@final
-@dataclass(frozen=True)
-class _OfScores:
-    """The gradient of s = f(z), in two terms: a weight, and at the target's score a own."""
-
-    weight: Tensor
-    """(R, V)."""
-    a: Tensor | None
-    """(R,), what is left to the narrow side of the products; None for 1."""
-    own: Tensor
-    """(R,)."""
-    own_whole: Tensor
-    """(R,), a own: where a is 0 it need not be."""
-    log_prior: Tensor | None
-    """(n, K)."""
+    def at(self, some: slice) -> "Incoming":
+        """Of some tokens."""
+        values = (getattr(self, f.name) for f in fields(self))
+        return Incoming(*(None if v is None else v[some] for v in values))
 
 
 def to_gradient_(
-    block: Block, given: Incoming, parameters: list[Tensor], spares: list[Tensor]
+    block: Block, given: Incoming, parameters: list[Tensor]
 ) -> tuple[Tensor | None, Tensor | None]:
     """The scores become such that a z is their gradient; a is 1 where it is None.
 
     Args:
-        block: its scores are overwritten.
+        block: the scores of a chunk, which are overwritten.
         given: what comes in.
-        parameters: sums of the gradients of the form's, to which those of the block are added.
-        spares: two memories of the shape of the scores.
+        parameters: sums of the gradients of the form's, to which those of the chunk are added.
 
     Returns:
         a (R,), and the gradient of log_prior (n, K) of a mixture.
     """
-    z, form = block.z, block.form
+    form, T = block.form, _by_token(block.temperature)
     here, at = block.local()
-    z_t = z.gather(1, at)
-    slope_t = form.slope(z_t).squeeze(1)
-    of = (_of_one if block.log_prior is None else _of_mixture)(block, given, spares)
+    z_t = block.z.gather(1, at)
+    g_t = (given.log_prob / T)[:, None]  # of log p of the target
+    if block.log_prior is None:
+        total, a = given.log_total.squeeze(1).exp(), g_t.squeeze(1)
+        # What is the same for a row is left to the narrow side of the products.
+        narrow = -a / total if given.entropy is None else -1 / (T * total)
+        own = -total if given.entropy is None else -given.log_prob * total
+    else:
+        a = (g_t * given.share).reshape(-1)
+        narrow, own = None, a
+    spares: list[Tensor] = []
+    by_prior = []
+    for some, part in block.parts():
+        spares = spares or [torch.empty_like(part.z) for _ in range(2)]
+        into = [spare[: len(part.z)] for spare in spares]
+        rows = slice(some.start * block.num_components, some.stop * block.num_components)
+        if block.log_prior is None:
+            weight = _weigh_one(part, given.at(some), into)
+        else:
+            weight, prior = _weigh_mixture(part, given.at(some), a[rows], into)
+            by_prior.append(prior)
+        if parameters:
+            scaled = weight if narrow is None else weight * narrow[rows, None]
+            for sum_, more in zip(
+                parameters, form.parameter_gradients(part.z, scaled), strict=True
+            ):
+                sum_ += more
+        if weight is not part.z:
+            form.times_slope(weight, part.z)
     if parameters:
-        scaled = of.weight if of.a is None else of.weight * of.a[:, None]
-        parts = form.parameter_gradients(z, scaled)
-        own = form.parameter_gradients(z_t, (of.own_whole * here)[:, None])
-        for sum_, part, target in zip(parameters, parts, own, strict=True):
-            sum_ += part + target
-    if of.weight is not z:
-        torch.mul(of.weight, form.slope(z), out=z)
-    z.scatter_add_(1, at, (of.own * slope_t * here)[:, None])
-    return of.a, of.log_prior
+        parts = form.parameter_gradients(z_t, (a * here)[:, None])
+        for sum_, more in zip(parameters, parts, strict=True):
+            sum_ += more
+    block.z.scatter_add_(1, at, (own * form.slope(z_t).squeeze(1) * here)[:, None])
+    return narrow, torch.cat(by_prior) if by_prior else None
 
 
-def _of_one(block: Block, given: Incoming, spares: list[Tensor]) -> _OfScores:
-    T = _by_token(block.temperature)
-    g, h, log_total = given.log_prob, given.entropy, given.log_total.squeeze(1)
-    total = log_total.exp()
+def _weigh_one(part: Block, given: Incoming, spares: list[Tensor]) -> Tensor:
+    """(R, V): times a, the gradient of s = f(z) but for the target's own term."""
+    g, h = given.log_prob, given.entropy
     # The slope of the identity is 1: there its scores need not wait for it.
-    into = block.z if isinstance(block.form, Identity) else spares[0]
-    bits = block.form.relative(block.z, given.top, out=into)
-    bits.mul_(LOG2_E / block.temperature)
+    into = part.z if isinstance(part.form, Identity) else spares[0]
+    bits = part.form.relative(part.z, given.top, out=into).mul_(LOG2_E / part.temperature)
     if h is None:
-        return _OfScores(bits.exp2_(), -g / (T * total), -total, g / T, None)
+        return bits.exp2_()
     e = torch.exp2(bits, out=spares[1])
-    constant = g + h * (given.H - log_total)
-    weight = bits.mul_(h[:, None] / LOG2_E).add_(constant[:, None]).mul_(e)
-    return _OfScores(weight, -1 / (T * total), -g * total, g / T, None)
+    constant = g + h * (given.H - given.log_total.squeeze(1))
+    return bits.mul_(h[:, None] / LOG2_E).add_(constant[:, None]).mul_(e)
 
 
-def _of_mixture(block: Block, given: Incoming, spares: list[Tensor]) -> _OfScores:
-    assert block.log_prior is not None
-    T, g = block.temperature, given.log_prob[:, None]
+def _weigh_mixture(
+    part: Block, given: Incoming, own: Tensor, spares: list[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """(R, V), the gradient of s_k = f(z_k) but for the target's own term, and that of log_prior.
+
+    Args:
+        part: the scores.
+        given: what comes in.
+        own: (R,), the gradient of the target's own score.
+        spares: two memories of the shape of the scores.
+    """
+    assert part.log_prior is not None
+    T, g = part.temperature, given.log_prob[:, None]
     h = 0.0 if given.entropy is None else given.entropy[:, None]
-    H, own = given.H[:, None], (g / T) * given.share
-    top = given.top.view(-1, 1)
-    bits = block.form.relative(block.z, top, out=spares[0]).mul_(LOG2_E)
-    bits, e = (block.by_component(x) for x in (bits, torch.exp2(bits, out=spares[1])))
-    log_P, in_range = _log_mixture(e, bits, given.log_total, block)
-    log_w = block.log_prior - given.log_total
-    w, total = log_w.exp(), given.log_total.exp()
+    bits = part.form.relative(part.z, given.top.view(-1, 1), out=spares[0]).mul_(LOG2_E)
+    bits, e = (part.by_component(x) for x in (bits, torch.exp2(bits, out=spares[1])))
+    own, log_w = part.by_component(own), part.log_prior - given.log_total
+    log_P, in_range = _log_mixture(e, bits, log_w, part)
+    # d is q / P but for the target's term, and for the factor of p / P = exp(shift) at T = 1.
     if _is_one(T):
-        d = h * (log_P + H) + g  # q / P but for the target's term
-        shift = 0.0
+        shift = None
+        d = g if given.entropy is None else h * (log_P + given.H[:, None]) + g
     else:
         log_p = log_P / T - given.normalizer[:, None]
-        d = (g + h * (log_p + H)) / T
         shift = log_p - log_P
+        d = (g + h * (log_p + given.H[:, None])) / T
+    w, total = log_w.exp(), given.log_total.exp()
     if in_range:
-        if not isinstance(shift, float):
+        if shift is not None:
             d = d * exp_(shift)
         ed = torch.mul(e, d[:, None], out=bits)
-        R = _sum_over_processes(ed.sum(-1), block.shard) * w - own
+        R = _sum_over_processes(ed.sum(-1), part.shard) * w - own
         weight = ed.mul_(-w[..., None]).addcmul_(e, (R / total)[..., None])
     else:  # a ratio of what is too small for a number: the responsibilities themselves, in logs
         rho = (bits / LOG2_E + (log_w[..., None] - log_P[:, None])).exp_()
-        q = (d * (shift + log_P).exp())[:, None]
-        R = _sum_over_processes((rho * q).sum(-1), block.shard) - own
+        q = (d * (log_P if shift is None else shift + log_P).exp())[:, None]
+        R = _sum_over_processes((rho * q).sum(-1), part.shard) - own
         weight = torch.addcmul(-rho * q, e, (R / total)[..., None])
-    own = own.reshape(-1)
-    return _OfScores(weight.view_as(block.z), None, own, own, -R)
+    return weight.view_as(part.z), -R
 
 
-def _log_mixture(e: Tensor, bits: Tensor, log_total: Tensor, block: Block) -> tuple[Tensor, bool]:
+def _log_mixture(e: Tensor, bits: Tensor, log_w: Tensor, part: Block) -> tuple[Tensor, bool]:
     """Log P (n, V) of the components' exponentials (n, K, V), and whether e / P can be formed.
 
     Args:
         e: exp(u).
         bits: u / log 2.
-        log_total: (n, K), log sums of e.
-        block: the priors.
+        log_w: (n, K), the priors over the components' sums of e.
+        part: of whose scores they are.
     """
-    assert block.log_prior is not None
-    log_w = block.log_prior - log_total
-    P = torch.bmm(log_w.exp().to(e.dtype)[:, None], e).squeeze(1)
+    P = torch.bmm(log_w.exp()[:, None], e).squeeze(1)
     smallest = torch.finfo(P.dtype).tiny
-    if not block.small:
+    if not part.small:
         return P.clamp_(min=smallest).log_(), True
     if P.min().item() > smallest * 1e8:
         return P.log_(), True
-    return torch.logsumexp(bits / LOG2_E + log_w.to(e.dtype)[..., None], 1), False
+    return torch.logsumexp(bits / LOG2_E + log_w[..., None], 1), False
 
 
-def _sums(u: Tensor, spare: Tensor, T: Tensor | float, wants: Wants) -> list[Tensor]:
-    """Row sums of e^(u/T), then those that are wanted; u and spare are overwritten."""
+def _sums(u: Tensor, spare: Tensor, part: Block, wants: Wants) -> Tensor:
+    """(S, n), row sums of e^(u/T), then those that are wanted; u and spare are overwritten."""
     mean = u.sum(-1) if wants.mean_log_prob else None
-    bits = u.mul_(LOG2_E / T)
+    bits = u.mul_(LOG2_E / part.temperature)
     e = torch.exp2(bits, out=spare)
     sums = [e.sum(-1)]
     if wants.entropy:
-        sums.append(bits.mul_(e).sum(-1) * math.log(2))
+        sums.append(bits.mul_(e).sum(-1))
     if wants.log_sum_sq_prob:
         sums.append(e.mul_(e).sum(-1))
     if mean is not None:
         sums.append(mean)
-    return sums
+    return _sum_over_processes(torch.stack(sums), part.shard)
 
 
 def _told(
     sums: Tensor, log_total: Tensor, wants: Wants, T: Tensor | float, vocab_size: int
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Entropy, log sum of squares and mean of the sums that `_sums` has taken, in its order."""
-    left = list(sums[1:])
-    total = sums[0]
-    entropy = (log_total - left.pop(0) / total).clamp(min=0) if wants.entropy else None
-    squares = (left.pop(0).log() - 2 * log_total).clamp(max=0) if wants.log_sum_sq_prob else None
-    mean = left.pop(0) / (vocab_size * _by_token(T)) - log_total if wants.mean_log_prob else None
+    total, *left = sums
+    entropy = squares = mean = None
+    if wants.entropy:
+        entropy = (log_total - math.log(2) * left.pop(0) / total).clamp(min=0)
+    if wants.log_sum_sq_prob:
+        squares = (left.pop(0).log() - 2 * log_total).clamp(max=0)
+    if wants.mean_log_prob:
+        mean = left.pop(0) / (vocab_size * _by_token(T)) - log_total
     return entropy, squares, mean
-
-
-def _over_processes(
-    sums: list[Tensor], here: Tensor, at_target: Tensor, shard: Shard
-) -> tuple[Tensor, Tensor]:
-    """Sums over all of the vocabulary, and what the process that has the target knows of it."""
-    parts = torch.stack([*(part.to(at_target.dtype) for part in sums), at_target])
-    if not shard.is_whole:
-        parts[-1] = torch.where(here, parts[-1], 0)
-        shard.add_up(parts)
-    return parts[:-1], parts[-1]
 
 
 def _sum_over_processes(part: Tensor, shard: Shard) -> Tensor:
@@ -336,22 +386,22 @@ def _sum_over_processes(part: Tensor, shard: Shard) -> Tensor:
     return part
 
 
-def _is_first(s: Tensor, top: Tensor, at: Tensor, here: Tensor, block: Block) -> Tensor:
+def _is_first(s: Tensor, top: Tensor, at: Tensor, part: Block) -> Tensor:
     """(n,), whether the target has the largest s (n, V), and no token before it the same."""
-    if not block.shard.is_whole:
-        own = s.argmax(-1) + block.shard.start
-        held = s.gather(1, (own - block.shard.start)[:, None]) >= top
-        first = torch.where(held.squeeze(1), own, block.shard.vocab_size)
-        return -block.shard.max(-first) == block.target
+    if not part.shard.is_whole:
+        own = s.argmax(-1)
+        held = s.gather(1, own[:, None]) >= top
+        own = torch.where(held.squeeze(1), own + part.shard.start, part.shard.vocab_size)
+        return -part.shard.max(-own) == part.target
     s_t = s.gather(1, at)
-    best = (s_t >= top).squeeze(1)
     # A second maximum, without the target, takes a tenth of the time of torch's argmax.
-    others = s.scatter_(1, at, -torch.inf).amax(-1)
+    others = s.scatter_(1, at, -torch.inf).amax(-1, keepdim=True)
     s.scatter_(1, at, s_t)
-    tied = (best & (others >= top.squeeze(1))).nonzero().squeeze(1)
-    if len(tied):
-        best[tied] = s[tied].argmax(-1) == block.target[tied]
-    return best
+    best, ties = s_t > others, (s_t == others) & (s_t == top)
+    if ties.any():
+        row = ties.squeeze(1).nonzero().squeeze(1)
+        best[row, 0] = s[row].argmax(-1) == part.target[row]
+    return best.squeeze(1)
 
 
 def _by_token(T: Tensor | float) -> Tensor | float:

@@ -65,6 +65,10 @@ class Form(ABC):
         """f(z) - f(top), at most 0, written to `out` of the shape of z; z stays."""
         return torch.sub(self.log_score(z), self.log_score(top), out=out)
 
+    def exponentials(self, z: Tensor, top: Tensor, out: Tensor, spare: Tensor) -> Tensor:
+        """exp(f(z) - f(top)), written to `out`; z stays, `spare` is overwritten."""
+        return exp_(self.relative(z, top, out))
+
     def times_slope(self, weight: Tensor, z: Tensor) -> None:
         """Z becomes weight f'(z); the weight is used up."""
         torch.mul(weight, self.slope(z), out=z)
@@ -134,6 +138,14 @@ class SigsoftmaxForm(Form):
 
     def relative(self, z: Tensor, top: Tensor, out: Tensor) -> Tensor:
         return log_sigmoid(z, out).add_(z).sub_(self.log_score(top))
+
+    def exponentials(self, z: Tensor, top: Tensor, out: Tensor, spare: Tensor) -> Tensor:
+        if z.device.type != "cpu" or not top.min().item() > LOWEST:
+            return super().exponentials(z, top, out, spare)
+        c = (-top).exp_().clamp_(min=1e-30)  # as in `weigh_scaled_`, times sigmoid(z)
+        e = exp_(torch.sub(z, top, out=out))
+        sigmoid = torch.div(e, torch.add(e, c, out=spare), out=spare)
+        return e.mul_(sigmoid).mul_(1 + c)
 
     def times_slope(self, weight: Tensor, z: Tensor) -> None:
         torch.sub(weight, torch.sigmoid(z, out=z).sub_(1).mul_(weight), out=z)

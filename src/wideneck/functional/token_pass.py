@@ -137,13 +137,14 @@ def values(block: Block, wants: Wants) -> Values:
     if not shard.is_whole:
         f_t = torch.where(here, f_t, 0)
         shard.add_up(f_t)
-    see = _see_one if block.log_prior is None else _see_mixture
-    spare, seen = None, []
+    see, num_spares = (_see_one, 1) if block.log_prior is None else (_see_mixture, 2)
+    spares: list[Tensor] = []
+    seen = []
     for some, part in block.parts():
-        if spare is None:  # not made for every part: the system would clear its pages
-            spare = torch.empty_like(part.z)
+        # Not made for every part: the system would clear their pages.
+        spares = spares or [torch.empty_like(part.z) for _ in range(num_spares)]
         rows = slice(some.start * block.num_components, some.stop * block.num_components)
-        seen.append(see(part, at[rows], wants, spare[: len(part.z)]))
+        seen.append(see(part, at[rows], wants, [spare[: len(part.z)] for spare in spares]))
     top, total, top_P, sums, first = (torch.cat(x, -1) for x in zip(*seen, strict=True))
     total, sums, by_token = total.to(exact), sums.to(exact), _by_token(T)
     f_top = form.log_score(top.to(exact))
@@ -164,38 +165,37 @@ def values(block: Block, wants: Wants) -> Values:
     return Values(log_p_t, *found, first, block.by_component(top), log_total, normalizer, share)
 
 
-def _see_one(part: Block, at: Tensor, wants: Wants, spare: Tensor) -> tuple[Tensor, ...]:
+def _see_one(part: Block, at: Tensor, wants: Wants, spares: list[Tensor]) -> tuple[Tensor, ...]:
     """By row: the largest score, the sum of e^u, nothing, the sums, and whether the target leads.
 
     Args:
         part: its scores are used up.
         at: (R, 1), of the target.
         wants: the sums that are wanted.
-        spare: memory of the shape of the scores.
+        spares: memories of the shape of the scores, one or for a mixture two.
     """
     z = part.form.told_apart_(part.z)
     top = part.shard.max(z.amax(-1, keepdim=True))
     first = _is_first(z, top, at, part) if wants.top1 else top.squeeze(1)
-    sums = _sums(part.form.relative(z, top, out=spare), z, part, wants)
+    sums = _sums(part.form.relative(z, top, out=spares[0]), z, part, wants)
     top = top.squeeze(1)
     return top, sums[0], top, sums, first
 
 
-def _see_mixture(part: Block, at: Tensor, wants: Wants, spare: Tensor) -> tuple[Tensor, ...]:
+def _see_mixture(part: Block, at: Tensor, wants: Wants, spares: list[Tensor]) -> tuple[Tensor, ...]:
     """The same of each component, (R,), then of their mixture, (n,): its largest log P first."""
     assert part.log_prior is not None
     z = part.form.told_apart_(part.z)
     top = part.shard.max(z.amax(-1, keepdim=True))
-    bits = part.form.relative(z, top, out=spare).mul_(LOG2_E)
-    e = torch.exp2(bits, out=z)
+    e = part.form.exponentials(z, top, *spares)
     total = _sum_over_processes(e.sum(-1), part.shard)
-    e, bits = part.by_component(e), part.by_component(bits)
-    log_P, _ = _log_mixture(e, bits, part.log_prior - part.by_component(total).log(), part)
+    log_w = part.log_prior - part.by_component(total).log()
+    log_P, _ = _log_mixture(e, top, log_w, part, spares[1])
     top_P = part.shard.max(log_P.amax(-1, keepdim=True))
     first = top_P.squeeze(1)
     if wants.top1:
         first = _is_first(log_P, top_P, at[:: part.num_components], part)
-    again = z.view(-1)[: log_P.numel()].view_as(log_P)  # the exponentials have been used
+    again = z.view(-1)[: log_P.numel()].view_as(log_P)  # the scores have been used
     sums = _sums(log_P.sub_(top_P), again, part, wants)
     return top.squeeze(1), total, top_P.squeeze(1), sums, first
 
@@ -305,10 +305,10 @@ def _weigh_mixture(
     assert part.log_prior is not None
     T, g = part.temperature, given.log_prob[:, None]
     h = 0.0 if given.entropy is None else given.entropy[:, None]
-    bits = part.form.relative(part.z, given.top.view(-1, 1), out=spares[0]).mul_(LOG2_E)
-    bits, e = (part.by_component(x) for x in (bits, torch.exp2(bits, out=spares[1])))
-    own, log_w = part.by_component(own), part.log_prior - given.log_total
-    log_P, in_range = _log_mixture(e, bits, log_w, part)
+    top, log_w = given.top.view(-1, 1), part.log_prior - given.log_total
+    e = part.form.exponentials(part.z, top, *spares)
+    log_P, u = _log_mixture(e, top, log_w, part, spares[1])
+    own, e = part.by_component(own), part.by_component(e)
     # d is q / P but for the target's term, and for the factor of p / P = exp(shift) at T = 1.
     if _is_one(T):
         shift = None
@@ -318,36 +318,40 @@ def _weigh_mixture(
         shift = log_p - log_P
         d = (g + h * (log_p + given.H[:, None])) / T
     w, total = log_w.exp(), given.log_total.exp()
-    if in_range:
+    if u is None:
         if shift is not None:
             d = d * exp_(shift)
-        ed = torch.mul(e, d[:, None], out=bits)
+        ed = torch.mul(e, d[:, None], out=part.by_component(spares[1]))
         R = _sum_over_processes(ed.sum(-1), part.shard) * w - own
         weight = ed.mul_(-w[..., None]).addcmul_(e, (R / total)[..., None])
     else:  # a ratio of what is too small for a number: the responsibilities themselves, in logs
-        rho = (bits / LOG2_E + (log_w[..., None] - log_P[:, None])).exp_()
+        rho = (u + (log_w[..., None] - log_P[:, None])).exp_()
         q = (d * (log_P if shift is None else shift + log_P).exp())[:, None]
         R = _sum_over_processes((rho * q).sum(-1), part.shard) - own
         weight = torch.addcmul(-rho * q, e, (R / total)[..., None])
     return weight.view_as(part.z), -R
 
 
-def _log_mixture(e: Tensor, bits: Tensor, log_w: Tensor, part: Block) -> tuple[Tensor, bool]:
-    """Log P (n, V) of the components' exponentials (n, K, V), and whether e / P can be formed.
+def _log_mixture(
+    e: Tensor, top: Tensor, log_w: Tensor, part: Block, spare: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Log P (n, V), and where some P is no number u (n, K, V), from which it then is taken.
 
     Args:
-        e: exp(u).
-        bits: u / log 2.
+        e: (R, V), exp(u) of the components.
+        top: (R, 1), their largest scores.
         log_w: (n, K), the priors over the components' sums of e.
-        part: of whose scores they are.
+        part: of whose scores, which are as they were, they are.
+        spare: memory of the shape of the scores.
     """
-    P = torch.bmm(log_w.exp()[:, None], e).squeeze(1)
+    P = torch.bmm(log_w.exp()[:, None], part.by_component(e)).squeeze(1)
     smallest = torch.finfo(P.dtype).tiny
     if not part.small:
-        return P.clamp_(min=smallest).log_(), True
+        return P.clamp_(min=smallest).log_(), None
     if P.min().item() > smallest * 1e8:
-        return P.log_(), True
-    return torch.logsumexp(bits / LOG2_E + log_w[..., None], 1), False
+        return P.log_(), None
+    u = part.by_component(part.form.relative(part.z, top, out=spare))
+    return torch.logsumexp(u + log_w[..., None], 1), u
 
 
 def _sums(u: Tensor, spare: Tensor, part: Block, wants: Wants) -> Tensor:

@@ -224,7 +224,8 @@ def test_blocks_and_chunks_change_nothing(monkeypatch, mixture, kind):
     want = fn.linear_token_outputs(**example, **options)
     weights = torch.randn(2, 23).double()
     gradients = torch.autograd.grad(loss_of(want, weights), leaves(example))
-    monkeypatch.setattr(token_pass, "BLOCK", 1)  # one token a block
+    for name in ("BLOCK", "MIXTURE_BLOCK"):  # one token a block
+        monkeypatch.setattr(token_pass, name, 1)
     got = fn.linear_token_outputs(**example, **options, chunk_size=5)
     same(got, want)
     ours = torch.autograd.grad(loss_of(got, weights), leaves(example))

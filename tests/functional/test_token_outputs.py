@@ -12,7 +12,7 @@ import wideneck.functional as fn
 from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves
 from functional.token_examples import ALL, dense
 from wideneck.errors import WideneckError
-from wideneck.functional import token_pass
+from wideneck.functional import token_block
 
 N, V = 7, 11
 TEMPERATURES = {"one": 1.0, "cold": 0.6, "hot": 1.8, "by token": torch.linspace(0.5, 1.7, N)}
@@ -190,7 +190,7 @@ def test_the_first_of_those_that_tie_is_the_top():
     got = fn.linear_token_outputs(hidden, weight, target, outputs=("top1",))
     assert got.top1.tolist() == [False, True, False, False]
     # A relu takes all scores below 0 for the same.
-    got = fn.linear_token_outputs(-hidden * weight[1], weight.abs(), target, outputs=("top1",),
+    got = fn.linear_token_outputs(-hidden * weight[1], weight.abs().flip(0), target, outputs=("top1",),
                                   activation="relu")  # fmt: skip
     assert got.top1.tolist() == [True, False, False, False]
     prior = torch.zeros(4, 2).log_softmax(-1)
@@ -225,7 +225,7 @@ def test_blocks_and_chunks_change_nothing(monkeypatch, mixture, kind):
     weights = torch.randn(2, 23).double()
     gradients = torch.autograd.grad(loss_of(want, weights), leaves(example))
     for name in ("BLOCK", "MIXTURE_BLOCK"):  # one token a block
-        monkeypatch.setattr(token_pass, name, 1)
+        monkeypatch.setattr(token_block, name, 1)
     got = fn.linear_token_outputs(**example, **options, chunk_size=5)
     same(got, want)
     ours = torch.autograd.grad(loss_of(got, weights), leaves(example))

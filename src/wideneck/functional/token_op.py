@@ -17,7 +17,9 @@ from wideneck.functional.forms import Form, decode
 from wideneck.functional.op import Last, chosen, run_fused
 from wideneck.functional.scores import Gradients, Scores
 from wideneck.functional.shard import WHOLE, Shard
-from wideneck.functional.token_pass import Block, Incoming, Wants, to_gradient_, values
+from wideneck.functional.token_block import Block
+from wideneck.functional.token_gradient import Incoming, to_gradient_
+from wideneck.functional.token_pass import Wants, values
 
 OUTPUTS = ("log_prob", "entropy", "log_sum_sq_prob", "mean_log_prob", "top1")
 DIFFERENTIABLE = ("log_prob", "entropy")

@@ -8,7 +8,7 @@ and R_k = sum_j q_j rho_kj,
 """
 
 from dataclasses import dataclass, fields
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -45,8 +45,8 @@ class Incoming:
 
     def at(self, some: slice) -> "Incoming":
         """Of some tokens."""
-        values = (getattr(self, f.name) for f in fields(self))
-        return Incoming(*(None if v is None else v[some] for v in values))
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Incoming(**{n: None if v is None else v[some] for n, v in values.items()})
 
 
 def to_gradient_(

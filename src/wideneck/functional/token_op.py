@@ -189,7 +189,7 @@ def _gradients(
             given = Incoming(g_n, None if h is None else h_n, *rest)
             a, by_prior = to_gradient_(chunk, given, own)
             sums.add(n, x_n, z, a)
-            if prior is not None:
+            if prior is not None and by_prior is not None:
                 prior[n] = by_prior
         sums.finish()
     if not shard.is_whole:

@@ -45,8 +45,11 @@ class Incoming:
 
     def at(self, some: slice) -> "Incoming":
         """Of some tokens."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Incoming(**{n: None if v is None else v[some] for n, v in values.items()})
+
+        def of(value: Any) -> Any:
+            return None if value is None else value[some]
+
+        return Incoming(*(of(getattr(self, f.name)) for f in fields(self)))
 
 
 def to_gradient_(

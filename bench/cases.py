@@ -10,6 +10,12 @@ from importlib.util import find_spec
 
 OURS = "wideneck"
 SOFTMAX = "wideneck, softmax"
+NONE = "wideneck, reduction none"
+OUTPUTS = "wideneck, token outputs"
+"""Log-probability, entropy and top-1, of which the first is learned from."""
+ENTROPY = "wideneck, token outputs, entropy learned"
+OUTPUTS_LIMIT = 1.10
+"""Of token outputs, over the loss with reduction "none"."""
 COMPILED = "torch.compile of naive"
 X_TRANSFORMERS = "x-transformers"
 
@@ -48,7 +54,9 @@ CASES = {
         rows={
             OURS: 5,
             "wideneck, with a bias": 3,
-            "wideneck, reduction none": 3,
+            NONE: 5,
+            OUTPUTS: 5,
+            ENTROPY: 5,
             "naive": 5,
             "F.linear_cross_entropy": 2,
             "F.linear_cross_entropy, chunk 512": 5,
@@ -66,7 +74,9 @@ CASES = {
             OURS: 5,
             SOFTMAX: 5,
             "wideneck, with a bias": 3,
-            "wideneck, reduction none": 3,
+            NONE: 5,
+            OUTPUTS: 5,
+            ENTROPY: 5,
             "wideneck, gss": 3,
             "wideneck, gss with a learned slope": 3,
             "naive": 5,
@@ -82,7 +92,9 @@ CASES = {
         rows={
             OURS: 5,
             "wideneck, with a bias": 3,
-            "wideneck, reduction none": 3,
+            NONE: 5,
+            OUTPUTS: 5,
+            ENTROPY: 5,
             "zihangdai/mos": 5,
             X_TRANSFORMERS: 5,
         },
@@ -97,7 +109,9 @@ CASES = {
         rows={
             OURS: 7,
             "wideneck, with a bias": 5,
-            "wideneck, reduction none": 5,
+            NONE: 7,
+            OUTPUTS: 7,
+            ENTROPY: 7,
             "zihangdai/mos": 7,
             X_TRANSFORMERS: 7,
         },

@@ -11,6 +11,7 @@ x-transformers, one of the peers.  The tables are Markdown.
 All times are of a forward and a backward pass.  "x floor" is the median over rounds of the
 time divided by the floor's in the same round (see bench/floor.py), and what limits judge;
 "of minima" is the ratio of the two shortest times.  "first" is the first call of that size.
+Token outputs are judged by their ratio to reduction "none", taken likewise.
 "peak MB" is memory beyond inputs and gradients, in a process of its own (see bench/peak.py).
 """
 
@@ -22,7 +23,17 @@ import sys
 import tempfile
 from statistics import median
 
-from bench.cases import CASES, OURS, SOFTMAX, Case, installed
+from bench.cases import (
+    CASES,
+    ENTROPY,
+    NONE,
+    OURS,
+    OUTPUTS,
+    OUTPUTS_LIMIT,
+    SOFTMAX,
+    Case,
+    installed,
+)
 from bench.table import markdown
 
 EXTRAS = ("sweep", "accuracy")
@@ -97,6 +108,10 @@ def _verdicts(case: Case, times: dict[str, list[float]], peaks: dict[str, dict])
     if case.softmax_limit is not None:
         ratio = _paired(ours, times[SOFTMAX])
         yield _verdict("time over our softmax", ratio, case.softmax_limit, "")
+    for row in (OUTPUTS, ENTROPY):
+        if times.get(row):
+            ratio = _paired(times[row], times[NONE])
+            yield _verdict(f"time of {row} over {NONE}", ratio, OUTPUTS_LIMIT, "")
     worst = max(peaks[row]["peak"] for row in peaks if row.startswith(OURS))
     limit = peaks[OURS]["limit"]
     yield _verdict("largest peak of ours", worst / 1e6, limit / 1e6, " MB")

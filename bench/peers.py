@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.cases import COMPILED, OURS, SOFTMAX, X_TRANSFORMERS, Case
+from bench.cases import COMPILED, ENTROPY, NONE, OURS, OUTPUTS, SOFTMAX, X_TRANSFORMERS, Case
 from wideneck.config import GSS
-from wideneck.functional import linear_cross_entropy
+from wideneck.functional import linear_cross_entropy, linear_token_outputs
 
 
 @dataclass
@@ -73,6 +73,25 @@ def step(batch: Batch, loss: Loss) -> None:
 def _ours(batch: Batch, **options) -> Loss:
     options = {"activation": batch.activation, "log_prior": batch.log_prior, **options}
     return partial(linear_cross_entropy, batch.X, batch.W, batch.target, **options)
+
+
+def _outputs(batch: Batch, *, entropy: float = 0.0) -> Loss:
+    """What trainers ask for; the entropy is a metric, or with a factor a part of the loss."""
+
+    def loss() -> Tensor:
+        told = linear_token_outputs(
+            batch.X,
+            batch.W,
+            batch.target,
+            activation=batch.activation,
+            log_prior=batch.log_prior,
+            outputs=("log_prob", "entropy", "top1"),
+        )
+        assert told.log_prob is not None
+        assert told.entropy is not None
+        return -told.log_prob - entropy * told.entropy if entropy else -told.log_prob
+
+    return loss
 
 
 def _scores(X: Tensor, W: Tensor, activation: str) -> Tensor:
@@ -166,7 +185,9 @@ IMPLEMENTATIONS: dict[str, Callable[[Batch], Loss]] = {
     OURS: _ours,
     SOFTMAX: partial(_ours, activation="softmax"),
     "wideneck, with a bias": lambda batch: _ours(batch, linear_bias=batch.bias),
-    "wideneck, reduction none": partial(_ours, reduction="none"),
+    NONE: partial(_ours, reduction="none"),
+    OUTPUTS: _outputs,
+    ENTROPY: partial(_outputs, entropy=0.01),
     "wideneck, gss": partial(_ours, activation=GSS()),
     "wideneck, gss with a learned slope": lambda batch: _ours(
         batch, activation=GSS(slope=batch.slope)

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from wideneck import functional as functional
     from wideneck import heads as heads
     from wideneck import memory as memory
+    from wideneck import trl as trl
     from wideneck.attached.attaching import attach as attach
     from wideneck.attached.attaching_memory import attach_memory as attach_memory
     from wideneck.attached.loading import load as load
     from wideneck.attached.logging import LogMemory as LogMemory
     from wideneck.attached.parameter_groups import parameter_groups as parameter_groups
+    from wideneck.attached.token_outputs import token_outputs as token_outputs
     from wideneck.audits.attention.settings import AttentionSettings as AttentionSettings
     from wideneck.commands.audit import audit as audit
     from wideneck.commands.series import audit_series as audit_series
@@ -38,13 +40,14 @@ if TYPE_CHECKING:
     from wideneck.functional.loss import (
         linear_cross_entropy_and_log_normalizer as linear_cross_entropy_and_log_normalizer,
     )
+    from wideneck.functional.token_outputs import TokenOutputs as TokenOutputs
     from wideneck.memory.config import Memory as Memory
     from wideneck.report.report import Report as Report
     from wideneck.report.series import SeriesReport as SeriesReport
 
 __version__ = "0.1.0"
 
-_MODULES = ("attention", "config", "functional", "heads", "memory")
+_MODULES = ("attention", "config", "functional", "heads", "memory", "trl")
 _CONFIGS = (
     "GSS",
     "LowRank",
@@ -65,6 +68,7 @@ _HOMES = {
     "Memory": "wideneck.memory.config",
     "Report": "wideneck.report.report",
     "SeriesReport": "wideneck.report.series",
+    "TokenOutputs": "wideneck.functional.token_outputs",
     "WideneckError": "wideneck.errors",
     "attach": "wideneck.attached.attaching",
     "attach_memory": "wideneck.attached.attaching_memory",
@@ -74,6 +78,7 @@ _HOMES = {
     "linear_cross_entropy_and_log_normalizer": "wideneck.functional.loss",
     "load": "wideneck.attached.loading",
     "parameter_groups": "wideneck.attached.parameter_groups",
+    "token_outputs": "wideneck.attached.token_outputs",
 }
 __all__ = [
     "GSS",
@@ -92,6 +97,7 @@ __all__ = [
     "Sigsoftmax",
     "SoftCap",
     "Softmax",
+    "TokenOutputs",
     "WideneckError",
     "attach",
     "attach_memory",
@@ -106,6 +112,8 @@ __all__ = [
     "load",
     "memory",
     "parameter_groups",
+    "token_outputs",
+    "trl",
 ]
 
 _registration.register()

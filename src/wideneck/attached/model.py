@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import inspect
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor, nn
@@ -21,8 +22,12 @@ from wideneck.attached.own_config import own_config
 from wideneck.attached.saved import pop_saved, writing_config
 from wideneck.attached.saved_attention import place_saved
 from wideneck.attached.swap import resize_head, swap_head
+from wideneck.attached.token_call import REQUEST, Targets, TokenCall, ask_tokens
+from wideneck.attached.trl_forward import TrlForward, recognized
+from wideneck.attached.trl_trainer import check_builder
 from wideneck.config import head_config
 from wideneck.errors import WideneckError
+from wideneck.functional.token_outputs import TokenOutputs
 from wideneck.memory.config import memory_config
 
 if TYPE_CHECKING:
@@ -54,6 +59,12 @@ class SavedModel(_Model):
     def _upload_modified_files(self: Any, working_dir: Any, repo_id: str, *args: Any, **kw: Any):
         complete_card(self, working_dir, repo_id)
         return super()._upload_modified_files(working_dir, repo_id, *args, **kw)  # pyrefly: ignore
+
+    def add_model_tags(self: Any, tags: Any) -> None:
+        """As transformers; every trainer of TRL does so when it is built, and is looked at."""
+        super().add_model_tags(tags)
+        if "trl" in tags:
+            check_builder()
 
     def __reduce__(self):
         mixin, original = type(self).__bases__
@@ -112,6 +123,10 @@ class Asked:
         auxiliary = getattr(original, "aux_loss", None)
         if loss is not None and auxiliary is not None:
             loss = loss + _auxiliary_weight(model) * auxiliary.to(loss.device)
+        if logits is not None and logits.requires_grad:
+            # A linear layer's logits are the caller's to change in place, as TRL 1.7 divides them
+            # by a temperature; what makes log-probabilities needs its own for their gradient.
+            logits = logits.clone()
         # What the original does to its logits after the head (a scale, a cap) is in the head.
         result = dataclasses.replace(original, loss=loss, logits=logits)
         return result if self.return_dict else result.to_tuple()
@@ -128,6 +143,9 @@ class ModelWithHead(SavedModel):
     accepts_loss_kwargs = True
     """Tells the Trainer that `num_items_in_batch` is honoured."""
 
+    asked_by_trl: TrlForward | None = None
+    """What TRL has asked of the forward, which answers it."""
+
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         return guarded(self, super().__call__, args, kwargs)  # pyrefly: ignore
 
@@ -136,8 +154,19 @@ class ModelWithHead(SavedModel):
             if is_own(value):  # whoever had replaced it takes it back
                 vars(self).pop(name, None)
                 return
-            value = framed(self, value)
+            asked = recognized(value)
+            if asked is not None:
+                name, value = "asked_by_trl", asked
+            else:
+                value = framed(self, value)
         super().__setattr__(name, value)
+
+    def _respond(self: Any, original: Any, options: dict[str, Any]) -> Any:
+        """The forward, or what TRL has put in the place of it."""
+        run = functools.partial(self._forward, original)
+        if self.asked_by_trl is not None and self.asked_by_trl.takes(options):
+            return self.asked_by_trl.answer(self, run, options)
+        return run(options)
 
     def _ask(self: Any, call: Call, original: Any, options: dict[str, Any]) -> Any:
         """Run the original's forward, and have the head answer on the way."""
@@ -146,6 +175,26 @@ class ModelWithHead(SavedModel):
         if not call.answered:
             raise unanswered(self)
         return result
+
+    def token_outputs(
+        self: Any,
+        *,
+        labels: Tensor | None = None,
+        shift_labels: Tensor | None = None,
+        outputs: Sequence[str] = ("log_prob",),
+        temperature: float | Tensor = 1.0,
+        **inputs: Any,
+    ) -> TokenOutputs:
+        """`wideneck.token_outputs` of this model; of one that is wrapped, call that on the wrapper.
+
+        Args:
+            labels: (B, T), as the model takes them; the fields are then (B, T - 1).
+            shift_labels: (B, T), aligned with the positions, in their place.
+            outputs: the fields that are wanted.
+            temperature: of the distribution.
+            inputs: of the model's forward, by name.
+        """
+        return ask_tokens(self, labels, shift_labels, outputs, temperature, inputs)
 
     def resize_token_embeddings(self: Any, *args: Any, **kwargs: Any) -> Any:
         """As transformers; the head takes the new rows."""
@@ -184,6 +233,11 @@ class AttachedModel(ModelWithHead):
         return attached_class(original)
 
     def _forward(self: Any, original: Any, options: dict[str, Any]) -> Any:
+        request = options.pop(REQUEST, None)
+        if request is not None:
+            head = self.get_output_embeddings()
+            tokens = TokenCall(head, Targets.taken(self, options), request)
+            return tokens.result(self._ask(tokens, original, options))
         asked = Asked.taken(self, options)
         call = HeadCall(
             head=self.get_output_embeddings(),
@@ -210,7 +264,7 @@ def forwarding(original: type) -> Any:
     @functools.wraps(original.forward)
     def forward(self, *args, **kwargs):
         options = {**dict(zip(names, args, strict=False)), **kwargs}
-        return guarded(self, self._forward, (original.forward, options), {}, own=True)
+        return guarded(self, self._respond, (original.forward, options), {}, own=True)
 
     # Whoever unwraps a model, as accelerate does, must arrive here and not at the original.
     vars(forward).pop("__wrapped__")

@@ -102,7 +102,7 @@ class FusedLoss(torch.autograd.Function):
         # Rounded only now: a loss scale has been applied, which float16 cannot do without.
         ready = [gradient.to(like.dtype) for gradient, like in zip(ready, given, strict=True)]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            ready = _Last.apply(ready, *kept)
+            ready = Last.apply(ready, *kept)
         return _placed(ctx, list(ready))
 
 
@@ -129,7 +129,7 @@ def loss_function(shard: Shard) -> Callable[..., tuple[Tensor, Tensor]]:
     return FusedLoss.apply if shard.is_whole else torch.compiler.disable(_EagerLoss.apply)
 
 
-class _Last(torch.autograd.Function):
+class Last(torch.autograd.Function):
     """Gradients, as functions of what they were computed from that have no derivative."""
 
     @staticmethod

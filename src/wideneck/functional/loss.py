@@ -10,9 +10,10 @@ from wideneck.config import Activation, activation_config
 from wideneck.functional.check import check_shapes, check_targets
 from wideneck.functional.differentiable import loss_function
 from wideneck.functional.distribution import widened
-from wideneck.functional.forms import affine, encode, is_number
+from wideneck.functional.forms import Form, affine, encode, is_number
 from wideneck.functional.numbers import plain_number
 from wideneck.functional.options import LossOptions
+from wideneck.functional.shard import Shard
 from wideneck.functional.transforms import Asked, TransformedLoss, is_transformed, refuse_traced
 from wideneck.functional.vocab_parallel import locate, shared
 
@@ -148,23 +149,10 @@ def _loss(
     tokens = target.shape[:-1] if soft else target.shape
     check_targets(target, target_ids, class_weight, options, vocab_size)
     check_shapes(input, weight, tokens, bias, log_prior, options.reduction, options.chunk_size)
-    num_components = 1 if log_prior is None else log_prior.shape[-1]
-    N = tokens.numel()
-    x = input.reshape(N, num_components, input.shape[-1])
-    prior = None if log_prior is None else log_prior.reshape(N, num_components)
-    probs = target.reshape(N, target.shape[-1]) if soft else None
-    ids = target.reshape(N) if not soft else target_ids
-    ids = ids if ids is None else ids.reshape(N, *target.shape[len(tokens) :]).long()
-
-    like = torch.empty((), dtype=widened(x, weight), device=x.device)
-    scale, shift, form = affine(config, like)
-    if not is_number(scale, 1):
-        x = x.to(like.dtype) * scale
-        bias = None if bias is None else bias.to(like.dtype) * shared(scale, shard)
-    if not is_number(shift, 0):
-        zero = like.new_zeros(weight.shape[0]) if bias is None else bias.to(like.dtype)
-        bias = zero + shared(shift, shard)
-
+    x, bias, prior, form = by_token(input, weight, tokens, bias, config, log_prior, shard)
+    probs = target.reshape(len(x), target.shape[-1]) if soft else None
+    ids = target.reshape(len(x)) if not soft else target_ids
+    ids = ids if ids is None else ids.reshape(len(x), *target.shape[len(tokens) :]).long()
     tensors = x, weight, bias, prior, ids, probs, class_weight
     if is_transformed():
         asked = Asked(encode(form), options)
@@ -175,3 +163,31 @@ def _loss(
         )
     loss = loss.view(tokens) if options.reduction == "none" else loss
     return loss, log_normalizer.view(tokens if log_prior is None else log_prior.shape)
+
+
+def by_token(
+    input: Tensor,
+    weight: Tensor,
+    tokens: torch.Size,
+    bias: Tensor | None,
+    activation: Activation,
+    log_prior: Tensor | None,
+    shard: Shard,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Form]:
+    """What the fused passes take: X (N, K, D), b, log_prior (N, K) and the activation's form.
+
+    Its scale is on X and b, its shift on b, where autograd follows them.
+    """
+    num_components = 1 if log_prior is None else log_prior.shape[-1]
+    x = input.reshape(tokens.numel(), num_components, input.shape[-1])
+    prior = None if log_prior is None else log_prior.reshape(len(x), num_components)
+
+    like = torch.empty((), dtype=widened(x, weight), device=x.device)
+    scale, shift, form = affine(activation, like)
+    if not is_number(scale, 1):
+        x = x.to(like.dtype) * scale
+        bias = None if bias is None else bias.to(like.dtype) * shared(scale, shard)
+    if not is_number(shift, 0):
+        zero = like.new_zeros(weight.shape[0]) if bias is None else bias.to(like.dtype)
+        bias = zero + shared(shift, shard)
+    return x, bias, prior, form

@@ -18,8 +18,8 @@ from wideneck.functional.options import LossOptions
 from wideneck.functional.shard import Shard
 
 NO_SECOND_DERIVATIVE = (
-    "linear_cross_entropy has no second derivative, its gradients come from the forward "
-    "pass; for a double backward use wideneck.functional.log_prob, which holds N x V."
+    "linear_cross_entropy and token outputs have no second derivative; for a double backward use "
+    "wideneck.functional.log_prob, which holds N x V."
 )
 NO_FORWARD_MODE = (
     "linear_cross_entropy has no forward-mode derivative (jvp, jacfwd, hessian); for these use "
@@ -44,6 +44,15 @@ def refuse_traced() -> None:
         raise WideneckError(
             "linear_cross_entropy goes through torch.func or torch.compile, not through a compiled "
             "transform: leave out fullgraph=True, or use one of the two."
+        )
+
+
+def refuse_transformed(what: str) -> None:
+    """What has no rules for a transform at all."""
+    if is_transformed():
+        raise WideneckError(
+            f"{what} do not go through torch.func: use loss.backward(), or "
+            "wideneck.functional.log_prob, which holds N x V."
         )
 
 

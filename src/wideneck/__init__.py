@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from wideneck import functional as functional
     from wideneck import heads as heads
     from wideneck import memory as memory
+    from wideneck import trl as trl
     from wideneck.attached.attaching import attach as attach
     from wideneck.attached.attaching_memory import attach_memory as attach_memory
     from wideneck.attached.loading import load as load
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("attention", "config", "functional", "heads", "memory")
+_MODULES = ("attention", "config", "functional", "heads", "memory", "trl")
 _CONFIGS = (
     "GSS",
     "LowRank",
@@ -103,6 +104,7 @@ __all__ = [
     "linear_cross_entropy_and_log_normalizer",
     "load",
     "memory",
+    "trl",
 ]
 
 _registration.register()

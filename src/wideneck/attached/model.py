@@ -17,6 +17,8 @@ from wideneck.attached.memory_place import put_memory
 from wideneck.attached.saved import pop_saved, writing_config
 from wideneck.attached.saved_attention import place_saved
 from wideneck.attached.swap import resize_head, swap_head
+from wideneck.attached.trl_forward import TrlForward, recognized
+from wideneck.attached.trl_trainer import check_builder
 from wideneck.config import head_config
 from wideneck.errors import WideneckError
 from wideneck.memory.config import memory_config
@@ -45,6 +47,12 @@ class SavedModel(_Model):
         """As transformers, but config.json names the parts: `wideneck.load` reads it."""
         with writing_config(self):
             super().save_pretrained(save_directory, *args, **kwargs)
+
+    def add_model_tags(self: Any, tags: Any) -> None:
+        """As transformers; every trainer of TRL does so when it is built, and is looked at."""
+        super().add_model_tags(tags)
+        if "trl" in tags:
+            check_builder()
 
     def __reduce__(self):
         mixin, original = type(self).__bases__
@@ -111,6 +119,16 @@ class ModelWithHead(SavedModel):
     accepts_loss_kwargs = True
     """Tells the Trainer that `num_items_in_batch` is honoured."""
 
+    asked_by_trl: TrlForward | None = None
+    """What TRL has asked of the forward, which answers it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "forward":
+            asked = recognized(value)
+            if asked is not None:
+                name, value = "asked_by_trl", asked
+        super().__setattr__(name, value)
+
     def resize_token_embeddings(self: Any, *args: Any, **kwargs: Any) -> Any:
         """As transformers; the head takes the new rows."""
         head = self.get_output_embeddings()
@@ -171,7 +189,10 @@ def forwarding(original: type) -> Any:
     @functools.wraps(original.forward)
     def forward(self, *args, **kwargs):
         options = {**dict(zip(names, args, strict=False)), **kwargs}
-        return self._forward(original.forward, options)
+        run = functools.partial(self._forward, original.forward)
+        if self.asked_by_trl is not None and self.asked_by_trl.takes(options):
+            return self.asked_by_trl.answer(self, run, options)
+        return run(options)
 
     return forward
 

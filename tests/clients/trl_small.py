@@ -124,8 +124,6 @@ def gradients(model, loss):
 
 
 def log_probs(model, ids, mask=None, temperature=1.0):
-    """(B, T, V) in float64, formed one and all."""
-    model = copy.deepcopy(model)
-    model.asked_by_trl = None
-    result = model.double().eval()(input_ids=ids, attention_mask=mask)
+    """(B, T, V) in the model's precision, formed one and all."""
+    result = model(input_ids=ids, attention_mask=mask)
     return (result.logits / temperature).log_softmax(-1)

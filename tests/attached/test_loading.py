@@ -81,8 +81,10 @@ def test_the_file_says_which_head_and_the_live_config_does_not(tmp_path):
     model = saved(tmp_path)
     raw = json.loads((tmp_path / "config.json").read_text())
     assert raw["model_type"] == "wideneck"
-    assert raw["architectures"] == ["LlamaForCausalLM"]
-    assert raw["backbone"]["model_type"] == "llama"
+    assert raw["architectures"] == ["WideneckForCausalLM"]
+    assert raw["backbone"]["backbone_type"] == "llama"
+    assert raw["backbone"]["architectures"] == ["LlamaForCausalLM"]
+    assert "model_type" not in raw["backbone"]
     assert wn.config.head_config(raw["head"]) == model.lm_head.config
     assert "save_pretrained" not in vars(model.config)
     assert model.config.model_type == "llama"
@@ -112,8 +114,9 @@ def damage(folder, change):
         (lambda raw: raw["head"].update(name="sigsoftmx"), "Did you mean 'sigsoftmax'"),
         (lambda raw: raw["head"].update(size=3), "No option of head 'moss' is called 'size'"),
         (lambda raw: raw.update(logit_scale="big"), "logit_scale in config.json is a number"),
-        (lambda raw: raw["backbone"].update(model_type="lama"), "knows no model type 'lama'"),
-        (lambda raw: raw.update(architectures=["Lama"]), "has no class 'Lama'"),
+        (lambda raw: raw["backbone"].pop("architectures"), "'architectures' of its 'backbone'"),
+        (lambda raw: raw["backbone"].update(backbone_type="lama"), "knows no model type 'lama'"),
+        (lambda raw: raw["backbone"].update(architectures=["Lama"]), "has no class 'Lama'"),
         (lambda raw: raw["backbone"].update(vocab_size=7), "cannot be loaded"),
     ],
 )

@@ -62,7 +62,7 @@ def test_the_file_names_the_normalizer_and_its_layers(tmp_path):
     saved(tmp_path / "a")
     raw = json.loads((tmp_path / "a" / "config.json").read_text())
     assert raw["model_type"] == "wideneck"
-    assert raw["architectures"] == ["LlamaForCausalLM"]
+    assert raw["architectures"] == ["WideneckForCausalLM"]
     assert "head" not in raw
     assert raw["attention"] == {
         "normalizer": to_dict(SSMax(scale=0.4, bias=0.3)),

@@ -1,5 +1,6 @@
 """What AutoModelForCausalLM finds for the config of a model with a head or normalizer."""
 
+import copy
 from typing import Any
 
 import transformers
@@ -26,20 +27,8 @@ class WideneckForCausalLM:
         if not isinstance(config, WideneckConfig):
             return transformers.AutoModelForCausalLM.from_pretrained(name, *args, **kwargs)
         wants_info = kwargs.pop("output_loading_info", False)
-        architecture = (config.architectures or [""])[0]
-        original = getattr(transformers, architecture, None)
-        if original is None:
-            raise WideneckError(
-                f"transformers has no class {architecture!r}, which config.json names as the "
-                "architecture: install the version of transformers that it names."
-            )
-        saved = peek_saved(config.backbone)
-        made = normalized_class
-        if saved is not None and saved.head is not None:
-            made = attached_class if saved.memory is None else memory_class
-        made = made(original)
-        model, info = made.from_pretrained(
-            name, *args, config=config.backbone, output_loading_info=True, **kwargs
+        model, info = _class_for(config).from_pretrained(
+            name, *args, config=copy.deepcopy(config.backbone), output_loading_info=True, **kwargs
         )
         if info["missing_keys"]:
             missing = sorted(info["missing_keys"])
@@ -53,3 +42,24 @@ class WideneckForCausalLM:
                 "use the config.json that save_pretrained wrote beside them."
             )
         return (model, info) if wants_info else model
+
+    @classmethod
+    def _from_config(cls, config: WideneckConfig, **kwargs: Any) -> Any:
+        """A model of random weights, for `AutoModelForCausalLM.from_config`."""
+        return _class_for(config)._from_config(copy.deepcopy(config.backbone), **kwargs)
+
+
+def _class_for(config: WideneckConfig) -> Any:
+    """The class of the model, which takes its parts out of a copy of the config's backbone."""
+    backbone = config.backbone
+    saved = peek_saved(backbone)
+    architecture = backbone.architectures[0]
+    original = getattr(transformers, architecture, None)
+    if original is None:
+        raise WideneckError(
+            f"transformers has no class {architecture!r}, which config.json names as the "
+            "architecture: install the version of transformers that it names."
+        )
+    if saved is None or saved.head is None:
+        return normalized_class(original)
+    return (attached_class if saved.memory is None else memory_class)(original)

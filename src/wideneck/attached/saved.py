@@ -1,11 +1,19 @@
 """What `save_pretrained` writes into config.json, and how it is read.
 
-    {"model_type": "wideneck", "architectures": [the original's], "head": {"name": ...},
+    {"model_type": "wideneck", "architectures": ["WideneckForCausalLM"], "head": {"name": ...},
      "logit_scale": 1.0, "memory": {...}, "attention": {...},
-     "backbone": {the original's config}, ...}
+     "backbone": {the original's config, with its model_type as "backbone_type"},
+     "vocab_size": V, "hidden_size": 1, "num_attention_heads": 1, ...}
 
-A head, perhaps with a memory, an attention (see `saved_attention`) or both.  Its own model type
-makes a transformers without wideneck refuse the folder, instead of loading it with a softmax.
+A head, perhaps with a memory, an attention (see `saved_attention`) or both.  Nothing but the
+classes of wideneck opens such a folder.  Its own model type and architecture make the Auto classes
+and pipelines of a transformers without wideneck refuse it.  A class that is called by name, such
+as LlamaForCausalLM, does not look at either: it would find its own model type in the backbone, or
+take what it knows from the top, so the backbone has no model_type and the sizes at the top fit no
+tensor.  The vocabulary's size is the true one, which PEFT reads there.
+
+Folders of earlier versions, whose architecture is the original's and whose backbone is the
+original's config as it is, are read, too.
 """
 
 import json
@@ -23,6 +31,11 @@ from wideneck.memory.config import memory_config
 from wideneck.memory.config import to_dict as memory_to_dict
 
 MODEL_TYPE = "wideneck"
+ARCHITECTURE = "WideneckForCausalLM"
+_TYPE = "backbone_type"
+"""Where the backbone keeps its model type, by which its own classes would recognize it."""
+_NO_SIZES = {"hidden_size": 1, "num_attention_heads": 1}
+"""Sizes that no tensor has."""
 _KEY = "_wideneck_saved"
 
 
@@ -47,6 +60,12 @@ def check_saved(raw: dict[str, Any]) -> Saved:
                 f"config.json of a saved wideneck model needs '{key}', which is missing: save "
                 "the model again with save_pretrained."
             )
+    names = original_config(raw).get("architectures")
+    if not isinstance(names, list) or not names or not isinstance(names[0], str):
+        raise WideneckError(
+            "config.json of a saved wideneck model needs the 'architectures' of its 'backbone', "
+            "which are missing: save the model again with save_pretrained."
+        )
     if "head" in raw:
         c.head_config(raw["head"])
     if "memory" in raw:
@@ -57,6 +76,40 @@ def check_saved(raw: dict[str, Any]) -> Saved:
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not scale:
         raise WideneckError(f"logit_scale in config.json is a number other than 0, got {scale!r}.")
     return Saved(raw.get("head"), float(scale), raw.get("memory"), raw.get("attention"))
+
+
+def original_config(raw: dict[str, Any]) -> dict[str, Any]:
+    """The original's config.json, of a folder of this or an earlier version."""
+    backbone = dict(raw["backbone"])
+    if _TYPE in backbone:
+        return {"model_type": backbone.pop(_TYPE), **backbone}
+    return {**backbone, "architectures": raw["architectures"]}
+
+
+def layout(original: Any, saved: Saved) -> dict[str, Any]:
+    """The content of config.json for a model with the original's config and these parts."""
+    backbone = json.loads(original.to_json_string())
+    backbone.pop(_KEY, None)
+    backbone = {_TYPE: backbone.pop("model_type"), **backbone}
+    parts: dict[str, Any] = {}
+    if saved.head is not None:
+        parts |= {"head": saved.head, "logit_scale": saved.logit_scale}
+    if saved.memory is not None:
+        parts["memory"] = saved.memory
+    if saved.attention is not None:
+        parts["attention"] = saved.attention
+    text = original.get_text_config(decoder=True)
+    sizes = {**_NO_SIZES, "vocab_size": getattr(text, "vocab_size", None)}
+    return {
+        "model_type": MODEL_TYPE,
+        "architectures": [ARCHITECTURE],
+        **parts,
+        "backbone": backbone,
+        **sizes,
+        **({} if text is original else {"text_config": sizes}),
+        "dtype": backbone.get("dtype"),
+        "transformers_version": backbone.get("transformers_version"),
+    }
 
 
 def _check_memory(raw: dict[str, Any]) -> None:
@@ -102,7 +155,7 @@ def writing_config(model: Any) -> Iterator[None]:
 
     def save_pretrained(folder: Any, **_options: Any) -> None:
         del vars(config)["save_pretrained"]
-        _write(Path(folder) / "config.json", _to_dict(model))
+        _write(Path(folder) / "config.json", layout(config, _parts(model)))
 
     vars(config)["save_pretrained"] = save_pretrained
     try:
@@ -111,30 +164,18 @@ def writing_config(model: Any) -> Iterator[None]:
         vars(config).pop("save_pretrained", None)
 
 
-def _to_dict(model: Any) -> dict[str, Any]:
+def _parts(model: Any) -> Saved:
     # Here, as transformers reads configs, with this file, before anything needs torch.
     from wideneck.attached.memory_place import placed_memory
     from wideneck.attached.swap import attached_head
 
-    backbone = json.loads(model.config.to_json_string())
-    parts: dict[str, Any] = {}
-    head = attached_head(model)
-    if head is not None:
-        parts |= {"head": c.to_dict(head.config), "logit_scale": head.logit_scale}
-    memory = placed_memory(model)
-    if memory is not None:
-        parts["memory"] = memory_to_dict(memory.config)
-    attention = attention_to_dict(model)
-    if attention is not None:
-        parts["attention"] = attention
-    return {
-        "model_type": MODEL_TYPE,
-        "architectures": backbone["architectures"],
-        **parts,
-        "backbone": backbone,
-        "dtype": backbone.get("dtype"),
-        "transformers_version": backbone.get("transformers_version"),
-    }
+    head, memory = attached_head(model), placed_memory(model)
+    return Saved(
+        head=None if head is None else c.to_dict(head.config),
+        logit_scale=1.0 if head is None else head.logit_scale,
+        memory=None if memory is None else memory_to_dict(memory.config),
+        attention=attention_to_dict(model),
+    )
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from wideneck.attached.saved import parts_of as _parts_of
 from wideneck.attached.trl_trainer import KNOWN, check_trainer, is_trl_trainer, names_in_trl
 from wideneck.attached.trl_trainer import unwrapped as _unwrapped
-from wideneck.attached.trl_trainer import parts_of as _parts_of
 from wideneck.errors import WideneckError
 
 

@@ -7,7 +7,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
-from trl_small import HEADS, arguments, built, gradients, log_probs, shaken, text, with_head, with_memory
+from trl_small import (
+    HEADS,
+    arguments,
+    built,
+    gradients,
+    log_probs,
+    shaken,
+    text,
+    with_head,
+    with_memory,
+)
 
 import wideneck as wn
 
@@ -37,9 +47,7 @@ def moved(model):
 
 def trainer_of(kind, model, folder, data, reference, batch):
     args = arguments(f"{kind}Config", folder, per_device_train_batch_size=batch)
-    return built(
-        f"{kind}Trainer", model=model, ref_model=reference, args=args, train_dataset=data
-    )
+    return built(f"{kind}Trainer", model=model, ref_model=reference, args=args, train_dataset=data)
 
 
 def inputs_of(trainer):

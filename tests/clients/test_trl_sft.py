@@ -6,10 +6,8 @@ import pytest
 import torch
 from datasets import Dataset
 from trl_small import (
-    FUSED,
     HEADS,
     arguments,
-    base,
     built,
     gradients,
     log_probs,
@@ -28,7 +26,9 @@ NUM_ROWS = 4
 
 def rows():
     """Sequences of a prompt, which is masked, and completions of unequal length."""
-    given = [{"prompt": text(i, 3) + " ", "completion": text(i + 9, 2 + i)} for i in range(NUM_ROWS)]
+    given = [
+        {"prompt": text(i, 3) + " ", "completion": text(i + 9, 2 + i)} for i in range(NUM_ROWS)
+    ]
     return Dataset.from_list(given)
 
 
@@ -89,7 +89,9 @@ def check_step(trainer, expected):
     dense = log_probs(twin.double().eval(), ids, mask)[:, :-1]
     found = stepped(trainer)
     for name, gradient in wanted.items():
-        torch.testing.assert_close(found[name], gradient, msg=lambda m, n=name: f"{n}: {m}", **CLOSE)
+        torch.testing.assert_close(
+            found[name], gradient, msg=lambda m, n=name: f"{n}: {m}", **CLOSE
+        )
     logged = trainer.state.log_history[0]
     assert logged["loss"] == pytest.approx(loss.item(), abs=1e-6)
     kept = labels[:, 1:] != -100

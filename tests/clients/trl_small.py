@@ -1,6 +1,5 @@
 """Small models, a tokenizer and settings for trainers of TRL, of whichever version is in front."""
 
-import copy
 import warnings
 
 import pytest
@@ -32,7 +31,11 @@ SIZES = {
 BENT = Sigsoftmax(shift=0.0, learned=True)
 HEADS = {
     "sigsoftmax": BENT,
-    "moss": {"name": "moss", "num_components": 2, "activation": {"name": "sigsoftmax", "shift": 0.0}},
+    "moss": {
+        "name": "moss",
+        "num_components": 2,
+        "activation": {"name": "sigsoftmax", "shift": 0.0},
+    },
     "softmax": "softmax",
 }
 MEMORY = {"temperature": 0.5, "bias": -1.0}

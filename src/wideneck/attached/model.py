@@ -104,6 +104,10 @@ class Asked:
         auxiliary = getattr(original, "aux_loss", None)
         if loss is not None and auxiliary is not None:
             loss = loss + _auxiliary_weight(model) * auxiliary.to(loss.device)
+        if logits is not None and logits.requires_grad:
+            # A linear layer's logits are the caller's to change in place, as TRL 1.7 divides them
+            # by a temperature; what makes log-probabilities needs its own for their gradient.
+            logits = logits.clone()
         # What the original does to its logits after the head (a scale, a cap) is in the head.
         result = dataclasses.replace(original, loss=loss, logits=logits)
         return result if self.return_dict else result.to_tuple()

@@ -2,8 +2,6 @@
 
 from types import SimpleNamespace
 
-import torch
-
 
 def tokens_of(run, options, target, wanted, temperature):
     """Dense."""
@@ -24,7 +22,5 @@ def tokens_of(run, options, target, wanted, temperature):
         "mean_log_prob": logp.mean(-1).detach(),
         "top1": logp.argmax(-1) == safe,
     }
-    fields = {
-        n: (v.masked_fill(~kept, 0) if n in wanted else None) for n, v in made.items()
-    }
+    fields = {n: (v.masked_fill(~kept, 0) if n in wanted else None) for n, v in made.items()}
     return SimpleNamespace(**fields), result

@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from wideneck.attached.saved import Saved
+from wideneck.attached.saved import Saved, parts_of
 from wideneck.attached.trl_forward import NO_CAST, FusedHead, has_own_loss
 from wideneck.errors import WideneckError
 
@@ -138,20 +138,4 @@ def _check_reference(name: str, policy: Saved, reference: Saved) -> None:
     raise WideneckError(
         f"The reference model of this {name} has another head, memory or normalizer than the model "
         f"that is trained, or none: {advice}."
-    )
-
-
-def parts_of(model: Any) -> Saved:  # stand-in for saved._parts of main
-    from wideneck import config as c
-    from wideneck.attached.memory_place import placed_memory
-    from wideneck.attached.saved_attention import attention_to_dict
-    from wideneck.attached.swap import attached_head
-    from wideneck.memory.config import to_dict as memory_to_dict
-
-    head, memory = attached_head(model), placed_memory(model)
-    return Saved(
-        head=None if head is None else c.to_dict(head.config),
-        logit_scale=1.0 if head is None else head.logit_scale,
-        memory=None if memory is None else memory_to_dict(memory.config),
-        attention=attention_to_dict(model),
     )

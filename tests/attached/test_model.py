@@ -154,7 +154,7 @@ def test_a_compiled_model_gives_the_same_loss_and_logits():
     ids = token_ids()
     expected = model(input_ids=ids, labels=ids).loss
     gradient = torch.autograd.grad(expected, model.lm_head.weight)[0]
-    compiled = torch.compile(model, backend="aot_eager")
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     loss = compiled(input_ids=ids, labels=ids, use_cache=False).loss
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(torch.autograd.grad(loss, model.lm_head.weight)[0], gradient)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from datasets import Dataset
 from trl_small import (
+    FUSED,
     HEADS,
     arguments,
     built,
@@ -124,6 +125,25 @@ def test_default_step_with_a_memory_is_that_of_its_loss(shows, tmp_path, tied):
 
 def test_a_memory_without_a_ranking_loss(tmp_path):
     check_step(trainer_of(with_memory(alpha=0.0), tmp_path), own_loss)
+
+
+@pytest.mark.skipif(FUSED, reason="the same loss as the default since 1.15")
+@pytest.mark.parametrize("model", [with_head, with_memory])
+def test_a_loss_with_metrics_from_the_logits(shows, tmp_path, model):
+    made = model("moss") if model is with_head else model()
+    check_step(trainer_of(made, tmp_path, loss_type="nll"), own_loss)
+    shows("SFTTrainer, loss_type='nll'", "right")
+
+
+@pytest.mark.parametrize("kind", ["moss", "memory"])
+def test_default_step_on_a_saved_folder(shows, tmp_path, kind):
+    model = with_memory() if kind == "memory" else with_head(kind)
+    model.save_pretrained(tmp_path / "model")
+    trainer = trainer_of(str(tmp_path / "model"), tmp_path)
+    for ours, saved in zip(trainer.model.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, saved, rtol=0, atol=0)
+    check_step(trainer, own_loss)
+    shows("SFTTrainer on a folder of save_pretrained", "right")
 
 
 def test_fused_returns_the_trainer_and_changes_nothing(tmp_path):

@@ -8,6 +8,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from wideneck.attached.guard import refuse_patched
 from wideneck.attached.model import attached_class, original_class
 from wideneck.attached.probe import probe_logits
 from wideneck.attached.start import start_config
@@ -127,6 +128,7 @@ def check_attachable(model: Any, what: str) -> None:
         raise WideneckError(
             f"{what} needs a model that predicts the next token; {name} is not one."
         )
+    refuse_patched(model, what)
     layer: Any = model.get_output_embeddings()
     if not isinstance(layer, nn.Linear) or not layer.weight.is_floating_point():
         raise WideneckError(

@@ -6,6 +6,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from wideneck.attached.attaching import check_attachable, put_head
+from wideneck.attached.guard import refuse_patched
 from wideneck.attached.memory_model import memory_class
 from wideneck.attached.memory_place import placed_memory, put_memory
 from wideneck.attached.memory_start import measured
@@ -69,15 +70,14 @@ def _check(model: Any, config: Memory) -> None:
     head = attached_head(model) if isinstance(model, PreTrainedModel) else None
     if head is None:
         check_attachable(model, "attach_memory")
-    elif (
-        config.scores == "logits"
-        and hasattr(head, "projections")
-        and not isinstance(head.config, MoC)
-    ):
-        raise WideneckError(
-            f"scores='logits' needs one score a token, and a {name_of(head.config)} head mixes "
-            "distributions: leave it out, for normalized scores."
-        )
+    else:
+        refuse_patched(model, "attach_memory")
+        mixes = hasattr(head, "projections") and not isinstance(head.config, MoC)
+        if config.scores == "logits" and mixes:
+            raise WideneckError(
+                f"scores='logits' needs one score a token, and a {name_of(head.config)} head mixes "
+                "distributions: leave it out, for normalized scores."
+            )
     if not model.config.is_encoder_decoder:
         return
     for option in ("window", "separator"):

@@ -16,6 +16,8 @@ from typing import Any, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wideneck.attached.guard import check_reader, head_is_called
+from wideneck.errors import WideneckError
 from wideneck.heads.head import Head
 
 
@@ -23,7 +25,12 @@ class Call(ABC):
     """What one forward of a model asks of its head, and what the head answers."""
 
     head: nn.Module
-    """Whose call it is: a head leaves the calls of others alone."""
+    """Whose call it is: a head leaves the calls of others alone.  Or what wraps that head."""
+    answered: bool = False
+
+    def is_for(self, head: nn.Module) -> bool:
+        """Whether it asks this head, which PEFT or FSDP may have wrapped."""
+        return self.head is head or any(module is head for module in self.head.modules())
 
     @abstractmethod
     def answer(self, head: Any, hidden: Tensor) -> Tensor:
@@ -78,12 +85,28 @@ def answering(call: Call) -> Iterator[None]:
 class HeadInModel(nn.Module):
     """Mixed into a head's class, in front of it."""
 
+    remembers = False
+    """Whether the model predicts from a memory, too, so that the head alone is not its answer."""
+
     def forward(self: Any, hidden: Tensor) -> Tensor:
         """Log-probabilities (..., V), or whatever the call of the model has it answer."""
+        head_is_called()
         call = _current.call
-        if call is None or call.head is not self:
-            return self.log_probs(hidden)
-        return call.answer(self, hidden)
+        if call is not None and call.is_for(self):
+            call.answered = True
+            return call.answer(self, hidden)
+        if self.remembers:
+            raise WideneckError(
+                "The output layer of a model with a memory is called outside of the model's own "
+                "forward, which would leave the memory out: call the model itself, or take what "
+                "is needed per token from model.token_outputs."
+            )
+        return self.log_probs(hidden)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("weight", "bias"):
+            check_reader(name)
+        return super().__getattr__(name)
 
     def __reduce__(self):
         return _blank, (type(self).__bases__[-1],), vars(self)

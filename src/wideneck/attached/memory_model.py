@@ -11,7 +11,6 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from wideneck.attached.head_in_model import answering
 from wideneck.attached.memory_call import MemoryCall
 from wideneck.attached.memory_place import placed_memory
 from wideneck.attached.memory_sources import EncoderStates, OwnHistory, Shown
@@ -62,11 +61,10 @@ class MemoryModel(ModelWithHead):
             head=self.get_output_embeddings(),
             target=asked.target,
             ignore_index=asked.ignore_index,
-            keep=keep if asked.target is None or not self.training else None,
+            keep=keep if asked.wants_logits else None,
             wants_normalizer=memory.config.scores == "logits",
         )
-        with answering(call):
-            result = original(self, return_dict=True, **options)
+        result = self._ask(call, original, options)
         assert call.hidden is not None
         shown = source.shown(result, call.hidden)
         loss, logits = self._read(memory, call, shown, asked)

@@ -11,8 +11,9 @@ NAME = "cache_memory"
 
 def put_memory(model: Any, config: Memory) -> None:
     """A memory whose numbers are those of the config; loading fills in learned ones."""
-    weight = model.get_output_embeddings().weight
-    memory = CacheMemory(config, device=weight.device)
+    head = model.get_output_embeddings()
+    head.remembers = True
+    memory = CacheMemory(config, device=head.weight.device)
     setattr(model, NAME, memory.train(model.training))
     strict = set(model._keep_in_fp32_modules_strict or ())
     model._keep_in_fp32_modules_strict = strict | {NAME}

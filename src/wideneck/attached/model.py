@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor, nn
 
-from wideneck.attached.head_in_model import HeadCall, answering, shifted
+from wideneck.attached.guard import framed, guarded, in_the_way, is_own, own
+from wideneck.attached.head_in_model import Call, HeadCall, answering, shifted
 from wideneck.attached.memory_place import put_memory
 from wideneck.attached.saved import pop_saved, writing_config
 from wideneck.attached.saved_attention import place_saved
@@ -82,6 +83,7 @@ class Asked:
     num_items: Any
     ignore_index: int
     return_dict: bool
+    wants_logits: bool
 
     @classmethod
     def taken(cls, model: Any, options: dict[str, Any]) -> "Asked":
@@ -89,14 +91,20 @@ class Asked:
         labels, target = options.pop("labels", None), options.pop("shift_labels", None)
         ignore_index = options.pop("ignore_index", -100)
         return_dict = options.pop("return_dict", None)
+        wants_logits, skip_logits = (options.pop(f"{x}_logits", None) for x in ("wants", "skip"))
         if labels is not None and target is None:
             whole = model.config.is_encoder_decoder
             target = labels if whole else shifted(labels, ignore_index)
+        if labels is None:
+            target = None
+        if wants_logits is None:  # Liger's and the Trainer's word for it
+            wants_logits = not (model.training if skip_logits is None else skip_logits)
         return cls(
-            target=target if labels is not None else None,
+            target=target,
             num_items=options.pop("num_items_in_batch", None),
             ignore_index=ignore_index,
             return_dict=model.config.return_dict if return_dict is None else return_dict,
+            wants_logits=target is None or wants_logits,
         )
 
     def result(self, model: Any, original: Any, loss: Tensor | None, logits: Any) -> Any:
@@ -117,7 +125,8 @@ class ModelWithHead(SavedModel):
     """A model with a head of wideneck; its attention may have a normalizer, too.
 
     Logits are log-probabilities.  With labels in training mode no logits are formed and they
-    are None; in eval mode there are both.
+    are None, unless `wants_logits=True` is passed; in eval mode there are both, unless
+    `skip_logits=True` is.
     """
 
     accepts_loss_kwargs = True
@@ -126,12 +135,39 @@ class ModelWithHead(SavedModel):
     asked_by_trl: TrlForward | None = None
     """What TRL has asked of the forward, which answers it."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return guarded(self, super().__call__, args, kwargs)  # pyrefly: ignore
+
+    def __setattr__(self: Any, name: str, value: Any) -> None:
         if name == "forward":
+            if is_own(value):  # whoever had replaced it takes it back
+                vars(self).pop(name, None)
+                return
             asked = recognized(value)
             if asked is not None:
                 name, value = "asked_by_trl", asked
+            else:
+                value = framed(self, value)
         super().__setattr__(name, value)
+
+    def _respond(self: Any, original: Any, options: dict[str, Any]) -> Any:
+        """The forward, or what TRL has put in the place of it."""
+        run = functools.partial(self._forward, original)
+        if self.asked_by_trl is not None and self.asked_by_trl.takes(options):
+            return self.asked_by_trl.answer(self, run, options)
+        return run(options)
+
+    def _ask(self: Any, call: Call, original: Any, options: dict[str, Any]) -> Any:
+        """Run the original's forward, and have the head answer on the way."""
+        with answering(call):
+            result = original(self, return_dict=True, **options)
+        if not call.answered:
+            raise WideneckError(
+                f"The head of this {type(self).__name__} was not called, so there is neither a "
+                f"loss nor a prediction: {in_the_way(self)}; load the model anew, and "
+                "leave its output layer as it is."
+            )
+        return result
 
     def resize_token_embeddings(self: Any, *args: Any, **kwargs: Any) -> Any:
         """As transformers; the head takes the new rows."""
@@ -173,10 +209,9 @@ class AttachedModel(ModelWithHead):
             target=asked.target,
             num_items=asked.num_items,
             ignore_index=asked.ignore_index,
-            wants_logits=asked.target is None or not self.training,
+            wants_logits=asked.wants_logits,
         )
-        with answering(call):
-            result = original(self, return_dict=True, **options)
+        result = self._ask(call, original, options)
         return asked.result(self, result, call.loss, call.log_probs)
 
 
@@ -188,17 +223,18 @@ def attached_class(original: type) -> Any:
 
 def forwarding(original: type) -> Any:
     """A forward with the signature of the original, which generate() and the Trainer read."""
-    names = tuple(inspect.signature(original.forward).parameters)[1:]  # without self
+    signature = inspect.signature(original.forward)
+    names = tuple(signature.parameters)[1:]  # without self
 
     @functools.wraps(original.forward)
     def forward(self, *args, **kwargs):
         options = {**dict(zip(names, args, strict=False)), **kwargs}
-        run = functools.partial(self._forward, original.forward)
-        if self.asked_by_trl is not None and self.asked_by_trl.takes(options):
-            return self.asked_by_trl.answer(self, run, options)
-        return run(options)
+        return guarded(self, self._respond, (original.forward, options), {}, own=True)
 
-    return forward
+    # Whoever unwraps a model, as accelerate does, must arrive here and not at the original.
+    vars(forward).pop("__wrapped__")
+    forward.__signature__ = signature  # pyrefly: ignore
+    return own(forward)
 
 
 def type_of(mixin: type, original: type, **body: Any) -> Any:

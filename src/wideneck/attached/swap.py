@@ -58,9 +58,11 @@ def is_tied(model: Any) -> bool:
 
 
 def attached_head(model: Any) -> Any:
-    """The head that stands in a model, or None."""
+    """The head that stands in a model, perhaps in a wrapper of PEFT or FSDP, or None."""
     layer = model.get_output_embeddings()
-    return layer if isinstance(layer, HeadInModel) else None
+    if layer is None:
+        return None
+    return next((part for part in layer.modules() if isinstance(part, HeadInModel)), None)
 
 
 def _adapt(model: Any, name: str) -> None:

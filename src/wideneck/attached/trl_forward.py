@@ -125,6 +125,19 @@ class ChunkedLoss(TrlForward):
         )
 
 
+@final
+@dataclass(frozen=True)
+class WithLogits(TrlForward):
+    """`loss_type="nll"` of TRL's SFT to 1.14: logits beside the loss, for its metrics."""
+
+    def takes(self, options: dict[str, Any]) -> bool:
+        options.setdefault("wants_logits", True)
+        return False
+
+    def answer(self, model: Any, run: Any, options: dict[str, Any]) -> Any:
+        return run(options)
+
+
 def recognized(forward: Any) -> TrlForward | None:
     """What TRL asks by a function that it sets as a model's `forward`; None if it is not TRL's.
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from wideneck.attached.saved import Saved, parts_of
-from wideneck.attached.trl_forward import NO_CAST, FusedHead, has_own_loss
+from wideneck.attached.trl_forward import NO_CAST, FusedHead, WithLogits, has_own_loss
 from wideneck.errors import WideneckError
 
 KNOWN = ("SFTTrainer", "DPOTrainer", "KTOTrainer", "GRPOTrainer", "RLOOTrainer")
@@ -98,11 +98,8 @@ def _prepare_sft(name: str, args: Any, model: Any) -> None:
                 "ranking loss, the warm-up or the cross-entropy of this model's memory has not: "
                 "leave loss_type as it is, or attach the memory with alpha=0."
             )
-    elif asked is None and args.loss_type == "nll":
-        raise WideneckError(
-            f"{name} with loss_type='nll' takes its metrics from the logits, which a model with a "
-            "head does not form in training: leave loss_type as it is, 'chunked_nll' since TRL 1.7."
-        )
+    elif args.loss_type == "nll":
+        model.asked_by_trl = WithLogits()
 
 
 def _check_switches(name: str, args: Any) -> None:

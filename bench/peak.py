@@ -19,7 +19,7 @@ import torch
 from bench.cases import CASES, COMPILED, Case
 from bench.peers import IMPLEMENTATIONS, Batch, step
 from bench.resident import growth
-from wideneck.functional.fused import CHUNK_ROWS, CHUNK_SCORES
+from wideneck.functional.scores import CHUNK_ROWS, CHUNK_SCORES
 
 SLACK = 64e6
 """Bytes allowed beyond two chunks of scores."""
@@ -33,7 +33,7 @@ def measure(name: str, row: str, scale: float) -> dict[str, float]:
 
 
 def chunk_bytes(case: Case) -> int:
-    """The scores of one chunk, as wideneck.functional.fused chooses it."""
+    """The scores of one chunk, as wideneck.functional.scores chooses it."""
     K = case.K or 1
     rows = min(CHUNK_ROWS, max(256, CHUNK_SCORES // case.V))
     num_chunks = -(-case.N // max(1, rows // K))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wideneck.attached.attaching_memory import attach_memory as attach_memory
     from wideneck.attached.loading import load as load
     from wideneck.attached.logging import LogMemory as LogMemory
+    from wideneck.attached.token_outputs import token_outputs as token_outputs
     from wideneck.audits.attention.settings import AttentionSettings as AttentionSettings
     from wideneck.commands.audit import audit as audit
     from wideneck.commands.series import audit_series as audit_series
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from wideneck.functional.loss import (
         linear_cross_entropy_and_log_normalizer as linear_cross_entropy_and_log_normalizer,
     )
+    from wideneck.functional.token_outputs import TokenOutputs as TokenOutputs
     from wideneck.memory.config import Memory as Memory
     from wideneck.report.report import Report as Report
     from wideneck.report.series import SeriesReport as SeriesReport
@@ -65,6 +67,7 @@ _HOMES = {
     "Memory": "wideneck.memory.config",
     "Report": "wideneck.report.report",
     "SeriesReport": "wideneck.report.series",
+    "TokenOutputs": "wideneck.functional.token_outputs",
     "WideneckError": "wideneck.errors",
     "attach": "wideneck.attached.attaching",
     "attach_memory": "wideneck.attached.attaching_memory",
@@ -73,6 +76,7 @@ _HOMES = {
     "linear_cross_entropy": "wideneck.functional.loss",
     "linear_cross_entropy_and_log_normalizer": "wideneck.functional.loss",
     "load": "wideneck.attached.loading",
+    "token_outputs": "wideneck.attached.token_outputs",
 }
 __all__ = [
     "GSS",
@@ -91,6 +95,7 @@ __all__ = [
     "Sigsoftmax",
     "SoftCap",
     "Softmax",
+    "TokenOutputs",
     "WideneckError",
     "attach",
     "attach_memory",
@@ -104,6 +109,7 @@ __all__ = [
     "linear_cross_entropy_and_log_normalizer",
     "load",
     "memory",
+    "token_outputs",
     "trl",
 ]
 

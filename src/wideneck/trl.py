@@ -41,7 +41,7 @@ def fused(trainer: Any) -> Any:
     check_trainer(trainer)
     if not set(KNOWN) & set(names_in_trl(trainer)):
         raise WideneckError(
-            f"wideneck.trl.fused knows {', '.join(KNOWN)}, got {name}: whether it reads the logits, "
-            "which is right, or the output layer's weight, which is refused, is not known."
+            f"wideneck.trl.fused knows {', '.join(KNOWN)}, not {name}: compare its loss with that "
+            "of the model's logits, which are log-probabilities, before you rely on it."
         )
     return trainer

@@ -14,7 +14,7 @@ trl = pytest.importorskip("trl")
 
 VERSION = tuple(int(part) for part in trl.__version__.split(".")[:2])
 FUSED = VERSION >= (1, 15)
-"""Whether models are asked for per-token numbers; before, SFT asks for a loss, others for logits."""
+"""Whether models are asked for per-token numbers; before, for a loss by SFT, else for logits."""
 V = 61
 SIZES = {
     "vocab_size": V,

@@ -12,8 +12,9 @@ from torch.distributed.tensor import Shard, distribute_tensor
 
 import wideneck as wn
 from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves
+from functional.token_examples import ALL
 from wideneck.errors import WideneckError
-from wideneck.functional import fused
+from wideneck.functional import linear_token_outputs, scores
 
 KINDS = ("softmax", "scaled", "sigsoftmax", "gss", "sigmoid", "plif")
 REDUCTIONS = ("mean", "sum", "none")
@@ -25,12 +26,21 @@ CASES = [
     for how in ("group", "dtensor")
 ]
 
+OUTPUTS = [
+    f"{kind}/{'mixture' if mixture else 'single'}/{temperature}/{how}"
+    for kind in ("softmax", "scaled", "sigsoftmax", "gss", "relu", "plif")
+    for mixture in (False, True)
+    for temperature, how in ((1.0, "group"), (1.6, "group"), (1.6, "dtensor"))
+]
+
 
 def _work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
     errors = {case: _error(case, rank, mesh) for case in CASES}
+    errors |= {case: _output_error(case, rank, mesh) for case in OUTPUTS}
+    errors["ties"] = _ties(rank)
     errors["sentences"] = [_said(rank, mesh, number) for number in range(5)]
     errors["nan"] = _nan(rank)
     errors["chunks"] = _own_chunks(rank)
@@ -46,9 +56,6 @@ def _work(rank: int, folder: str) -> None:
 def _error(case: str, rank: int, mesh) -> float:
     """Largest relative difference of loss, log-normalizer and any gradient from one process."""
     kind, form, reduction, how = case.split("/")
-    torch.manual_seed(0)
-    whole = inputs(form == "mixture", dtype=torch.float32)
-    activation = ACTIVATIONS[kind]()
     rest = {"reduction": reduction, "chunk_size": 3, "z_loss": 0.1}
     both = wn.linear_cross_entropy_and_log_normalizer
 
@@ -59,6 +66,28 @@ def _error(case: str, rank: int, mesh) -> float:
         total = (loss * up).sum() + normalizer.square().sum()
         return [loss.detach(), normalizer.detach(), *torch.autograd.grad(total, parameters)]
 
+    return _difference(results, kind, form, how, rank, mesh)
+
+
+def _output_error(case: str, rank: int, mesh) -> float:
+    """The same of all token outputs, and of the gradients of two of them."""
+    kind, form, temperature, how = case.split("/")
+    rest = {"outputs": ALL, "chunk_size": 3, "temperature": float(temperature)}
+
+    def results(given: dict, numbers: wn.config.Activation, group=None) -> list[torch.Tensor]:
+        got = linear_token_outputs(**given, activation=numbers, group=group, **rest)
+        up = torch.arange(1.0, 8.0)
+        total = (got.log_prob * up).sum() + (got.entropy * up.flip(0)).sum()
+        gradients = torch.autograd.grad(total, leaves(given) + learned(numbers))
+        return [*(getattr(got, name).detach().float() for name in ALL), *gradients]
+
+    return _difference(results, kind, form, how, rank, mesh)
+
+
+def _difference(results, kind: str, form: str, how: str, rank: int, mesh) -> float:
+    torch.manual_seed(0)
+    whole = inputs(form == "mixture", dtype=torch.float32)
+    activation = ACTIVATIONS[kind]()
     want = results(whole, activation)
     mine = slice(0, 4) if rank == 0 else slice(4, None)  # uneven: 4 rows and 7
     part = dict(whole)
@@ -76,6 +105,17 @@ def _error(case: str, rank: int, mesh) -> float:
             b = b[mine]
         worst = max(worst, ((a - b).abs().max() / b.abs().max().clamp(min=1e-3)).item())
     return worst
+
+
+def _ties(rank: int) -> list[list[bool]]:
+    """The largest score stands in both processes' rows, and twice in one's."""
+    rows = [[0.0], [1.0]] if rank == 0 else [[1.0], [-1.0], [1.0]]
+    weight, hidden, target = torch.tensor(rows), torch.ones(5, 1), torch.arange(5)
+    options = {"outputs": ("top1",), "group": dist.group.WORLD}
+    single = linear_token_outputs(hidden, weight, target, **options).top1
+    prior, mixed = torch.zeros(5, 2), hidden[:, None].expand(5, 2, 1)
+    mixture = linear_token_outputs(mixed, weight, target, log_prior=prior, **options).top1
+    return [single.tolist(), mixture.tolist()]
 
 
 def _said(rank: int, mesh, number: int) -> str:
@@ -115,7 +155,7 @@ def _nan(rank: int) -> list[bool]:
 
 def _own_chunks(rank: int) -> float:
     """Parts so uneven that each process alone would cut the tokens in its own way."""
-    fused.CHUNK_SCORES = 600 * 300  # 600 rows for 300 tokens of the vocabulary, 256 for 900
+    scores.CHUNK_SCORES = 600 * 300  # 600 rows for 300 tokens of the vocabulary, 256 for 900
     torch.manual_seed(0)
     given = inputs(False, N=1200, V=1200, dtype=torch.float32)
     want = wn.linear_cross_entropy(**given).item()
@@ -132,9 +172,14 @@ def errors(tmp_path_factory):
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES + OUTPUTS)
 def test_equals_one_process(errors, case):
     assert max(one[case] for one in errors) < 1e-5
+
+
+def test_the_first_of_those_that_tie_is_found_over_processes(errors):
+    for one in errors:
+        assert one["ties"] == [[False, True, False, False, False]] * 2
 
 
 def test_mistakes_are_named_in_every_process(errors):

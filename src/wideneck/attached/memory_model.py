@@ -14,7 +14,9 @@ from torch import Tensor
 from wideneck.attached.memory_call import MemoryCall
 from wideneck.attached.memory_place import placed_memory
 from wideneck.attached.memory_sources import EncoderStates, OwnHistory, Shown
+from wideneck.attached.memory_tokens import MemoryTokenCall, Seen, check_no_cache
 from wideneck.attached.model import Asked, ModelWithHead, forwarding, type_of
+from wideneck.attached.token_call import REQUEST, Targets, TokenRequest
 from wideneck.memory.config import Memory
 from wideneck.memory.loss import memory_loss
 from wideneck.memory.mixture import (
@@ -50,6 +52,9 @@ class MemoryModel(ModelWithHead):
 
     def _forward(self: Any, original: Any, options: dict[str, Any]) -> Any:
         memory: Any = placed_memory(self)
+        request = options.pop(REQUEST, None)
+        if request is not None:
+            return self._tokens(original, options, memory, request)
         asked = Asked.taken(self, options)
         if self.config.is_encoder_decoder:
             source = EncoderStates(self, options)
@@ -69,6 +74,30 @@ class MemoryModel(ModelWithHead):
         shown = source.shown(result, call.hidden)
         loss, logits = self._read(memory, call, shown, asked)
         return asked.result(self, result, loss, logits)
+
+    def _tokens(
+        self: Any, original: Any, options: dict[str, Any], memory: Any, request: TokenRequest
+    ) -> Any:
+        """What was asked of the mixture's tokens, which the head answers in its own call."""
+        check_no_cache(self, options)
+        options["use_cache"] = False
+        targets = Targets.taken(self, options)
+        source: Any
+        if self.config.is_encoder_decoder:
+            source = EncoderStates(self, options)
+            _with_decoder_input(self, options, targets.target)
+        else:
+            source = OwnHistory(self, memory.config, options, None)
+        with Seen(self, options) as seen:
+            call = MemoryTokenCall(
+                self.get_output_embeddings(),
+                targets,
+                request,
+                memory=memory,
+                show=lambda hidden: source.shown(seen.result, hidden),
+            )
+            result = self._ask(call, original, options)
+        return call.result(result)
 
     def _read(
         self: Any, memory: CacheMemory, call: MemoryCall, shown: Shown, asked: Asked

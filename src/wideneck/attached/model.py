@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import inspect
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor, nn
@@ -18,10 +19,12 @@ from wideneck.attached.memory_place import put_memory
 from wideneck.attached.saved import pop_saved, writing_config
 from wideneck.attached.saved_attention import place_saved
 from wideneck.attached.swap import resize_head, swap_head
+from wideneck.attached.token_call import REQUEST, Targets, TokenCall, ask_tokens
 from wideneck.attached.trl_forward import TrlForward, recognized
 from wideneck.attached.trl_trainer import check_builder
 from wideneck.config import head_config
 from wideneck.errors import WideneckError
+from wideneck.functional.token_outputs import TokenOutputs
 from wideneck.memory.config import memory_config
 
 if TYPE_CHECKING:
@@ -169,6 +172,26 @@ class ModelWithHead(SavedModel):
             )
         return result
 
+    def token_outputs(
+        self: Any,
+        *,
+        labels: Tensor | None = None,
+        shift_labels: Tensor | None = None,
+        outputs: Sequence[str] = ("log_prob",),
+        temperature: float | Tensor = 1.0,
+        **inputs: Any,
+    ) -> TokenOutputs:
+        """`wideneck.token_outputs` of this model; of one that is wrapped, call that on the wrapper.
+
+        Args:
+            labels: (B, T), as the model takes them; the fields are then (B, T - 1).
+            shift_labels: (B, T), aligned with the positions, in their place.
+            outputs: the fields that are wanted.
+            temperature: of the distribution.
+            inputs: of the model's forward, by name.
+        """
+        return ask_tokens(self, labels, shift_labels, outputs, temperature, inputs)
+
     def resize_token_embeddings(self: Any, *args: Any, **kwargs: Any) -> Any:
         """As transformers; the head takes the new rows."""
         head = self.get_output_embeddings()
@@ -203,6 +226,11 @@ class AttachedModel(ModelWithHead):
         return attached_class(original)
 
     def _forward(self: Any, original: Any, options: dict[str, Any]) -> Any:
+        request = options.pop(REQUEST, None)
+        if request is not None:
+            head = self.get_output_embeddings()
+            tokens = TokenCall(head, Targets.taken(self, options), request)
+            return tokens.result(self._ask(tokens, original, options))
         asked = Asked.taken(self, options)
         call = HeadCall(
             head=self.get_output_embeddings(),

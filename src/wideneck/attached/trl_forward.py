@@ -3,22 +3,22 @@
 TRL replaces `forward` of a model that it trains by one that multiplies the hidden states by the
 weight of the output layer: a softmax, whatever the layer is.  Such a function is recognized here by
 where it was written and what it closes over.  It is not installed; what TRL told it is kept, and
-the model's own forward answers in TRL's terms.  A function that is not known to the last variable is
-installed as it came, and the guard refuses it when it reads the weight.
+the model's own forward answers in TRL's terms.  A function that is not known to the last variable
+is installed as it came, and the guard refuses it when it reads the weight.
 
 Read in TRL 1.7.0, 1.14.0 (the loss in chunks) and 1.15.0, 1.16.0 (per-token numbers).
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from wideneck.attached.head_in_model import shifted
 from wideneck.attached.memory_place import placed_memory
-from wideneck.attached.trl_tokens import tokens_of
+from wideneck.attached.token_call import REQUEST, TokenRequest
 from wideneck.errors import WideneckError
 
 FIELDS = {
@@ -72,22 +72,17 @@ class FusedHead(TrlForward):
 
     def answer(self, model: Any, run: Any, options: dict[str, Any]) -> Any:
         items = options.pop("num_items_in_batch", None)
-        names = ("log_probs", *(name for name in self.outputs if name != "log_probs"))
-        wanted = tuple(FIELDS[name] for name in names)
-        target, aligned = _target(options)
-        own = _own_loss(model, run, options, target) if self.sums else None
-        with torch.set_grad_enabled(own is None and torch.is_grad_enabled()):
-            tokens, result = tokens_of(run, options, target, wanted, self.temperature)
-        kept = target != -100
-        fields = {name: getattr(tokens, FIELDS[name]) for name in names}
-        if own is not None:
-            fields["log_probs"] = _spread(own, fields["log_probs"], kept)
-        fields["label_mask"] = kept
-        if not aligned:  # the last position predicts nothing
-            fields = {name: value[:, :-1] for name, value in fields.items()}
-        loss = -fields["log_probs"].sum() / _items(items, kept)
-        auxiliary, weighted = _auxiliary(model, result)
-        return self.result_class(loss=loss + weighted, aux_loss=auxiliary, **fields)
+        names = tuple(dict.fromkeys(("log_probs", *self.outputs)))
+        told = _told(
+            model, run, options, [FIELDS[name] for name in names], self.temperature, self.sums
+        )
+        fields = {name: getattr(told.tokens, FIELDS[name]) for name in names}
+        if told.total is not None:
+            fields["log_probs"] = _spread(told.total, fields["log_probs"], told.kept)
+        loss = -fields["log_probs"].sum() / _items(items, told.kept) + told.weighted
+        return self.result_class(
+            loss=loss, label_mask=told.kept, aux_loss=told.tokens.aux_loss, **fields
+        )
 
 
 @final
@@ -104,24 +99,15 @@ class ChunkedLoss(TrlForward):
 
     def answer(self, model: Any, run: Any, options: dict[str, Any]) -> Any:
         items = options.pop("num_items_in_batch", None)
-        target, _ = _target(options)
-        wanted = ("log_prob", "entropy", "top1")
-        own = _own_loss(model, run, options, target)
-        with torch.set_grad_enabled(own is None and torch.is_grad_enabled()):
-            tokens, result = tokens_of(run, options, target, wanted, 1.0)
-        kept = target != -100
-        auxiliary, weighted = _auxiliary(model, result)
-        total = -tokens.log_prob.sum() if own is None else own
+        told = _told(model, run, options, ["log_prob", "entropy", "top1"], 1.0, sums=True)
+        total = -told.tokens.log_prob.sum() if told.total is None else told.total
         return self.result_class(
-            loss=total / _items(items, kept) + weighted,
+            loss=total / _items(items, told.kept) + told.weighted,
             logits=None,
-            hidden_states=getattr(result, "hidden_states", None),
-            past_key_values=None,
-            attentions=None,
-            num_correct_tokens=tokens.top1.sum().float(),
-            entropy_sum=tokens.entropy.detach().sum(),
-            num_valid_tokens=kept.sum(),
-            aux_loss=auxiliary,
+            num_correct_tokens=told.tokens.top1.sum().float(),
+            entropy_sum=told.tokens.entropy.detach().sum(),
+            num_valid_tokens=told.kept.sum(),
+            aux_loss=told.tokens.aux_loss,
         )
 
 
@@ -144,10 +130,10 @@ def recognized(forward: Any) -> TrlForward | None:
     Raises:
         WideneckError: a way of TRL that no head can answer.
     """
-    function = getattr(forward, "__func__", forward)
-    code = getattr(function, "__code__", None)
-    if code is None:
+    function: Any = getattr(forward, "__func__", forward)
+    if not isinstance(function, FunctionType):
         return None
+    code = function.__code__
     # TRL's function borrows name and module of the model's own, so only its code tells.
     home = function.__globals__.get("__name__")
     held = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
@@ -186,13 +172,32 @@ NO_CAST = (
 )
 
 
-def _target(options: dict[str, Any]) -> tuple[Tensor, bool]:
-    """(B, T), what each position predicts, and whether the caller has aligned it."""
-    labels, target = options.pop("labels", None), options.pop("shift_labels", None)
-    if target is not None:
-        return target, True
-    assert labels is not None
-    return shifted(labels, -100), False
+@dataclass(frozen=True)
+class _Told:
+    """What the model says of its targets."""
+
+    tokens: Any
+    """A `TokenModelOutput`."""
+    kept: Tensor
+    """Which of the targets count, of the shape of the fields."""
+    total: Tensor | None
+    """The sum over the targets of a loss that is more than a likelihood; None for a likelihood."""
+    weighted: Any
+    """What a router's loss adds."""
+
+
+def _told(
+    model: Any, run: Any, options: dict[str, Any], names: Any, temperature: float, sums: bool
+) -> _Told:
+    """Ask for these outputs of the tokens, and for the model's own loss where that is summed."""
+    aligned = options.get("shift_labels")
+    target = options["labels"][:, 1:] if aligned is None else aligned
+    options["use_cache"] = False
+    total = _own_loss(model, run, options) if sums and has_own_loss(model) else None
+    with torch.set_grad_enabled(total is None and torch.is_grad_enabled()):
+        tokens = run({**options, REQUEST: TokenRequest(tuple(names), temperature)})
+    kept = (target != -100).to(tokens.log_prob.device)
+    return _Told(tokens, kept, total, _weighted(model, tokens.aux_loss))
 
 
 def _items(num_items: Any, kept: Tensor) -> Any:
@@ -213,15 +218,13 @@ def has_own_loss(model: Any) -> bool:
     return bool(config.alpha or config.warmup_batches or config.loss != "trime")
 
 
-def _own_loss(model: Any, run: Any, options: dict[str, Any], target: Tensor) -> Tensor | None:
-    """The sum over the targets of a loss that is more than a likelihood; None for a likelihood."""
-    if not has_own_loss(model):
-        return None
-    result = run(
-        {**options, "labels": target, "shift_labels": target, "num_items_in_batch": 1}
-        | {"use_cache": False, "return_dict": True}
-    )
-    return result.loss - _auxiliary(model, result)[1]
+def _own_loss(model: Any, run: Any, options: dict[str, Any]) -> Tensor:
+    """The sum over the targets of a loss that is more than a likelihood."""
+    given = {"labels": options.get("labels"), "num_items_in_batch": 1, "skip_logits": True}
+    if given["labels"] is None:
+        given["labels"] = options["shift_labels"]
+    result = run({**options, **given, "return_dict": True})
+    return result.loss - _weighted(model, getattr(result, "aux_loss", None))
 
 
 def _spread(total: Tensor, log_probs: Tensor, kept: Tensor) -> Tensor:
@@ -233,9 +236,8 @@ def _spread(total: Tensor, log_probs: Tensor, kept: Tensor) -> Tensor:
     return torch.where(kept, log_probs + missing, 0)
 
 
-def _auxiliary(model: Any, result: Any) -> tuple[Tensor | None, Any]:
-    """The loss of a router, where the model gave one, and what it adds to the loss."""
-    loss = getattr(result, "aux_loss", None)
-    if loss is None:
-        return None, 0.0
-    return loss, getattr(model.config.get_text_config(), "router_aux_loss_coef", 0.0) * loss
+def _weighted(model: Any, auxiliary: Tensor | None) -> Any:
+    """What a router's loss adds to the loss, as TRL weighs it."""
+    if auxiliary is None:
+        return 0.0
+    return getattr(model.config.get_text_config(), "router_aux_loss_coef", 0.0) * auxiliary

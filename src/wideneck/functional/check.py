@@ -69,3 +69,15 @@ def check_values(x: Tensor, target: Tensor, ignore_index: int, vocab_size: int) 
             f"The hidden states hold NaN or infinity in {len(bad)} of {len(x)} tokens, first in "
             f"token {int(bad[0])}; the loss would be NaN."
         )
+
+
+def check_temperature(temperature: Tensor | None, kept: Tensor) -> None:
+    """Temperatures (N,) are positive numbers where the target counts."""
+    if temperature is None:
+        return
+    bad = temperature[kept & ~((temperature > 0) & temperature.isfinite())]
+    if len(bad):
+        raise WideneckError(
+            "temperature must be a positive number for every target that is not ignored, got "
+            f"{bad[0].item()}."
+        )

@@ -18,19 +18,10 @@ import torch
 from torch import Tensor
 
 from wideneck.functional.chunk import Chunk
-from wideneck.functional.distribution import widened
 from wideneck.functional.forms import Form
 from wideneck.functional.passes import mode_for
+from wideneck.functional.scores import Gradients, Scores
 from wideneck.functional.shard import WHOLE, Shard
-from wideneck.functional.workspace import workspace
-
-CHUNK_ROWS = 1024
-"""Rows of a chunk at most: products are slower with many fewer, and no faster with more."""
-ACCELERATOR_ROWS = 4096
-"""The same where starting kernels takes time.  A step of an AWD-LSTM with 15 softmaxes on an H100,
-V = 10,000: 23 to 37 ms with 1024 rows, 20 with 4096, 19 with 8192, and 20 with the plain loss."""
-CHUNK_SCORES = 2**26
-"""Scores of a chunk at most (256 MiB in float32), down to 256 rows."""
 
 
 @final
@@ -99,40 +90,19 @@ def fused_nll(
         shard: the part of the vocabulary that W holds.
     """
     wanted = wanted or Wanted()
-    N, K, D = X.shape
+    N, K, _ = X.shape
     V = W.shape[0]
-    dtype = widened(X, W)
-    b_wide = None if b is None else b.to(dtype)
-    kept = (target != ignore_index).nonzero().squeeze(1)
-    whole = len(kept) == N
+    scores = Scores(X, W, b, target != ignore_index, shard, chunk_size)
+    dtype = scores.dtype
+    gradients = Gradients(scores, input=wanted.input, weight=wanted.weight, bias=wanted.bias)
     out = Result(
         X.new_zeros(N, dtype=dtype),
         X.new_zeros(N, K, dtype=dtype),
-        (X.new_empty if whole else X.new_zeros)(N, K, D, dtype=dtype) if wanted.input else None,
-        None,
-        W.new_zeros(V, dtype=dtype) if wanted.bias else None,
-        X.new_zeros(N, K, dtype=dtype) if wanted.log_prior else None,
-        [torch.zeros_like(p) for p in form.parameters] if wanted.parameters else [],
+        log_prior=X.new_zeros(N, K, dtype=dtype) if wanted.log_prior else None,
+        parameters=[torch.zeros_like(p) for p in form.parameters] if wanted.parameters else [],
     )
-    rows = CHUNK_ROWS if X.device.type == "cpu" else ACCELERATOR_ROWS
-    most = min(rows, max(256, CHUNK_SCORES // (V if shard.is_whole else shard.largest)))
-    size = max(1, most // K) if chunk_size is None else chunk_size
-    num_chunks = max(1, -(-len(kept) // size))
-    size = max(1, -(-len(kept) // num_chunks))  # even chunks: a short last one is a slow product
-    # Narrower weights are widened into the workspace, if they are no larger than the scores may be.
-    num_widened = W.numel() if W.dtype != dtype and W.numel() <= CHUNK_SCORES else 0
-    space = workspace(num_widened + size * K * V, dtype=dtype, device=X.device)
-    W_wide = space[:num_widened].view_as(W).copy_(W) if num_widened else W.to(dtype)
-    scores = space[num_widened:]
 
-    for start in range(0, len(kept), size):
-        n = slice(start, start + size) if whole else kept[start : start + size]
-        x = X[n].to(dtype).reshape(-1, D)
-        z = scores[: len(x) * V].view(len(x), V)
-        if b_wide is None:
-            torch.mm(x, W_wide.T, out=z)
-        else:
-            torch.addmm(b_wide, x, W_wide.T, out=z)
+    for n, x, z in scores:
         t = target[n].repeat_interleave(K)
         chunk = Chunk.of(z, t, form, shard, mode_for(form, V, learning=bool(out.parameters)))
         lz = chunk.log_normalizer.view(-1, K)
@@ -166,27 +136,11 @@ def fused_nll(
         a = chunk.to_gradient_(up.reshape(-1), ut.reshape(-1), out.parameters)
         if plain:
             chunk.subtract_target_()
-        if out.input is not None and whole:  # without a copy
-            rows = out.input[n].view(-1, D)
-            torch.mm(z, W_wide, out=rows)
-            rows.mul_(a[:, None])
-        elif out.input is not None:
-            out.input[n] = (z @ W_wide).mul_(a[:, None]).view(-1, K, D)
-        if wanted.weight:
-            ax = x * a[:, None]
-            # The first product makes dW: a fresh matrix of zeros would cost a pass more.
-            out.weight = z.T @ ax if out.weight is None else out.weight.addmm_(z.T, ax)
-        if out.bias is not None:
-            out.bias.addmv_(z.T, a)
+        gradients.add(n, x, z, a)
         if not plain:
-            t, own = chunk.target, -(ut.reshape(-1) * chunk.target_slope * chunk.here)
-            if out.input is not None:
-                out.input[n] += (own[:, None] * W_wide[t]).view(-1, K, D)
-            if out.weight is not None:
-                out.weight.index_add_(0, t, own[:, None] * x)
-            if out.bias is not None:
-                out.bias.index_add_(0, t, own)
+            own = -(ut.reshape(-1) * chunk.target_slope * chunk.here)
+            gradients.add_own(n, x, chunk.target, own)
 
-    if wanted.weight and out.weight is None:
-        out.weight = torch.zeros_like(W_wide)
+    gradients.finish()
+    out.input, out.weight, out.bias = gradients.input, gradients.weight, gradients.bias
     return out

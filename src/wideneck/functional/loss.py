@@ -9,8 +9,9 @@ from torch import Tensor
 from wideneck.config import Activation, activation_config
 from wideneck.functional.check import check_loss
 from wideneck.functional.distribution import widened
-from wideneck.functional.forms import affine, encode, is_number
+from wideneck.functional.forms import Form, affine, encode, is_number
 from wideneck.functional.op import FusedLoss
+from wideneck.functional.shard import Shard
 from wideneck.functional.vocab_parallel import locate, shared
 
 
@@ -133,18 +134,7 @@ def _loss(
     config = activation_config(activation)
     weight, bias, shard = locate(weight, bias, group, target)
     check_loss(input, weight, target, bias, log_prior, reduction, chunk_size)
-    num_components = 1 if log_prior is None else log_prior.shape[-1]
-    x = input.reshape(target.numel(), num_components, input.shape[-1])
-    prior = None if log_prior is None else log_prior.reshape(target.numel(), num_components)
-
-    like = torch.empty((), dtype=widened(x, weight), device=x.device)
-    scale, shift, form = affine(config, like)
-    if not is_number(scale, 1):
-        x = x.to(like.dtype) * scale
-        bias = None if bias is None else bias.to(like.dtype) * shared(scale, shard)
-    if not is_number(shift, 0):
-        zero = like.new_zeros(weight.shape[0]) if bias is None else bias.to(like.dtype)
-        bias = zero + shared(shift, shard)
+    x, bias, prior, form = by_token(input, weight, target, bias, config, log_prior, shard)
 
     apply = FusedLoss.apply if shard.is_whole else torch.compiler.disable(FusedLoss.apply)
     nll, log_normalizer = apply(
@@ -165,3 +155,31 @@ def _loss(
     loss = nll.view(target.shape) if reduction == "none" else nll
     shape = target.shape if log_prior is None else log_prior.shape
     return loss, log_normalizer.view(shape)
+
+
+def by_token(
+    input: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    bias: Tensor | None,
+    activation: Activation,
+    log_prior: Tensor | None,
+    shard: Shard,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Form]:
+    """What the fused passes take: X (N, K, D), b, log_prior (N, K) and the activation's form.
+
+    Its scale is on X and b, its shift on b, where autograd follows them.
+    """
+    num_components = 1 if log_prior is None else log_prior.shape[-1]
+    x = input.reshape(target.numel(), num_components, input.shape[-1])
+    prior = None if log_prior is None else log_prior.reshape(target.numel(), num_components)
+
+    like = torch.empty((), dtype=widened(x, weight), device=x.device)
+    scale, shift, form = affine(activation, like)
+    if not is_number(scale, 1):
+        x = x.to(like.dtype) * scale
+        bias = None if bias is None else bias.to(like.dtype) * shared(scale, shard)
+    if not is_number(shift, 0):
+        zero = like.new_zeros(weight.shape[0]) if bias is None else bias.to(like.dtype)
+        bias = zero + shared(shift, shard)
+    return x, bias, prior, form

@@ -54,7 +54,7 @@ class FusedLoss(torch.autograd.Function):
         ctx.shard = shard
         now = ctx.wanted if reduction != "none" else [False] * 5
         tensors = (x, weight, bias, log_prior, target, list(parameters))
-        loss, log_normalizer, *gradients = _run(shard)(*tensors, *ctx.rest, None, None, now)
+        loss, log_normalizer, *gradients = run_fused(shard)(*tensors, *ctx.rest, None, None, now)
         ctx.count = len(parameters)
         ctx.in_forward = any(now)
         ctx.gradients = None
@@ -82,27 +82,27 @@ class FusedLoss(torch.autograd.Function):
                 ready = [gradient * grad_loss for gradient in saved]
         else:
             tensors = (x, weight, bias, log_prior, target, parameters)
-            _, _, *ready = _run(ctx.shard)(
+            _, _, *ready = run_fused(ctx.shard)(
                 *tensors, *ctx.rest, grad_loss, grad_log_normalizer, ctx.wanted
             )
-        given = _wanted((x, weight, bias, log_prior), parameters, ctx.wanted)
+        given = chosen((x, weight, bias, log_prior), parameters, ctx.wanted)
         # Rounded only now: a loss scale has been applied, which float16 cannot do without.
         ready = [gradient.to(like.dtype) for gradient, like in zip(ready, given, strict=True)]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            ready = _Last.apply(ready, *ctx.saved_tensors)
+            ready = Last.apply(ready, *ctx.saved_tensors)
         left = list(ready)
         results: list[Tensor | None] = [left.pop(0) if w else None for w in ctx.wanted[:4]]
         tail = left if ctx.wanted[4] else [None] * ctx.count
         return (*results, *[None] * (FIXED - 4), *tail)
 
 
-def _wanted(tensors: tuple, parameters: list[Tensor], wanted: list[bool]) -> list[Tensor]:
+def chosen(tensors: tuple, parameters: list[Tensor], wanted: list[bool]) -> list[Tensor]:
     """The tensors whose gradients are computed, in the order of those."""
     chosen = [tensor for tensor, want in zip(tensors, wanted, strict=False) if want]
     return chosen + (parameters if wanted[4] else [])
 
 
-class _Last(torch.autograd.Function):
+class Last(torch.autograd.Function):
     """Gradients, as functions of what they were computed from that have no derivative."""
 
     @staticmethod
@@ -114,8 +114,8 @@ class _Last(torch.autograd.Function):
     def backward(ctx: Any, *_: Tensor):  # pyrefly: ignore[bad-override]
         """Refuses."""
         raise WideneckError(
-            "linear_cross_entropy has no second derivative, its gradients come from the forward "
-            "pass; for a double backward use wideneck.functional.log_prob, which holds N x V."
+            "linear_cross_entropy and token outputs have no second derivative: for a double "
+            "backward use wideneck.functional.log_prob, which holds N x V."
         )
 
 
@@ -220,12 +220,12 @@ def _(x, weight, bias, log_prior, target, parameters, *rest):
     reduction, wanted = rest[2], rest[8]
     dtype = widened(x, weight)
     loss = x.new_empty(len(target) if reduction == "none" else (), dtype=dtype)
-    given = _wanted((x, weight, bias, log_prior), parameters, wanted)
+    given = chosen((x, weight, bias, log_prior), parameters, wanted)
     gradients = [tensor.new_empty(tensor.shape, dtype=dtype) for tensor in given]
     return [loss, x.new_empty(x.shape[:2], dtype=dtype), *gradients]
 
 
-def _run(shard: Shard) -> Callable[..., list[Tensor]]:
+def run_fused(shard: Shard) -> Callable[..., list[Tensor]]:
     """The operator where a graph may be traced, the plain function where processes talk."""
     if not shard.is_whole:
         return partial(_fused, shard=shard)

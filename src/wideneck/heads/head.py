@@ -5,6 +5,7 @@ components; leading dimensions are free.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, final
 
 import torch
@@ -16,6 +17,7 @@ from wideneck import sizes
 from wideneck.errors import WideneckError
 from wideneck.functional.distribution import log_mixture, log_prob
 from wideneck.functional.loss import linear_cross_entropy_and_log_normalizer
+from wideneck.functional.token_outputs import TokenOutputs, linear_token_outputs
 from wideneck.heads.learned import LearnedActivation
 
 
@@ -102,7 +104,7 @@ class Head(nn.Module, ABC):
         Returns:
             (..., V).  Holds all of them, K times for a mixture.
         """
-        contexts, bias, log_prior = self._scaled_contexts(hidden)
+        contexts, bias, log_prior = self.scaled_contexts(hidden)
         result = log_prob(F.linear(contexts, self.weight, bias), self.activation())
         return result if log_prior is None else log_mixture(log_prior.to(result.dtype), result)
 
@@ -147,7 +149,7 @@ class Head(nn.Module, ABC):
         chunk_size: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """`nll`, and log sum_j exp(f(z_j)): (...), or of every component of a mixture (..., K)."""
-        contexts, bias, log_prior = self._scaled_contexts(hidden)
+        contexts, bias, log_prior = self.scaled_contexts(hidden)
         return linear_cross_entropy_and_log_normalizer(
             contexts,
             self.weight,
@@ -158,6 +160,43 @@ class Head(nn.Module, ABC):
             reduction=reduction,
             ignore_index=ignore_index,
             z_loss=z_loss,
+            chunk_size=chunk_size,
+        )
+
+    def token_outputs(
+        self,
+        hidden: Tensor,
+        target: Tensor,
+        outputs: Sequence[str] = ("log_prob",),
+        *,
+        temperature: float | Tensor = 1.0,
+        ignore_index: int = -100,
+        chunk_size: int | None = None,
+    ) -> TokenOutputs:
+        """Log-probability, entropy and more of every target, fused as `nll` is.
+
+        Args:
+            hidden: (..., D).
+            target: (...), token ids; target[t] is predicted by hidden[t].
+            outputs: see `wideneck.functional.linear_token_outputs`.
+            temperature: of the distribution; a number, or one that broadcasts to `target`.
+            ignore_index: the target that counts nothing.
+            chunk_size: tokens at a time; None chooses.
+
+        Returns:
+            The fields that were asked for, in nats, of the shape of `target`.
+        """
+        contexts, bias, log_prior = self.scaled_contexts(hidden)
+        return linear_token_outputs(
+            contexts,
+            self.weight,
+            target,
+            linear_bias=bias,
+            activation=self.activation(),
+            log_prior=log_prior,
+            outputs=outputs,
+            temperature=temperature,
+            ignore_index=ignore_index,
             chunk_size=chunk_size,
         )
 
@@ -173,7 +212,8 @@ class Head(nn.Module, ABC):
             return text
         return f"{text}, context_size={self.context_size}"
 
-    def _scaled_contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def scaled_contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """`contexts` and the bias, with the constant factor of all scores; then the log-prior."""
         if hidden.shape[-1] != self.hidden_size:
             raise WideneckError(
                 f"{type(self).__name__} was built for hidden size {self.hidden_size}, got hidden "

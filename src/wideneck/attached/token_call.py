@@ -1,0 +1,137 @@
+"""What a model is asked of its tokens, and the call in which its head answers.
+
+The request goes through the model's own call as a private keyword, beside the labels, so that
+whatever wraps the model (DDP, FSDP, PEFT, accelerate) does what it does for a loss.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.utils import ModelOutput
+
+from wideneck.attached.beside_output import Beside
+from wideneck.attached.head_in_model import Call, without_logits
+from wideneck.errors import WideneckError
+from wideneck.functional.token_outputs import TokenOutputs, output_names
+
+REQUEST = "token_request"
+"""The private keyword of a forward."""
+LEARNABLE = ("log_prob", "entropy")
+
+
+@dataclass(frozen=True)
+class TokenRequest:
+    """Which outputs, and of which temperature; the labels are the forward's own."""
+
+    outputs: tuple[str, ...]
+    temperature: float | Tensor = 1.0
+
+
+@dataclass
+class TokenModelOutput(ModelOutput):
+    """The fields of `TokenOutputs` in a form that wrappers of models look into."""
+
+    log_prob: Tensor | None = None
+    entropy: Tensor | None = None
+    log_sum_sq_prob: Tensor | None = None
+    mean_log_prob: Tensor | None = None
+    top1: Tensor | None = None
+    aux_loss: Tensor | None = None
+    """Of a router, as the model gives it."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What each position is to predict."""
+
+    target: Tensor
+    """(B, T), or of labels that are shifted here (B, T - 1)."""
+    ignore_index: int
+    cuts: bool
+    """Whether the last position has nothing to predict."""
+
+    @classmethod
+    def taken(cls, model: Any, options: dict[str, Any]) -> "Targets":
+        """Take all that is about a loss out of the options of a forward."""
+        labels, target = options.pop("labels", None), options.pop("shift_labels", None)
+        ignore_index = options.pop("ignore_index", -100)
+        for name in ("return_dict", "num_items_in_batch", "wants_logits", "skip_logits"):
+            options.pop(name, None)
+        if target is not None:
+            return cls(target, ignore_index, cuts=False)
+        if labels is None:
+            raise WideneckError(
+                "token_outputs needs the tokens that are asked for: labels as the model takes "
+                "them, or shift_labels that are aligned with the positions."
+            )
+        if model.config.is_encoder_decoder:
+            return cls(labels, ignore_index, cuts=False)
+        return cls(labels[:, 1:], ignore_index, cuts=True)
+
+
+@dataclass
+class TokenCall(Call):
+    """Asks for the outputs of a head that is all that the model predicts from."""
+
+    head: nn.Module
+    targets: Targets
+    request: TokenRequest
+    found: dict[str, Tensor] = field(default_factory=dict)
+    beside: Beside = field(default_factory=Beside)
+
+    def answer(self, head: Any, hidden: Tensor) -> Tensor:
+        """What was found is left on the call; there are no logits."""
+        self.found = self.find(head, hidden)
+        left = [self.found[name] for name in LEARNABLE if name in self.found]
+        return self.beside.leave(without_logits(head, hidden), left)
+
+    def find(self, head: Any, hidden: Tensor) -> dict[str, Tensor]:
+        """The outputs by their names."""
+        outputs = head.token_outputs(
+            hidden[:, :-1] if self.targets.cuts else hidden,
+            self.targets.target.to(hidden.device),
+            self.request.outputs,
+            temperature=self.request.temperature,
+            ignore_index=self.targets.ignore_index,
+        )
+        return {
+            f.name: value
+            for f in fields(outputs)
+            if (value := getattr(outputs, f.name)) is not None
+        }
+
+    def result(self, original: Any) -> TokenModelOutput:
+        """What the model returns.
+
+        Args:
+            original: what the original's forward has made of the empty logits.
+        """
+        names = [name for name in LEARNABLE if name in self.found]
+        taken = self.beside.take(original.logits, [self.found[name] for name in names])
+        told = {**self.found, **dict(zip(names, taken, strict=True))}
+        return TokenModelOutput(**told, aux_loss=getattr(original, "aux_loss", None))
+
+
+def ask_tokens(
+    model: Any,
+    labels: Tensor | None,
+    shift_labels: Tensor | None,
+    outputs: Sequence[str],
+    temperature: float | Tensor,
+    inputs: dict[str, Any],
+) -> TokenOutputs:
+    """Call a model, or what wraps it, with a request."""
+    if labels is not None:
+        inputs["labels"] = labels
+    if shift_labels is not None:
+        inputs["shift_labels"] = shift_labels
+    request = TokenRequest(output_names(outputs), temperature)
+    result = model(**inputs, **{REQUEST: request})
+    if not isinstance(result, TokenModelOutput):
+        raise WideneckError(
+            f"{type(model).__name__} did not pass the request for token outputs on to its model "
+            f"with a head of wideneck, and returned a {type(result).__name__}: ask that model."
+        )
+    return TokenOutputs(**{f.name: getattr(result, f.name) for f in fields(TokenOutputs)})

@@ -1,0 +1,313 @@
+"""Token outputs as an operator: opaque to `torch.compile`, once differentiable.
+
+What the values leave of every row (its largest score, its normalizer) is kept for the backward
+pass, which computes the scores again and needs no second look at them.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wideneck.functional.check import check_temperature, check_values
+from wideneck.functional.distribution import widened
+from wideneck.functional.forms import Form, decode
+from wideneck.functional.op import Last, chosen, run_fused
+from wideneck.functional.scores import Gradients, Scores
+from wideneck.functional.shard import WHOLE, Shard
+from wideneck.functional.token_pass import (
+    Block,
+    Incoming,
+    Wants,
+    to_gradient_,
+    tokens_at_once,
+    values,
+)
+
+OUTPUTS = ("log_prob", "entropy", "log_sum_sq_prob", "mean_log_prob", "top1")
+DIFFERENTIABLE = ("log_prob", "entropy")
+FIXED = 13
+"""Arguments of the function in front of the activation's parameters."""
+NUM_KEPT = 4
+
+
+class TokenValues(torch.autograd.Function):
+    """The outputs that are asked for, (N,) each, of X (N, K, D), W (V, D), b (V,) and log_prior.
+
+    `learning` is the caller's grad mode, as in `FusedLoss`.
+    """
+
+    @staticmethod
+    def forward(  # pyrefly: ignore[bad-override]
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        log_prior: Tensor | None,
+        target: Tensor,
+        temperature: Tensor | None,
+        number: float,
+        form: tuple[str, list[float]],
+        outputs: tuple[str, ...],
+        ignore_index: int,
+        chunk_size: int | None,
+        shard: Shard,
+        learning: bool,
+        *parameters: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """The values."""
+        needs = ctx.needs_input_grad if learning else [False] * (FIXED + len(parameters))
+        ctx.wanted = [*needs[:4], any(needs[FIXED:])]
+        ctx.outputs, ctx.shard, ctx.count = outputs, shard, len(parameters)
+        ctx.rest = (*form, number, ignore_index, chunk_size or 0)
+        tensors = (x, weight, bias, log_prior, target, temperature, list(parameters))
+        found = _operator(shard, token_values, _values)(*tensors, *ctx.rest, ",".join(outputs))
+        told, kept = found[: len(outputs)], found[len(outputs) :]
+        entropy = told[outputs.index("entropy")] if "entropy" in outputs else None
+        ctx.save_for_backward(
+            x, weight, bias, log_prior, target, temperature, entropy, *kept, *parameters
+        )
+        without = [t for t, name in zip(told, outputs, strict=True) if name not in DIFFERENTIABLE]
+        ctx.mark_non_differentiable(*without)
+        ctx.set_materialize_grads(False)
+        return tuple(told)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None):  # pyrefly: ignore[bad-override]
+        """Those of the log-probabilities and the entropies."""
+        given = dict(zip(ctx.outputs, gradients, strict=True))
+        g, h = given.get("log_prob"), given.get("entropy")
+        if g is None and h is None:
+            return (None,) * (FIXED + ctx.count)
+        x, weight, bias, log_prior, target, temperature, entropy, *others = ctx.saved_tensors
+        kept, parameters = others[:NUM_KEPT], others[NUM_KEPT:]
+        form, constants, number, ignore_index, chunk_size = ctx.rest
+        if h is None and temperature is None and number == 1:  # the loss, which has faster ways
+            loss = (form, constants, "none", ignore_index, 0.0, chunk_size)
+            tensors = (x, weight, bias, log_prior, target, parameters)
+            assert g is not None
+            _, _, *ready = run_fused(ctx.shard)(*tensors, *loss, -g, None, ctx.wanted)
+        else:
+            tensors = (x, weight, bias, log_prior, target, temperature, parameters)
+            come = (g, h, entropy, kept, ctx.wanted)
+            ready = _operator(ctx.shard, token_gradients, _gradients)(*tensors, *ctx.rest, *come)
+        like = chosen((x, weight, bias, log_prior), parameters, ctx.wanted)
+        ready = [gradient.to(one.dtype) for gradient, one in zip(ready, like, strict=True)]
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            ready = Last.apply(ready, *ctx.saved_tensors)
+        left = list(ready)
+        results: list[Tensor | None] = [left.pop(0) if w else None for w in ctx.wanted[:4]]
+        tail = left if ctx.wanted[4] else [None] * ctx.count
+        return (*results, *[None] * (FIXED - 4), *tail)
+
+
+@torch.no_grad()
+def _values(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    log_prior: Tensor | None,
+    target: Tensor,
+    temperature: Tensor | None,
+    parameters: list[Tensor],
+    form: str,
+    constants: list[float],
+    number: float,
+    ignore_index: int,
+    chunk_size: int,
+    outputs: str,
+    shard: Shard = WHOLE,
+) -> list[Tensor]:
+    """[*outputs, top (N, K), log_total (N, K), normalizer (N,), share (N, K)].
+
+    The outputs are named with commas between them: an operator takes no list of names.
+    """
+    vocab_size = weight.shape[0] if shard.is_whole else shard.vocab_size
+    check_values(x, target, ignore_index, vocab_size)
+    check_temperature(temperature, target != ignore_index)
+    asked = outputs.split(",")
+    wants = Wants(*(name in asked for name in OUTPUTS[1:]))
+    small = wants.mean_log_prob or _is_above_one(temperature, number)
+    with torch.autocast(x.device.type, enabled=False):
+        scores = Scores(x, weight, bias, target != ignore_index, shard, chunk_size or None)
+        found = _empty(x, scores.dtype, outputs)
+        names = [*asked, "top", "log_total", "normalizer", "share"]
+        decoded = decode(form, constants, parameters)
+        for n, _, z in scores:
+            told: dict[str, list[Tensor]] = {name: [] for name in names}
+            blocks = _blocks(n, z, target, temperature, number, log_prior, decoded, shard, small)
+            spare = None
+            for block, _ in blocks:
+                if spare is None:  # not for every block: the system would clear its pages
+                    spare = torch.empty_like(block.z)
+                one = values(block, wants, spare[: len(block.z)])
+                for name in names:
+                    told[name].append(getattr(one, name))
+            for name, all_ in zip(names, found, strict=True):
+                all_[n] = torch.cat(told[name]).to(all_.dtype)
+    return found
+
+
+def _empty(x: Tensor, dtype: torch.dtype, outputs: str) -> list[Tensor]:
+    """What `_values` gives where every target is ignored."""
+    N, K, _ = x.shape
+    told = [
+        x.new_zeros(N, dtype=torch.bool if name == "top1" else dtype) for name in outputs.split(",")
+    ]
+    by_component = [x.new_zeros(N, K, dtype=dtype) for _ in range(3)]
+    top, log_total, share = by_component
+    return [*told, top, log_total, x.new_zeros(N, dtype=dtype), share]
+
+
+@torch.no_grad()
+def _gradients(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    log_prior: Tensor | None,
+    target: Tensor,
+    temperature: Tensor | None,
+    parameters: list[Tensor],
+    form: str,
+    constants: list[float],
+    number: float,
+    ignore_index: int,
+    chunk_size: int,
+    g: Tensor | None,
+    h: Tensor | None,
+    entropy: Tensor | None,
+    kept: list[Tensor],
+    wanted: list[bool],
+    shard: Shard = WHOLE,
+) -> list[Tensor]:
+    """The wanted gradients of sum_n (g_n log-probability_n + h_n entropy_n)."""
+    small = _is_above_one(temperature, number)
+    with torch.autocast(x.device.type, enabled=False):
+        scores = Scores(x, weight, bias, target != ignore_index, shard, chunk_size or None)
+        dtype = scores.dtype
+        sums = Gradients(scores, input=wanted[0], weight=wanted[1], bias=wanted[2])
+        prior = x.new_zeros(x.shape[:2], dtype=dtype) if wanted[3] else None
+        own = [torch.zeros_like(p) for p in parameters] if wanted[4] else []
+        zero = x.new_zeros(len(target), dtype=dtype)
+        g = zero if g is None else g.to(dtype)
+        H = zero if entropy is None else entropy
+        rows = [g, zero if h is None else h.to(dtype), H, *kept]
+        decoded = decode(form, constants, parameters)
+        for n, x_n, z in scores:
+            a_n, prior_n, spares = [], [], None
+            chunk = [row[n] for row in rows]
+            blocks = _blocks(n, z, target, temperature, number, log_prior, decoded, shard, small)
+            for block, at in blocks:
+                if spares is None:
+                    spares = [torch.empty_like(block.z) for _ in range(2)]
+                g_b, h_b, *rest = (row[at] for row in chunk)
+                given = Incoming(g_b, None if h is None else h_b, *rest)
+                a, by_prior = to_gradient_(block, given, own, [s[: len(block.z)] for s in spares])
+                a_n.append(a)
+                prior_n.append(by_prior)
+            sums.add(n, x_n, z, None if a_n[0] is None else torch.cat(a_n))
+            if prior is not None:
+                prior[n] = torch.cat(prior_n)
+        sums.finish()
+    if not shard.is_whole:
+        for part in (sums.input, *own):
+            if part is not None:
+                shard.add_up(part)
+    found = (sums.input, sums.weight, sums.bias, prior, *own)
+    return [gradient for gradient in found if gradient is not None]
+
+
+def _blocks(
+    n: slice | Tensor,
+    z: Tensor,
+    target: Tensor,
+    temperature: Tensor | None,
+    number: float,
+    log_prior: Tensor | None,
+    form: Form,
+    shard: Shard,
+    small: bool,
+):
+    """The blocks of a chunk's scores z, and where in the chunk their tokens are."""
+    t = target[n]
+    prior = None if log_prior is None else log_prior[n].to(z.dtype)
+    by_token = None if temperature is None else temperature[n].to(z.dtype)[:, None]
+    rows, size = len(z) // len(t), tokens_at_once(z, len(t), shard)
+    for start in range(0, len(t), size):
+        at = slice(start, min(start + size, len(t)))
+        T = number if by_token is None else by_token[at]
+        part = None if prior is None else prior[at]
+        own = z[at.start * rows : at.stop * rows]
+        yield Block(own, t[at], T, part, form, shard, small), at
+
+
+def _is_above_one(temperature: Tensor | None, number: float) -> bool:
+    return number > 1 if temperature is None else bool((temperature > 1).any())
+
+
+@torch.library.custom_op("wideneck::token_values", mutates_args=())
+def token_values(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    log_prior: Tensor | None,
+    target: Tensor,
+    temperature: Tensor | None,
+    parameters: list[Tensor],
+    form: str,
+    constants: list[float],
+    number: float,
+    ignore_index: int,
+    chunk_size: int,
+    outputs: str,
+) -> list[Tensor]:
+    """`_values` of one process, which a compiled graph calls and does not look into."""
+    tensors = (x, weight, bias, log_prior, target, temperature, parameters)
+    return _values(*tensors, form, constants, number, ignore_index, chunk_size, outputs)
+
+
+@token_values.register_fake
+def _(x, weight, *rest):
+    return _empty(x, widened(x, weight), rest[-1])
+
+
+@torch.library.custom_op("wideneck::token_gradients", mutates_args=())
+def token_gradients(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    log_prior: Tensor | None,
+    target: Tensor,
+    temperature: Tensor | None,
+    parameters: list[Tensor],
+    form: str,
+    constants: list[float],
+    number: float,
+    ignore_index: int,
+    chunk_size: int,
+    g: Tensor | None,
+    h: Tensor | None,
+    entropy: Tensor | None,
+    kept: list[Tensor],
+    wanted: list[bool],
+) -> list[Tensor]:
+    """`_gradients` of one process, likewise."""
+    tensors = (x, weight, bias, log_prior, target, temperature, parameters)
+    rest = (form, constants, number, ignore_index, chunk_size)
+    return _gradients(*tensors, *rest, g, h, entropy, kept, wanted)
+
+
+@token_gradients.register_fake
+def _(x, weight, bias, log_prior, target, temperature, parameters, *rest):
+    given = chosen((x, weight, bias, log_prior), parameters, rest[-1])
+    dtype = widened(x, weight)
+    return [tensor.new_empty(tensor.shape, dtype=dtype) for tensor in given]
+
+
+def _operator(shard: Shard, operator: Any, plain: Callable) -> Callable[..., list[Tensor]]:
+    """The operator where a graph may be traced, the plain function where processes talk."""
+    if not shard.is_whole:
+        return partial(plain, shard=shard)
+    return operator if torch.compiler.is_compiling() else plain

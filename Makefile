@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: audit test format lint types clean
+.PHONY: audit test test-clients format lint types clean
 
 audit: .venv/installed
 	$(BIN)/wideneck audit --html report.html --json report.json
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+# Other people's libraries, each at its versions: CLIENT=trl runs one's, WRITE=1 the table in the docs.
+test-clients: .venv/installed
+	PYTHONPATH=tests $(BIN)/python -m clients $(CLIENT) $(if $(WRITE),--write docs/clients.md)
 
 format: .venv/installed
 	$(BIN)/ruff format .
@@ -29,4 +33,4 @@ types: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv report.html report.json
+	rm -rf .venv .clients report.html report.json

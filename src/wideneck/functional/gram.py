@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from wideneck.functional.items import per_item
+
 ROWS = 4096
 """Rows a chunk: large enough for the product's peak speed, 34 MB at D = 1024 in float64."""
 
@@ -25,7 +27,7 @@ def gram(weight: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
     for chunk in row_chunks(weight, rows):
         total += chunk.sum(0)
         count += len(chunk)
-    mean = total / count
+    mean = per_item(total, count)
     centred = torch.zeros(weight.shape[1], weight.shape[1], **place)
     for chunk in row_chunks(weight, rows):
         centred.addmm_((chunk - mean).T, chunk - mean)

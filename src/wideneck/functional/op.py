@@ -17,6 +17,7 @@ from wideneck.functional.check import check_values
 from wideneck.functional.distribution import widened
 from wideneck.functional.forms import decode
 from wideneck.functional.fused import Wanted, fused_nll
+from wideneck.functional.items import per_item
 from wideneck.functional.shard import WHOLE, Shard
 
 FIXED = 12
@@ -145,7 +146,7 @@ def _fused(
     check_values(x, target, ignore_index, vocab_size)
     kept = target != ignore_index
     count = int(kept.sum()) if reduction == "mean" else 1
-    token: Tensor | float = 1.0 / max(count, 1)
+    token: Tensor | float = per_item(1.0, count)
     if grad_loss is not None:
         token = (grad_loss * token).expand(len(target))
     elif grad_log_normalizer is not None:
@@ -168,7 +169,7 @@ def _fused(
         )
     loss = result.nll
     if reduction != "none":
-        loss = loss.sum() / max(count, 1)
+        loss = per_item(loss.sum(), count)
     if not shard.is_whole:
         for part in (result.input, *result.parameters):
             if part is not None:

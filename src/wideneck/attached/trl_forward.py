@@ -20,6 +20,7 @@ from torch import Tensor
 from wideneck.attached.memory_place import placed_memory
 from wideneck.attached.token_call import REQUEST, TokenRequest
 from wideneck.errors import WideneckError
+from wideneck.functional.items import per_item
 
 FIELDS = {
     "log_probs": "log_prob",
@@ -79,7 +80,7 @@ class FusedHead(TrlForward):
         fields = {name: getattr(told.tokens, FIELDS[name]) for name in names}
         if told.total is not None:
             fields["log_probs"] = _spread(told.total, fields["log_probs"], told.kept)
-        loss = -fields["log_probs"].sum() / _items(items, told.kept) + told.weighted
+        loss = told.loss(-fields["log_probs"].sum(), items)
         return self.result_class(
             loss=loss, label_mask=told.kept, aux_loss=told.tokens.aux_loss, **fields
         )
@@ -102,7 +103,7 @@ class ChunkedLoss(TrlForward):
         told = _told(model, run, options, ["log_prob", "entropy", "top1"], 1.0, sums=True)
         total = -told.tokens.log_prob.sum() if told.total is None else told.total
         return self.result_class(
-            loss=total / _items(items, told.kept) + told.weighted,
+            loss=told.loss(total, items),
             logits=None,
             num_correct_tokens=told.tokens.top1.sum().float(),
             entropy_sum=told.tokens.entropy.detach().sum(),
@@ -185,6 +186,11 @@ class _Told:
     weighted: Any
     """What a router's loss adds."""
 
+    def loss(self, total: Tensor, num_items: Any) -> Tensor:
+        """A sum over the targets, as the trainer divides it."""
+        count = self.kept.sum() if num_items is None else num_items
+        return per_item(total, count) + self.weighted
+
 
 def _told(
     model: Any, run: Any, options: dict[str, Any], names: Any, temperature: float, sums: bool
@@ -198,15 +204,6 @@ def _told(
         tokens = run({**options, REQUEST: TokenRequest(tuple(names), temperature)})
     kept = (target != -100).to(tokens.log_prob.device)
     return _Told(tokens, kept, total, _weighted(model, tokens.aux_loss))
-
-
-def _items(num_items: Any, kept: Tensor) -> Any:
-    """What a sum over the targets is divided by; never 0, as no targets are no loss, not NaN."""
-    if num_items is None:
-        return kept.sum().clamp(min=1)
-    if isinstance(num_items, Tensor):
-        return num_items.to(kept.device).clamp(min=1)
-    return max(1, num_items)
 
 
 def has_own_loss(model: Any) -> bool:
@@ -232,7 +229,7 @@ def _spread(total: Tensor, log_probs: Tensor, kept: Tensor) -> Tensor:
 
     What the total holds beside them, such as a ranking loss, is shared by all targets alike.
     """
-    missing = (-total - log_probs.sum()) / kept.sum().clamp(min=1)
+    missing = per_item(-total - log_probs.sum(), kept.sum())
     return torch.where(kept, log_probs + missing, 0)
 
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
-from trl_small import (
+
+import wideneck as wn
+from clients.trl_small import (
     HEADS,
     arguments,
     built,
@@ -18,8 +20,6 @@ from trl_small import (
     with_head,
     with_memory,
 )
-
-import wideneck as wn
 
 BETA = 0.1
 

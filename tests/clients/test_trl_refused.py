@@ -8,7 +8,9 @@ import pytest
 import torch
 import transformers as tr
 from datasets import Dataset
-from trl_small import (
+
+import wideneck as wn
+from clients.trl_small import (
     FUSED,
     VERSION,
     arguments,
@@ -19,8 +21,6 @@ from trl_small import (
     with_head,
     with_memory,
 )
-
-import wideneck as wn
 
 ROWS = [{"prompt": text(i, 3) + " ", "completion": text(i + 9, 3)} for i in range(2)]
 PAIRS = [{"prompt": text(1, 3) + " ", "chosen": text(2, 3), "rejected": text(3, 3)}] * 2

@@ -6,7 +6,9 @@ import warnings
 import pytest
 import torch
 from datasets import Dataset
-from trl_small import (
+
+import wideneck as wn
+from clients.trl_small import (
     HEADS,
     V,
     arguments,
@@ -19,8 +21,6 @@ from trl_small import (
     with_head,
     with_memory,
 )
-
-import wideneck as wn
 
 TEMPERATURE = 0.7
 KEEP = 4

@@ -5,7 +5,9 @@ import copy
 import pytest
 import torch
 from datasets import Dataset
-from trl_small import (
+
+import wideneck as wn
+from clients.trl_small import (
     FUSED,
     HEADS,
     arguments,
@@ -18,8 +20,6 @@ from trl_small import (
     with_head,
     with_memory,
 )
-
-import wideneck as wn
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 NUM_ROWS = 4

@@ -32,11 +32,13 @@ ADVICE = {
     "liger_kernel": "leave fused_linear_cross_entropy and cross_entropy of Liger off, as the head "
     "has a fused loss of its own",
     "verl": "set use_fused_kernels=False",
+    "peft": "attach the head with tie=False before ensure_weight_tying, or leave the tied "
+    "embedding out of modules_to_save",
     "unsloth": "load the model with transformers",
 }
 DEFAULT_ADVICE = (
-    "let the model's own forward compute the loss from labels, or take what is needed per token "
-    "from model.token_outputs"
+    "leave the output layer as it is, let the model's own forward compute the loss from labels, "
+    "or take what is needed per token from model.token_outputs"
 )
 
 _own: set[Callable] = set()
@@ -139,21 +141,29 @@ def source_of(forward: Any) -> str:
     return forward.__globals__["__name__"]
 
 
-def in_the_way(model: Any) -> str:
-    """Who keeps the head from being called, in our own forward: a few words for an error."""
+def unanswered(model: Any) -> WideneckError:
+    """The error for a call of our own forward in which the head was not called."""
+    who, module = _in_the_way(model)
+    return WideneckError(
+        f"The head of this {type(model).__name__} was not called, so there is neither a loss nor "
+        f"a prediction: {who}; {_advice(module)}."
+    )
+
+
+def _in_the_way(model: Any) -> tuple[str, str]:
+    """Who keeps the head from being called, in a few words, and the module of that."""
     layer = model.get_output_embeddings()
-    if not any(isinstance(part, Head) for part in layer.modules()):
-        return f"its output layer is now a {type(layer).__name__} of {type(layer).__module__}"
+    kind, module = type(layer).__name__, type(layer).__module__
     for part in layer.modules():
         if "forward" in vars(part):
-            return (
-                f"{source_of(vars(part)['forward'])} has replaced the forward of its output layer"
-            )
-    wrapper = type(layer).__module__
+            source = source_of(vars(part)["forward"])
+            return f"{source} has replaced the forward of its output layer", source
+    if not any(isinstance(part, Head) for part in layer.modules()):
+        return f"its output layer is now a {kind} of {module}", module
     if not isinstance(layer, Head):
-        return f"a {type(layer).__name__} of {wrapper} wraps its output layer and does not call it"
-    original = type(model).__bases__[-1]
-    return f"the forward of {source_of(original.forward)} does not call it"
+        return f"a {kind} of {module} wraps its output layer and does not call it", module
+    source = source_of(type(model).__bases__[-1].forward)
+    return f"the forward of {source} does not call it", source
 
 
 def refuse_patched(model: Any, what: str) -> None:

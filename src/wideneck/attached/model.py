@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor, nn
 
-from wideneck.attached.guard import framed, guarded, in_the_way, is_own, own
+from wideneck.attached.guard import framed, guarded, is_own, own, unanswered
 from wideneck.attached.head_in_model import Call, HeadCall, answering, shifted
 from wideneck.attached.memory_place import put_memory
 from wideneck.attached.saved import pop_saved, writing_config
@@ -165,11 +165,7 @@ class ModelWithHead(SavedModel):
         with answering(call):
             result = original(self, return_dict=True, **options)
         if not call.answered:
-            raise WideneckError(
-                f"The head of this {type(self).__name__} was not called, so there is neither a "
-                f"loss nor a prediction: {in_the_way(self)}; load the model anew, and "
-                "leave its output layer as it is."
-            )
+            raise unanswered(self)
         return result
 
     def token_outputs(

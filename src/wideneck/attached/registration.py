@@ -2,7 +2,8 @@
 
 `import wideneck` must not import transformers (seconds), and transformers looks for no plugins.
 So the two registrations wait for the modules that hold the lists to extend: a finder in front
-of the others lets them find the module, and has the registration follow its execution.
+of the others lets them find the module, and has the registration follow its execution.  What PEFT
+says of our heads waits for PEFT in the same way.
 """
 
 import sys
@@ -24,7 +25,21 @@ def _register_model(modeling_auto: Any) -> None:
     modeling_auto.AutoModelForSeq2SeqLM.register(WideneckConfig, WideneckForCausalLM)
 
 
+def _say_of_lora(lora_model: Any) -> None:
+    from wideneck.attached.peft_words import say_of_lora
+
+    say_of_lora(lora_model)
+
+
+def _say_of_tokens(other: Any) -> None:
+    from wideneck.attached.peft_words import say_of_tokens
+
+    say_of_tokens(other)
+
+
 _FOLLOW_UPS = {
+    "peft.tuners.lora.model": _say_of_lora,
+    "peft.utils.other": _say_of_tokens,
     "transformers.models.auto.configuration_auto": _register_config,
     "transformers.models.auto.modeling_auto": _register_model,
 }

@@ -8,9 +8,9 @@ import torch
 from datasets import Dataset
 
 import wideneck as wn
+from clients.client_models import V
 from clients.trl_small import (
     HEADS,
-    V,
     arguments,
     base,
     built,
@@ -65,9 +65,10 @@ def check(kind, model, tmp_path):
     wanted = dense.gather(-1, ids[:, -KEEP:, None])[..., 0]
     kept = mask[:, -KEEP:].bool()  # TRL leaves the others undefined before 1.15
     entropy = -(dense.exp() * dense).sum(-1)
-    assert (logps - wanted)[kept].abs().max() < 1e-6 * 10
-    assert (entropies - entropy)[kept].abs().max() < 1e-6 * 10
-    weights = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(4)) * kept
+    assert (logps - wanted)[kept].abs().max() < 1e-5  # nats, of sums in float32
+    assert (entropies - entropy)[kept].abs().max() < 1e-5  # nats, of sums in float32
+    weights = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(4))
+    weights = weights * kept / kept.sum()  # a mean, as of advantages
     found = gradients(model, (logps * weights).sum())
     for name, gradient in gradients(twin, (wanted * weights).sum()).items():
         error = (found[name] - gradient).abs().max()

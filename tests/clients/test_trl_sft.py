@@ -46,7 +46,7 @@ def trainer_of(model, folder, **options):
 def batch():
     """All rows padded on the right, and their labels."""
     encoded = [(tokenizer()(r["prompt"]).input_ids, r["completion"]) for r in rows()]
-    encoded = [(p, [*tokenizer()(c).input_ids, 2]) for p, c in encoded]
+    encoded = [(p, [*tokenizer()(c).input_ids, tokenizer().eos_token_id]) for p, c in encoded]
     width = max(len(p) + len(c) for p, c in encoded)
     ids, mask, labels = (torch.full((NUM_ROWS, width), fill) for fill in (0, 0, -100))
     for i, (prompt, completion) in enumerate(encoded):

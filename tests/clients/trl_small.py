@@ -8,6 +8,7 @@ import transformers as tr
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 import wideneck as wn
+from clients.client_models import V, llama
 from wideneck.config import Sigsoftmax
 
 trl = pytest.importorskip("trl")
@@ -15,22 +16,9 @@ trl = pytest.importorskip("trl")
 VERSION = tuple(int(part) for part in trl.__version__.split(".")[:2])
 FUSED = VERSION >= (1, 15)
 """Whether models are asked for per-token numbers; before, for a loss by SFT, else for logits."""
-V = 61
-SIZES = {
-    "vocab_size": V,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "max_position_embeddings": 64,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
-BENT = Sigsoftmax(shift=0.0, learned=True)
+
 HEADS = {
-    "sigsoftmax": BENT,
+    "sigsoftmax": Sigsoftmax(shift=0.0, learned=True),
     "moss": {
         "name": "moss",
         "num_components": 2,
@@ -42,9 +30,7 @@ MEMORY = {"temperature": 0.5, "bias": -1.0}
 
 
 def base(tied=False):
-    torch.manual_seed(0)
-    model = tr.LlamaForCausalLM(tr.LlamaConfig(**SIZES, tie_word_embeddings=tied))
-    return shaken(model)
+    return shaken(llama(tied))
 
 
 def shaken(model):
@@ -64,7 +50,7 @@ def with_memory(tied=False, **options):
 
 
 def tokenizer():
-    words = ["<pad>", "<s>", "</s>", *(f"w{i}" for i in range(V - 3))]
+    words = ["<s>", "</s>", "<pad>", *(f"w{i}" for i in range(V - 3))]
     plain = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<pad>"))
     plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}

@@ -36,7 +36,9 @@ def is_trl_trainer(trainer: Any) -> bool:
 def names_in_trl(trainer: Any) -> list[str]:
     """The trainer's classes that are TRL's own, the most derived first."""
     mro = type(trainer).__mro__
-    return [c.__name__ for c in mro if c.__module__.startswith("trl.") and "Trainer" in c.__name__]
+    return [
+        c.__name__ for c in mro if str(c.__module__).startswith("trl.") and "Trainer" in c.__name__
+    ]
 
 
 def check_trainer(trainer: Any) -> None:

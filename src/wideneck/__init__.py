@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wideneck.attached.attaching_memory import attach_memory as attach_memory
     from wideneck.attached.loading import load as load
     from wideneck.attached.logging import LogMemory as LogMemory
+    from wideneck.attached.parameter_groups import parameter_groups as parameter_groups
     from wideneck.attached.token_outputs import token_outputs as token_outputs
     from wideneck.audits.attention.settings import AttentionSettings as AttentionSettings
     from wideneck.commands.audit import audit as audit
@@ -76,6 +77,7 @@ _HOMES = {
     "linear_cross_entropy": "wideneck.functional.loss",
     "linear_cross_entropy_and_log_normalizer": "wideneck.functional.loss",
     "load": "wideneck.attached.loading",
+    "parameter_groups": "wideneck.attached.parameter_groups",
     "token_outputs": "wideneck.attached.token_outputs",
 }
 __all__ = [
@@ -109,6 +111,7 @@ __all__ = [
     "linear_cross_entropy_and_log_normalizer",
     "load",
     "memory",
+    "parameter_groups",
     "token_outputs",
     "trl",
 ]

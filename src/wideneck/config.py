@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, get_args
 from wideneck.errors import WideneckError
 from wideneck.registry import (
     NOT_A_TENSOR,
+    as_number,
     check_count,
     check_flag,
     check_number,
@@ -331,7 +332,7 @@ def to_dict(config: HeadConfig) -> dict[str, Any]:
     Numbers given as tensors become numbers.
 
     Raises:
-        WideneckError: the values of a PLIF, which no such file holds.
+        WideneckError: the values of a PLIF, or a tensor of several numbers, which no file holds.
     """
     result: dict[str, Any] = {"name": name_of(config)}
     for field in fields(config):
@@ -343,8 +344,8 @@ def to_dict(config: HeadConfig) -> dict[str, Any]:
                 "The values of a plif are for wn.functional and wn.linear_cross_entropy; "
                 "a head learns its own and starts as the softmax."
             )
-        elif not isinstance(value, NOT_A_TENSOR):
-            value = value.item()
+        else:
+            value = as_number(name_of, config, field.name)
         if value is not None:
             result[field.name] = value
     return result

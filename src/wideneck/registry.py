@@ -36,6 +36,24 @@ def check_number(
         )
 
 
+def as_number(name_of: Callable[[Any], str], config: Any, name: str) -> Any:
+    """What JSON can hold of a field: the value, or the number of a tensor of one.
+
+    Raises:
+        WideneckError: a tensor of several numbers.
+    """
+    value = getattr(config, name)
+    if isinstance(value, NOT_A_TENSOR):
+        return value
+    shape = tuple(getattr(value, "shape", ()))
+    if any(size != 1 for size in shape):
+        raise WideneckError(
+            f"{name} of {name_of(config)} is a tensor of shape {shape}, of which a saved config "
+            "can hold only a single number."
+        )
+    return value.item()
+
+
 def check_flag(name_of: Callable[[Any], str], config: Any, name: str) -> None:
     """True or false."""
     value = getattr(config, name)

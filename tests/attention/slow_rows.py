@@ -25,7 +25,7 @@ def slow_row(name: str, scores: list[float], **kw) -> list[float]:
             [(kw["delta"] + kw["beta"] * math.log(n + 1) ** kw["gamma"]) * x for x in scores],
             kw["alpha"],
         ),
-        "sigmoid": lambda: [_sigmoid(x - math.log(n)) for x in scores],
+        "sigmoid": lambda: [_sigmoid(x + kw.get("bias", -math.log(n))) for x in scores],
         "relu": lambda: [max(x, 0.0) / n for x in scores],
         "stickbreaking": lambda: _sticks(scores),
     }[name]()

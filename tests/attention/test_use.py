@@ -98,6 +98,48 @@ def test_packed_documents_are_the_documents_by_themselves(name):
     torch.testing.assert_close(packed, torch.cat(apart, 1), rtol=0, atol=1e-5)
 
 
+BORDERS = torch.tensor([0, 5, 6, 12], dtype=torch.int32)
+RESTARTING = torch.cat([torch.arange(5), torch.arange(1), torch.arange(6)])[None]
+
+
+@pytest.mark.parametrize("with_positions", [True, False])
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        *(("llama", name) for name in ("ssmax", "asentmax", "sink", "topk", "stickbreaking")),
+        *((model, "ssmax") for model in ("mistral", "gemma2", "qwen2")),
+    ],
+)
+def test_borders_of_packed_documents_are_kept(name, model, with_positions):
+    """As `DataCollatorWithFlattening` and padding-free trainers give them; a window stays one."""
+    made, ids = shaken(used(model, name)), token_ids((1, 12))
+    options = {"cu_seq_lens_q": BORDERS, "cu_seq_lens_k": BORDERS, "use_cache": False}
+    if with_positions:
+        options["position_ids"] = RESTARTING
+    packed = logits(made, ids, **options)
+    # Rotary positions are relative, so it does not matter to them where a document begins.
+    apart = [logits(made, part, use_cache=False) for part in (ids[:, :5], ids[:, 5:6], ids[:, 6:])]
+    torch.testing.assert_close(packed, torch.cat(apart, 1), rtol=0, atol=1e-5)
+    alone = logits(made, ids, use_cache=False)
+    assert (alone[:, 6:] - packed[:, 6:]).abs().max() > 1e-4
+
+
+def test_what_the_flattening_collator_gives_is_the_documents_by_themselves():
+    parts = [token_ids((1, n), n)[0].tolist() for n in (5, 1, 6)]
+    collate = tr.DataCollatorWithFlattening(return_flash_attn_kwargs=True, return_position_ids=True)
+    batch = collate([{"input_ids": part} for part in parts])
+    made = shaken(used("llama", "ssmax")).train()
+    loss = made(**batch, use_cache=False).loss
+    own = [made(input_ids=torch.tensor([p]), labels=torch.tensor([p]), use_cache=False).loss
+           for p in parts if len(p) > 1]  # fmt: skip
+    torch.testing.assert_close(loss, (4 * own[0] + 5 * own[1]) / 9)
+    parameters = [p for n, p in made.named_parameters() if ".normalizer." in n]
+    ours = torch.autograd.grad(loss, parameters)
+    theirs = torch.autograd.grad((4 * own[0] + 5 * own[1]) / 9, parameters)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", LEARNED)
 def test_a_step_of_training_moves_every_learned_number(model, name):

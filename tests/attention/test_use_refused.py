@@ -164,6 +164,16 @@ def test_masks_that_are_not_boolean_are_refused():
     torch.testing.assert_close(logits(made, ids, attention_mask=visible), logits(made, ids))
 
 
+def test_borders_of_documents_that_cannot_belong_to_the_rows_are_refused():
+    made, ids = used("llama", "ssmax"), token_ids()
+    borders = torch.tensor([0, 5, 13])
+    with pytest.raises(wn.WideneckError, match=r"'cu_seq_lens_q' with queries of shape \(2, 4, 13"):
+        made(input_ids=ids, cu_seq_lens_q=borders)
+    cache = made(input_ids=ids[:1, :6]).past_key_values
+    with pytest.raises(wn.WideneckError, match=r"and 13 keys: .* use_cache=False"):
+        made(input_ids=ids[:1, 6:], past_key_values=cache, cu_seq_lens_q=borders)
+
+
 def test_a_model_that_only_has_the_implementation_says_what_is_missing():
     made = tiny("llama")
     made.set_attn_implementation("wideneck")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import transformers as tr
+from tokenizers import Tokenizer, models
 
 import wideneck as wn
 
@@ -73,3 +74,8 @@ def assert_same_gradients(have, want):
     assert have.keys() == want.keys()
     for name in want:
         torch.testing.assert_close(have[name], want[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+def tokenizer():
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(61)}, unk_token="w0"))
+    return tr.PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w1", pad_token="w2")

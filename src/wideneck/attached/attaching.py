@@ -4,18 +4,20 @@ from functools import partial
 from typing import Any
 
 import transformers
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from wideneck.attached.final_bias import map_without_bias
 from wideneck.attached.guard import refuse_patched
 from wideneck.attached.model import attached_class, original_class
+from wideneck.attached.own_config import own_config
+from wideneck.attached.own_loss import check_own_loss
 from wideneck.attached.probe import probe_logits
 from wideneck.attached.start import start_config
 from wideneck.attached.swap import attached_head, is_tied, swap_head, untie
 from wideneck.config import HeadConfig, name_of
 from wideneck.errors import WideneckError
-from wideneck.models import measure_logit_map
 
 
 def attach(model: Any, head: str | dict | HeadConfig, *, tie: bool = True, **options: Any) -> Any:
@@ -66,7 +68,8 @@ def attach(model: Any, head: str | dict | HeadConfig, *, tie: bool = True, **opt
 def put_head(model: Any, head: Any, options: dict[str, Any], *, tie: bool = True) -> Any:
     """`attach`, on a model that has passed `check_attachable`."""
     name = type(model).__name__
-    logit_map = measure_logit_map(model)
+    logit_map = map_without_bias(model)
+    check_own_loss(model)
     config = start_config(head, options, logit_map, partial(probe_logits, model), name)
     if getattr(transformers, name, None) is not original_class(type(model)):
         raise WideneckError(
@@ -92,6 +95,7 @@ def _forget_unpacked_blocks(model: Any) -> None:
     if quantizer is None or quantizer.quantization_config.quant_method != "gguf":
         return
     if all(tensor.is_floating_point() for tensor in model.state_dict().values()):
+        own_config(model)
         quantizer.remove_quantization_config(model)
 
 
@@ -130,6 +134,12 @@ def check_attachable(model: Any, what: str) -> None:
         )
     refuse_patched(model, what)
     layer: Any = model.get_output_embeddings()
+    if not isinstance(getattr(layer, "weight", None), Tensor):
+        raise WideneckError(
+            f"{what} replaces the one output layer of a model; {name} has a {type(layer).__name__} "
+            f"in its place, such as a layer for each codebook, and predicts from several at once: "
+            "give a model that predicts one token at a time."
+        )
     if not isinstance(layer, nn.Linear) or not layer.weight.is_floating_point():
         raise WideneckError(
             f"{what} replaces a linear output layer in floating point, {name} has a "

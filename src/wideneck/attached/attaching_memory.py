@@ -6,6 +6,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from wideneck.attached.attaching import check_attachable, put_head
+from wideneck.attached.final_bias import map_without_bias
 from wideneck.attached.guard import refuse_patched
 from wideneck.attached.memory_model import memory_class
 from wideneck.attached.memory_place import placed_memory, put_memory
@@ -16,7 +17,7 @@ from wideneck.attached.swap import attached_head
 from wideneck.config import MoC, Softmax, name_of
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory, memory_config
-from wideneck.models import evaluating
+from wideneck.models import ask, evaluating
 from wideneck.models.quiet import quiet_transformers
 
 
@@ -70,6 +71,7 @@ def _check(model: Any, config: Memory) -> None:
     head = attached_head(model) if isinstance(model, PreTrainedModel) else None
     if head is None:
         check_attachable(model, "attach_memory")
+        map_without_bias(model)  # refused before anything else is measured or changed
     else:
         refuse_patched(model, "attach_memory")
         mixes = hasattr(head, "projections") and not isinstance(head.config, MoC)
@@ -94,7 +96,7 @@ def _check_cache(model: Any) -> None:
     if model.config.is_encoder_decoder:
         return
     with evaluating(model), quiet_transformers():
-        result = model(input_ids=random_ids(model)[:1, :2], use_cache=True)
+        result = ask(model, input_ids=random_ids(model)[:1, :2], use_cache=True)
     cache = getattr(result, "past_key_values", None)
     if type(cache) is not DynamicCache:
         name = type(model).__name__

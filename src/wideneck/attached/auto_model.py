@@ -5,11 +5,13 @@ from typing import Any
 
 import transformers
 
+from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.memory_model import memory_class
 from wideneck.attached.memory_place import NAME
 from wideneck.attached.model import attached_class, normalized_class
 from wideneck.attached.saved import peek_saved
 from wideneck.attached.saved_config import WideneckConfig
+from wideneck.attached.swap import attached_head
 from wideneck.errors import WideneckError
 
 
@@ -30,6 +32,9 @@ class WideneckForCausalLM:
         model, info = _class_for(config).from_pretrained(
             name, *args, config=copy.deepcopy(config.backbone), output_loading_info=True, **kwargs
         )
+        head = attached_head(model)
+        if head is not None:
+            serve_bias(model, head)
         if info["missing_keys"]:
             missing = sorted(info["missing_keys"])
             raise WideneckError(

@@ -11,6 +11,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.memory_call import MemoryCall
 from wideneck.attached.memory_place import placed_memory
 from wideneck.attached.memory_sources import EncoderStates, OwnHistory, Shown
@@ -48,10 +49,13 @@ class MemoryModel(ModelWithHead):
             source = kwargs.get("input_ids") if inputs is None else inputs
             if source is not None:
                 kwargs["decoder_memory_ids"] = source
-        return super().generate(inputs, *args, **kwargs)  # pyrefly: ignore[not-callable]
+        if inputs is not None:  # which speech models call by another name
+            args = (inputs, *args)
+        return super().generate(*args, **kwargs)  # pyrefly: ignore[not-callable]
 
     def _forward(self: Any, original: Any, options: dict[str, Any]) -> Any:
         memory: Any = placed_memory(self)
+        serve_bias(self, self.get_output_embeddings())
         request = options.pop(REQUEST, None)
         if request is not None:
             return self._tokens(original, options, memory, request)

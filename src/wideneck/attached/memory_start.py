@@ -20,7 +20,7 @@ from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory
 from wideneck.memory.mixture import masked_logsumexp
 from wideneck.memory.scores import similarities, visible_history
-from wideneck.models import evaluating
+from wideneck.models import ask, evaluating
 
 SHARE = 0.01
 """Of the probability, for the memory at the start, on some 64 tokens of context."""
@@ -36,7 +36,7 @@ def measured(model: Any, config: Memory) -> Memory:
     ids = random_ids(model)
     hidden: list[Tensor] = []
     with evaluating(model), _noting(model, hidden):
-        result = model(**_inputs(model, ids), use_cache=False)
+        result = ask(model, **_inputs(model, ids), use_cache=False)
     states = hidden[0]
     if model.config.is_encoder_decoder:
         keys = result.encoder_last_hidden_state

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor, nn
 
+from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.guard import framed, guarded, is_own, own, unanswered
 from wideneck.attached.head_in_model import Call, HeadCall, answering, shifted
 from wideneck.attached.memory_place import put_memory
+from wideneck.attached.model_card import complete_card, write_card
+from wideneck.attached.own_config import own_config
 from wideneck.attached.saved import pop_saved, writing_config
 from wideneck.attached.saved_attention import place_saved
 from wideneck.attached.swap import resize_head, swap_head
@@ -51,6 +54,11 @@ class SavedModel(_Model):
         """As transformers, but config.json names the parts: `wideneck.load` reads it."""
         with writing_config(self):
             super().save_pretrained(save_directory, *args, **kwargs)
+        write_card(self, save_directory, **kwargs)
+
+    def _upload_modified_files(self: Any, working_dir: Any, repo_id: str, *args: Any, **kw: Any):
+        complete_card(self, working_dir, repo_id)
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kw)  # pyrefly: ignore
 
     def add_model_tags(self: Any, tags: Any) -> None:
         """As transformers; every trainer of TRL does so when it is built, and is looked at."""
@@ -190,12 +198,14 @@ class ModelWithHead(SavedModel):
 
     def resize_token_embeddings(self: Any, *args: Any, **kwargs: Any) -> Any:
         """As transformers; the head takes the new rows."""
+        own_config(self)  # transformers writes the new size there
         head = self.get_output_embeddings()
         trained = {name: p.requires_grad for name, p in head.named_parameters()}
         embedding = super().resize_token_embeddings(*args, **kwargs)
         # transformers gives every parameter of the layer the flag of its weight.
         for name, parameter in head.named_parameters():
             parameter.requires_grad_(trained[name])
+        serve_bias(self, head)
         return embedding
 
     def _get_resized_lm_head(
@@ -207,7 +217,8 @@ class ModelWithHead(SavedModel):
     ) -> Any:
         rows, columns = old_lm_head.weight.shape
         linear = nn.Linear(columns, rows, bias=False, device="meta")
-        linear.weight, linear.bias = old_lm_head.weight, old_lm_head.bias
+        linear.weight = old_lm_head.weight
+        linear.bias = old_lm_head._parameters.get("bias")  # not a final bias, which is the model's
         resized = super()._get_resized_lm_head(linear, new_num_tokens, transposed, mean_resizing)
         resize_head(old_lm_head, resized)
         return old_lm_head

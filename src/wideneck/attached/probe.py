@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wideneck.errors import WideneckError
-from wideneck.models import evaluating
+from wideneck.models import ask, evaluating
 
 NUM_SEQUENCES = 4
 NUM_TOKENS = 64
@@ -68,6 +68,6 @@ def random_ids(model: Any) -> Tensor:
 
 def _row(model: Any, ids: Tensor) -> Tensor:
     """(T, 3): lowest, highest and mean logit of every position of one sequence."""
-    logits = model(input_ids=ids[None], use_cache=False).logits[0].float()
+    logits = ask(model, input_ids=ids[None], use_cache=False).logits[0].float()
     mean = (logits.softmax(-1) * logits).sum(-1)
     return torch.stack([logits.amin(-1), logits.amax(-1), mean], dim=-1).cpu()

@@ -21,8 +21,20 @@ def _register_model(modeling_auto: Any) -> None:
     from wideneck.attached.auto_model import WideneckForCausalLM
     from wideneck.attached.saved_config import WideneckConfig
 
-    modeling_auto.AutoModelForCausalLM.register(WideneckConfig, WideneckForCausalLM)
-    modeling_auto.AutoModelForSeq2SeqLM.register(WideneckConfig, WideneckForCausalLM)
+    for auto in (
+        modeling_auto.AutoModelForCausalLM,
+        modeling_auto.AutoModelForSeq2SeqLM,
+        modeling_auto.AutoModelForImageTextToText,
+        modeling_auto.AutoModelForSpeechSeq2Seq,
+    ):
+        auto.register(WideneckConfig, WideneckForCausalLM)
+
+
+def _register_trainer(trainer: Any) -> None:
+    from wideneck.attached import model_card, trainer_groups
+
+    trainer_groups.teach(trainer)
+    model_card.teach(trainer)
 
 
 def _say_of_lora(lora_model: Any) -> None:
@@ -42,6 +54,7 @@ _FOLLOW_UPS = {
     "peft.utils.other": _say_of_tokens,
     "transformers.models.auto.configuration_auto": _register_config,
     "transformers.models.auto.modeling_auto": _register_model,
+    "transformers.trainer": _register_trainer,
 }
 
 

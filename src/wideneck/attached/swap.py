@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from wideneck import heads
+from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.head_in_model import HeadInModel, in_model
+from wideneck.attached.own_config import own_config
 from wideneck.config import HeadConfig
 from wideneck.models.expected_head import module_name
 
@@ -33,6 +35,7 @@ def swap_head(model: Any, config: HeadConfig, logit_scale: float) -> None:
         for part in head.children():
             part.to_empty(device=layer.weight.device)
             part.reset_parameters()
+    serve_bias(model, head)
     head.train(layer.training)
 
     name = module_name(model, layer)
@@ -46,6 +49,7 @@ def untie(model: Any) -> None:
     layer = model.get_output_embeddings()
     weight = layer.weight
     layer.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+    own_config(model)
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = False
     model.all_tied_weights_keys.pop(f"{module_name(model, layer)}.weight", None)

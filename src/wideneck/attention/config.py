@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from wideneck.registry import (
-    NOT_A_TENSOR,
+    as_number,
     check_count,
     check_flag,
     check_number,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Number: TypeAlias = "float | Tensor"
-"""A tensor broadcasts against the scores (..., K): per head of (B, H, Q, K), of shape (H, 1, 1)."""
+"""A tensor has a number a row of scores (..., K): per head of (B, H, Q, K), of shape (H, 1, 1)."""
 
 MUDARISOV = "Mudarisov et al. 2025, arXiv:2508.17821"
 NAKANISHI = "Nakanishi 2025, arXiv:2501.19399"
@@ -197,8 +197,8 @@ class ASEntmax(Normalizer):
     enters the attention layer and w, v learned for each head, 0 at the start.
     """
 
-    alpha: float = 1.5
-    delta: float = 1.0
+    alpha: Number = 1.5
+    delta: Number = 1.0
     reach: float = 2.0
     """Largest size of gamma in a model."""
     beta: Number = 0.6931471805599453
@@ -211,7 +211,7 @@ class ASEntmax(Normalizer):
     may_be_sparse: ClassVar[bool] = True
 
     def __post_init__(self):
-        check_number(name_of, self, "alpha", least=1)
+        check_number(name_of, self, "alpha", least=1, tensor=True)
         for name in ("delta", "beta", "gamma"):
             check_number(name_of, self, name, tensor=True)
         check_number(name_of, self, "reach", least=0)
@@ -290,12 +290,15 @@ def to_dict(config: Normalizer) -> dict[str, Any]:
     """The config as TOML and JSON hold it: its name and every field; `normalizer_config` reads it.
 
     Numbers given as tensors become numbers; None is left out.
+
+    Raises:
+        WideneckError: a tensor of several numbers.
     """
     result: dict[str, Any] = {"name": name_of(config)}
     for field in fields(config):
-        value = getattr(config, field.name)
+        value = as_number(name_of, config, field.name)
         if value is not None:
-            result[field.name] = value if isinstance(value, NOT_A_TENSOR) else value.item()
+            result[field.name] = value
     return result
 
 

@@ -18,7 +18,9 @@ from transformers.masking_utils import sdpa_mask
 from wideneck.attention import config as c
 from wideneck.attention.finding import newcomer
 from wideneck.attention.learned import LearnedNormalizer, take_hidden
+from wideneck.attention.packed import documents
 from wideneck.attention.sink_attention import sink_attention
+from wideneck.attention.visits import arrive
 from wideneck.attention.weights import kept, scale, sink_logit, weights_of
 from wideneck.errors import WideneckError
 
@@ -112,6 +114,7 @@ def as_call(
     Raises:
         WideneckError: an argument or a mask that would be dropped.
     """
+    arrive(module)
     _refuse(module, attention_mask, others)
     kind = query.device.type
     if _autocasts(kind) and query.dtype != torch.float64:
@@ -123,11 +126,15 @@ def as_call(
     causal = length > 1 and attention_mask is None and bool(is_causal)
     if causal and key.shape[2] > length:  # an empty static cache: what follows is the future
         key, value = key[:, :, :length], value[:, :, :length]
+    mask = None if attention_mask is None else attention_mask.expand(-1, -1, length, -1)
+    if others.get("cu_seq_lens_q") is not None:
+        mask = documents(type(module).__name__, query, key, mask, causal=causal, **others)
+        causal = False
     return Call(
         query=query,
         key=key,
         value=value,
-        mask=None if attention_mask is None else attention_mask.expand(-1, -1, length, -1),
+        mask=mask,
         causal=causal,
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
         softcap=softcap,
@@ -147,11 +154,6 @@ def _refuse(module: nn.Module, mask: Any, others: dict[str, Any]) -> None:
                 f"{name} gives its attention {argument!r}, which a normalizer of wideneck would "
                 "drop: this model keeps its own attention."
             )
-    if mask is None and others.get("cu_seq_lens_q") is not None:
-        raise WideneckError(
-            f"{name} got packed documents as 'cu_seq_lens_q' without a mask: give position_ids "
-            "that restart at each document."
-        )
     if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise WideneckError(

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from wideneck.attached.model import normalized_class, original_class
+from wideneck.attached.own_config import own_config
 from wideneck.attention import places as p
 from wideneck.attention.config import ASEntmax, Entmax, Normalizer, Softmax, normalizer_config
 from wideneck.attention.finding import finding
@@ -27,7 +28,12 @@ def use(model: Any, normalizer: str | dict | Normalizer, **parameters: Any) -> A
 
     Before anything is changed for good, the model is run on a few random tokens: under a softmax
     of ours it must give its own logits, also with padding on the left, and under the normalizer
-    no token may see a later one, where none did.
+    no token may see a later one, where none did.  What is written into the config is written into
+    the model's own copy.
+
+    Later forwards are watched: where a layer is run and its attention does not come to the
+    normalizer, because the layer's forward or the attention implementation has been replaced, they
+    stop with a WideneckError.  Not inside compiled graphs.
 
     Args:
         model: a decoder or encoder of transformers, of a class that goes through its
@@ -89,9 +95,11 @@ def _check(model: Any) -> None:
 
 def _take(model: Any) -> None:
     """The model's own attention, and its class, where only the normalizer had changed it."""
-    state = p.placed(model)
-    if state is None:
+    if p.placed(model) is None:
         return
+    own_config(model)
+    state = p.placed(model)  # which holds configs, too
+    assert state is not None
     p.clear(model)
     p.restore_implementations(state.before)
     original = original_class(type(model))
@@ -102,8 +110,8 @@ def _take(model: Any) -> None:
 @contextmanager
 def _all_or_nothing(model: Any) -> Iterator[None]:
     """After an exception inside, the model is what it was, learned numbers included."""
-    implementations, cls, state = p.implementations(model), type(model), p.placed(model)
-    before = p.normalizers(model)
+    cls, state, before = type(model), p.placed(model), p.normalizers(model)
+    give_configs_back = own_config(model)
     try:
         yield
     except BaseException:
@@ -112,7 +120,7 @@ def _all_or_nothing(model: Any) -> Iterator[None]:
             p.put_one(layer, normalizer)
         if state is not None:
             p.remember(model, state)
-        p.restore_implementations(implementations)
+        give_configs_back()
         model.__class__ = cls
         raise
 

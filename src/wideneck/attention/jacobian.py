@@ -38,10 +38,10 @@ def jacobian_of(weights: Tensor, n: Tensor, config: c.Normalizer) -> Jacobian | 
     Args:
         weights: (..., K), as `weights_of` gives them.
         n: (..., 1), the visible keys of each row.
-        config: the normalizer.
+        config: the normalizer; its tensors broadcast against (..., 1).
     """
     one = torch.ones_like(weights[..., 0])
-    factor = torch.as_tensor(scale(config, n), dtype=weights.dtype).abs()
+    factor = torch.as_tensor(scale(config, n), dtype=weights.dtype, device=weights.device).abs()
     factor = factor.expand(*weights.shape[:-1], 1)[..., 0]
     if isinstance(config, c.Sigmoid):
         return Jacobian(weights * (1 - weights), 0 * one, one)
@@ -52,7 +52,7 @@ def jacobian_of(weights: Tensor, n: Tensor, config: c.Normalizer) -> Jacobian | 
     alpha = _alpha(config)
     if alpha is None:
         return Jacobian(weights, one, factor)
-    s = slopes(weights, torch.as_tensor(alpha, dtype=weights.dtype))
+    s = slopes(weights, torch.as_tensor(alpha, dtype=weights.dtype, device=weights.device))
     total = s.sum(-1)
     return Jacobian(s, torch.where(total > 0, 1 / total, 0), factor)
 
@@ -64,7 +64,8 @@ def largest_norm(config: c.Normalizer, n: int) -> float:
     dp/dl is at most diag(s) and s_i = p_i^(2 - alpha) at most 1.  Two keys reach 2^(alpha - 2)
     only, but one large weight above many small ones comes near 1.  Above alpha = 2 small weights
     have steep slopes without bound.  Stick-breaking: rows of |dp/dl| sum to at most 1/e and
-    columns to at most 1/2, so the norm is at most their geometric mean.
+    columns to at most 1/2, so the norm is at most their geometric mean.  Where numbers are
+    tensors it is the largest over their entries.
     """
     if isinstance(config, c.Sigmoid):
         return 0.25
@@ -72,11 +73,16 @@ def largest_norm(config: c.Normalizer, n: int) -> float:
         return 1 / max(n, 1)
     if isinstance(config, c.StickBreaking):
         return 1 / math.sqrt(2 * math.e)
-    factor: Any = scale(config, torch.tensor([float(n)], dtype=torch.float64))
-    alpha = float(_alpha(config) or 1.0)
-    return abs(float(factor)) * (0.5 if alpha == 1 else 1.0 if alpha <= 2 else math.inf)
+    factor = scale(config, torch.tensor([float(n)], dtype=torch.float64))
+    factor, alpha = (
+        torch.as_tensor(1.0 if x is None else x, dtype=torch.float64, device="cpu").detach()
+        for x in (factor, _alpha(config))
+    )
+    steep = torch.where(alpha == 1, 0.5, torch.where(alpha <= 2, 1.0, math.inf))
+    return float((factor.abs() * steep).max())
 
 
 def _alpha(config: c.Normalizer) -> Any:
     """Of the entmax family."""
-    return fixed_alpha(config) or getattr(config, "alpha", None)
+    fixed = fixed_alpha(config)
+    return getattr(config, "alpha", None) if fixed is None else fixed

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wideneck.attention.config import Normalizer, normalizer_config
+from wideneck.attention.config import Normalizer, name_of, normalizer_config
 from wideneck.attention.weights import weights_of
 from wideneck.errors import WideneckError
+from wideneck.functional.numbers import fits, may_look, with_tensors
 
 
 def normalize(
@@ -26,8 +27,11 @@ def normalize(
         normalizer: a name in `wideneck.attention.names()`, a config or its dictionary.
         mask: boolean, True where a key is visible, broadcastable to the scores.
         dim: the dimension of the keys; the newest key is the last.
-        parameters: fields of the config, numbers or tensors that broadcast against the scores,
-            such as `scale` of shape (H, 1, 1) for scores (B, H, Q, K).
+        parameters: fields of the config, numbers or tensors.  A tensor has one number for each row
+            of scores, not for each key: it broadcasts against the scores as they are given, as
+            in `scores * tensor`, with size 1 along `dim`.  For scores (B, H, Q, K), `scale` has
+            shape (H, 1, 1) for a number per head; with `dim=-2`, (Q, K) of the scores and (1, K) of
+            the tensor go together.  It is computed in the dtype of the scores, at least float32.
 
     Returns:
         Weights like the scores in shape and dtype, computed in at least float32.  Where the
@@ -39,8 +43,11 @@ def normalize(
 
     Raises:
         WideneckError: an unknown normalizer or parameter, scores that are not floating point, a
-            mask of another dtype or shape, scores of NaN or +inf (looked for on a CPU, and on other
-            devices under anomaly detection only, as it would wait for them).
+            mask of another dtype or shape, a tensor of another shape among the parameters.  Also
+            scores of NaN or +inf, and tensors with an entry that would be refused as a number, such
+            as an alpha below 1: these are looked for on a CPU outside of compiled graphs and
+            function transforms, and on other devices under anomaly detection only, as it would
+            wait for them.  Where nobody looks, an alpha below 1 gives NaN.
     """
     config = normalizer_config(normalizer, **parameters)
     if not scores.is_floating_point() or scores.ndim == 0:
@@ -53,14 +60,32 @@ def normalize(
     rows = scores.movedim(dim, -1)
     visible = None if mask is None else _as_rows(mask, scores, dim)
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    config = _per_row(config, scores, dim, rows)
     if visible is not None:
         # What a hidden key holds must reach neither weights nor gradients.
         rows = rows.masked_fill(~visible, 0)
-    if not _may_look(scores) or _some_hidden(rows.detach()):
+    if not may_look(scores) or _some_hidden(rows.detach()):
         seen = rows != -torch.inf  # not >, which would hide a NaN as well
         visible = seen if visible is None else visible & seen
         rows = rows.masked_fill(~seen, 0)
     return weights_of(rows, visible, config).to(scores.dtype).movedim(-1, dim)
+
+
+def _per_row(config: Normalizer, scores: Tensor, dim: int, rows: Tensor) -> Normalizer:
+    """The config with its tensors moved as the scores are: (..., 1) for rows (..., K)."""
+    name, keys = name_of(config), dim % scores.ndim
+
+    def fit(field: str, value: Tensor) -> Tensor:
+        aligned = (1,) * (scores.ndim - value.ndim) + tuple(value.shape)
+        if not fits(value.shape, scores.shape) or aligned[keys] != 1:
+            raise WideneckError(
+                f"{name} takes one number a row for {field}, a tensor that broadcasts to scores of "
+                f"shape {tuple(scores.shape)} with size 1 along dim = {dim}, where the keys are; "
+                f"got shape {tuple(value.shape)}."
+            )
+        return value.reshape(aligned).movedim(dim, -1)
+
+    return with_tensors(config, name, rows, fit)
 
 
 def _as_rows(mask: Tensor, scores: Tensor, dim: int) -> Tensor:
@@ -73,13 +98,6 @@ def _as_rows(mask: Tensor, scores: Tensor, dim: int) -> Tensor:
             f"mask of shape {tuple(mask.shape)} does not broadcast to scores of shape "
             f"{tuple(scores.shape)}."
         ) from error
-
-
-def _may_look(scores: Tensor) -> bool:
-    """Whether values can be read: not of a graph under construction, nor inside a transform."""
-    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(scores):
-        return False
-    return scores.device.type == "cpu" or torch.is_anomaly_enabled()
 
 
 def _some_hidden(rows: Tensor) -> bool:

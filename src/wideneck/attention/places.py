@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from wideneck.attention.config import ASEntmax, Normalizer
 from wideneck.attention.forward import NAME
 from wideneck.attention.learned import LearnedNormalizer, note_hidden
+from wideneck.attention.visits import unwatch, watch
 from wideneck.errors import WideneckError
 from wideneck.models.quiet import quiet_transformers
 
@@ -71,6 +72,7 @@ def remember(model: Any, state: Placed) -> None:
     # Loading in half precision leaves the learned numbers in float32.
     strict = set(model._keep_in_fp32_modules_strict or ())
     model._keep_in_fp32_modules_strict = strict | _wide(state.places)
+    watch(model, [place.name for place in state.places])
 
 
 def put_one(layer: nn.Module, normalizer: LearnedNormalizer) -> None:
@@ -93,6 +95,7 @@ def clear(model: Any) -> None:
     """All normalizers out of a model; implementations and class stay as they are."""
     for layer, _ in normalizers(model):
         take_one(layer)
+    unwatch(model)
     state = vars(model).pop(_KEY, None)
     if state is not None:
         strict = set(model._keep_in_fp32_modules_strict or ())

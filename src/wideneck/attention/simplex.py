@@ -34,13 +34,14 @@ def entmax_rows(scores: Tensor, visible: Tensor | None, alpha: Tensor) -> Tensor
         alpha: (N, 1), at least 1, or a single number (1, 1).
 
     Returns:
-        (N, K); rows without a visible key are 0.
+        (N, K); rows without a visible key are 0, rows of an alpha below 1 NaN.
     """
     weights = torch.empty_like(scores, memory_format=torch.contiguous_format)
     rows = max(1, BLOCK * torch.get_num_threads() // max(1, scores.shape[1]))
     work = torch.empty_like(weights[:rows])
     # A threshold is as exact as the scores around it; c = 0 is the limit of c = eps.
     c = (alpha - 1).to(scores.dtype).clamp(min=torch.finfo(scores.dtype).eps)
+    c = c.masked_fill(alpha < 1, math.nan)  # not the entmax of another alpha in its place
     curve = _curve(c)
     search = _bisect if bool((c > 1).any()) else _newton
     for start in range(0, len(scores), rows):

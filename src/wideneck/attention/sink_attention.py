@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from wideneck.errors import WideneckError
+
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -44,10 +46,18 @@ def sink_attention(
     Returns:
         (B, H, Q, Dv) like the query.  Queries without a visible key give zeros.
 
+    Raises:
+        WideneckError: another number of logits.
+
     Cost: on a CPU, that of PyTorch's attention and one pass over the output; with dropout and
     elsewhere, that of one more key and a float mask (1 or B, H, Q, K + 1).
     """
-    logits = torch.as_tensor(logit, device=query.device).reshape(-1).expand(query.shape[1])
+    logits = torch.as_tensor(logit, device=query.device).reshape(-1)
+    if logits.numel() not in (1, query.shape[1]):
+        raise WideneckError(
+            f"A sink has one logit for each of {query.shape[1]} heads, got {logits.numel()}."
+        )
+    logits = logits.expand(query.shape[1])
     if _on_cpu(query, key, value) and dropout == 0:
         added = None if mask is None else _additive(mask, query.dtype)
         return _SinkOnCPU.apply(query, key, value, logits, added, is_causal, scaling)

@@ -16,7 +16,8 @@ def log_score(logits: Tensor, activation: str | Activation = "softmax") -> Tenso
 
     Args:
         logits: any shape, floating point.
-        activation: name or config; see `wideneck heads`.
+        activation: name or config; see `wideneck heads`.  Its numbers may be tensors that broadcast
+            to the logits.
 
     Returns:
         The shape of `logits`, at least float32, finite for every finite logit.
@@ -33,7 +34,7 @@ def slope(logits: Tensor, activation: str | Activation = "softmax") -> Tensor:
     """
     config = activation_config(activation)
     z, form = _placed(logits, config)
-    a, _, _ = affine(config, z)
+    a, _, _ = affine(config, z, z.shape)
     return _finite(form.slope(z) * a)
 
 
@@ -42,7 +43,8 @@ def log_prob(logits: Tensor, activation: str | Activation = "softmax") -> Tensor
 
     Args:
         logits: (..., V), floating point.
-        activation: name or config; see `wideneck heads`.
+        activation: name or config; see `wideneck heads`.  Its numbers may be tensors that broadcast
+            to the logits.
 
     Returns:
         (..., V), natural logarithms, at least float32.
@@ -80,7 +82,7 @@ def _placed(logits: Tensor, activation: str | Activation):
     if not logits.is_floating_point():
         raise WideneckError(f"Logits must be floating point, got {logits.dtype}.")
     z = logits.to(widened(logits))
-    a, shift, form = affine(activation_config(activation), z)
+    a, shift, form = affine(activation_config(activation), z, z.shape)
     if not is_number(a, 1):
         z = z * a
     if not is_number(shift, 0):

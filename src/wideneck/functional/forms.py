@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wideneck import config as c
+from wideneck.errors import WideneckError
+from wideneck.functional.numbers import fits, with_tensors
 
 LOG2_E = math.log2(math.e)
 LOWEST = -40.0
@@ -334,14 +336,43 @@ def is_number(given: c.Number, value: float) -> bool:
     return isinstance(given, int | float) and given == value
 
 
-def affine(activation: c.Activation, like: Tensor) -> tuple[c.Number, c.Number, Form]:
+SCALAR = torch.Size()
+
+
+def _with_tensors(activation: c.Activation, like: Tensor, shape: torch.Size) -> c.Activation:
+    if isinstance(activation, c.PLIF):  # its values are no number
+        return activation
+    name = c.name_of(activation)
+
+    def fit(field: str, value: Tensor) -> Tensor:
+        if value.numel() == 1:
+            return value.reshape(())
+        if not fits(value.shape, shape):
+            takes = f"logits of shape {tuple(shape)}" if shape else "the fused loss"
+            raise WideneckError(
+                f"{name} with {takes} needs one number for {field}"
+                f"{', or a tensor that broadcasts to them' if shape else ''}, got shape "
+                f"{tuple(value.shape)}."
+            )
+        return value
+
+    return with_tensors(activation, name, like, fit)
+
+
+def affine(
+    activation: c.Activation, like: Tensor, shape: torch.Size = SCALAR
+) -> tuple[c.Number, c.Number, Form]:
     """(a, c, form) with f(z) = form(a z + c), up to a constant that no probability sees.
 
     Args:
         activation: its numbers may be tensors, which autograd then follows.
         like: a tensor of the dtype and device to compute in.
+        shape: what these tensors may broadcast to; one number each by default.
+
+    Raises:
+        WideneckError: a tensor of another shape, or of numbers that the activation refuses.
     """
-    match activation:
+    match _with_tensors(activation, like, shape):
         case c.Softmax():
             return 1.0, 0.0, Identity()
         case c.ScaledSoftmax(scale=scale):

@@ -10,6 +10,7 @@ from wideneck.config import Activation, activation_config
 from wideneck.functional.check import check_loss
 from wideneck.functional.distribution import widened
 from wideneck.functional.forms import Form, affine, encode, is_number
+from wideneck.functional.numbers import plain_number
 from wideneck.functional.op import FusedLoss
 from wideneck.functional.shard import Shard
 from wideneck.functional.vocab_parallel import locate, shared
@@ -42,8 +43,8 @@ def linear_cross_entropy(
         linear_weight: (V, D).  A DTensor sharded on its rows runs vocabulary-parallel.
         target: token ids, integers in [0, V) or `ignore_index`.
         linear_bias: (V,).
-        activation: name or config.  Its numbers may be tensors that require a gradient, as in
-            `wn.GSS(slope=k)`.
+        activation: name or config.  Its numbers may be tensors of one number that require a
+            gradient, as in `wn.GSS(slope=k)`.
         log_prior: (..., K), the logarithms of the mixture's weights.
         reduction: "mean" over the targets that are not ignored (0 if there are none), "sum",
             or "none" for one loss a target, 0 where ignored.
@@ -132,6 +133,7 @@ def _loss(
     group,
 ) -> tuple[Tensor, Tensor]:
     config = activation_config(activation)
+    z_loss = plain_number("z_loss", z_loss)
     weight, bias, shard = locate(weight, bias, group, target)
     check_loss(input, weight, target, bias, log_prior, reduction, chunk_size)
     x, bias, prior, form = by_token(input, weight, target, bias, config, log_prior, shard)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from wideneck.lazy import on_first_use
 
 if TYPE_CHECKING:
+    from wideneck.models.asking import ask as ask
     from wideneck.models.checkpoint_head import read_head as read_head
     from wideneck.models.default import default_model as default_model
     from wideneck.models.head_weights import HeadWeights as HeadWeights
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = on_first_use(
     __name__,
     {
+        "asking": ("ask",),
         "checkpoint_head": ("read_head",),
         "default": ("default_model",),
         "head_weights": ("HeadWeights",),

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
+from wideneck.models.asking import ask
 from wideneck.models.module_head import output_layer
 
 AMPLITUDES = (100.0, 100.0, 10.0, 0.5)
@@ -88,7 +89,7 @@ def _probe(model: Any) -> tuple[Tensor, Tensor]:
         inputs["decoder_input_ids"] = ids[None]
     hook = head.register_forward_hook(replace)
     try:
-        final = model(**inputs).logits
+        final = ask(model, **inputs).logits
     finally:
         hook.remove()
     if len(put) != 1 or final.numel() != put[0].numel():

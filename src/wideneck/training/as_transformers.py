@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from wideneck.attached.attaching import check_attachable, place_head
+from wideneck.attached.own_config import own_config
 from wideneck.attached.swap import is_tied, untie
 from wideneck.config import HeadConfig, head_config, name_of
 from wideneck.errors import WideneckError
@@ -77,6 +78,7 @@ def _with_backbone_of(run: SavedRun) -> Any:
     assert isinstance(backbone, TransformerBackbone)
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(backbone.model.config)
+    own_config(model)
     model.config.use_cache = True
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
         # Unless the recipe says so, these are words of another vocabulary.

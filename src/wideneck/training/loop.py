@@ -15,19 +15,18 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from wideneck.attached.parameter_groups import learned_numbers
 from wideneck.errors import WideneckError
 from wideneck.training.averaging import Averaging
 from wideneck.training.batches import Batch
 from wideneck.training.checkpoint import collected, load_model, model_tensors, write_tensors
 from wideneck.training.folder import METRICS, Metrics, RunFolder
-from wideneck.training.optimizers import SGD, OptimizerConfig
+from wideneck.training.optimizers import SGD, AdamW, OptimizerConfig
 from wideneck.training.recipe import Recipe
 from wideneck.training.resuming import restore, store
 from wideneck.training.state import Standing
 from wideneck.training.task import Task
 
-ACTIVATION = "head.activation."
-"""In the name of what an activation learns."""
 TIMES = "times"
 """Of a group of parameters: its rate over that of the recipe."""
 Show = Callable[[float, float, float], None]
@@ -36,13 +35,13 @@ Show = Callable[[float, float, float], None]
 
 def torch_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of a recipe over the parameters that are trained."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    if isinstance(config, SGD):
-        apart = [ACTIVATION in name for name, _ in named]
-    else:
-        apart = [p.ndim <= 1 for _, p in named]
-    decayed = [p for (_, p), other in zip(named, apart, strict=True) if not other]
-    others = [p for (_, p), other in zip(named, apart, strict=True) if other]
+    learned = {id(p) for p in learned_numbers(model)}
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for p in model.parameters():
+        if p.requires_grad:
+            apart = id(p) in learned or (isinstance(config, AdamW) and p.ndim <= 1)
+            (others if apart else decayed).append(p)
     groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": config.weight_decay, TIMES: 1.0},
         {"params": others, "weight_decay": 0.0, TIMES: 1.0},

@@ -1,0 +1,132 @@
+"""The model card of a model with parts of wideneck: that it needs wideneck, and how to load it.
+
+`save_pretrained` writes one where none is.  On the way to the hub, where transformers or a trainer
+has written a card of its own, the section is added to that one; nothing of a card is taken away.
+"""
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+from wideneck.attached.memory_place import placed_memory
+from wideneck.attached.swap import attached_head
+from wideneck.attention.config import name_of as normalizer_name
+from wideneck.attention.places import placed
+from wideneck.config import name_of
+
+CARD, TAG = "README.md", "wideneck"
+_DONE = "_wideneck_cards"
+
+
+def section(model: Any, where: str) -> str:
+    """What a card says of the model's parts.
+
+    Args:
+        model: as it is saved.
+        where: what `wideneck.load` is given.
+    """
+    parts = []
+    head, memory, attention = attached_head(model), placed_memory(model), placed(model)
+    if head is not None:
+        parts.append(f"a {name_of(head.config)} output layer")
+    if memory is not None:
+        parts.append("a memory")
+    if attention is not None:
+        parts.append(f"{normalizer_name(attention.config)} in its attention")
+    listed = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    return f"""## Loading this model
+
+This is a {type(model).__name__} with {listed} of wideneck.
+It needs wideneck (`pip install wideneck`); transformers alone does not load it:
+
+```python
+import wideneck as wn
+
+model = wn.load({where!r})
+```
+"""
+
+
+def write_card(model: Any, folder: Any, *, is_main_process: bool = True, **_options: Any) -> None:
+    """A short card beside the files of a saved model; one that is there is left alone.
+
+    Args:
+        model: what was saved.
+        folder: where.
+        is_main_process: of the options of `save_pretrained`.
+    """
+    path = Path(folder) / CARD
+    if not is_main_process or not path.parent.is_dir() or path.exists():
+        return
+    head = f"---\nlibrary_name: wideneck\ntags:\n- {TAG}\n---\n\n# {type(model).__name__}\n\n"
+    _write(path, head + section(model, "path/to/this/folder"))
+
+
+def complete_card(model: Any, folder: Any, where: str) -> None:
+    """The section and the tag, in the card that is about to be uploaded from a folder.
+
+    Args:
+        model: what was saved.
+        folder: where.
+        where: the repository.
+    """
+    from huggingface_hub import ModelCard  # no need of it where nothing is uploaded
+
+    path = Path(folder) / CARD
+    if not path.exists():
+        return
+    card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+    data: Any = card.data
+    if data.library_name in (None, "transformers"):
+        data.library_name = TAG  # what the hub shows code for
+    data.tags = list(dict.fromkeys([*(data.tags or []), TAG]))
+    if "wideneck" not in card.text:
+        card.text = f"{card.text.rstrip()}\n\n{section(model, where)}"
+    _write(path, str(card))
+
+
+def teach(trainer: Any) -> None:
+    """Have the Trainer of transformers complete its cards of such models, once."""
+    cls = trainer.Trainer
+    if getattr(cls, _DONE, False):
+        return
+    setattr(cls, _DONE, True)
+    create, push = cls.create_model_card, cls.push_to_hub
+
+    @functools.wraps(create)
+    def create_model_card(self: Any, *args: Any, **kwargs: Any) -> None:
+        create(self, *args, **kwargs)
+        _complete_of(self)
+
+    @functools.wraps(push)
+    def push_to_hub(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made = self.create_model_card  # a subclass such as TRL's writes cards of its own
+
+        def create_and_complete(*args: Any, **kwargs: Any) -> None:
+            made(*args, **kwargs)
+            _complete_of(self)
+
+        self.create_model_card = create_and_complete
+        try:
+            return push(self, *args, **kwargs)
+        finally:
+            del self.create_model_card
+
+    cls.create_model_card, cls.push_to_hub = create_model_card, push_to_hub
+
+
+def _complete_of(trainer: Any) -> None:
+    from wideneck.attached.model import SavedModel
+
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(model, SavedModel) and trainer.is_world_process_zero():
+        folder = trainer.args.output_dir
+        complete_card(model, folder, trainer.hub_model_id or str(folder))
+
+
+def _write(path: Path, text: str) -> None:
+    """All or nothing."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -65,7 +65,7 @@ def text(seed, length):
 
 
 def arguments(kind, folder, **options):
-    """The trainer's own config: one step of plain SGD at rate 1, its defaults for the rest."""
+    """The trainer's own config: one step of plain SGD, its defaults for the rest."""
     plain = {
         "output_dir": str(folder),
         "use_cpu": True,
@@ -91,14 +91,26 @@ def built(kind, **options):
         return getattr(trl, kind)(processing_class=tokenizer(), **options)
 
 
+class _Seen(tr.TrainerCallback):
+    """The gradients of a model when its optimizer takes a step."""
+
+    def __init__(self, model):
+        self.model, self.gradients = model, {}
+
+    def on_pre_optimizer_step(self, *_, **__):
+        for name, parameter in self.model.named_parameters():
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            self.gradients[name] = gradient.detach().clone()
+
+
 def stepped(trainer):
-    """What one step of `arguments` has subtracted from each parameter: its gradient."""
-    model = trainer.model
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    """Take one step; the gradient of every parameter, accumulated as the trainer does."""
+    seen = _Seen(trainer.model)
+    trainer.add_callback(seen)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer.train()
-    return {name: before[name] - p.detach() for name, p in model.named_parameters()}
+    return seen.gradients
 
 
 def gradients(model, loss):

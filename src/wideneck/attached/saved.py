@@ -155,7 +155,7 @@ def writing_config(model: Any) -> Iterator[None]:
 
     def save_pretrained(folder: Any, **_options: Any) -> None:
         del vars(config)["save_pretrained"]
-        _write(Path(folder) / "config.json", layout(config, _parts(model)))
+        _write(Path(folder) / "config.json", layout(config, parts_of(model)))
 
     vars(config)["save_pretrained"] = save_pretrained
     try:
@@ -164,7 +164,8 @@ def writing_config(model: Any) -> Iterator[None]:
         vars(config).pop("save_pretrained", None)
 
 
-def _parts(model: Any) -> Saved:
+def parts_of(model: Any) -> Saved:
+    """The parts of a model that are of wideneck; all None for another model."""
     # Here, as transformers reads configs, with this file, before anything needs torch.
     from wideneck.attached.memory_place import placed_memory
     from wideneck.attached.swap import attached_head

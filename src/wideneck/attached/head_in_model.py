@@ -16,6 +16,7 @@ from typing import Any, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wideneck.functional.items import per_item
 from wideneck.heads.head import Head
 
 
@@ -114,11 +115,7 @@ def _loss(head: Any, hidden: Tensor, call: HeadCall) -> Tensor:
     target = call.target.to(hidden.device)
     reduction = "mean" if call.num_items is None else "sum"
     loss = head.nll(hidden, target, reduction=reduction, ignore_index=call.ignore_index)
-    if call.num_items is None:
-        return loss
-    if isinstance(call.num_items, Tensor):  # at least 1: no targets are no loss, not NaN
-        return loss / call.num_items.to(loss.device).clamp(min=1)
-    return loss / max(1, call.num_items)
+    return loss if call.num_items is None else per_item(loss, call.num_items)
 
 
 def _blank(head_class: type[Head]) -> Any:

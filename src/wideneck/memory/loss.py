@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wideneck.functional.items import per_item
 from wideneck.memory.config import Memory
 from wideneck.memory.mixture import Recall, log_shares, masked_logsumexp, mixture_nll, positives
 from wideneck.memory.ranking import Ranking, ranking_loss
@@ -74,14 +75,9 @@ def memory_loss(
     kept = target != ignore_index
     target = torch.where(kept, target, -1)
     count = kept.sum()
-    here = count.clamp(min=1)
-    items = here if num_items is None else num_items
-    if isinstance(items, Tensor):
-        items = items.to(nll.device)
-    part = here / items  # of the step's targets
 
     def over_targets(x: Tensor) -> Tensor:
-        return torch.where(kept, x, 0).sum() / here
+        return per_item(torch.where(kept, x, 0).sum(), count)
 
     shown = values if memory.values == "input_ids" or label_values is None else label_values
     log_all = masked_logsumexp(s, visible)
@@ -100,10 +96,15 @@ def memory_loss(
             reduction=memory.reduction,
             rank_over=memory.rank_over,
         )
-    ranked = ranking.loss / here if memory.reduction == "sum" else ranking.loss
-    total = alone if warming_up or memory.loss == "cross_entropy" else mixed
+    ranked = per_item(ranking.loss, count) if memory.reduction == "sum" else ranking.loss
+    total = mixed
+    if warming_up or memory.loss == "cross_entropy":
+        # With a gradient of 0 for the memory's numbers: DistributedDataParallel waits for one.
+        total = alone + s.masked_fill(torch.ones_like(visible), 0).sum()
     if memory.alpha and not warming_up:
         total = total + memory.alpha * ranked
+    if num_items is not None:  # by the part of the step's targets that stand here
+        total = total * per_item(count.to(total.dtype), num_items)
     with torch.no_grad():
         mass = over_targets(log_shares(memory, log_all, log_normalizer)[1].exp())
-    return Terms(total * part, mixed.detach(), alone.detach(), ranked.detach(), mass, count)
+    return Terms(total, mixed.detach(), alone.detach(), ranked.detach(), mass, count)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wideneck.functional.items import per_item
 from wideneck.memory.hinges import hinges
 from wideneck.memory.mixture import positives
 from wideneck.memory.ranks import Ranks
@@ -73,12 +74,12 @@ def ranking_loss(
     ranks = Ranks(values, target, row, embedding, visible if rank_over == "visible" else None)
     if reduction in ("sum", "pair_mean"):
         loss, num_pairs = hinges(s, visible, good, row, ranks, margin)
-        return Ranking(loss if reduction == "sum" else loss / num_pairs.clamp(min=1), num_pairs)
+        return Ranking(loss if reduction == "sum" else per_item(loss, num_pairs), num_pairs)
     sums, counts = _by_offset(s[row], good[row], (visible & ~good)[row], ranks, margin)
-    means = sums / counts.clamp(min=1)
+    means = per_item(sums, counts)
     loss = means.sum()
     if reduction == "offset_mean":
-        loss = loss / (counts > 0).sum().clamp(min=1)
+        loss = per_item(loss, (counts > 0).sum())
     return Ranking(loss, counts.sum().long())
 
 

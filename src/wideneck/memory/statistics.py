@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from wideneck.functional.items import per_item
 from wideneck.memory.loss import Terms
 
 NAMES = {
@@ -41,7 +42,9 @@ class Statistics:
     def take(self, training: bool) -> dict[str, float]:
         """The means, by name; the count starts anew."""
         sums, self._sums[training] = self._sums[training], {}
-        return {name: (total / count).item() for name, (total, count) in sums.items() if count}
+        return {
+            name: per_item(total, count).item() for name, (total, count) in sums.items() if count
+        }
 
     def _count(self, training: bool, name: str, total: Tensor, count: Tensor) -> None:
         # On the model's device, without waiting for it.

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wideneck.attached.beside_output import Beside
 from wideneck.functional.items import per_item
 from wideneck.heads.head import Head
 
@@ -26,9 +27,34 @@ class Call(ABC):
     head: nn.Module
     """Whose call it is: a head leaves the calls of others alone."""
 
+    LEFT: ClassVar[tuple[str, ...]] = ()
+    """What comes of the head's weights, and so goes back to them in the backward pass."""
+    _beside: Beside | None = None
+
     @abstractmethod
     def answer(self, head: Any, hidden: Tensor) -> Tensor:
         """What stands in the place of the logits; everything else is left on the call."""
+
+    def leave(self, output: Tensor) -> Tensor:
+        """The end of an answer: its output, on which hangs what is left on the call."""
+        self._beside = Beside()
+        return self._beside.leave(output, [getattr(self, name) for name in self._named()])
+
+    def collect(self, output: Any) -> None:
+        """After the model's forward: what was left, as functions of the head's output.
+
+        Args:
+            output: the logits of the model's result, whatever it has made of the head's.
+        """
+        if self._beside is None:
+            return
+        names = self._named()
+        taken = self._beside.take(output, [getattr(self, name) for name in names])
+        for name, tensor in zip(names, taken, strict=True):
+            setattr(self, name, tensor)
+
+    def _named(self) -> list[str]:
+        return [name for name in self.LEFT if getattr(self, name) is not None]
 
 
 @final
@@ -36,6 +62,7 @@ class Call(ABC):
 class HeadCall(Call):
     """Asks for the loss, the log-probabilities or both."""
 
+    LEFT = ("loss",)
     head: nn.Module
     target: Tensor | None
     """Token ids (B, T), already shifted; None for no loss."""
@@ -51,7 +78,7 @@ class HeadCall(Call):
         if self.target is not None:
             self.loss = _loss(head, hidden, self)
         if not self.wants_logits:
-            return without_logits(head, hidden)
+            return self.leave(without_logits(head, hidden))
         self.log_probs = head.log_probs(hidden)
         return self.log_probs
 

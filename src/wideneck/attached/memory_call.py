@@ -10,6 +10,8 @@ from wideneck.attached.head_in_model import Call, without_logits
 
 SAMPLE = 32
 """Targets of a training batch whose predictions are looked at: all would cost a product more."""
+LEFT = ("nll", "log_normalizer", "log_probs", "kept_log_normalizer")
+"""What comes of the output matrix, and goes back to it in the backward pass."""
 
 
 @final
@@ -17,6 +19,7 @@ SAMPLE = 32
 class MemoryCall(Call):
     """Asks for one loss a target, and for distributions where they are wanted."""
 
+    LEFT = ("nll", "log_normalizer", "log_probs", "kept_log_normalizer")
     head: nn.Module
     target: Tensor | None
     """(B, Q), token ids or `ignore_index`; None for no loss."""
@@ -57,7 +60,7 @@ class MemoryCall(Call):
                 _, self.kept_log_normalizer = head.nll_and_log_normalizer(kept, anything)
         elif self.target is not None:
             self._look(head, hidden)
-        return without_logits(head, hidden)
+        return self.leave(without_logits(head, hidden))
 
     @torch.no_grad()
     def _look(self, head: Any, hidden: Tensor) -> None:

@@ -16,6 +16,7 @@ from wideneck.attached.memory_call import MemoryCall
 from wideneck.attached.memory_place import placed_memory
 from wideneck.attached.memory_sources import EncoderStates, OwnHistory, Shown
 from wideneck.attached.model import Asked, ModelWithHead, forwarding, type_of
+from wideneck.attached.token_rows import TokenRows
 from wideneck.memory.config import Memory
 from wideneck.memory.loss import memory_loss
 from wideneck.memory.mixture import (
@@ -65,15 +66,24 @@ class MemoryModel(ModelWithHead):
             keep=keep if asked.target is None or not self.training else None,
             wants_normalizer=memory.config.scores == "logits",
         )
+        rows = None
+        if asked.target is not None and memory.config.alpha:
+            rows = TokenRows(self.get_input_embeddings(), source.tokens())
         with answering(call):
             result = original(self, return_dict=True, **options)
         assert call.hidden is not None
+        call.collect(result.logits)
         shown = source.shown(result, call.hidden)
-        loss, logits = self._read(memory, call, shown, asked)
+        loss, logits = self._read(memory, call, shown, asked, rows)
         return asked.result(self, result, loss, logits)
 
     def _read(
-        self: Any, memory: CacheMemory, call: MemoryCall, shown: Shown, asked: Asked
+        self: Any,
+        memory: CacheMemory,
+        call: MemoryCall,
+        shown: Shown,
+        asked: Asked,
+        rows: TokenRows | None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Loss and logits, where they are wanted."""
         hidden, target, keep = call.hidden, call.target, call.keep
@@ -92,7 +102,7 @@ class MemoryModel(ModelWithHead):
             shown.values,
             target,
             call.nll,
-            self.get_input_embeddings().weight,
+            rows,
             log_normalizer=call.log_normalizer,
             label_values=shown.label_values,
             num_items=asked.num_items,

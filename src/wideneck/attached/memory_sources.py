@@ -9,7 +9,7 @@ from torch import Tensor
 from wideneck.attached.packed import Packing, refuse_packed
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory
-from wideneck.memory.layer import History, check_cache, remembered
+from wideneck.memory.layer import History, check_cache, memory_layer, remembered
 from wideneck.memory.scores import documents, visible_history
 
 
@@ -51,6 +51,13 @@ class OwnHistory:
             self.num_before = cache.get_seq_length()
         self.valid = real(options.get("attention_mask"), self.ids, self.name)
         self.packing = Packing(model, config, options, self.ids, self.valid, cache)
+        self.before = memory_layer(cache) if self.num_before else None
+
+    def tokens(self) -> Tensor:
+        """(B, T), every token that stands in a memory, before the model runs."""
+        if self.before is None:
+            return self.ids
+        return torch.cat([self.before.token_ids(), self.ids.to(self.before.device)], dim=1)
 
     def shown(self, result: Any, hidden: Tensor) -> Shown:
         """The memories, with those that the cache in `result` brings."""
@@ -91,6 +98,10 @@ class EncoderStates:
         self.ids = checked_ids(ids, model)
         self.valid = real(options.get("attention_mask"), self.ids, name)
 
+    def tokens(self) -> Tensor:
+        """(B, M), those of the source."""
+        return self.ids
+
     def shown(self, result: Any, hidden: Tensor) -> Shown:
         """The memories, with the encoder's states that `result` holds."""
         keys, place = result.encoder_last_hidden_state, hidden.device
@@ -121,7 +132,7 @@ def real(mask: Any, ids: Tensor, name: str) -> Tensor:
 
 def checked_ids(ids: Tensor, model: Any) -> Tensor:
     """Token ids of the vocabulary; a single new one comes from the model itself."""
-    vocab_size = model.get_output_embeddings().weight.shape[0]
+    vocab_size = model.get_output_embeddings().vocab_size  # of a released weight nothing is read
     if ids.shape[-1] > 1 and ids.numel():
         low, high = (int(x) for x in ids.aminmax())
         if low < 0 or high >= vocab_size:

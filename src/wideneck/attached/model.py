@@ -155,6 +155,7 @@ class AttachedModel(ModelWithHead):
         )
         with answering(call):
             result = original(self, return_dict=True, **options)
+        call.collect(result.logits)
         return asked.result(self, result, call.loss, call.log_probs)
 
 

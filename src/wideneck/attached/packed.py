@@ -83,9 +83,9 @@ class Packing:
         restart = _restarts(options.get("position_ids"), valid)
         for name in OTHER_BORDERS:
             self._agree(name, options.get(name), restart)
-        self.is_packed = restart is not None and bool(restart.any())
-        if not self.is_packed:
+        if restart is None or not bool(restart.any()):
             return
+        self.is_packed = True
         if options.get("attention_mask") is not None:
             self._refuse("looks for documents only without an attention_mask: leave it out")
         if cache is not None or options.get("use_cache"):

@@ -14,6 +14,7 @@ from wideneck.functional.items import per_item
 from wideneck.memory.config import Memory
 from wideneck.memory.mixture import Recall, log_shares, masked_logsumexp, mixture_nll, positives
 from wideneck.memory.ranking import Ranking, ranking_loss
+from wideneck.memory.ranks import Embedding
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def memory_loss(
     values: Tensor,
     target: Tensor,
     nll: Tensor,
-    embedding: Tensor,
+    embedding: Embedding,
     *,
     log_normalizer: Tensor | None = None,
     label_values: Tensor | None = None,
@@ -62,7 +63,7 @@ def memory_loss(
         values: (B, M), the tokens of the memories, from the input.
         target: (B, Q), token ids or `ignore_index`.
         nll: (B, Q), -log p(target) of the model.
-        embedding: (V, D), by which tokens are ranked.
+        embedding: (V, D), by which tokens are ranked, or a function from ids to rows.
         log_normalizer: (B, Q), the model's, for scores="logits".
         label_values: (B, M), the labels of the memories, for values="labels".
         num_items: the targets of all micro-batches of an optimizer's step, where the gradient is

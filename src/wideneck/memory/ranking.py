@@ -25,7 +25,7 @@ from torch import Tensor
 from wideneck.functional.items import per_item
 from wideneck.memory.hinges import hinges
 from wideneck.memory.mixture import positives
-from wideneck.memory.ranks import Ranks
+from wideneck.memory.ranks import Embedding, Ranks
 
 PAIRS = 2**22
 """Terms that `_by_offset` holds at a time."""
@@ -46,7 +46,7 @@ def ranking_loss(
     visible: Tensor,
     values: Tensor,
     target: Tensor,
-    embedding: Tensor,
+    embedding: Embedding,
     *,
     margin: float = 1e-3,
     reduction: str = "pair_mean",
@@ -59,7 +59,8 @@ def ranking_loss(
         visible: (B, Q, M).
         values: (B, M), token ids.
         target: (B, Q), token ids; -100 for none.
-        embedding: (V, D), the vectors of the tokens; no gradient flows into it.
+        embedding: (V, D), the vectors of the tokens, or a function that gives the rows (n, D) of
+            ids (n,) that stand in the memory; no gradient flows into it.
         margin: asked for at each rank.
         reduction: "sum" over all pairs, "pair_mean", or over the means of the offsets r_j - r_i
             their mean, "offset_mean", or their sum, "offset_sum".  An offset without a pair

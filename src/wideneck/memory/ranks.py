@@ -1,10 +1,14 @@
 """The ranks of memories: how near their tokens are to the target, by cosine of the embeddings."""
 
+from collections.abc import Callable
 from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Embedding = Tensor | Callable[[Tensor], Tensor]
+"""(V, D), or what gives the rows (..., D) of ids that stand in the memory."""
 
 
 @final
@@ -18,7 +22,7 @@ class Ranks:
         values: (B, M), token ids.
         target: (B, Q), token ids.
         row: sequence and query of each of the R.
-        embedding: (V, D).
+        embedding: (V, D), or a function from ids to rows.
         visible: (B, Q, M), those that are not visible come last; None to rank all alike.
 
     Cost: once the cosines of the batch's distinct tokens, then R M log M.
@@ -30,14 +34,14 @@ class Ranks:
         values: Tensor,
         target: Tensor,
         row: tuple[Tensor, ...],
-        embedding: Tensor,
+        embedding: Embedding,
         visible: Tensor | None,
     ):
         self.row, self.visible = row, visible
         ids, index = torch.cat([values.flatten(), target[row]]).unique(return_inverse=True)
         self.token, at_target = index[: values.numel()].view(values.shape), index[values.numel() :]
         wanted, self.target = at_target.unique(return_inverse=True)
-        rows = embedding.detach()[ids]
+        rows = embedding.detach()[ids] if isinstance(embedding, Tensor) else embedding(ids)
         unit = F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=-1)
         self.cosine = unit[wanted] @ unit.T
         at = torch.arange(len(wanted), device=wanted.device)

@@ -1,15 +1,15 @@
 """Run by torchrun: memories and heads under DDP and FSDP2, and the losses of every step.
 
-Without torchrun it trains on the whole batch, of which two processes get half each.
+`losses` in one process, with kind "alone", trains on the whole batch, of which two get half each.
 """
 
 import json
-import os
 import sys
 
 import torch
 import torch.distributed as dist
 from attachable import attached, token_ids
+from torch.distributed import checkpoint
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -32,9 +32,21 @@ MEMORIES = {
     "warming": {**MEMORY, "warmup_batches": 2},
     "linear": {**MEMORY, "mixture": "linear"},
 }
-CASES = [(case, head, "memory") for case in ("llama", "llama-tied") for head in HEADS]
-CASES += [("llama", "sigsoftmax", ""), ("llama-tied", "moss", "")]
-CASES += [("llama", "softmax", "warming"), ("llama-tied", "softmax", "linear")]
+FSDP2 = [
+    ("llama", "softmax", "memory"),
+    ("llama", "moss", "memory"),
+    ("llama", "plif", "memory"),
+    ("llama-tied", "sigsoftmax", "memory"),
+    ("llama-tied", "moss", "warming"),
+    ("llama", "moss", ""),
+    ("llama-tied", "gss", ""),
+]
+DDP = [
+    ("llama", "softmax", "warming"),
+    ("llama", "plif", "memory"),
+    ("llama-tied", "moss", "linear"),
+    ("llama-tied", "gss", ""),
+]
 
 
 def batch(step, rank, world):
@@ -72,7 +84,6 @@ def wrapped(model, kind):
 
 
 def losses(case, head, memory, kind, rank, world):
-    print(case, head, memory, kind, file=sys.stderr)
     model = wrapped(model_of(case, head, memory), kind)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     result = []
@@ -91,23 +102,41 @@ def losses(case, head, memory, kind, rank, world):
     return result
 
 
+def restored(case, head, memory, folder):
+    """The loss of a sharded model, and that of another one after it has read its checkpoint."""
+    found = []
+    for seed in (3, 4):
+        model = model_of(case, head, memory)
+        torch.manual_seed(seed)
+        for parameter in model.parameters():
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+        state = {"model": wrapped(model, "fsdp2").state_dict()}
+        if not found:
+            checkpoint.save(state, checkpoint_id=folder)
+        else:
+            found.append(model(**batch(0, 0, 1)).loss.item())
+            checkpoint.load(state, checkpoint_id=folder)
+            model.load_state_dict(state["model"])
+        loss = model(**batch(0, 0, 1)).loss
+        loss.backward()
+        found.append(loss.item())
+    return found
+
+
 def main():
     torch.set_num_threads(1)
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    kinds = ["alone"]
-    if world > 1:
-        dist.init_process_group("gloo")
-        kinds = os.environ.get("KINDS","ddp fsdp2").split()
+    dist.init_process_group("gloo")
+    rank, world = dist.get_rank(), dist.get_world_size()
     found = {
-        f"{kind} {' '.join(case)}".strip(): losses(*case, kind, rank, world)
-        for kind in kinds
-        for case in CASES[int(os.environ.get("FROM",0)):]
+        kind: {" ".join(case): losses(*case, kind, rank, world) for case in cases}
+        for kind, cases in (("ddp", DDP), ("fsdp2", FSDP2))
     }
+    found["restored"] = restored("llama-tied", "moss", "memory", sys.argv[1])
     if rank == 0:
         print(json.dumps(found))
-    if world > 1:
-        dist.destroy_process_group()
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -51,13 +51,14 @@ class OwnHistory:
             self.num_before = cache.get_seq_length()
         self.valid = real(options.get("attention_mask"), self.ids, self.name)
         self.packing = Packing(model, config, options, self.ids, self.valid, cache)
-        self.before = memory_layer(cache) if self.num_before else None
+        self.before = None if cache is None else memory_layer(cache)
 
     def tokens(self) -> Tensor:
         """(B, T), every token that stands in a memory, before the model runs."""
         if self.before is None:
             return self.ids
-        return torch.cat([self.before.token_ids(), self.ids.to(self.before.device)], dim=1)
+        before = self.before.token_ids()
+        return torch.cat([before, self.ids.to(before.device)], dim=1)
 
     def shown(self, result: Any, hidden: Tensor) -> Shown:
         """The memories, with those that the cache in `result` brings."""

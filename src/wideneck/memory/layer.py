@@ -41,6 +41,7 @@ class MemoryLayer(DynamicLayer):
 
     def token_ids(self) -> Tensor:
         """(B, T), of every position."""
+        assert self.values is not None
         return self.values[:, 0, :, 0]
 
     def add(self, history: History) -> History:

@@ -45,7 +45,7 @@ def memory_loss(
     values: Tensor,
     target: Tensor,
     nll: Tensor,
-    embedding: Embedding,
+    embedding: Embedding | None,
     *,
     log_normalizer: Tensor | None = None,
     label_values: Tensor | None = None,
@@ -63,7 +63,8 @@ def memory_loss(
         values: (B, M), the tokens of the memories, from the input.
         target: (B, Q), token ids or `ignore_index`.
         nll: (B, Q), -log p(target) of the model.
-        embedding: (V, D), by which tokens are ranked, or a function from ids to rows.
+        embedding: (V, D), by which tokens are ranked, or a function from ids to rows; None where
+            alpha is 0 or the memory warms up.
         log_normalizer: (B, Q), the model's, for scores="logits".
         label_values: (B, M), the labels of the memories, for values="labels".
         num_items: the targets of all micro-batches of an optimizer's step, where the gradient is
@@ -87,6 +88,7 @@ def memory_loss(
     alone = over_targets(nll)
     ranking = Ranking(nll.new_zeros(()), count)
     if memory.alpha and not warming_up:
+        assert embedding is not None
         ranking = ranking_loss(
             ordered,
             visible,

@@ -153,7 +153,8 @@ def test_a_memory_ranks_by_the_embeddings_without_the_noise_of_training():
 
 
 def test_a_loss_with_a_cache_ranks_the_tokens_that_the_cache_holds():
-    model, ids = remembering("llama", torch.float64, reduction="sum"), prompts()["input_ids"][1:]
+    model = remembering("llama", torch.float64, reduction="sum", margin=1.0)
+    ids = torch.tensor([[9, 3, 4, 8, 5, 4, 3, 4]])
     labels = ids.clone()
     labels[:, :6] = -100
     want = model(ids, labels=labels).loss

@@ -86,7 +86,8 @@ class HeadCall(Call):
 class _Current(threading.local):
     """A server may run one model in many threads, so each has a call of its own."""
 
-    call: Call | None = None
+    def __init__(self):
+        self.call: Call | None = None  # one's own from the start: a graph looks for it
 
 
 _current = _Current()

@@ -24,7 +24,8 @@ OTHER_BORDERS = ("cu_seq_lens_q", "seq_idx")
 class _Told(threading.local):
     """The documents that attention has been told of last, in this thread."""
 
-    documents: Tensor | None = None
+    def __init__(self):
+        self.documents: Tensor | None = None  # one's own from the start: a graph looks for it
 
 
 _told = _Told()

@@ -4,33 +4,28 @@ FSDP2, ZeRO-3 and the offloading of accelerate put a module's weights in place f
 only; read from outside they are a shard, empty, or whatever was left there.
 """
 
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from wideneck.memory.ranks import Rows
 from wideneck.models import evaluating
 
 
-@final
-class TokenRows:
-    """What an embedding gives for the tokens of a batch; for the ids among them, (..., D).
+@torch.no_grad()
+def token_rows(embedding: Any, ids: Tensor) -> Rows:
+    """What an embedding gives for the tokens `ids` of a batch.
 
     A factor that the embedding multiplies by, as Gemma's and BART's do, is in the rows: cosines
     do not see it.  Noise that is added to embeddings in training (NEFTune) is not.
 
-    To be made before the model runs: FSDP2 counts, in a group of modules, which have run.
+    To be called before the model runs: FSDP2 counts, in a group of modules, which have run.
     """
-
-    @torch.no_grad()
-    def __init__(self, embedding: Any, ids: Tensor):
-        flat = ids.flatten()
+    if torch.compiler.is_compiling():
         # A graph has no room for a number of rows that depends on the tokens.
-        self.ids = flat.sort()[0] if torch.compiler.is_compiling() else flat.unique()
-        with evaluating(embedding):
-            self.rows = embedding(self.ids)
-
-    def __call__(self, ids: Tensor) -> Tensor:
-        """(..., D), for ids that were given."""
-        at = torch.searchsorted(self.ids, ids.to(self.ids.device))
-        return self.rows[at.to(self.rows.device)].to(ids.device)
+        ids = ids.flatten().sort()[0]
+        return Rows(ids, embedding(ids))
+    ids = ids.unique()
+    with evaluating(embedding):
+        return Rows(ids, embedding(ids))

@@ -14,7 +14,8 @@ from wideneck.functional.items import per_item
 from wideneck.memory.config import Memory
 from wideneck.memory.mixture import Recall, log_shares, masked_logsumexp, mixture_nll, positives
 from wideneck.memory.ranking import Ranking, ranking_loss
-from wideneck.memory.ranks import Embedding
+from wideneck.memory.ranking_op import IN_GRAPH, ranking_loss_in_graph
+from wideneck.memory.ranks import Embedding, Rows
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,15 @@ def memory_loss(
     ranking = Ranking(nll.new_zeros(()), count)
     if memory.alpha and not warming_up:
         assert embedding is not None
-        ranking = ranking_loss(
-            ordered,
-            visible,
-            values,
-            target,
-            embedding,
-            margin=memory.margin,
-            reduction=memory.reduction,
-            rank_over=memory.rank_over,
-        )
+        given = (ordered, visible, values, target)
+        options = {"margin": memory.margin, "rank_over": memory.rank_over}
+        graph = torch.compiler.is_compiling() and memory.reduction in IN_GRAPH
+        if graph and isinstance(embedding, Rows):
+            ranking = ranking_loss_in_graph(
+                *given, embedding, reduction=memory.reduction, **options
+            )
+        else:
+            ranking = ranking_loss(*given, embedding, reduction=memory.reduction, **options)
     ranked = per_item(ranking.loss, count) if memory.reduction == "sum" else ranking.loss
     total = mixed
     if warming_up or memory.loss == "cross_entropy":

@@ -1,6 +1,7 @@
 """The ranks of memories: how near their tokens are to the target, by cosine of the embeddings."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -9,6 +10,21 @@ from torch import Tensor
 
 Embedding = Tensor | Callable[[Tensor], Tensor]
 """(V, D), or what gives the rows (..., D) of ids that stand in the memory."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of some tokens, for the ids among them."""
+
+    ids: Tensor
+    """(n,), ascending."""
+    rows: Tensor
+    """(n, D)."""
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """(..., D), for ids that are there."""
+        at = torch.searchsorted(self.ids, ids.to(self.ids.device))
+        return self.rows[at.to(self.rows.device)].to(ids.device)
 
 
 @final

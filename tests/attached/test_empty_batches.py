@@ -7,6 +7,8 @@ from attachable import attached, token_ids
 from remembering import MODELS, prompts, remembering
 from trainer_arguments import sgd
 
+from wideneck.attached.memory_call import MemoryCall
+
 MEMORIES = [
     {},
     {"mixture": "linear"},
@@ -120,3 +122,19 @@ def test_a_log_of_no_targets_has_no_means():
     model = remembering("llama").train()
     model(**ignored(prompts()))
     assert model.cache_memory.statistics.take(True) == {}
+
+
+@pytest.mark.parametrize("num_targets", [0, 1, 5, 32, 33, 40])
+def test_the_targets_that_are_looked_at_are_spread_over_all(num_targets):
+    """Up to 32 different ones, the first and the last among them."""
+    head = remembering("llama").get_output_embeddings()
+    target = torch.full((3, 20), -100)
+    places = torch.arange(60)[3:].tolist()[:num_targets]
+    target.view(-1)[places] = 5
+    call = MemoryCall(head, target, -100, None, False)
+    call.answer(head, torch.randn(3, 20, 16))
+    row, at = (part[call.sampled] for part in call.sample)
+    found = (20 * row + at).tolist()
+    assert len(found) == len(set(found)) == min(32, num_targets)
+    assert set(found) <= set(places)
+    assert found[:1] + found[-1:] == places[:1] + places[-1:]

@@ -21,6 +21,8 @@ from accelerate.state import AcceleratorState
 from attachable import attached, token_ids
 from torch.distributed.tensor import DTensor
 
+import wideneck as wn
+
 NUM_STEPS = 4
 # A shift at which the sigmoid bends, so that it learns.
 BENT = {"name": "sigsoftmax", "shift": 0.0, "learned": True}
@@ -29,6 +31,9 @@ HEADS = {
     "moss": {"name": "moss", "num_components": 2, "activation": BENT},
 }
 CASES = [(case, head) for case in ("llama", "llama-tied") for head in HEADS]
+CASES += [("llama", "memory"), ("llama-tied", "memory")]
+# Sums over targets, so that halves add up to the whole.
+MEMORY = {"temperature": 0.5, "bias": -1.0, "reduction": "sum", "alpha": 0.01}
 
 
 def accelerator_of(kind):
@@ -49,7 +54,9 @@ def accelerator_of(kind):
 
 def losses(case, head, accelerator, folder, kind):
     world, rank = accelerator.num_processes, accelerator.process_index
-    model = attached(case, HEADS[head]).train()
+    model = attached(case, HEADS.get(head, "softmax")).train()
+    if head == "memory":
+        wn.attach_memory(model, **MEMORY)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     model, optimizer = accelerator.prepare(model, optimizer)
     ids = token_ids(0, (4, 12))[rank::world]

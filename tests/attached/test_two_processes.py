@@ -13,14 +13,14 @@ from attachable import token_ids
 import wideneck as wn
 
 HERE = Path(__file__).parent
-SCRIPT = str(HERE / "losses_on_processes.py")
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def losses(launcher, kind, folder):
+def printed(launcher, script, *arguments):
+    """What a script says, under torchrun or without."""
     paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     result = subprocess.run(
-        [sys.executable, *launcher, SCRIPT, kind, str(folder)],
+        [sys.executable, *launcher, str(HERE / script), *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -28,6 +28,10 @@ def losses(launcher, kind, folder):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.splitlines()[-1])
+
+
+def losses(launcher, kind, folder):
+    return printed(launcher, "losses_on_processes.py", kind, str(folder))
 
 
 @pytest.fixture(scope="module")

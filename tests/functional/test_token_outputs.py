@@ -190,8 +190,8 @@ def test_the_first_of_those_that_tie_is_the_top():
     got = fn.linear_token_outputs(hidden, weight, target, outputs=("top1",))
     assert got.top1.tolist() == [False, True, False, False]
     # A relu takes all scores below 0 for the same.
-    got = fn.linear_token_outputs(-hidden * weight[1], weight.abs().flip(0), target, outputs=("top1",),
-                                  activation="relu")  # fmt: skip
+    below, rows = -hidden * weight[1], weight.abs().flip(0)
+    got = fn.linear_token_outputs(below, rows, target, outputs=("top1",), activation="relu")
     assert got.top1.tolist() == [True, False, False, False]
     prior = torch.zeros(4, 2).log_softmax(-1)
     mixed = hidden[:, None].expand(4, 2, 1)

@@ -64,7 +64,8 @@ class Frame:
 
 
 class _Open(threading.local):
-    frame: Frame | None = None
+    def __init__(self):
+        self.frame: Frame | None = None  # one's own from the start: a graph looks for it
 
 
 _open = _Open()

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wideneck.attached.beside_output import Beside
 from wideneck.attached.guard import check_reader, head_is_called
 from wideneck.errors import WideneckError
+from wideneck.functional.items import per_item
 from wideneck.heads.head import Head
 
 
@@ -32,9 +34,34 @@ class Call(ABC):
         """Whether it asks this head, which PEFT or FSDP may have wrapped."""
         return self.head is head or any(module is head for module in self.head.modules())
 
+    LEFT: ClassVar[tuple[str, ...]] = ()
+    """What comes of the head's weights, and so goes back to them in the backward pass."""
+    _beside: Beside | None = None
+
     @abstractmethod
     def answer(self, head: Any, hidden: Tensor) -> Tensor:
         """What stands in the place of the logits; everything else is left on the call."""
+
+    def leave(self, output: Tensor) -> Tensor:
+        """The end of an answer: its output, on which hangs what is left on the call."""
+        self._beside = Beside()
+        return self._beside.leave(output, [getattr(self, name) for name in self._named()])
+
+    def collect(self, output: Any) -> None:
+        """After the model's forward: what was left, as functions of the head's output.
+
+        Args:
+            output: the logits of the model's result, whatever it has made of the head's.
+        """
+        if self._beside is None:
+            return
+        names = self._named()
+        taken = self._beside.take(output, [getattr(self, name) for name in names])
+        for name, tensor in zip(names, taken, strict=True):
+            setattr(self, name, tensor)
+
+    def _named(self) -> list[str]:
+        return [name for name in self.LEFT if getattr(self, name) is not None]
 
 
 @final
@@ -42,6 +69,7 @@ class Call(ABC):
 class HeadCall(Call):
     """Asks for the loss, the log-probabilities or both."""
 
+    LEFT = ("loss",)
     head: nn.Module
     target: Tensor | None
     """Token ids (B, T), already shifted; None for no loss."""
@@ -57,7 +85,7 @@ class HeadCall(Call):
         if self.target is not None:
             self.loss = _loss(head, hidden, self)
         if not self.wants_logits:
-            return without_logits(head, hidden)
+            return self.leave(without_logits(head, hidden))
         self.log_probs = head.log_probs(hidden)
         return self.log_probs
 
@@ -65,7 +93,8 @@ class HeadCall(Call):
 class _Current(threading.local):
     """A server may run one model in many threads, so each has a call of its own."""
 
-    call: Call | None = None
+    def __init__(self):
+        self.call: Call | None = None  # one's own from the start: a graph looks for it
 
 
 _current = _Current()
@@ -137,11 +166,7 @@ def _loss(head: Any, hidden: Tensor, call: HeadCall) -> Tensor:
     target = call.target.to(hidden.device)
     reduction = "mean" if call.num_items is None else "sum"
     loss = head.nll(hidden, target, reduction=reduction, ignore_index=call.ignore_index)
-    if call.num_items is None:
-        return loss
-    if isinstance(call.num_items, Tensor):  # at least 1: no targets are no loss, not NaN
-        return loss / call.num_items.to(loss.device).clamp(min=1)
-    return loss / max(1, call.num_items)
+    return loss if call.num_items is None else per_item(loss, call.num_items)
 
 
 def _blank(head_class: type[Head]) -> Any:

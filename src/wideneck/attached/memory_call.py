@@ -10,6 +10,8 @@ from wideneck.attached.head_in_model import Call, without_logits
 
 SAMPLE = 32
 """Targets of a training batch whose predictions are looked at: all would cost a product more."""
+LEFT = ("nll", "log_normalizer", "log_probs", "kept_log_normalizer")
+"""What comes of the output matrix, and goes back to it in the backward pass."""
 
 
 @final
@@ -17,6 +19,7 @@ SAMPLE = 32
 class MemoryCall(Call):
     """Asks for one loss a target, and for distributions where they are wanted."""
 
+    LEFT = ("nll", "log_normalizer", "log_probs", "kept_log_normalizer")
     head: nn.Module
     target: Tensor | None
     """(B, Q), token ids or `ignore_index`; None for no loss."""
@@ -36,6 +39,8 @@ class MemoryCall(Call):
     """(B, kept)."""
     sample: tuple[Tensor, ...] = ()
     """Sequence and position of some targets."""
+    sampled: Tensor | None = None
+    """(S,), False where there are fewer targets than places."""
     sample_log_probs: Tensor | None = None
     """(S, V), there."""
 
@@ -56,14 +61,19 @@ class MemoryCall(Call):
                 anything = kept.new_zeros(kept.shape[:-1], dtype=torch.long)
                 _, self.kept_log_normalizer = head.nll_and_log_normalizer(kept, anything)
         elif self.target is not None:
-            self._look(head, hidden)
-        return without_logits(head, hidden)
+            with torch.no_grad():
+                self._look(head, hidden)
+        return self.leave(without_logits(head, hidden))
 
-    @torch.no_grad()
     def _look(self, head: Any, hidden: Tensor) -> None:
         assert self.target is not None
-        row, at = (self.target != self.ignore_index).nonzero(as_tuple=True)
-        chosen = torch.linspace(0, len(row) - 1, min(SAMPLE, len(row)), device=row.device)
-        chosen = chosen.round().long()
-        self.sample = row[chosen], at[chosen]
+        # Spread evenly over the targets; how many there are is not waited for.
+        order = (self.target != self.ignore_index).flatten().cumsum(0)
+        size, count = min(SAMPLE, len(order)), order[-1:]
+        number = torch.arange(size, device=order.device)
+        last = count.clamp(max=size) - 1
+        self.sampled = number <= last
+        place = (number * (count - 1) / last.clamp(min=1)).round().long()
+        at = torch.searchsorted(order, place + 1).clamp(max=len(order) - 1)
+        self.sample = at // self.target.shape[1], at % self.target.shape[1]
         self.sample_log_probs = head.log_probs(hidden[self.sample])

@@ -18,6 +18,7 @@ from wideneck.attached.memory_sources import EncoderStates, OwnHistory, Shown
 from wideneck.attached.memory_tokens import MemoryTokenCall, Seen, check_no_cache
 from wideneck.attached.model import Asked, ModelWithHead, forwarding, type_of
 from wideneck.attached.token_call import REQUEST, Targets, TokenRequest
+from wideneck.attached.token_rows import token_rows
 from wideneck.memory.config import Memory
 from wideneck.memory.loss import memory_loss
 from wideneck.memory.mixture import (
@@ -28,6 +29,7 @@ from wideneck.memory.mixture import (
     mix,
 )
 from wideneck.memory.module import CacheMemory
+from wideneck.memory.ranks import Rows
 from wideneck.memory.scores import similarities
 
 
@@ -73,10 +75,13 @@ class MemoryModel(ModelWithHead):
             keep=keep if asked.wants_logits else None,
             wants_normalizer=memory.config.scores == "logits",
         )
+        rows = None
+        if asked.target is not None and memory.config.alpha:
+            rows = token_rows(self.get_input_embeddings(), source.tokens())
         result = self._ask(call, original, options)
         assert call.hidden is not None
         shown = source.shown(result, call.hidden)
-        loss, logits = self._read(memory, call, shown, asked)
+        loss, logits = self._read(memory, call, shown, asked, rows)
         return asked.result(self, result, loss, logits)
 
     def _tokens(
@@ -104,7 +109,12 @@ class MemoryModel(ModelWithHead):
         return call.result(result)
 
     def _read(
-        self: Any, memory: CacheMemory, call: MemoryCall, shown: Shown, asked: Asked
+        self: Any,
+        memory: CacheMemory,
+        call: MemoryCall,
+        shown: Shown,
+        asked: Asked,
+        rows: Rows | None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Loss and logits, where they are wanted."""
         hidden, target, keep = call.hidden, call.target, call.keep
@@ -123,7 +133,7 @@ class MemoryModel(ModelWithHead):
             shown.values,
             target,
             call.nll,
-            self.get_input_embeddings().weight,
+            rows,
             log_normalizer=call.log_normalizer,
             label_values=shown.label_values,
             num_items=asked.num_items,
@@ -133,10 +143,13 @@ class MemoryModel(ModelWithHead):
         if keep is None:
             with torch.no_grad():
                 sample = Mixed.sampled(memory.config, call, s, shown)
-            memory.statistics.add(True, terms, sample.right(target[call.sample][:, None]))
+            assert call.sampled is not None
+            looked = torch.where(call.sampled, target[call.sample], -1)[:, None]
+            memory.statistics.add(True, terms, sample.right(looked), (looked >= 0).sum())
             return terms.total, None
         mixed = Mixed.kept(memory.config, call, s[:, keep], shown.visible[:, keep], shown.values)
-        memory.statistics.add(self.training, terms, mixed.right(target[:, keep]))
+        looked = target[:, keep]
+        memory.statistics.add(self.training, terms, mixed.right(looked), (looked >= 0).sum())
         return terms.total, mixed.logits
 
 
@@ -187,9 +200,8 @@ class Mixed:
         values = shown.values[row]
         return cls(config, log_probs, normalizer, s[row, at][:, None], visible, values)
 
-    @torch.no_grad()
     def right(self, target: Tensor) -> dict[str, Tensor]:
-        """Whether each side puts the target (B, Q) first, for targets that are tokens.
+        """How often each side puts the target (B, Q) first, of targets that are tokens.
 
         An empty memory is wrong.
         """
@@ -200,9 +212,9 @@ class Mixed:
             first = self.ids[:, None].expand_as(self.cache).gather(-1, at[..., None])[..., 0]
             cache = (first == target) & (best > -torch.inf)
         return {
-            "": (self.logits.argmax(-1) == target)[kept],
-            "_model_only": (self.model.argmax(-1) == target)[kept],
-            "_cache_only": cache[kept],
+            "": ((self.logits.argmax(-1) == target) & kept).sum(),
+            "_model_only": ((self.model.argmax(-1) == target) & kept).sum(),
+            "_cache_only": (cache & kept).sum(),
         }
 
 

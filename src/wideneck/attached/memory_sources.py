@@ -6,9 +6,10 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from wideneck.attached.packed import Packing, refuse_packed
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory
-from wideneck.memory.layer import History, check_cache, remembered
+from wideneck.memory.layer import History, check_cache, memory_layer, remembered
 from wideneck.memory.scores import documents, visible_history
 
 
@@ -49,6 +50,15 @@ class OwnHistory:
             check_cache(cache, self.name)
             self.num_before = cache.get_seq_length()
         self.valid = real(options.get("attention_mask"), self.ids, self.name)
+        self.packing = Packing(model, config, options, self.ids, self.valid, cache)
+        self.before = None if cache is None else memory_layer(cache)
+
+    def tokens(self) -> Tensor:
+        """(B, T), every token that stands in a memory, before the model runs."""
+        if self.before is None:
+            return self.ids
+        before = self.before.token_ids()
+        return torch.cat([before, self.ids.to(before.device)], dim=1)
 
     def shown(self, result: Any, hidden: Tensor) -> Shown:
         """The memories, with those that the cache in `result` brings."""
@@ -58,9 +68,11 @@ class OwnHistory:
         if cache is not None:
             check_cache(cache, self.name)
             history = remembered(cache, history, self.num_before, self.name)
-        document = None
+        document = self.packing.documents()
         if self.config.separator is not None:
-            document = documents(history.ids, self.config.separator)
+            parts = documents(history.ids, self.config.separator)
+            # Both only count up, so the sum is another number as soon as one of them is.
+            document = parts if document is None else parts + document
         visible = visible_history(
             history.valid, hidden.shape[1], window=self.config.window, document=document
         )
@@ -83,8 +95,13 @@ class EncoderStates:
                 f"The memory of {name} holds the tokens of the source: pass them as input_ids, or "
                 "with encoder_outputs as decoder_memory_ids."
             )
+        refuse_packed(options, name)
         self.ids = checked_ids(ids, model)
         self.valid = real(options.get("attention_mask"), self.ids, name)
+
+    def tokens(self) -> Tensor:
+        """(B, M), those of the source."""
+        return self.ids
 
     def shown(self, result: Any, hidden: Tensor) -> Shown:
         """The memories, with the encoder's states that `result` holds."""
@@ -109,14 +126,16 @@ def real(mask: Any, ids: Tensor, name: str) -> Tensor:
         came = f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
         raise WideneckError(
             f"The memory of {name} tells padding by an attention_mask of shape (batch, tokens), at "
-            f"least {tuple(ids.shape)}; got {came}."
+            f"least {tuple(ids.shape)}, and packed documents by position_ids alone; got {came}."
         )
     return mask[:, mask.shape[1] - ids.shape[1] :].bool()
 
 
 def checked_ids(ids: Tensor, model: Any) -> Tensor:
     """Token ids of the vocabulary; a single new one comes from the model itself."""
-    vocab_size = model.get_output_embeddings().weight.shape[0]
+    vocab_size = model.get_output_embeddings().vocab_size  # of a released weight nothing is read
+    if torch.compiler.is_compiling():
+        return ids  # a graph does not look at numbers; the embedding has no rows beyond them
     if ids.shape[-1] > 1 and ids.numel():
         low, high = (int(x) for x in ids.aminmax())
         if low < 0 or high >= vocab_size:

@@ -174,6 +174,7 @@ class ModelWithHead(SavedModel):
             result = original(self, return_dict=True, **options)
         if not call.answered:
             raise unanswered(self)
+        call.collect(result.logits)
         return result
 
     def token_outputs(

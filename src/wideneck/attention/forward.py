@@ -89,7 +89,7 @@ def attention_forward(
     # `as_call` has done autocast's part.
     with torch.autocast(kind, enabled=False) if _autocasts(kind) else nullcontext():
         hidden = None if normalizer.hidden_size is None else take_hidden(module)
-        config = normalizer.numbers(hidden)
+        config = normalizer(None, hidden=hidden)
         if _runs_fused(call, config) and not output_attentions:
             out, weights = _fused(call, config), None
         else:

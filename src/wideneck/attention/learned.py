@@ -81,18 +81,21 @@ class LearnedNormalizer(nn.Module):
         return replace(self.config, **per_head)
 
     def forward(
-        self, scores: Tensor, mask: Tensor | None = None, hidden: Tensor | None = None
-    ) -> Tensor:
+        self, scores: Tensor | None, mask: Tensor | None = None, hidden: Tensor | None = None
+    ) -> Any:
         """Weights of scores (..., H, Q, K), as `wideneck.attention.normalize` gives them.
 
         Args:
-            scores: already scaled by 1 / sqrt(d).
+            scores: already scaled by 1 / sqrt(d).  None for `numbers(hidden)` in their place:
+                weights that are offloaded or sharded are there in a module's call only.
             mask: boolean, True where a key is visible, broadcastable to the scores.
             hidden: (B, Q, hidden_size), for asentmax only.
 
         Raises:
             WideneckError: another number of heads; what `normalize` and `numbers` refuse.
         """
+        if scores is None:
+            return self.numbers(hidden)
         if self.names and (scores.ndim < 3 or scores.shape[-3] != self.num_heads):
             raise WideneckError(
                 f"This normalizer learns for {self.num_heads} heads and needs scores (..., H, Q, "

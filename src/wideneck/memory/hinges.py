@@ -38,6 +38,34 @@ def hinges(
     return _Hinges.apply(s, visible, good, row, ranks, margin)
 
 
+def hinges_and_gradient(
+    s: Tensor,
+    visible: Tensor,
+    good: Tensor,
+    row: tuple[Tensor, ...],
+    ranks: Ranks,
+    margin: float,
+    *,
+    wants: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`hinges`, and the gradient of the sum (B, Q, M) where it is wanted; nothing is recorded."""
+    gradient = torch.zeros_like(s) if wants else None
+    total, num_pairs = s.new_zeros(()), row[0].new_zeros(())
+    size = max(1, NUMBERS // max(1, s.shape[-1]))
+    for start in range(0, len(row[0]), size):
+        some = slice(start, start + size)
+        at = tuple(part[some] for part in row)
+        positive = good[at]
+        negative = visible[at] & ~positive
+        u = s[at].add_(ranks.of(some), alpha=margin)
+        found, slope = _rows(u, positive, negative, wants)
+        total += found
+        num_pairs += (positive.sum(-1) * negative.sum(-1)).sum()
+        if gradient is not None and slope is not None:
+            gradient[at] = slope
+    return total, num_pairs, gradient
+
+
 @final
 class _Hinges(torch.autograd.Function):
     @staticmethod
@@ -52,20 +80,9 @@ class _Hinges(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """The sum, the number of pairs, and already the gradient."""
         wants = ctx.needs_input_grad[0]
-        gradient = torch.zeros_like(s) if wants else None
-        total, num_pairs = s.new_zeros(()), row[0].new_zeros(())
-        size = max(1, NUMBERS // max(1, s.shape[-1]))
-        for start in range(0, len(row[0]), size):
-            some = slice(start, start + size)
-            at = tuple(part[some] for part in row)
-            positive = good[at]
-            negative = visible[at] & ~positive
-            u = s[at].add_(ranks.of(some), alpha=margin)
-            found, slope = _rows(u, positive, negative, wants)
-            total += found
-            num_pairs += (positive.sum(-1) * negative.sum(-1)).sum()
-            if gradient is not None and slope is not None:
-                gradient[at] = slope
+        total, num_pairs, gradient = hinges_and_gradient(
+            s, visible, good, row, ranks, margin, wants=wants
+        )
         if gradient is not None:
             ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(num_pairs)

@@ -39,6 +39,11 @@ class MemoryLayer(DynamicLayer):
         self.keys, self.values = key_states[..., :0, :], value_states[..., :0, :]
         self.is_initialized = True
 
+    def token_ids(self) -> Tensor:
+        """(B, T), of every position."""
+        assert self.values is not None
+        return self.values[:, 0, :, 0]
+
     def add(self, history: History) -> History:
         """What was read before with the new positions behind it."""
         tokens = torch.stack([history.ids, history.valid.long()], dim=-1)
@@ -61,6 +66,11 @@ def check_cache(cache: Any, model: str) -> None:
         )
 
 
+def memory_layer(cache: DynamicCache) -> MemoryLayer | None:
+    """The memory that rides in a cache, or None."""
+    return next((layer for layer in cache.layers if isinstance(layer, MemoryLayer)), None)
+
+
 def remembered(cache: DynamicCache, history: History, num_before: int, model: str) -> History:
     """Put new positions into the cache's memory, and take all of them.
 
@@ -70,7 +80,7 @@ def remembered(cache: DynamicCache, history: History, num_before: int, model: st
         num_before: how many the cache held before them.
         model: its name, for the errors.
     """
-    layer = next((layer for layer in cache.layers if isinstance(layer, MemoryLayer)), None)
+    layer = memory_layer(cache)
     held = 0 if layer is None else layer.get_seq_length()
     if held != num_before:
         raise WideneckError(

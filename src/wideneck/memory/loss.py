@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wideneck.functional.items import per_item
 from wideneck.memory.config import Memory
 from wideneck.memory.mixture import Recall, log_shares, masked_logsumexp, mixture_nll, positives
 from wideneck.memory.ranking import Ranking, ranking_loss
+from wideneck.memory.ranking_op import IN_GRAPH, ranking_loss_in_graph
+from wideneck.memory.ranks import Embedding, Rows
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def memory_loss(
     values: Tensor,
     target: Tensor,
     nll: Tensor,
-    embedding: Tensor,
+    embedding: Embedding | None,
     *,
     log_normalizer: Tensor | None = None,
     label_values: Tensor | None = None,
@@ -61,7 +64,8 @@ def memory_loss(
         values: (B, M), the tokens of the memories, from the input.
         target: (B, Q), token ids or `ignore_index`.
         nll: (B, Q), -log p(target) of the model.
-        embedding: (V, D), by which tokens are ranked.
+        embedding: (V, D), by which tokens are ranked, or a function from ids to rows; None where
+            alpha is 0 or the memory warms up.
         log_normalizer: (B, Q), the model's, for scores="logits".
         label_values: (B, M), the labels of the memories, for values="labels".
         num_items: the targets of all micro-batches of an optimizer's step, where the gradient is
@@ -74,14 +78,9 @@ def memory_loss(
     kept = target != ignore_index
     target = torch.where(kept, target, -1)
     count = kept.sum()
-    here = count.clamp(min=1)
-    items = here if num_items is None else num_items
-    if isinstance(items, Tensor):
-        items = items.to(nll.device)
-    part = here / items  # of the step's targets
 
     def over_targets(x: Tensor) -> Tensor:
-        return torch.where(kept, x, 0).sum() / here
+        return per_item(torch.where(kept, x, 0).sum(), count)
 
     shown = values if memory.values == "input_ids" or label_values is None else label_values
     log_all = masked_logsumexp(s, visible)
@@ -90,20 +89,25 @@ def memory_loss(
     alone = over_targets(nll)
     ranking = Ranking(nll.new_zeros(()), count)
     if memory.alpha and not warming_up:
-        ranking = ranking_loss(
-            ordered,
-            visible,
-            values,
-            target,
-            embedding,
-            margin=memory.margin,
-            reduction=memory.reduction,
-            rank_over=memory.rank_over,
-        )
-    ranked = ranking.loss / here if memory.reduction == "sum" else ranking.loss
-    total = alone if warming_up or memory.loss == "cross_entropy" else mixed
+        assert embedding is not None
+        given = (ordered, visible, values, target)
+        options = {"margin": memory.margin, "rank_over": memory.rank_over}
+        graph = torch.compiler.is_compiling() and memory.reduction in IN_GRAPH
+        if graph and isinstance(embedding, Rows):
+            ranking = ranking_loss_in_graph(
+                *given, embedding, reduction=memory.reduction, **options
+            )
+        else:
+            ranking = ranking_loss(*given, embedding, reduction=memory.reduction, **options)
+    ranked = per_item(ranking.loss, count) if memory.reduction == "sum" else ranking.loss
+    total = mixed
+    if warming_up or memory.loss == "cross_entropy":
+        # With a gradient of 0 for the memory's numbers: DistributedDataParallel waits for one.
+        total = alone + s.masked_fill(torch.ones_like(visible), 0).sum()
     if memory.alpha and not warming_up:
         total = total + memory.alpha * ranked
+    if num_items is not None:  # by the part of the step's targets that stand here
+        total = total * per_item(count.to(total.dtype), num_items)
     with torch.no_grad():
         mass = over_targets(log_shares(memory, log_all, log_normalizer)[1].exp())
-    return Terms(total * part, mixed.detach(), alone.detach(), ranked.detach(), mass, count)
+    return Terms(total, mixed.detach(), alone.detach(), ranked.detach(), mass, count)

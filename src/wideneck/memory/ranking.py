@@ -22,9 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wideneck.functional.items import per_item
 from wideneck.memory.hinges import hinges
 from wideneck.memory.mixture import positives
-from wideneck.memory.ranks import Ranks
+from wideneck.memory.ranks import Embedding, Ranks
 
 PAIRS = 2**22
 """Terms that `_by_offset` holds at a time."""
@@ -45,7 +46,7 @@ def ranking_loss(
     visible: Tensor,
     values: Tensor,
     target: Tensor,
-    embedding: Tensor,
+    embedding: Embedding,
     *,
     margin: float = 1e-3,
     reduction: str = "pair_mean",
@@ -58,7 +59,8 @@ def ranking_loss(
         visible: (B, Q, M).
         values: (B, M), token ids.
         target: (B, Q), token ids; -100 for none.
-        embedding: (V, D), the vectors of the tokens; no gradient flows into it.
+        embedding: (V, D), the vectors of the tokens, or a function that gives the rows (n, D) of
+            ids (n,) that stand in the memory; no gradient flows into it.
         margin: asked for at each rank.
         reduction: "sum" over all pairs, "pair_mean", or over the means of the offsets r_j - r_i
             their mean, "offset_mean", or their sum, "offset_sum".  An offset without a pair
@@ -73,12 +75,12 @@ def ranking_loss(
     ranks = Ranks(values, target, row, embedding, visible if rank_over == "visible" else None)
     if reduction in ("sum", "pair_mean"):
         loss, num_pairs = hinges(s, visible, good, row, ranks, margin)
-        return Ranking(loss if reduction == "sum" else loss / num_pairs.clamp(min=1), num_pairs)
+        return Ranking(loss if reduction == "sum" else per_item(loss, num_pairs), num_pairs)
     sums, counts = _by_offset(s[row], good[row], (visible & ~good)[row], ranks, margin)
-    means = sums / counts.clamp(min=1)
+    means = per_item(sums, counts)
     loss = means.sum()
     if reduction == "offset_mean":
-        loss = loss / (counts > 0).sum().clamp(min=1)
+        loss = per_item(loss, (counts > 0).sum())
     return Ranking(loss, counts.sum().long())
 
 

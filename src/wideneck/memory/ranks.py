@@ -1,10 +1,30 @@
 """The ranks of memories: how near their tokens are to the target, by cosine of the embeddings."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Embedding = Tensor | Callable[[Tensor], Tensor]
+"""(V, D), or what gives the rows (..., D) of ids that stand in the memory."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of some tokens, for the ids among them."""
+
+    ids: Tensor
+    """(n,), ascending."""
+    rows: Tensor
+    """(n, D)."""
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """(..., D), for ids that are there."""
+        at = torch.searchsorted(self.ids, ids.to(self.ids.device))
+        return self.rows[at.to(self.rows.device)].to(ids.device)
 
 
 @final
@@ -18,7 +38,7 @@ class Ranks:
         values: (B, M), token ids.
         target: (B, Q), token ids.
         row: sequence and query of each of the R.
-        embedding: (V, D).
+        embedding: (V, D), or a function from ids to rows.
         visible: (B, Q, M), those that are not visible come last; None to rank all alike.
 
     Cost: once the cosines of the batch's distinct tokens, then R M log M.
@@ -30,14 +50,14 @@ class Ranks:
         values: Tensor,
         target: Tensor,
         row: tuple[Tensor, ...],
-        embedding: Tensor,
+        embedding: Embedding,
         visible: Tensor | None,
     ):
         self.row, self.visible = row, visible
         ids, index = torch.cat([values.flatten(), target[row]]).unique(return_inverse=True)
         self.token, at_target = index[: values.numel()].view(values.shape), index[values.numel() :]
         wanted, self.target = at_target.unique(return_inverse=True)
-        rows = embedding.detach()[ids]
+        rows = embedding.detach()[ids] if isinstance(embedding, Tensor) else embedding(ids)
         unit = F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=-1)
         self.cosine = unit[wanted] @ unit.T
         at = torch.arange(len(wanted), device=wanted.device)

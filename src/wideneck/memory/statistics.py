@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from wideneck.functional.items import per_item
 from wideneck.memory.loss import Terms
 
 NAMES = {
@@ -22,26 +23,29 @@ class Statistics:
     def __init__(self):
         self._sums: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
 
-    def add(self, training: bool, terms: Terms, right: dict[str, Tensor]) -> None:
+    def add(
+        self, training: bool, terms: Terms, right: dict[str, Tensor], num_looked: Tensor
+    ) -> None:
         """Count a batch.
 
         Args:
             training: or evaluation.
             terms: of its loss.
-            right: for each of "", "_model_only", "_cache_only" whether it predicted the target, for
-                some targets or all of them.
+            right: for each of "", "_model_only", "_cache_only" how many targets it predicted.
+            num_looked: of how many, some or all.
         """
         for name, log_name in NAMES.items():
             value = getattr(terms, name).double()
             self._count(training, log_name, value * terms.num_targets, terms.num_targets)
         for name, hits in right.items():
-            count = torch.full_like(hits.sum(), hits.numel())
-            self._count(training, f"accuracy{name}", hits.sum(), count)
+            self._count(training, f"accuracy{name}", hits, num_looked)
 
     def take(self, training: bool) -> dict[str, float]:
         """The means, by name; the count starts anew."""
         sums, self._sums[training] = self._sums[training], {}
-        return {name: (total / count).item() for name, (total, count) in sums.items() if count}
+        return {
+            name: per_item(total, count).item() for name, (total, count) in sums.items() if count
+        }
 
     def _count(self, training: bool, name: str, total: Tensor, count: Tensor) -> None:
         # On the model's device, without waiting for it.

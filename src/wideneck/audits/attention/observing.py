@@ -45,7 +45,7 @@ def _attention(
     normalizer: Any = getattr(module, "normalizer", None)
     config: Normalizer = Softmax()
     if isinstance(normalizer, LearnedNormalizer):
-        config = normalizer.numbers(take_hidden(module) if normalizer.hidden_size else None)
+        config = normalizer(None, hidden=take_hidden(module) if normalizer.hidden_size else None)
     out = _watching.watcher(module, call, config)
     return out.transpose(1, 2).to(query.dtype).contiguous(), None
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory
+from wideneck.memory.kv_cache import cache_in
 from wideneck.memory.layer import History, check_cache, remembered
 from wideneck.memory.scores import documents, visible_history
 
@@ -44,7 +45,7 @@ class OwnHistory:
             )
         self.ids = checked_ids(ids, model)
         self.num_before = 0
-        cache = options.get("past_key_values")
+        cache = cache_in(options)
         if cache is not None:
             check_cache(cache, self.name)
             self.num_before = cache.get_seq_length()
@@ -54,7 +55,7 @@ class OwnHistory:
         """The memories, with those that the cache in `result` brings."""
         place = hidden.device
         history = History(hidden, self.ids.to(place), self.valid.to(place))
-        cache = getattr(result, "past_key_values", None)
+        cache = cache_in(result)
         if cache is not None:
             check_cache(cache, self.name)
             history = remembered(cache, history, self.num_before, self.name)

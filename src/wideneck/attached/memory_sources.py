@@ -48,7 +48,8 @@ class OwnHistory:
         cache = cache_in(options)
         if cache is not None:
             check_cache(cache, self.name)
-            self.num_before = cache.get_seq_length()
+            # A number of its own: a cropped layer that slides may count in a tensor, in place.
+            self.num_before = int(cache.get_seq_length())
         self.valid = real(options.get("attention_mask"), self.ids, self.name)
 
     def shown(self, result: Any, hidden: Tensor) -> Shown:

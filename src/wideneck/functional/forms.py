@@ -339,8 +339,8 @@ FORMS: dict[str, type[Form]] = {
 
 def encode(form: Form) -> tuple[str, list[float]]:
     """A form without its parameters, in what an operator's signature can hold."""
-    # By its fields: torch.compile of torch 2.11 cannot follow vars().
-    values = [getattr(form, field.name) for field in fields(form)]
+    # By its fields, every form being a dataclass: torch.compile of torch 2.11 cannot follow vars().
+    values = [getattr(form, field.name) for field in fields(form)]  # pyrefly: ignore[bad-argument-type]
     return type(form).__name__, [v for v in values if not isinstance(v, Tensor)]
 
 

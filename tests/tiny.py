@@ -4,6 +4,7 @@
 Building one takes milliseconds and no network.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,12 @@ import transformers as tr
 from wideneck.models import LogitMap
 
 V, D = 96, 16
+CACHE = (
+    "cache"
+    if "cache" in inspect.signature(tr.LlamaForCausalLM.forward).parameters
+    else "past_key_values"
+)
+"""What transformers calls the cache of keys and values: the first from 5.24 on."""
 SHORT = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
 LLAMA = {
     "vocab_size": V,

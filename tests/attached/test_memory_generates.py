@@ -5,6 +5,7 @@ import torch
 import transformers as tr
 from remembering import DECODERS, ENCODER_DECODERS, MODELS, model_of, prompts, remembering
 
+from tiny import CACHE
 from wideneck.errors import WideneckError
 from wideneck.memory.layer import MemoryLayer
 
@@ -103,10 +104,11 @@ def test_a_conversation_goes_on_from_its_cache():
     model = remembering("llama")
     ids = prompts()["input_ids"][1:]
     cache = tr.DynamicCache(config=model.config)
-    first = model.generate(ids, past_key_values=cache, max_new_tokens=4, eos_token_id=None)
+    options = {CACHE: cache, "max_new_tokens": 4, "eos_token_id": None}
+    first = model.generate(ids, **options)
     longer = torch.cat([first, ids[:, :3]], dim=1)
 
-    second = model.generate(longer, past_key_values=cache, max_new_tokens=4, eos_token_id=None)
+    second = model.generate(longer, **options)
 
     assert torch.equal(second, model.generate(longer, max_new_tokens=4, eos_token_id=None))
     assert sum(isinstance(layer, MemoryLayer) for layer in cache.layers) == 1
@@ -114,7 +116,7 @@ def test_a_conversation_goes_on_from_its_cache():
 
 def test_the_memory_is_as_long_as_the_keys_and_is_cropped_with_them():
     model, inputs = remembering("llama"), prompts()
-    cache = model(**inputs, use_cache=True).past_key_values
+    cache = model(**inputs, use_cache=True)[CACHE]
     (layer,) = [layer for layer in cache.layers if isinstance(layer, MemoryLayer)]
     assert layer.get_seq_length() == cache.get_seq_length() == 8
 
@@ -125,7 +127,7 @@ def test_the_memory_is_as_long_as_the_keys_and_is_cropped_with_them():
 
 def test_token_ids_in_the_cache_keep_every_digit_in_half_precision():
     model = remembering("llama", torch.bfloat16)
-    cache = model(**prompts(), use_cache=True).past_key_values
+    cache = model(**prompts(), use_cache=True)[CACHE]
     layer = cache.layers[-1]
     assert layer.keys.dtype == torch.bfloat16
     assert torch.equal(layer.values[:, 0, :, 0], prompts()["input_ids"])
@@ -146,10 +148,10 @@ def test_a_cache_that_a_memory_cannot_ride_in_is_refused(options, sentence, monk
 
 def test_a_cache_that_another_model_has_filled_is_refused():
     model, inputs = remembering("llama"), prompts()
-    cache = model(**inputs, use_cache=True).past_key_values
+    cache = model(**inputs, use_cache=True)[CACHE]
     del cache.layers[-1]
     new = {"input_ids": inputs["input_ids"][:, :1], "attention_mask": torch.ones(3, 9)}
     with pytest.raises(
         WideneckError, match=r"holds 8 positions, of which the memory .* has seen 0"
     ):
-        model(**new, past_key_values=cache)
+        model(**new, **{CACHE: cache})

@@ -11,6 +11,7 @@ import transformers as tr
 from usable import LEARNED, MODELS, PAIRS, logits, shaken, tiny, token_ids, used
 
 import wideneck as wn
+from tiny import CACHE
 from wideneck.attention import names, use
 from wideneck.models import evaluating
 
@@ -64,9 +65,9 @@ def test_cached_decoding_gives_the_full_pass(model, name):
     whole = logits(made, ids)
     with torch.no_grad():
         first = made(input_ids=ids[:, :4], use_cache=True)
-        cache, parts = first.past_key_values, [first.logits]
+        cache, parts = first[CACHE], [first.logits]
         for block in (ids[:, 4:6], *ids[:, 6:].split(1, 1)):
-            step = made(input_ids=block, past_key_values=cache, use_cache=True)
+            step = made(input_ids=block, **{CACHE: cache}, use_cache=True)
             parts.append(step.logits)
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-10)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import CacheLayerMixin
 
 from wideneck.attached.attaching import check_attachable, put_head
 from wideneck.attached.final_bias import map_without_bias
@@ -17,6 +18,7 @@ from wideneck.attached.swap import attached_head
 from wideneck.config import MoC, Softmax, name_of
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory, memory_config
+from wideneck.memory.kv_cache import cache_in
 from wideneck.models import ask, evaluating
 from wideneck.models.quiet import quiet_transformers
 
@@ -97,11 +99,14 @@ def _check_cache(model: Any) -> None:
         return
     with evaluating(model), quiet_transformers():
         result = ask(model, input_ids=random_ids(model)[:1, :2], use_cache=True)
-    cache = getattr(result, "past_key_values", None)
-    if type(cache) is not DynamicCache:
-        name = type(model).__name__
-        came = "none" if cache is None else f"a {type(cache).__name__}"
-        raise WideneckError(
-            f"A memory rides in a DynamicCache of transformers, and {name} has {came}, which "
-            "wideneck does not know."
-        )
+    cache = cache_in(result)
+    counts = type(cache) is DynamicCache
+    if counts and any(isinstance(layer, CacheLayerMixin) for layer in cache.layers):
+        return
+    came = "none that wideneck knows" if cache is None else f"a {type(cache).__name__}"
+    if counts:
+        came = "one of recurrent states alone, which does not count its tokens"
+    raise WideneckError(
+        f"A memory rides in a DynamicCache of transformers, and {type(model).__name__} has {came}: "
+        "attach a memory to a model with attention layers."
+    )

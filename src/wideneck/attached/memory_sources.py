@@ -9,6 +9,7 @@ from torch import Tensor
 from wideneck.attached.packed import Packing, refuse_packed
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory
+from wideneck.memory.kv_cache import cache_in
 from wideneck.memory.layer import History, check_cache, memory_layer, remembered
 from wideneck.memory.scores import documents, visible_history
 
@@ -45,10 +46,11 @@ class OwnHistory:
             )
         self.ids = checked_ids(ids, model)
         self.num_before = 0
-        cache = options.get("past_key_values")
+        cache = cache_in(options)
         if cache is not None:
             check_cache(cache, self.name)
-            self.num_before = cache.get_seq_length()
+            # A number of its own: a cropped layer that slides may count in a tensor, in place.
+            self.num_before = int(cache.get_seq_length())
         self.valid = real(options.get("attention_mask"), self.ids, self.name)
         self.packing = Packing(model, config, options, self.ids, self.valid, cache)
         self.before = None if cache is None else memory_layer(cache)
@@ -64,7 +66,7 @@ class OwnHistory:
         """The memories, with those that the cache in `result` brings."""
         place = hidden.device
         history = History(hidden, self.ids.to(place), self.valid.to(place))
-        cache = getattr(result, "past_key_values", None)
+        cache = cache_in(result)
         if cache is not None:
             check_cache(cache, self.name)
             history = remembered(cache, history, self.num_before, self.name)

@@ -23,6 +23,7 @@ from wideneck.functional.check import check_temperature
 from wideneck.functional.distribution import log_mixture, log_prob, widened
 from wideneck.functional.token_outputs import broadcast_temperature, outputs_of
 from wideneck.memory.config import Memory
+from wideneck.memory.kv_cache import cache_in
 from wideneck.memory.mixture import cache_log_probs, distinct, log_shares, masked_logsumexp, mix
 from wideneck.memory.module import CacheMemory
 from wideneck.memory.scores import similarities
@@ -173,7 +174,7 @@ class Seen:
 
 def check_no_cache(model: Any, options: dict[str, Any]) -> None:
     """Refuse a text whose beginning is not there."""
-    if any(options.get(name) is not None for name in ("past_key_values", "cache")):
+    if cache_in(options) is not None:
         raise WideneckError(
             f"token_outputs of a {type(model).__name__} with a memory is for whole texts: leave "
             "out the cache of an earlier call, and pass all tokens."

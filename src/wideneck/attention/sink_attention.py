@@ -83,7 +83,10 @@ class _SinkOnCPU(torch.autograd.Function):
         out, lse = _forward(query, key, value, 0.0, is_causal, attn_mask=mask, scale=scaling)
         # Rows without a visible key have out = 0 here, and stay so.
         with_sink = torch.logaddexp(lse, logits.to(lse.dtype)[:, None])
-        out.mul_(torch.exp(lse - with_sink)[..., None])
+        rescale = torch.exp(lse - with_sink)[..., None]
+        # Compiled by torch 2.11, what is saved of an output that is changed in place is what it was
+        # before, and the sink's gradient is wrong; a compiler makes either form the same.
+        out = out * rescale if torch.compiler.is_compiling() else out.mul_(rescale)
         ctx.save_for_backward(query, key, value, logits, mask, out, with_sink)
         ctx.options = (is_causal, scaling)
         return out

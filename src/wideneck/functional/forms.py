@@ -11,7 +11,7 @@ loss puts a on the narrow N x d side, where it costs nothing and autograd knows 
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import final
 
 import torch
@@ -423,7 +423,9 @@ FORMS: dict[str, type[Form]] = {
 
 def encode(form: Form) -> tuple[str, list[float]]:
     """A form without its parameters, in what an operator's signature can hold."""
-    return type(form).__name__, [v for v in vars(form).values() if not isinstance(v, Tensor)]
+    # By its fields, every form being a dataclass: torch.compile of torch 2.11 cannot follow vars().
+    values = [getattr(form, field.name) for field in fields(form)]  # pyrefly: ignore[bad-argument-type]
+    return type(form).__name__, [v for v in values if not isinstance(v, Tensor)]
 
 
 def decode(name: str, constants: list[float], parameters: list[Tensor]) -> Form:

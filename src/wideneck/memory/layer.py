@@ -14,6 +14,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from wideneck.errors import WideneckError
+from wideneck.memory.kv_cache import NAMES
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ def check_cache(cache: Any, model: str) -> None:
     if type(cache) is not DynamicCache:
         raise WideneckError(
             f"The memory of {model} rides in a DynamicCache of transformers, got "
-            f"{type(cache).__name__}: leave out cache_implementation and past_key_values, or pass "
-            "use_cache=False."
+            f"{type(cache).__name__}: leave out cache_implementation and {' or '.join(NAMES)}, or "
+            "pass use_cache=False."
         )
     if cache.offloading:
         raise WideneckError(

@@ -6,7 +6,8 @@ import wideneck as wn
 from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves, slow
 from wideneck.errors import WideneckError
 from wideneck.functional import passes
-from wideneck.functional.forms import Identity, affine
+from wideneck.functional.affine import affine
+from wideneck.functional.forms import Identity
 
 REDUCTIONS = ("mean", "sum", "none")
 

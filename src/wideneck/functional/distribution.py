@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wideneck.config import Activation, activation_config
 from wideneck.errors import WideneckError
-from wideneck.functional.forms import affine, is_number
+from wideneck.functional.affine import affine, is_number
 
 
 def log_score(logits: Tensor, activation: str | Activation = "softmax") -> Tensor:

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from wideneck.config import Activation, activation_config
+from wideneck.functional.affine import affine, encode, is_number
 from wideneck.functional.check import check_shapes, check_targets
 from wideneck.functional.differentiable import loss_function
 from wideneck.functional.distribution import widened
-from wideneck.functional.forms import Form, affine, encode, is_number
+from wideneck.functional.forms import Form
 from wideneck.functional.numbers import plain_number
 from wideneck.functional.options import LossOptions
 from wideneck.functional.shard import Shard

@@ -6,9 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from wideneck.functional.affine import decode
 from wideneck.functional.check import check_values
 from wideneck.functional.distribution import widened
-from wideneck.functional.forms import decode
 from wideneck.functional.fused import Wanted, fused_nll
 from wideneck.functional.items import per_item
 from wideneck.functional.options import LossOptions, Targets

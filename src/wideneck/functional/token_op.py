@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wideneck.functional.affine import decode
 from wideneck.functional.check import check_temperature, check_values
 from wideneck.functional.differentiable import Last
 from wideneck.functional.distribution import widened
-from wideneck.functional.forms import Form, decode
+from wideneck.functional.forms import Form
 from wideneck.functional.op import run_of, wanted_of
 from wideneck.functional.options import LossOptions
 from wideneck.functional.scores import Gradients, Scores

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from wideneck.config import Activation, activation_config
 from wideneck.errors import WideneckError
+from wideneck.functional.affine import encode
 from wideneck.functional.check import check_loss
-from wideneck.functional.forms import encode
 from wideneck.functional.loss import by_token, linear_cross_entropy
 from wideneck.functional.token_op import OUTPUTS, TokenValues
 from wideneck.functional.transforms import refuse_transformed

@@ -35,8 +35,10 @@ def starting_from(model: Any, first: int, states: Tensor) -> Iterator[None]:
     """Inside, the model runs from layer `first` on, from `states` of the ids it is called with."""
     base = model.model
     layers = base.layers
-    handle = base.embed_tokens.register_forward_hook(lambda *_: states)
     base.layers = layers[first:]
+    # Not at the embedding, which a memory calls, too, for the vectors of tokens.
+    entered = base.layers[0] if len(base.layers) else base.norm
+    handle = entered.register_forward_pre_hook(lambda _, args: (states, *args[1:]))
     try:
         yield
     finally:

@@ -6,7 +6,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from wideneck.attached.guard import unanswered
 from wideneck.attached.packed import Packing, refuse_packed
+from wideneck.attached.swap import attached_head
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory
 from wideneck.memory.kv_cache import cache_in
@@ -135,7 +137,10 @@ def real(mask: Any, ids: Tensor, name: str) -> Tensor:
 
 def checked_ids(ids: Tensor, model: Any) -> Tensor:
     """Token ids of the vocabulary; a single new one comes from the model itself."""
-    vocab_size = model.get_output_embeddings().vocab_size  # of a released weight nothing is read
+    head = attached_head(model)
+    if head is None:
+        raise unanswered(model)
+    vocab_size = head.vocab_size  # of a released weight nothing is read
     if torch.compiler.is_compiling():
         return ids  # a graph does not look at numbers; the embedding has no rows beyond them
     if ids.shape[-1] > 1 and ids.numel():

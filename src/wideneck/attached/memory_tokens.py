@@ -7,13 +7,13 @@ log-probabilities formed, and formed again in the backward pass.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from wideneck.attached.memory_sources import Shown
 from wideneck.attached.token_call import TokenCall
@@ -153,7 +153,7 @@ class Seen:
     """What the model's result will hold of its encoder, while the head is still to answer."""
 
     def __init__(self, model: Any, options: dict[str, Any]):
-        self.result = SimpleNamespace(encoder_last_hidden_state=None)
+        self.result = Seq2SeqLMOutput()
         self.hook = None
         given = options.get("encoder_outputs")
         if given is not None:

@@ -71,6 +71,10 @@ def test_is_that_of_the_dense_loss(name, mixture):
     torch.testing.assert_close(RIGHT[name](fused, *args), RIGHT[name](dense, *args))
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.nn.functional, "linear_cross_entropy"),
+    reason="before torch 2.13 its tracer fails at whatever gives way in a compiled gradient",
+)
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile's, where it gives way
 def test_a_compiled_gradient_is_right_where_the_tracer_gives_way():
     fused, dense, args = losses(False)

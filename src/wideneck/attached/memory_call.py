@@ -10,8 +10,6 @@ from wideneck.attached.head_in_model import Call, without_logits
 
 SAMPLE = 32
 """Targets of a training batch whose predictions are looked at: all would cost a product more."""
-LEFT = ("nll", "log_normalizer", "log_probs", "kept_log_normalizer")
-"""What comes of the output matrix, and goes back to it in the backward pass."""
 
 
 @final

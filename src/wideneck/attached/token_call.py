@@ -5,20 +5,18 @@ whatever wraps the model (DDP, FSDP, PEFT, accelerate) does what it does for a l
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
-from wideneck.attached.beside_output import Beside
 from wideneck.attached.head_in_model import Call, without_logits
 from wideneck.errors import WideneckError
 from wideneck.functional.token_outputs import TokenOutputs, output_names
 
 REQUEST = "token_request"
 """The private keyword of a forward."""
-LEARNABLE = ("log_prob", "entropy")
 
 
 @dataclass(frozen=True)
@@ -75,17 +73,21 @@ class Targets:
 class TokenCall(Call):
     """Asks for the outputs of a head that is all that the model predicts from."""
 
+    LEFT = ("log_prob", "entropy")
     head: nn.Module
     targets: Targets
     request: TokenRequest
-    found: dict[str, Tensor] = field(default_factory=dict)
-    beside: Beside = field(default_factory=Beside)
+    log_prob: Tensor | None = None
+    entropy: Tensor | None = None
+    log_sum_sq_prob: Tensor | None = None
+    mean_log_prob: Tensor | None = None
+    top1: Tensor | None = None
 
     def answer(self, head: Any, hidden: Tensor) -> Tensor:
         """What was found is left on the call; there are no logits."""
-        self.found = self.find(head, hidden)
-        left = [self.found[name] for name in LEARNABLE if name in self.found]
-        return self.beside.leave(without_logits(head, hidden), left)
+        for name, value in self.find(head, hidden).items():
+            setattr(self, name, value)
+        return self.leave(without_logits(head, hidden))
 
     def find(self, head: Any, hidden: Tensor) -> dict[str, Tensor]:
         """The outputs by their names."""
@@ -96,21 +98,15 @@ class TokenCall(Call):
             temperature=self.request.temperature,
             ignore_index=self.targets.ignore_index,
         )
-        return {
-            f.name: value
-            for f in fields(outputs)
-            if (value := getattr(outputs, f.name)) is not None
-        }
+        return {name: getattr(outputs, name) for name in self.request.outputs}
 
     def result(self, original: Any) -> TokenModelOutput:
         """What the model returns.
 
         Args:
-            original: what the original's forward has made of the empty logits.
+            original: what the original's forward returned.
         """
-        names = [name for name in LEARNABLE if name in self.found]
-        taken = self.beside.take(original.logits, [self.found[name] for name in names])
-        told = {**self.found, **dict(zip(names, taken, strict=True))}
+        told = {name: getattr(self, name) for name in self.request.outputs}
         return TokenModelOutput(**told, aux_loss=getattr(original, "aux_loss", None))
 
 

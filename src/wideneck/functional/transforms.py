@@ -1,4 +1,4 @@
-"""The loss under `torch.func`: grad, value_and_grad, vjp, jacrev, and vmap over any of them.
+"""The loss under `torch.func`: grad, grad_and_value, vjp, jacrev, and vmap over any of them.
 
 A transform may run the loss and its gradient at levels of its own, so both are functions of
 everything they need, and a batch of losses is one loss after the other.  The gradient is computed

@@ -188,6 +188,7 @@ IMPLEMENTATIONS: dict[str, Callable[[Batch], Loss]] = {
     NONE: partial(_ours, reduction="none"),
     OUTPUTS: _outputs,
     ENTROPY: partial(_outputs, entropy=0.01),
+    "wideneck, label smoothing": partial(_ours, label_smoothing=0.1),
     "wideneck, gss": partial(_ours, activation=GSS()),
     "wideneck, gss with a learned slope": lambda batch: _ours(
         batch, activation=GSS(slope=batch.slope)

@@ -55,11 +55,13 @@ def attach(model: Any, head: str | dict | HeadConfig, *, tie: bool = True, **opt
     Returns:
         The model.
 
-    Cost: two short forward passes, of 4 and 256 tokens.
+    Cost: three short forward passes, two of 4 tokens and one of 256.
 
     Raises:
-        WideneckError: not a causal language model, one that already has a head, logits that pass
-            through something unknown, a head that cannot start from the model's predictions.
+        WideneckError: not a causal language model, one that already has a head, a layer for each
+            codebook, a forward that somebody has replaced, logits that pass through something
+            unknown, a loss that counts labels at other positions, a head that cannot start from
+            the model's predictions.
     """
     _check(model)
     return put_head(model, head, options, tie=tie)

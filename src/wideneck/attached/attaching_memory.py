@@ -50,7 +50,8 @@ def attach_memory(model: Any, memory: Memory | dict | None = None, **options: An
 
     Raises:
         WideneckError: not such a model, one that has a memory, a head or a cache that it cannot
-            go with, an option that is unknown or out of range.
+            go with, a forward that somebody has replaced, an option that is unknown or out of
+            range.
     """
     config = memory_config(memory, **options)
     _check(model, config)

@@ -90,6 +90,12 @@ def test_an_interrupted_layer_starts_over(tmp_path, monkeypatch):
     assert len(made) == 2
 
 
+def test_no_test_of_a_client_is_left_out():
+    run = {name for row in rows() for name in row.tests}
+    for path in (ROOT / "tests" / "clients").glob("test_*.py"):
+        assert str(path.relative_to(ROOT)) in run
+
+
 def test_a_client_that_is_not_listed_is_named():
     with pytest.raises(SystemExit, match="no client lightnign"):
         rows(["lightnign"])

@@ -38,7 +38,8 @@ def gradients(log_prob, entropy, leaves):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_functions_of_full_logits_give_the_same(temperature):
+def test_functions_of_full_logits_give_the_same(temperature, shows):
+    shows("functions of full logits, beside token_outputs", "right")
     head, hidden, target = case()
     leaves = [hidden, head.weight, head.bias]
     got = head.token_outputs(hidden, target, ALL, temperature=temperature)
@@ -64,7 +65,8 @@ def test_functions_of_full_logits_give_the_same(temperature):
 @pytest.mark.skipif(CHUNKED is None, reason="TRL has these outputs from 1.16 on")
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("bias", [True, False])
-def test_the_fused_head_gives_the_same(temperature, bias):
+def test_the_fused_head_gives_the_same(temperature, bias, shows):
+    shows("fused kernel of a softmax, beside token_outputs", "right")
     head, hidden, target = case(bias)
     leaves = [hidden, head.weight, *([head.bias] if bias else [])]
     got = head.token_outputs(hidden, target, ALL, temperature=temperature)

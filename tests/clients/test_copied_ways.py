@@ -62,7 +62,7 @@ def test_torchtitan(shows, head, tied):
 
 
 def test_nanochat(shows):
-    """Its tanh behind the layer would squash log-probabilities; the head has it as an activation."""
+    """Its tanh would squash log-probabilities; a head has it as its activation."""
     torch.manual_seed(0)
     head = wn.heads.build("softcap", hidden_size=D, vocab_size=V, cap=15.0)
     hidden, target = torch.randn(7, D, requires_grad=True), torch.randint(V, (7,))

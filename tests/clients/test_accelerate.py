@@ -28,6 +28,8 @@ def test_bf16_autocast_wraps_our_forward_and_is_taken_off_again(shows, head):
     with torch.autocast("cpu", torch.bfloat16):
         expected = plain(input_ids=ids, labels=ids).loss
     torch.testing.assert_close(prepared(input_ids=ids, labels=ids).loss, expected)
+    told = wn.token_outputs(prepared, input_ids=ids, labels=ids)
+    torch.testing.assert_close(-told.log_prob.mean(), expected)
     unwrapped = accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
     expected = plain(input_ids=ids, labels=ids).loss
     torch.testing.assert_close(unwrapped(input_ids=ids, labels=ids).loss, expected)

@@ -106,6 +106,23 @@ def test_merged_saved_and_loaded_it_predicts_the_same(head, way, tmp_path, shows
     shows("save, load, merge, generate", "right")
 
 
+@every_head
+def test_token_outputs_go_through_the_adapters(shows, head):
+    model = trained(adapted(head, False, "all-linear"))
+    told = wn.token_outputs(model, **BATCH, outputs=("log_prob", "entropy", "top1"))
+    log_probs = model.eval()(**BATCH).logits[:, :-1]
+    target = BATCH["labels"][:, 1:]
+    kept = target != -100
+    want = log_probs.gather(-1, target.clamp(min=0)[..., None])[..., 0] * kept
+    torch.testing.assert_close(told.log_prob, want)
+    entropy = -(log_probs.exp() * log_probs).sum(-1) * kept
+    torch.testing.assert_close(told.entropy, entropy)
+    assert torch.equal(told.top1, (log_probs.argmax(-1) == target) & kept)
+    told.log_prob.sum().backward()
+    assert any(p.grad is not None and p.grad.any() for p in model.parameters())
+    shows("wideneck.token_outputs of a LoRA model", "right")
+
+
 def test_prompt_tuning_trains_under_the_head(shows):
     model = get_peft_model(
         with_head("moss"), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)

@@ -127,6 +127,23 @@ def test_probabilities_too_small_for_a_number(kind, mixture, temperature, scale)
         assert ((mine.double() - exact).abs().max() / scale) < 2e-3
 
 
+@pytest.mark.parametrize("mixture", [False, True])
+@pytest.mark.parametrize("kind", ["softmax", "sigsoftmax", "gss", "sigmoid"])
+@pytest.mark.parametrize("scale", [20.0, 60.0])
+def test_a_hot_distribution_has_all_digits_of_float64(kind, mixture, scale):
+    example = inputs(mixture)
+    example["input"] = (example["input"].detach() * scale).requires_grad_()
+    options = {"activation": kind, "temperature": 8.0}
+    got = fn.linear_token_outputs(**example, **options, outputs=ALL)
+    want = dense(**example, **options)
+    weights = torch.randn(2, N).double()
+    for name in ALL[:-1]:
+        torch.testing.assert_close(getattr(got, name), getattr(want, name))
+    ours = torch.autograd.grad(loss_of(got, weights), leaves(example))
+    theirs = torch.autograd.grad(loss_of(want, weights), leaves(example))
+    torch.testing.assert_close(ours, theirs)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 10_000),

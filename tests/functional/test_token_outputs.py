@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.autograd.forward_ad as forward_ad
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,7 +98,7 @@ def test_the_log_probability_is_minus_the_loss(mixture):
 
 
 @pytest.mark.parametrize("scale", [30.0, 400.0])
-@pytest.mark.parametrize("temperature", [1.0, 0.5, 6.0])
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 6.0, torch.linspace(0.5, 6.0, N)])
 @pytest.mark.parametrize("mixture", [False, True])
 @pytest.mark.parametrize("kind", ["softmax", "sigsoftmax", "gss", "sigmoid"])
 def test_probabilities_too_small_for_a_number(kind, mixture, temperature, scale):
@@ -313,6 +314,22 @@ def test_a_second_derivative_is_refused():
         first.sum().backward()
 
 
+@pytest.mark.parametrize("name", ["log_prob", "entropy"])
+def test_other_derivatives_are_refused(name):
+    example = inputs(False)
+    x = example.pop("input").detach()
+
+    def of(x):
+        return getattr(fn.linear_token_outputs(x, **example, outputs=ALL, temperature=2.0), name)
+
+    with pytest.raises(WideneckError, match="no second derivative"):
+        torch.autograd.functional.jvp(of, x, x)
+    with pytest.raises(WideneckError, match="no gradients for is_grads_batched"):
+        torch.autograd.functional.jacobian(of, x, vectorize=True)
+    with forward_ad.dual_level(), pytest.raises(WideneckError, match="no forward-mode"):
+        of(forward_ad.make_dual(x, x))
+
+
 def test_nothing_is_recorded_where_no_gradient_is():
     example = inputs(True)
     with torch.inference_mode():
@@ -326,8 +343,10 @@ def test_nothing_is_recorded_where_no_gradient_is():
     [
         ({"outputs": ("log_probs",)}, "outputs are some of log_prob, entropy"),
         ({"outputs": ()}, "outputs are some of"),
+        ({"outputs": None}, "outputs are some of"),
         ({"temperature": 0.0}, "positive number, got 0.0"),
         ({"temperature": -1}, "positive number, got -1"),
+        ({"temperature": torch.tensor(True)}, "positive numbers, got torch.bool"),
         ({"temperature": math.nan}, "positive number, got nan"),
         ({"temperature": True}, "positive number, got True"),
         ({"temperature": torch.zeros(N)}, "positive number for every target"),

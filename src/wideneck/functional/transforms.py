@@ -22,8 +22,8 @@ NO_SECOND_DERIVATIVE = (
     "wideneck.functional.log_prob, which holds N x V."
 )
 NO_FORWARD_MODE = (
-    "linear_cross_entropy and token outputs have no forward-mode derivative (jvp, jacfwd, hessian); "
-    "for these use wideneck.functional.log_prob, which holds N x V."
+    "linear_cross_entropy and token outputs have no forward-mode derivative (jvp, jacfwd, "
+    "hessian); for these use wideneck.functional.log_prob, which holds N x V."
 )
 
 _fused: Callable[..., list[Tensor]] = torch.compiler.disable(fused)

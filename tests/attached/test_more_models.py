@@ -115,6 +115,15 @@ def test_a_final_bias_goes_with_a_resized_vocabulary(name):
     assert not head.bias.any()
 
 
+def test_a_final_bias_beside_another_bias_is_refused():
+    """They would be added, and the head has one storage for both."""
+    model = translator("bart")
+    model.lm_head.bias = torch.nn.Parameter(torch.ones(V).double())
+    with pytest.raises(WideneckError, match="has a final_logits_bias beside another bias"):
+        nearly_no_memory(model)
+    assert type(model) is tr.BartForConditionalGeneration
+
+
 @pytest.mark.parametrize(
     "make",
     [

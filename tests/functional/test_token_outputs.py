@@ -128,6 +128,25 @@ def test_probabilities_too_small_for_a_number(kind, mixture, temperature, scale)
         assert ((mine.double() - exact).abs().max() / scale) < 2e-3
 
 
+@pytest.mark.parametrize("kind", ["softmax", "sigsoftmax", "sigmoid"])
+def test_probabilities_of_few_digits(kind):
+    """Of a mixture in float32, none 0 but many so small that a number has lost digits."""
+    example = {
+        "input": torch.zeros(2, 2, 3),
+        "linear_weight": torch.zeros(240, 3),
+        "linear_bias": torch.linspace(0, -(50 if kind == "sigsoftmax" else 97), 240),
+        "log_prior": torch.zeros(2, 2),
+        "target": torch.tensor([0, 239]),
+    }
+    high = {k: v.double() if v.is_floating_point() else v for k, v in example.items()}
+    got = fn.linear_token_outputs(**example, activation=kind, outputs=ALL)
+    want = dense(**high, activation=kind)
+    for name in ALL[:-1]:
+        torch.testing.assert_close(
+            getattr(got, name).double(), getattr(want, name), rtol=1e-6, atol=1e-6
+        )
+
+
 @pytest.mark.parametrize("mixture", [False, True])
 @pytest.mark.parametrize("kind", ["softmax", "sigsoftmax", "gss", "sigmoid"])
 @pytest.mark.parametrize("scale", [20.0, 60.0])

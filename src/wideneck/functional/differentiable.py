@@ -132,7 +132,7 @@ def loss_function(shard: Shard) -> Callable[..., tuple[Tensor, Tensor]]:
 class Last(torch.autograd.Function):
     """Gradients, as functions of what they were computed from that have no derivative.
 
-    The incoming gradients belong to the sources: by their derivative `torch.autograd.functional.jvp`
+    The incoming gradients are sources, too: by their derivative `torch.autograd.functional.jvp`
     makes forward mode of two backward passes, and would find 0.
     """
 

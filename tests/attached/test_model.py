@@ -182,6 +182,10 @@ def test_the_gradient_of_a_loss_is_the_same_beside_logits(head, memory):
     )
     beside = torch.autograd.grad(result.loss, parameters, retain_graph=True, allow_unused=True)
     torch.testing.assert_close(beside, want, rtol=1e-5, atol=1e-6)
+    again = torch.autograd.grad(
+        (result.logits * up).sum(), parameters, retain_graph=True, allow_unused=True
+    )
+    torch.testing.assert_close(again, alone)
     both = gradients(result.loss + (result.logits * up).sum())
     zero = [torch.zeros_like(p) for p in parameters]
     filled = [[z if g is None else g for g, z in zip(x, zero, strict=True)] for x in (want, alone)]

@@ -162,7 +162,9 @@ def test_a_component_may_be_narrower_than_the_hidden_state():
     assert [tuple(part.shape) for part in matrices] == [(4, 6)] * 3
     assert torch.equal(torch.cat(matrices), whole)
     matrices[1].grad = torch.ones(4, 6)  # the first of them, where the matrix has no gradient yet
-    assert torch.equal(whole.grad, torch.tensor([0.0, 1.0, 0.0]).repeat_interleave(4)[:, None] + torch.zeros(12, 6))
+    assert torch.equal(
+        whole.grad, torch.tensor([0.0, 1.0, 0.0]).repeat_interleave(4)[:, None] + torch.zeros(12, 6)
+    )
 
 
 def test_muon_gets_hidden_matrices_only():

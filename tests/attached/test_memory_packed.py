@@ -115,6 +115,26 @@ def test_evaluation_makes_no_cache_where_documents_are_packed():
     torch.testing.assert_close(result.loss, model(**batch, use_cache=False).loss)
 
 
+def test_a_document_of_one_token_is_one():
+    """Its position is that of the next document's first token: 0, and 0 again."""
+    model = remembering("llama", F64)
+    ids = torch.tensor([[4, 5, 3, 5, 3, 5]])
+    with torch.no_grad():
+        result = model(input_ids=ids, position_ids=torch.tensor([[0, 0, 1, 2, 3, 4]]))
+        alone = model(ids[:, 1:]).logits
+    assert result.past_key_values is None
+    torch.testing.assert_close(result.logits[:, 1:], alone)
+
+
+def test_documents_of_another_models_forward_are_not_ours():
+    """Of a model without a memory, whose attention was told of them in this thread before."""
+    model, batch = deaf(), {"input_ids": packed()["input_ids"]}
+    want = model(**batch, use_cache=False).logits
+    other = {**batch, "position_ids": packed()["position_ids"]}
+    DECODERS["llama"]()(**other, use_cache=False)
+    assert torch.equal(model(**batch, use_cache=False).logits, want)
+
+
 def test_kwargs_of_flash_attention_may_come_along():
     model = remembering("llama", F64).train()
     more = packed(return_flash_attn_kwargs=True, return_seq_idx=True)
@@ -148,7 +168,8 @@ def test_borders_that_attention_does_not_read_are_refused(kind):
         remembering("llama")(**batch)
 
 
-def test_a_model_whose_attention_does_not_look_is_refused():
+def deaf():
+    """A model whose attention does not look for documents."""
     config = tr.OPTConfig(
         vocab_size=V,
         hidden_size=D,
@@ -159,9 +180,12 @@ def test_a_model_whose_attention_does_not_look_is_refused():
         max_position_embeddings=64,
         **SHORT,
     )
-    model = wn.attach_memory(tr.OPTForCausalLM(config))
+    return wn.attach_memory(tr.OPTForCausalLM(config), temperature=0.5, bias=-1.0).eval()
+
+
+def test_a_model_whose_attention_does_not_look_is_refused():
     with pytest.raises(WideneckError, match="OPTForCausalLM does not look for documents"):
-        model(**packed())
+        deaf()(**packed())
 
 
 def test_flash_attention_keeps_documents_apart_in_one_row_only(monkeypatch):

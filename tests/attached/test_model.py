@@ -160,3 +160,35 @@ def test_a_compiled_model_gives_the_same_loss_and_logits():
     torch.testing.assert_close(torch.autograd.grad(loss, model.lm_head.weight)[0], gradient)
     logits = compiled(input_ids=ids, use_cache=False).logits
     torch.testing.assert_close(logits, model(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("memory", [False, True])
+@pytest.mark.parametrize("head", ["sigsoftmax", "moss"])
+def test_the_gradient_of_a_loss_is_the_same_beside_logits(head, memory):
+    """The loss goes back through the head's output, which then holds the logits, too."""
+    model = shaken(attached("llama-tied", head)).double()
+    if memory:
+        model = wn.attach_memory(model, temperature=0.5, bias=-1.0)
+    ids, parameters = token_ids(), list(model.parameters())
+
+    def gradients(total):
+        return torch.autograd.grad(total, parameters, allow_unused=True)
+
+    want = gradients(model(input_ids=ids, labels=ids, skip_logits=True).loss)
+    result = model(input_ids=ids, labels=ids, wants_logits=True)
+    up = torch.randn_like(result.logits)
+    alone = torch.autograd.grad(
+        (result.logits * up).sum(), parameters, retain_graph=True, allow_unused=True
+    )
+    beside = torch.autograd.grad(result.loss, parameters, retain_graph=True, allow_unused=True)
+    torch.testing.assert_close(beside, want, rtol=1e-5, atol=1e-6)
+    again = torch.autograd.grad(
+        (result.logits * up).sum(), parameters, retain_graph=True, allow_unused=True
+    )
+    torch.testing.assert_close(again, alone)
+    both = gradients(result.loss + (result.logits * up).sum())
+    zero = [torch.zeros_like(p) for p in parameters]
+    filled = [[z if g is None else g for g, z in zip(x, zero, strict=True)] for x in (want, alone)]
+    expected = [a + b for a, b in zip(*filled, strict=True)]
+    got = [z if g is None else g for g, z in zip(both, zero, strict=True)]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)  # its norms are in float32

@@ -107,6 +107,18 @@ def test_the_log_probabilities_of_a_memory_are_its_loss():
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("head", ["softmax", "moss"])
+def test_under_autocast_the_log_probabilities_of_a_memory_are_its_loss(head, dtype):
+    """The projections of a mixture are in bfloat16 there, in both."""
+    model = wn.attach_memory(shaken(attached("llama", head)), alpha=0.0, bias=-1.0).to(dtype)
+    ids = token_ids()
+    with torch.autocast("cpu", torch.bfloat16):
+        got = model.token_outputs(input_ids=ids, labels=ids).log_prob
+        loss = model(input_ids=ids, labels=ids).loss
+    torch.testing.assert_close(-got.mean(), loss)
+
+
 def test_a_decoders_input_is_made_of_the_labels():
     model = remembering("bart", torch.float64)
     labels = token_ids(3, (3, 6))

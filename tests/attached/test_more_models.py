@@ -94,8 +94,9 @@ def test_a_final_bias_is_the_heads(name, tmp_path):
     torch.testing.assert_close(again(**inputs).logits, expected, rtol=0, atol=1e-9)
 
 
-def test_a_final_bias_goes_with_a_resized_vocabulary():
-    model = nearly_no_memory(translator("bart"))
+@pytest.mark.parametrize("name", FINAL)
+def test_a_final_bias_goes_with_a_resized_vocabulary(name):
+    model = nearly_no_memory(translator(name))
     before = model(**pair()).logits
     model.resize_token_embeddings(V + 4)
     head = attached_head(model)
@@ -112,6 +113,37 @@ def test_a_final_bias_goes_with_a_resized_vocabulary():
     copied(**pair())
     assert attached_head(copied).bias.eq(1).all()
     assert not head.bias.any()
+
+
+def test_a_final_bias_beside_another_bias_is_refused():
+    """They would be added, and the head has one storage for both."""
+    model = translator("bart")
+    model.lm_head.bias = torch.nn.Parameter(torch.ones(V).double())
+    with pytest.raises(WideneckError, match="has a final_logits_bias beside another bias"):
+        nearly_no_memory(model)
+    assert type(model) is tr.BartForConditionalGeneration
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tr.BlenderbotForConditionalGeneration(tr.BlenderbotConfig(**BART)),
+        lambda: tr.M2M100ForConditionalGeneration(tr.M2M100Config(**BART)),
+        lambda: tr.BartForConditionalGeneration(tr.BartConfig(**BART)),
+    ],
+    ids=["blenderbot", "m2m", "bart"],
+)
+def test_labels_alone_are_the_decoders_input_as_in_the_model_itself(make):
+    torch.manual_seed(0)
+    model = make().double().eval()
+    inputs = pair()
+    labels = inputs.pop("decoder_input_ids")
+    labels[0, -2:] = -100
+    own = model(**inputs, labels=labels).loss.detach()
+    loss = nearly_no_memory(model)(**inputs, labels=labels).loss
+    torch.testing.assert_close(loss, own, rtol=0, atol=1e-6)
+    tokens = model.token_outputs(**inputs, labels=labels).log_prob
+    torch.testing.assert_close(-tokens.sum() / (labels >= 0).sum(), loss)
 
 
 def codebooks():

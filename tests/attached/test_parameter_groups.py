@@ -154,6 +154,19 @@ def test_muon_sees_every_component_as_a_matrix():
     assert all(p.grad is None for p in model.parameters())
 
 
+def test_a_component_may_be_narrower_than_the_hidden_state():
+    config = {"num_components": 3, "context_size": 4}
+    head = wn.heads.build("mos", hidden_size=6, vocab_size=11, **config)
+    matrices = wn.parameter_groups(head, muon=True)[0]["params"]
+    whole = head.projections.latent.weight
+    assert [tuple(part.shape) for part in matrices] == [(4, 6)] * 3
+    assert torch.equal(torch.cat(matrices), whole)
+    matrices[1].grad = torch.ones(4, 6)  # the first of them, where the matrix has no gradient yet
+    assert torch.equal(
+        whole.grad, torch.tensor([0.0, 1.0, 0.0]).repeat_interleave(4)[:, None] + torch.zeros(12, 6)
+    )
+
+
 def test_muon_gets_hidden_matrices_only():
     model = with_everything()
     matrices, *others = wn.parameter_groups(model, muon=True)

@@ -72,10 +72,13 @@ class _At(torch.autograd.Function):
         return gradient, None, None
 
 
+@pytest.mark.parametrize("wants_logits", [False, True])
 @pytest.mark.parametrize("memory", [None, MEMORY, {**MEMORY, "scores": "logits", "bias": 0.0}])
 @pytest.mark.parametrize("case", ["llama", "llama-tied"])
 @pytest.mark.parametrize("head", HEADS)
-def test_weights_that_are_released_between_calls_are_back_for_the_backward_pass(head, case, memory):
+def test_weights_that_are_released_between_calls_are_back_for_the_backward_pass(
+    head, case, memory, wants_logits
+):
     if head == "moss" and memory is not None:
         memory = {**memory, "scores": "log_probs"}
 
@@ -90,7 +93,7 @@ def test_weights_that_are_released_between_calls_are_back_for_the_backward_pass(
     want.backward()
     weights = Released(bare).whole
 
-    loss = bare(ids, labels=ids).loss
+    loss = bare(ids, labels=ids, wants_logits=wants_logits).loss
     loss.backward()
 
     torch.testing.assert_close(loss, want)

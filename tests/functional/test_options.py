@@ -36,7 +36,9 @@ def asked(kind: str, weighted: bool, smoothing: float, *, N=7, V=11, M=4) -> dic
         found["target"] = torch.rand(N, V, dtype=torch.float64)  # rows need not sum to one
     elif kind == "few probabilities":
         found["target"] = torch.rand(N, M, dtype=torch.float64)
-        found["target_ids"] = torch.rand(N, V).topk(M).indices
+        ids = torch.rand(N, V).topk(M).indices
+        ids[:, 1] = ids[:, 0]  # one that is named twice has both probabilities
+        found["target_ids"] = ids
     return found
 
 
@@ -45,7 +47,7 @@ def whole(given: dict, V=11) -> dict:
     if "target_ids" not in given:
         return given
     target = torch.zeros(len(given["target"]), V, dtype=given["target"].dtype)
-    target.scatter_(1, given["target_ids"], given["target"])
+    target.scatter_add_(1, given["target_ids"], given["target"])
     return {**{k: v for k, v in given.items() if k != "target_ids"}, "target": target}
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.autograd.forward_ad as forward_ad
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,7 +98,7 @@ def test_the_log_probability_is_minus_the_loss(mixture):
 
 
 @pytest.mark.parametrize("scale", [30.0, 400.0])
-@pytest.mark.parametrize("temperature", [1.0, 0.5, 6.0])
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 6.0, torch.linspace(0.5, 6.0, N)])
 @pytest.mark.parametrize("mixture", [False, True])
 @pytest.mark.parametrize("kind", ["softmax", "sigsoftmax", "gss", "sigmoid"])
 def test_probabilities_too_small_for_a_number(kind, mixture, temperature, scale):
@@ -125,6 +126,42 @@ def test_probabilities_too_small_for_a_number(kind, mixture, temperature, scale)
     for mine, exact in zip(ours, theirs, strict=True):
         scale = exact.abs().max().clamp(min=1e-2)
         assert ((mine.double() - exact).abs().max() / scale) < 2e-3
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigsoftmax", "sigmoid"])
+def test_probabilities_of_few_digits(kind):
+    """Of a mixture in float32, none 0 but many so small that a number has lost digits."""
+    example = {
+        "input": torch.zeros(2, 2, 3),
+        "linear_weight": torch.zeros(240, 3),
+        "linear_bias": torch.linspace(0, -(50 if kind == "sigsoftmax" else 97), 240),
+        "log_prior": torch.zeros(2, 2),
+        "target": torch.tensor([0, 239]),
+    }
+    high = {k: v.double() if v.is_floating_point() else v for k, v in example.items()}
+    got = fn.linear_token_outputs(**example, activation=kind, outputs=ALL)
+    want = dense(**high, activation=kind)
+    for name in ALL[:-1]:
+        torch.testing.assert_close(
+            getattr(got, name).double(), getattr(want, name), rtol=1e-6, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("mixture", [False, True])
+@pytest.mark.parametrize("kind", ["softmax", "sigsoftmax", "gss", "sigmoid"])
+@pytest.mark.parametrize("scale", [20.0, 60.0])
+def test_a_hot_distribution_has_all_digits_of_float64(kind, mixture, scale):
+    example = inputs(mixture)
+    example["input"] = (example["input"].detach() * scale).requires_grad_()
+    options = {"activation": kind, "temperature": 8.0}
+    got = fn.linear_token_outputs(**example, **options, outputs=ALL)
+    want = dense(**example, **options)
+    weights = torch.randn(2, N).double()
+    for name in ALL[:-1]:
+        torch.testing.assert_close(getattr(got, name), getattr(want, name))
+    ours = torch.autograd.grad(loss_of(got, weights), leaves(example))
+    theirs = torch.autograd.grad(loss_of(want, weights), leaves(example))
+    torch.testing.assert_close(ours, theirs)
 
 
 @settings(max_examples=40, deadline=None)
@@ -296,6 +333,22 @@ def test_a_second_derivative_is_refused():
         first.sum().backward()
 
 
+@pytest.mark.parametrize("name", ["log_prob", "entropy"])
+def test_other_derivatives_are_refused(name):
+    example = inputs(False)
+    x = example.pop("input").detach()
+
+    def of(x):
+        return getattr(fn.linear_token_outputs(x, **example, outputs=ALL, temperature=2.0), name)
+
+    with pytest.raises(WideneckError, match="no second derivative"):
+        torch.autograd.functional.jvp(of, x, x)
+    with pytest.raises(WideneckError, match="no gradients for is_grads_batched"):
+        torch.autograd.functional.jacobian(of, x, vectorize=True)
+    with forward_ad.dual_level(), pytest.raises(WideneckError, match="no forward-mode"):
+        of(forward_ad.make_dual(x, x))
+
+
 def test_nothing_is_recorded_where_no_gradient_is():
     example = inputs(True)
     with torch.inference_mode():
@@ -309,8 +362,10 @@ def test_nothing_is_recorded_where_no_gradient_is():
     [
         ({"outputs": ("log_probs",)}, "outputs are some of log_prob, entropy"),
         ({"outputs": ()}, "outputs are some of"),
+        ({"outputs": None}, "outputs are some of"),
         ({"temperature": 0.0}, "positive number, got 0.0"),
         ({"temperature": -1}, "positive number, got -1"),
+        ({"temperature": torch.tensor(True)}, "positive numbers, got torch.bool"),
         ({"temperature": math.nan}, "positive number, got nan"),
         ({"temperature": True}, "positive number, got True"),
         ({"temperature": torch.zeros(N)}, "positive number for every target"),

@@ -111,6 +111,10 @@ REFUSED = {
         lambda f, x, *rest: torch.autograd.functional.hessian(lambda x: f(x, *rest), x),
         "no second derivative",
     ),
+    "autograd's jvp": (  # by two backward passes, of which the second found zeros
+        lambda f, x, *rest: torch.autograd.functional.jvp(lambda x: f(x, *rest), x, x),
+        "no second derivative",
+    ),
     "is_grads_batched": (_batched, r"use torch\.func\.jacrev"),
     "vectorize": (
         lambda f, x, *rest: torch.autograd.functional.jacobian(

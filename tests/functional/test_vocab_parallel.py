@@ -33,11 +33,11 @@ CASES = [
 ]
 
 OUTPUTS = [
-    f"{kind}/{'mixture' if mixture else 'single'}/{temperature}/{how}"
+    f"{kind}/{'mixture' if mixture else 'single'}/{temperature}/{how}/plain"
     for kind in ("softmax", "scaled", "sigsoftmax", "gss", "relu", "plif")
     for mixture in (False, True)
     for temperature, how in ((1.0, "group"), (1.6, "group"), (1.6, "dtensor"))
-]
+] + [f"{kind}/mixture/{T}/group/unlikely" for kind in ("softmax", "gss") for T in (1.0, 8.0)]
 
 
 def _work(rank: int, folder: str) -> None:
@@ -77,7 +77,7 @@ def _error(case: str, rank: int, mesh) -> float:
 
 def _output_error(case: str, rank: int, mesh) -> float:
     """The same of all token outputs, and of the gradients of two of them."""
-    kind, form, temperature, how = case.split("/")
+    kind, form, temperature, how, option = case.split("/")
     rest = {"outputs": ALL, "chunk_size": 3, "temperature": float(temperature)}
 
     def results(given: dict, numbers: wn.config.Activation, group=None) -> list[torch.Tensor]:
@@ -87,7 +87,7 @@ def _output_error(case: str, rank: int, mesh) -> float:
         gradients = torch.autograd.grad(total, leaves(given) + learned(numbers))
         return [*(getattr(got, name).detach().float() for name in ALL), *gradients]
 
-    return _difference(results, kind, form, how, rank, mesh)
+    return _difference(results, kind, form, how, rank, mesh, option)
 
 
 def _difference(results, kind, form, how, rank: int, mesh, option: str = "") -> float:
@@ -123,6 +123,10 @@ def _options(name: str) -> dict:
         return {"target": torch.rand(7, 11), "label_smoothing": 0.1}
     if name == "few probabilities":
         return {"target": torch.rand(7, 3), "target_ids": torch.rand(7, 11).argsort(1)[:, :3]}
+    if name == "unlikely":  # in one process some probabilities are too small for a number
+        bias = torch.randn(11)
+        bias[6:] -= 80
+        return {"linear_bias": bias.requires_grad_(), "target": torch.arange(7) % 6}
     return {}
 
 

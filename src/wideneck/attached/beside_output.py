@@ -41,9 +41,9 @@ def _transformed() -> bool:
 
 class _Leave(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, beside: Beside, output: Tensor, *_: Tensor):  # pyrefly: ignore[bad-override]
+    def forward(ctx: Any, beside: Beside, output: Tensor, *tensors: Tensor):  # pyrefly: ignore[bad-override]
         """The output as it is."""
-        ctx.beside = beside
+        ctx.beside, ctx.count = beside, len(tensors)
         ctx.set_materialize_grads(False)
         return output.detach()
 
@@ -51,7 +51,7 @@ class _Leave(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor | None):  # pyrefly: ignore[bad-override]
         """The gradients that have come to the tensors."""
         gradients, ctx.beside.gradients = ctx.beside.gradients, ()
-        return (None, gradient, *gradients)
+        return (None, gradient, *(gradients or (None,) * ctx.count))  # or of the output alone
 
 
 class _Take(torch.autograd.Function):

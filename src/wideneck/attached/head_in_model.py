@@ -86,7 +86,7 @@ class HeadCall(Call):
             self.loss = _loss(head, hidden, self)
         if not self.wants_logits:
             return self.leave(without_logits(head, hidden))
-        self.log_probs = head.log_probs(hidden)
+        self.log_probs = self.leave(head.log_probs(hidden))
         return self.log_probs
 
 

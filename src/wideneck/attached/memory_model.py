@@ -6,6 +6,7 @@ remembers (`memory_sources`), and here both become one distribution and one loss
 
 import functools
 import inspect
+import sys
 from typing import Any, final
 
 import torch
@@ -19,6 +20,7 @@ from wideneck.attached.memory_tokens import MemoryTokenCall, Seen, check_no_cach
 from wideneck.attached.model import Asked, ModelWithHead, forwarding, type_of
 from wideneck.attached.token_call import REQUEST, Targets, TokenRequest
 from wideneck.attached.token_rows import token_rows
+from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory
 from wideneck.memory.loss import memory_loss
 from wideneck.memory.mixture import (
@@ -232,7 +234,21 @@ def _with_decoder_input(model: Any, options: dict[str, Any], labels: Tensor | No
     """The labels, moved right by one, where the caller leaves the decoder's input to the model."""
     given = ("decoder_input_ids", "decoder_inputs_embeds")
     if labels is not None and all(options.get(name) is None for name in given):
-        options["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels)
+        options["decoder_input_ids"] = _moved_right(model, labels)
+
+
+def _moved_right(model: Any, labels: Tensor) -> Tensor:
+    """As the model's own forward would."""
+    prepare = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if prepare is not None:
+        return prepare(labels)
+    shift = getattr(sys.modules[type(model).__module__], "shift_tokens_right", None)
+    if shift is None:
+        raise WideneckError(
+            f"{type(model).__name__} does not say how labels become the decoder's input: pass "
+            "decoder_input_ids, too."
+        )
+    return shift(labels, model.config.pad_token_id, model.config.decoder_start_token_id)
 
 
 @functools.cache

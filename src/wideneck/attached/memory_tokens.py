@@ -49,8 +49,8 @@ class MemoryTokenCall(TokenCall):
         number, tempered = broadcast_temperature(self.request.temperature, target)
         check_temperature(tempered, (target != ignore_index).view(-1))
         at = (target != ignore_index).nonzero(as_tuple=True)
+        rows = self._rows(head, hidden, shown, self.memory, at)  # contexts as the loss has them
         with torch.autocast(hidden.device.type, enabled=False):
-            rows = self._rows(head, hidden, shown, self.memory, at)
             activation, size = head.activation(), SCORES // rows.scores_of_one
             found: dict[str, list[Tensor]] = {name: [] for name in names}
             for some in torch.arange(len(at[0]), device=hidden.device).split(max(1, size)):

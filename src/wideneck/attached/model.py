@@ -206,6 +206,8 @@ class ModelWithHead(SavedModel):
         # transformers gives every parameter of the layer the flag of its weight.
         for name, parameter in head.named_parameters():
             parameter.requires_grad_(trained[name])
+        if head.weight.ndim == 2:  # ZeRO-3 may have released it
+            head.vocab_size = len(head.weight)  # Marian ties the new weight without asking for it
         serve_bias(self, head)
         return embedding
 

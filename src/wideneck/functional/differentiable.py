@@ -102,7 +102,7 @@ class FusedLoss(torch.autograd.Function):
         # Rounded only now: a loss scale has been applied, which float16 cannot do without.
         ready = [gradient.to(like.dtype) for gradient, like in zip(ready, given, strict=True)]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            ready = Last.apply(ready, *kept)
+            ready = Last.apply(ready, *kept, *up)
         return _placed(ctx, list(ready))
 
 
@@ -130,10 +130,14 @@ def loss_function(shard: Shard) -> Callable[..., tuple[Tensor, Tensor]]:
 
 
 class Last(torch.autograd.Function):
-    """Gradients, as functions of what they were computed from that have no derivative."""
+    """Gradients, as functions of what they were computed from that have no derivative.
+
+    The incoming gradients are sources, too: by their derivative `torch.autograd.functional.jvp`
+    makes forward mode of two backward passes, and would find 0.
+    """
 
     @staticmethod
-    def forward(ctx: Any, gradients: list[Tensor], *sources: Tensor):  # pyrefly: ignore[bad-override]
+    def forward(ctx: Any, gradients: list[Tensor], *sources: Tensor | None):  # pyrefly: ignore[bad-override]
         """The gradients as they are."""
         return tuple(gradients)
 

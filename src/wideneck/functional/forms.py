@@ -140,7 +140,8 @@ class SigsoftmaxForm(Form):
     def exponentials(self, z: Tensor, top: Tensor, out: Tensor, spare: Tensor) -> Tensor:
         if z.device.type != "cpu" or not top.min().item() > LOWEST:
             return super().exponentials(z, top, out, spare)
-        c = (-top).exp_().clamp_(min=1e-30)  # as in `weigh_scaled_`, times sigmoid(z)
+        # As in `weigh_scaled_`, times sigmoid(z); c as small as can be, for logs of e count, too.
+        c = (-top).exp_().clamp_(min=torch.finfo(top.dtype).tiny)
         e = exp_(torch.sub(z, top, out=out))
         sigmoid = torch.div(e, torch.add(e, c, out=spare), out=spare)
         return e.mul_(sigmoid).mul_(1 + c)

@@ -148,7 +148,9 @@ def _weigh_mixture(
         if shift is not None:
             d = d * exp_(shift)
         ed = torch.mul(e, d[:, None], out=part.by_component(spares[1]))
-        R = sum_over_processes(ed.sum(-1), part.shard) * w - own
+        R = (
+            sum_over_processes(ed.sum(-1) * w, part.shard) - own
+        )  # others may be in the other branch
         weight = ed.mul_(-w[..., None]).addcmul_(e, (R / total)[..., None])
     else:  # a ratio of what is too small for a number: the responsibilities themselves, in logs
         rho = (u + (log_w[..., None] - log_P[:, None])).exp_()

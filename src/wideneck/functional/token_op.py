@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wideneck.errors import WideneckError
 from wideneck.functional.affine import decode
 from wideneck.functional.check import check_temperature, check_values
 from wideneck.functional.differentiable import Last
@@ -23,6 +24,7 @@ from wideneck.functional.shard import WHOLE, Shard
 from wideneck.functional.token_block import Block
 from wideneck.functional.token_gradient import Incoming, to_gradient_
 from wideneck.functional.token_pass import Wants, values
+from wideneck.functional.transforms import NO_FORWARD_MODE, refuse_batched
 
 OUTPUTS = ("log_prob", "entropy", "log_sum_sq_prob", "mean_log_prob", "top1")
 DIFFERENTIABLE = ("log_prob", "entropy")
@@ -79,6 +81,7 @@ class TokenValues(torch.autograd.Function):
         g, h = given.get("log_prob"), given.get("entropy")
         if g is None and h is None:
             return (None,) * (FIXED + ctx.count)
+        refuse_batched(g, h)
         x, weight, bias, log_prior, target, temperature, entropy, *others = ctx.saved_tensors
         kept, parameters = others[:NUM_KEPT], others[NUM_KEPT:]
         form, constants, number, ignore_index, chunk_size = ctx.rest
@@ -95,11 +98,27 @@ class TokenValues(torch.autograd.Function):
         like = wanted_of((x, weight, bias, log_prior), parameters, ctx.wanted)
         ready = [gradient.to(one.dtype) for gradient, one in zip(ready, like, strict=True)]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            ready = Last.apply(ready, *ctx.saved_tensors)
+            ready = Last.apply(ready, *ctx.saved_tensors, g, h)
         left = list(ready)
         results: list[Tensor | None] = [left.pop(0) if w else None for w in ctx.wanted[:4]]
         tail = left if ctx.wanted[4] else [None] * ctx.count
         return (*results, *[None] * (FIXED - 4), *tail)
+
+
+class _EagerValues(TokenValues):
+    """`TokenValues` where no graph is traced, as `_EagerLoss`."""
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Tensor):  # pyrefly: ignore[bad-override]
+        """Refuses."""
+        raise WideneckError(NO_FORWARD_MODE)
+
+
+def values_function(shard: Shard) -> Callable[..., tuple[Tensor, ...]]:
+    """What computes the values, as `loss_function`."""
+    if not torch.compiler.is_compiling():
+        return _EagerValues.apply
+    return TokenValues.apply if shard.is_whole else torch.compiler.disable(_EagerValues.apply)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from wideneck.errors import WideneckError
 from wideneck.functional.affine import encode
 from wideneck.functional.check import check_loss
 from wideneck.functional.loss import by_token, linear_cross_entropy
-from wideneck.functional.token_op import OUTPUTS, TokenValues
+from wideneck.functional.token_op import OUTPUTS, values_function
 from wideneck.functional.transforms import refuse_transformed
 from wideneck.functional.vocab_parallel import locate
 
@@ -119,8 +119,7 @@ def linear_token_outputs(
     number, tempered = broadcast_temperature(temperature, target)
     config = activation_config(activation)
     x, bias, prior, form = by_token(input, weight, target.shape, bias, config, log_prior, shard)
-    apply = TokenValues.apply if shard.is_whole else torch.compiler.disable(TokenValues.apply)
-    found = apply(
+    found = values_function(shard)(
         x,
         weight,
         bias,
@@ -169,7 +168,8 @@ def outputs_of(
 
 def output_names(outputs: Sequence[str]) -> tuple[str, ...]:
     """Each once, in the order of the fields."""
-    given = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    several = isinstance(outputs, list | tuple | set | frozenset)
+    given = tuple(outputs) if several else (outputs,)
     unknown = [name for name in given if name not in OUTPUTS]
     if unknown or not given:
         raise WideneckError(
@@ -184,6 +184,8 @@ def broadcast_temperature(given: float | Tensor, target: Tensor) -> tuple[float,
         if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1e30:
             raise WideneckError(f"temperature must be a positive number, got {given!r}.")
         return float(given), None
+    if given.is_complex() or given.dtype == torch.bool:
+        raise WideneckError(f"temperature must be positive numbers, got {given.dtype}.")
     if given.requires_grad:
         raise WideneckError(
             "token outputs have no gradient for the temperature: pass temperature.detach()."

@@ -22,8 +22,8 @@ NO_SECOND_DERIVATIVE = (
     "wideneck.functional.log_prob, which holds N x V."
 )
 NO_FORWARD_MODE = (
-    "linear_cross_entropy has no forward-mode derivative (jvp, jacfwd, hessian); for these use "
-    "wideneck.functional.log_prob, which holds N x V."
+    "linear_cross_entropy and token outputs have no forward-mode derivative (jvp, jacfwd, "
+    "hessian); for these use wideneck.functional.log_prob, which holds N x V."
 )
 
 _fused: Callable[..., list[Tensor]] = torch.compiler.disable(fused)
@@ -71,8 +71,9 @@ def refuse_batched(*up: Tensor | None) -> None:
         tensor is not None and ", Batched" in str(torch._C._dispatch_keys(tensor)) for tensor in up
     ):
         raise WideneckError(
-            "linear_cross_entropy has no gradients for is_grads_batched=True or vectorize=True: "
-            "use torch.func.jacrev, or torch.func.vmap over torch.autograd.grad."
+            "linear_cross_entropy and token outputs have no gradients for is_grads_batched=True or "
+            "vectorize=True: use torch.func.jacrev, or torch.func.vmap over torch.autograd.grad, "
+            "with linear_cross_entropy."
         )
 
 

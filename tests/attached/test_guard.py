@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 import transformers as tr
 from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
+from accelerate.state import AcceleratorState
 from attachable import attached, token_ids
 from strangers import from_call, from_weight, in_module, loss_of, on_instance, taken_before
 from torch import nn
@@ -44,6 +45,14 @@ def on_class(model, function):
         yield
     finally:
         type(model).forward = own
+
+
+@pytest.fixture(autouse=True)
+def _own_state():
+    """accelerate keeps what a process has asked for once."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 # ---- what is refused

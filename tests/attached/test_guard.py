@@ -109,14 +109,15 @@ def test_a_weight_that_was_taken_before_shows_when_it_trains():
     model.eval()(**BATCH)
 
 
-def test_log_probs_without_labels_are_training_too():
+@pytest.mark.parametrize("result", [tr.utils.ModelOutput, dict])
+def test_log_probs_without_labels_are_training_too(result):
     model = model_with()
     weight = model.lm_head.weight
 
     def forward(self, input_ids=None):
         hidden = self.model(input_ids).last_hidden_state
         log_probs = F.linear(hidden, weight).log_softmax(-1)
-        return tr.utils.ModelOutput(log_probs=log_probs)
+        return result(log_probs=log_probs)
 
     on_instance(model, forward)
     with pytest.raises(wn.WideneckError, match="without its head"):
@@ -324,6 +325,17 @@ def test_hooks_around_our_own_forward_may_look_at_the_weight():
     on_instance(model, from_weight)
     with pytest.raises(wn.WideneckError, match="reads the weight"):
         model(**BATCH)
+
+
+def test_a_hook_may_change_the_logits_in_place():
+    model = model_with().eval()
+
+    def ban(_module, _inputs, logits):
+        logits[..., 5] = -torch.inf
+
+    model.lm_head.register_forward_hook(ban)
+    with torch.no_grad():
+        assert (model(input_ids=IDS).logits[..., 5] == -torch.inf).all()
 
 
 def test_a_term_of_the_weight_may_be_added_to_our_loss():

@@ -14,7 +14,7 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
 from typing import Any, final
 
@@ -196,7 +196,8 @@ def _check_answer(model: Any, kwargs: dict, result: Any) -> None:
     if not model.training or not torch.is_grad_enabled():
         return
     labelled = any(kwargs.get(name) is not None for name in ("labels", "shift_labels"))
-    answered = any(getattr(result, name, None) is not None for name in ("loss", "log_probs"))
+    look = result.get if isinstance(result, Mapping) else functools.partial(getattr, result)
+    answered = any(look(name, None) is not None for name in ("loss", "log_probs"))
     if labelled or answered:
         source = source_of(vars(model).get("forward", type(model).forward))
         raise WideneckError(

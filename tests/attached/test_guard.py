@@ -118,18 +118,33 @@ def test_a_weight_that_was_taken_before_shows_when_it_trains():
     model.eval()(**BATCH)
 
 
-def test_log_probs_without_labels_are_training_too():
+@pytest.mark.parametrize("result", [tr.utils.ModelOutput, dict])
+def test_log_probs_without_labels_are_training_too(result):
     model = model_with()
     weight = model.lm_head.weight
 
     def forward(self, input_ids=None):
         hidden = self.model(input_ids).last_hidden_state
         log_probs = F.linear(hidden, weight).log_softmax(-1)
-        return tr.utils.ModelOutput(log_probs=log_probs)
+        return result(log_probs=log_probs)
 
     on_instance(model, forward)
     with pytest.raises(wn.WideneckError, match="without its head"):
         model(input_ids=IDS)
+
+
+@pytest.mark.parametrize("make", [model_with, lambda: model_with("moss")])
+def test_states_of_our_own_forward_may_not_meet_the_weight_either(make):
+    model = make()
+    own = model.forward
+
+    def forward(self, input_ids=None, labels=None):
+        hidden = own(input_ids=input_ids, output_hidden_states=True).hidden_states[-1]
+        return {"loss": loss_of(F.linear(hidden, self.lm_head.weight), labels)}
+
+    on_instance(model, forward)
+    with pytest.raises(wn.WideneckError, match=r"test_guard reads the weight"):
+        model(**BATCH)
 
 
 @pytest.mark.parametrize("attach", [lambda m: wn.attach(m, "moss"), wn.attach_memory])
@@ -299,6 +314,49 @@ def test_hooks_that_move_weights_may_read_them():
     remove_hook_from_module(model)
     assert "forward" not in vars(model)
     torch.testing.assert_close(model(**BATCH).loss, want)
+
+
+def test_hooks_around_our_own_forward_may_look_at_the_weight():
+    """As loggers do before and after a step; a loss that passes by the head is in no hook."""
+    model, seen = model_with(), []
+    want = model(**BATCH).loss
+
+    def look(module, *_):
+        seen.append(module.lm_head.weight.detach().norm())
+
+    model.register_forward_pre_hook(look)
+    model.register_forward_hook(look)
+    torch.testing.assert_close(model(**BATCH, output_hidden_states=True).loss, want)
+    assert model(input_ids=IDS, output_hidden_states=True).hidden_states is not None
+    whole = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(whole(**BATCH).loss, want)
+    assert len(seen) == 6
+    on_instance(model, from_weight)
+    with pytest.raises(wn.WideneckError, match="reads the weight"):
+        model(**BATCH)
+
+
+def test_a_hook_may_change_the_logits_in_place():
+    model = model_with().eval()
+
+    def ban(_module, _inputs, logits):
+        logits[..., 5] = -torch.inf
+
+    model.lm_head.register_forward_hook(ban)
+    with torch.no_grad():
+        assert (model(input_ids=IDS).logits[..., 5] == -torch.inf).all()
+
+
+def test_a_term_of_the_weight_may_be_added_to_our_loss():
+    model = model_with()
+    want, own = model(**BATCH).loss, model.forward
+
+    def penalized(self, **inputs):
+        loss = own(**inputs, output_hidden_states=True).loss
+        return {"loss": loss + self.lm_head.weight.pow(2).sum()}
+
+    on_instance(model, penalized)
+    torch.testing.assert_close(model(**BATCH)["loss"], want + model.lm_head.weight.pow(2).sum())
 
 
 def test_offloaded_weights_are_fetched_for_the_head():

@@ -6,6 +6,7 @@ import types
 import pytest
 from attachable import attached
 from remembering import remembering
+from trl_like import utils
 
 import wideneck as wn
 from tiny import tiny_model
@@ -113,6 +114,17 @@ def test_models_are_found_inside_what_peft_and_accelerate_put_around_them():
 def test_switches_that_pass_by_the_head_are_refused(options, message):
     with pytest.raises(wn.WideneckError, match=message):
         GRPOTrainer(moss(), **options)
+
+
+@pytest.mark.parametrize("fuses", [True, False])
+def test_row_weights_of_a_memory_with_a_ranking_loss_are_refused(fuses):
+    """To TRL 1.14, too, where its loss is of the logits and leaves the ranking loss out."""
+    model = remembering("llama", alpha=1.0)
+    if fuses:
+        utils.add_fused_lm_head(model)
+    with pytest.raises(wn.WideneckError, match="loss_type='dft'"):
+        SFTTrainer(model, loss_type="dft")
+    SFTTrainer(remembering("llama", alpha=0.0), loss_type="dft")
 
 
 def test_layers_of_liger_and_an_unused_server_are_no_loss():

@@ -83,7 +83,6 @@ def test_a_folder_is_opened_with_its_head(shows, tmp_path):
     shows("create_model_from_path(folder)", "right")
 
 
-@pytest.mark.skipif(not FUSED, reason="before, it was a loss of the logits, which is right")
 def test_row_weights_of_a_memory_with_a_ranking_loss_are_refused(tmp_path):
     with pytest.raises(wn.WideneckError, match="loss_type='dft'"):
         sft(tmp_path, with_memory(), loss_type="dft")

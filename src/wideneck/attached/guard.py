@@ -14,7 +14,7 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
 from typing import Any, final
 
@@ -75,8 +75,12 @@ def guarded(model: Any, forward: Callable, args: tuple, kwargs: dict, *, own: bo
     """Call a forward of the model in a frame of its own, or in the one that is open for it."""
     before = _open.frame
     if before is not None and before.model is model:
-        before.own = before.own or own
-        return forward(*args, **kwargs)
+        if not own:
+            return forward(*args, **kwargs)
+        outside, before.own = before.own, True
+        result = forward(*args, **kwargs)
+        before.own = outside or not _gives_states(result)
+        return result
     frame = Frame(model)
     frame.own = own
     _open.frame = frame
@@ -89,6 +93,12 @@ def guarded(model: Any, forward: Callable, args: tuple, kwargs: dict, *, own: bo
     return result
 
 
+def _gives_states(result: Any) -> bool:
+    """Whether hidden states are what our forward was called for: a loss is then still to come."""
+    given = getattr(result, "hidden_states", None), getattr(result, "loss", None)
+    return given[0] is not None and given[1] is None
+
+
 def head_is_called() -> None:
     """Note that a head computes, in whatever forward."""
     if _open.frame is not None:
@@ -98,7 +108,7 @@ def head_is_called() -> None:
 def check_reader(name: str) -> None:
     """Refuse the weight or bias of a head to a forward that is not ours."""
     frame = _open.frame
-    if frame is None or frame.own:
+    if frame is None or frame.own or _has_own_forward(frame.model):
         return
     reader = "The compiled forward" if torch.compiler.is_compiling() else _reader()
     if reader is not None:
@@ -126,6 +136,11 @@ def framed(model: Any, forward: Any) -> Any:
 def is_own(forward: Any) -> bool:
     """Whether a forward is ours, bound or not."""
     return getattr(forward, "__func__", forward) in _own
+
+
+def _has_own_forward(model: Any) -> bool:
+    """Whether nobody has replaced it: what reads before it is a hook, which computes no loss."""
+    return "forward" not in vars(model) and is_own(type(model).forward)
 
 
 def source_of(forward: Any) -> str:
@@ -181,7 +196,8 @@ def _check_answer(model: Any, kwargs: dict, result: Any) -> None:
     if not model.training or not torch.is_grad_enabled():
         return
     labelled = any(kwargs.get(name) is not None for name in ("labels", "shift_labels"))
-    answered = any(getattr(result, name, None) is not None for name in ("loss", "log_probs"))
+    look = result.get if isinstance(result, Mapping) else functools.partial(getattr, result)
+    answered = any(look(name, None) is not None for name in ("loss", "log_probs"))
     if labelled or answered:
         source = source_of(vars(model).get("forward", type(model).forward))
         raise WideneckError(

@@ -11,8 +11,8 @@ from typing import Any
 from wideneck.errors import WideneckError
 
 INSTEAD = (
-    "train a copy of the whole head, as in modules_to_save=['lm_head'], or put an adapter on its "
-    "matrix, as in target_parameters=['lm_head.weight']"
+    "train a copy of the whole head, as in modules_to_save=['lm_head'], or, but not under TRL, put "
+    "an adapter on its matrix, as in target_parameters=['lm_head.weight']"
 )
 
 

@@ -91,15 +91,15 @@ def _check_version(name: str, trainer: Any, model: Any) -> None:
 
 def _prepare_sft(name: str, args: Any, model: Any) -> None:
     """SFT makes its loss of a sum of log-probabilities, and takes the model's own with "nll"."""
+    if args.loss_type == "dft" and has_own_loss(model):
+        raise WideneckError(
+            f"{name} with loss_type='dft' weighs each target by its probability, which the "
+            "ranking loss, the warm-up or the cross-entropy of this model's memory has not: "
+            "leave loss_type as it is, or attach the memory with alpha=0."
+        )
     asked = model.asked_by_trl
     if isinstance(asked, FusedHead):
         model.asked_by_trl = replace(asked, sums=True)
-        if args.loss_type == "dft" and has_own_loss(model):
-            raise WideneckError(
-                f"{name} with loss_type='dft' weighs each target by its probability, which the "
-                "ranking loss, the warm-up or the cross-entropy of this model's memory has not: "
-                "leave loss_type as it is, or attach the memory with alpha=0."
-            )
     elif args.loss_type == "nll":
         model.asked_by_trl = WithLogits()
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import transformers as tr
 from accelerate.hooks import ModelHook, add_hook_to_module
 from guarded_models import BATCH, HEADS, IDS, model_with, remembering
-from strangers import from_call, from_weight, in_module, on_instance, taken_before
+from strangers import from_call, from_weight, in_module, loss_of, on_instance, taken_before
 from torch import nn
 
 import wideneck as wn

@@ -87,7 +87,7 @@ class FusedLoss(torch.autograd.Function):
         if is_transformed():  # a batch of backward passes, by vmap
             refuse_parts(ctx.shard)
             asked = Asked(ctx.form, ctx.options, tuple(ctx.wanted))
-            return _placed(ctx, gradients_of(asked, up, kept[: 7 + ctx.count]))
+            return placed(ctx, gradients_of(asked, up, kept[: 7 + ctx.count]), FIXED)
         ready, ctx.gradients = ctx.gradients, None
         if grad_log_normalizer is None and (ready or saved) and grad_loss is not None:
             if ready:
@@ -103,14 +103,14 @@ class FusedLoss(torch.autograd.Function):
         ready = [gradient.to(like.dtype) for gradient, like in zip(ready, given, strict=True)]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             ready = Last.apply(ready, *kept, *up)
-        return _placed(ctx, list(ready))
+        return placed(ctx, list(ready), FIXED)
 
 
-def _placed(ctx: Any, gradients: list[Tensor]) -> tuple[Tensor | None, ...]:
-    """Each gradient at the place of its argument."""
+def placed(ctx: Any, gradients: list[Tensor], fixed: int) -> tuple[Tensor | None, ...]:
+    """Each gradient at the place of its argument, `fixed` of which stand before the parameters."""
     results = [gradients.pop(0) if w else None for w in ctx.wanted[:4]]
     tail = gradients if ctx.wanted[4] else [None] * ctx.count
-    return (*results, *[None] * (FIXED - 4), *tail)
+    return (*results, *[None] * (fixed - 4), *tail)
 
 
 class _EagerLoss(FusedLoss):

@@ -14,7 +14,7 @@ from torch import Tensor
 from wideneck.errors import WideneckError
 from wideneck.functional.affine import decode
 from wideneck.functional.check import check_temperature, check_values
-from wideneck.functional.differentiable import Last
+from wideneck.functional.differentiable import Last, placed
 from wideneck.functional.distribution import widened
 from wideneck.functional.forms import Form
 from wideneck.functional.op import run_of, wanted_of
@@ -99,10 +99,7 @@ class TokenValues(torch.autograd.Function):
         ready = [gradient.to(one.dtype) for gradient, one in zip(ready, like, strict=True)]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             ready = Last.apply(ready, *ctx.saved_tensors, g, h)
-        left = list(ready)
-        results: list[Tensor | None] = [left.pop(0) if w else None for w in ctx.wanted[:4]]
-        tail = left if ctx.wanted[4] else [None] * ctx.count
-        return (*results, *[None] * (FIXED - 4), *tail)
+        return placed(ctx, list(ready), FIXED)
 
 
 class _EagerValues(TokenValues):

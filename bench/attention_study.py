@@ -65,7 +65,7 @@ def _study(options: argparse.Namespace) -> dict[str, Any]:
     from bench.attention_study_recipe import Recipe
     from bench.attention_study_run import run
     from wideneck.data import default_text
-    from wideneck.report.files import write_text
+    from wideneck.files.writing import write_text
 
     torch.set_num_threads(options.threads)
     changes: dict[str, Any] = dict(QUICK) if options.quick else {}

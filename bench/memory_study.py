@@ -75,7 +75,7 @@ def _study(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
     from bench.memory_study_data import describe, read_texts
     from bench.memory_study_recipe import ARMS, Recipe
-    from wideneck.report.files import write_text
+    from wideneck.files.writing import write_text
 
     torch.set_num_threads(options.threads)
     changes: dict[str, Any] = dict(QUICK) if options.quick else {}

@@ -232,7 +232,7 @@ def test_an_interruption_is_one_line_and_leaves_an_earlier_report_whole(tmp_path
 
 def test_a_full_disk_is_one_line_and_leaves_an_earlier_report_whole(tmp_path, monkeypatch):
     from wideneck.errors import WideneckError
-    from wideneck.report.files import write_text as write
+    from wideneck.files.writing import write_text as write
 
     (tmp_path / "r.json").write_text("earlier")
 

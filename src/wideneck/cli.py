@@ -1,12 +1,15 @@
 """The command line.  Nothing heavy is imported before a command runs."""
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import asked_for_tracebacks
+from wideneck.files.printable import printable
 from wideneck.papers.registry import PAPERS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -99,7 +102,7 @@ def audit(
 ) -> None:
     """Measure a model's output layer and, if asked, its attention heads and its memory."""
     from wideneck.commands.progress import ProgressBars
-    from wideneck.report.files import check_writable
+    from wideneck.files.writing import check_writable
 
     to_stdout = str(json) == "-"
     for path in (html, None if to_stdout else json):
@@ -165,7 +168,7 @@ def heads(
     from rich.console import Console
 
     from wideneck.commands.heads import rows, show
-    from wideneck.report.files import check_writable, json_text, write_text
+    from wideneck.files.writing import check_writable, json_text, write_text
 
     table = rows(hidden_size, vocab_size)
     content = {"hidden_size": hidden_size, "vocab_size": vocab_size, "heads": table}
@@ -263,7 +266,7 @@ def evaluate(
     """Measure how well a model predicts a text: perplexity, bits per byte, and more."""
     from wideneck.commands.options import besides_option
     from wideneck.commands.progress import ProgressBars
-    from wideneck.report.files import check_writable
+    from wideneck.files.writing import check_writable
 
     to_stdout = str(json) == "-"
     if json is not None and not to_stdout:
@@ -363,7 +366,9 @@ def main() -> None:
     try:
         app()
     except WideneckError as error:
-        sys.exit(f"wideneck: {error}")
+        if asked_for_tracebacks():
+            traceback.print_exc()
+        sys.exit(printable(f"wideneck: {error}"))  # the names in it may be a stranger's
     except SystemExit as exit:
         if exit.code != INTERRUPTED:
             raise

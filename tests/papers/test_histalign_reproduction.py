@@ -15,13 +15,13 @@ from papers.small_reproduction import TINY, small, use_tiny, write_words
 from tiny import GPT2
 from wideneck.commands.reproduce import reproduce
 from wideneck.errors import WideneckError
+from wideneck.files.lock import LOCK
 from wideneck.memory.ambiguous import read_analogies
 from wideneck.papers import side_by_side
 from wideneck.papers.histalign import runs
 from wideneck.papers.histalign.folder import RunFolder
 from wideneck.papers.histalign.objectives import OBJECTIVES
 from wideneck.papers.histalign.settings import PAPER, SCALES, settings
-from wideneck.report.lock import LOCK
 
 
 @pytest.fixture(scope="module")

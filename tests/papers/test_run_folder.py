@@ -10,10 +10,10 @@ import pytest
 from report.attention_examples import attention_audit
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.errors import WideneckError
+from wideneck.files.lock import LOCK
 from wideneck.papers import run_folder
 from wideneck.papers.records import record
 from wideneck.papers.run_folder import RunFolder
-from wideneck.report.lock import LOCK
 
 SETTINGS = {"paper": "tiny", "sizes": (1, 5), "model": None}
 

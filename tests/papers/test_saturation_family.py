@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from wideneck.errors import WideneckError
+from wideneck.files.writing import json_text
 from wideneck.papers.saturation.family import measure_checkpoint
-from wideneck.report.files import json_text
 
 
 def checkpoint(vocab_size=300, d=12, num_states=80, seed=0):

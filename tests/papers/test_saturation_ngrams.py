@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from wideneck.errors import WideneckError
+from wideneck.files.writing import json_text
 from wideneck.papers.saturation import ngrams
 from wideneck.papers.saturation.ngrams import ngram_dimensionality
-from wideneck.report.files import json_text
 
 DIMENSIONS = [1, 2, 5, 10, 20]
 ROUNDING = 1e-7

@@ -10,6 +10,7 @@ from small_saturation import RANKS, WIDTHS, reproduced, tiny_settings
 
 from wideneck import WideneckError
 from wideneck.data import encode_corpus, read_corpus
+from wideneck.files.writing import json_text
 from wideneck.papers import side_by_side
 from wideneck.papers.registry import Request
 from wideneck.papers.saturation.family_run import (
@@ -31,7 +32,6 @@ from wideneck.papers.saturation.settings import (
     with_rate,
 )
 from wideneck.papers.saturation.table import show
-from wideneck.report.files import json_text
 from wideneck.training.batches import Windows
 
 

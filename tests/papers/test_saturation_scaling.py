@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from wideneck.errors import WideneckError
+from wideneck.files.writing import json_text
 from wideneck.papers.published import published_results
 from wideneck.papers.saturation.loss_table import COLUMNS, PYTHIA, LossRow, read_losses
 from wideneck.papers.saturation.scaling import COUNTED, PUBLISHED, Law, compare, fit_law
-from wideneck.report.files import json_text
 
 PREDICTED = [4.018, 3.658, 3.339, 3.079, 2.850]
 """The dashed curve of Figure 1b at 14M ... 410M, by the formula."""

@@ -123,7 +123,7 @@ def test_a_file_is_no_folder(content, tmp_path):
 
 def test_a_damaged_recipe_is_said(run, content):
     (run / "recipe.json").write_text("{")
-    with pytest.raises(WideneckError, match=r"recipe.json is damaged"):
+    with pytest.raises(WideneckError, match=r"recipe.json: its JSON cannot be read"):
         trained(content, run)
 
 

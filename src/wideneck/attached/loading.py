@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from wideneck.attached.saved import MODEL_TYPE
 from wideneck.errors import WideneckError
-from wideneck.models.first_line import first_line
+from wideneck.files.boundary import reason
 from wideneck.training.folder import is_run
 
 WHERE = {"token", "revision", "subfolder", "cache_dir", "force_download", "local_files_only"}
@@ -55,6 +55,6 @@ def load(path: str | os.PathLike, **options: Any) -> Any:
     # means the same to the user.
     except Exception as error:
         raise WideneckError(
-            f"{name} cannot be loaded ({first_line(error)}): expected what save_pretrained of a "
+            f"{name} cannot be loaded ({reason(error)}): expected what save_pretrained of a "
             "model with a wideneck head or normalizer has written."
         ) from error

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from wideneck.attention.learned import note_hidden, take_hidden
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import reason
 from wideneck.models import evaluating
-from wideneck.models.first_line import first_line
 
 NUM_TOKENS = 12
 """Or, where layers see a window or chunk of fewer than `LONGEST` tokens, some more than those."""
@@ -115,7 +115,7 @@ def _run(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
     # A stranger's forward; whatever it raises means the same to the user.
     except Exception as error:
         raise WideneckError(
-            f"{type(model).__name__} cannot be run on token ids alone ({first_line(error)}), so "
+            f"{type(model).__name__} cannot be run on token ids alone ({reason(error)}), so "
             "no normalizer can be checked on it."
         ) from error
     logits = getattr(result, "logits", None)

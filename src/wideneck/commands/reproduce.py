@@ -8,8 +8,8 @@ from typing import Any
 
 from wideneck.commands.progress import ProgressBars
 from wideneck.commands.same_bits import same_bits
+from wideneck.files.writing import check_writable, json_text, write_text
 from wideneck.papers.registry import Found, Request
-from wideneck.report.files import check_writable, json_text, write_text
 
 
 def reproduce(

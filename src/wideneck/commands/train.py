@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from wideneck.commands.same_bits import same_bits
 from wideneck.errors import WideneckError
-from wideneck.report.files import check_writable, json_text, write_text
+from wideneck.files.writing import check_writable, json_text, write_text
 
 if TYPE_CHECKING:
     from wideneck.training.recipe import Recipe

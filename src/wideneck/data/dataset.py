@@ -7,7 +7,7 @@ usual cache.  Cost: all rows in memory, as strings.
 from typing import Any
 
 from wideneck.errors import WideneckError
-from wideneck.models.first_line import first_line
+from wideneck.files.boundary import reason
 
 SPLITS = {"train": "train", "validation": "valid", "test": "test"}
 """Its names for ours."""
@@ -38,7 +38,7 @@ def dataset_rows(text: str) -> dict[str, list[str]]:
     # Readers of a dozen formats and the hub's client raise here, each its own errors.
     except Exception as error:
         raise WideneckError(
-            f"{text} cannot be loaded ({first_line(error)}): check its name, its subset and the "
+            f"{text} cannot be loaded ({reason(error)}): check its name, its subset and the "
             "network."
         ) from error
     for split in ("train", "validation"):

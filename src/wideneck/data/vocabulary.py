@@ -23,7 +23,7 @@ from torch import Tensor
 from wideneck.data.pieces import pieces
 from wideneck.data.text import read_content
 from wideneck.errors import WideneckError
-from wideneck.report.files import write_text
+from wideneck.files.writing import write_text
 
 EOS = "<eos>"
 """The end of a line."""

@@ -8,8 +8,8 @@ from wideneck.audits.estimate import Estimate
 from wideneck.audits.measure import measure
 from wideneck.evaluation.perplexity import Perplexity
 from wideneck.evaluation.ranks import LogProbRanks
+from wideneck.files.writing import json_text, write_text
 from wideneck.report.fields import as_dict
-from wideneck.report.files import json_text, write_text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from wideneck.errors import WideneckError
-from wideneck.models.first_line import first_line
+from wideneck.files.boundary import reason
 
 
 def ask(model: Any, **inputs: Any) -> Any:
@@ -23,6 +23,6 @@ def ask(model: Any, **inputs: Any) -> Any:
     except Exception as error:
         raise WideneckError(
             f"{type(model).__name__} does not run on {' and '.join(inputs)} alone, by which "
-            f"wideneck gets to know a model ({first_line(error)}): give a model that predicts text "
+            f"wideneck gets to know a model ({reason(error)}): give a model that predicts text "
             "from text."
         ) from error

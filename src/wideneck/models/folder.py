@@ -4,12 +4,12 @@
 the same four questions, so the readers above do not know which one they read.
 """
 
-import json
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 from wideneck.errors import WideneckError
+from wideneck.files.json_object import read_object
 from wideneck.models.tensor_file import PickleFile, SafetensorsFile, TensorFile
 
 STANDARD = (
@@ -46,17 +46,7 @@ class Folder(ABC):
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON file that must hold an object."""
-        try:
-            value = json.loads(self.path(name).read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise WideneckError(
-                f"{name} of {self} is not valid JSON ({error}): download it again."
-            ) from error
-        if not isinstance(value, dict):
-            raise WideneckError(
-                f"{name} of {self} should hold a JSON object, it holds a {value!r}."
-            )
-        return value
+        return read_object(self.path(name), f"{name} of {self}")
 
     def weight_map(self, index: str) -> dict[str, str]:
         """Tensor name to shard, from the index of a sharded checkpoint."""

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import reason
 from wideneck.models.checks import check_matrix
-from wideneck.models.first_line import first_line
 from wideneck.models.head_weights import HeadWeights
 from wideneck.models.source import shortened
 from wideneck.models.tying import describe_tying
@@ -74,7 +74,7 @@ def _open(path: Path) -> Any:
     except Exception as error:
         raise WideneckError(
             f"{path.name} is cut short, damaged or not a GGUF file "
-            f"({type(error).__name__}: {first_line(error)}): download it again."
+            f"({type(error).__name__}: {reason(error)}): download it again."
         ) from error
 
 

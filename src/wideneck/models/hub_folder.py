@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wideneck.errors import WideneckError
-from wideneck.models.first_line import first_line
+from wideneck.files.boundary import reason
 from wideneck.models.folder import STANDARD, Folder, open_tensors
 from wideneck.models.tensor_file import SAFETENSORS_DTYPES, TensorFile, dtype_name
 
@@ -157,15 +157,13 @@ class HubFolder(Folder):
                 "read: check the spelling, or run `hf auth login` if it is private or gated."
             ) from error
         except EntryNotFoundError as error:
-            raise WideneckError(
-                f"{self} on Hugging Face lacks a file: {first_line(error)}"
-            ) from error
+            raise WideneckError(f"{self} on Hugging Face lacks a file: {reason(error)}") from error
         # The hub's client lets errors of its transport through, and changes its transport
         # (requests, httpx, httpx2), so there is no family of exceptions to name here.
         except Exception as error:
             raise WideneckError(
                 f"{self} is no file or folder here, and Hugging Face could not be reached for it "
-                f"({first_line(error)}): check the network, or give the path of a downloaded model."
+                f"({reason(error)}): check the network, or give the path of a downloaded model."
             ) from error
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from wideneck.errors import WideneckError
-from wideneck.models.first_line import first_line
+from wideneck.files.boundary import reason
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.source import Source, resolve
 from wideneck.models.tokens import load_tokenizer
@@ -126,7 +126,7 @@ def _load(source: Source, dtype: torch.dtype) -> Any:
     except Exception as error:
         raise WideneckError(
             f"{source.display} cannot be loaded as a causal language model "
-            f"({first_line(error)}): expected a model of an "
+            f"({reason(error)}): expected a model of an "
             "architecture that transformers knows, with complete weights."
         ) from error
     if info["missing_keys"]:

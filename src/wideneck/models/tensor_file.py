@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from wideneck.errors import WideneckError
-from wideneck.models.first_line import first_line
+from wideneck.files.boundary import reason
 
 SAFETENSORS_DTYPES = {
     "F64": torch.float64,
@@ -167,7 +167,7 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
     # whatever else the byte in question leads to.
     except Exception as error:
         raise WideneckError(
-            f"{path.name} is damaged or was not written by torch.save ({first_line(error)}): "
+            f"{path.name} is damaged or was not written by torch.save ({reason(error)}): "
             "download it again."
         ) from error
     for wrapper in ("state_dict", "model_state_dict", "model"):  # as training loops save them

@@ -3,7 +3,7 @@
 from typing import Any
 
 from wideneck.errors import WideneckError
-from wideneck.models.first_line import first_line
+from wideneck.files.boundary import reason
 from wideneck.models.folder import Folder
 from wideneck.models.quiet import quiet_transformers
 
@@ -31,7 +31,7 @@ def load_tokenizer(folder: Folder, gguf_file: str | None = None) -> Any:
     # Two dozen tokenizer formats parse files of strangers here, each failing in its own way.
     except Exception as error:
         raise WideneckError(
-            f"The tokenizer of {folder} cannot be loaded ({first_line(error)}): install what it "
+            f"The tokenizer of {folder} cannot be loaded ({reason(error)}): install what it "
             "asks for, or give the weights file alone in a folder of its own."
         ) from error
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, final
 
 from wideneck.errors import WideneckError
+from wideneck.files.json_object import read_object
+from wideneck.files.lock import LOCK, locked
+from wideneck.files.writing import json_text, write_text
 from wideneck.papers.records import record
-from wideneck.report.files import json_text, read_json, write_text
-from wideneck.report.lock import LOCK, locked
 from wideneck.training.recipe import difference
 
 SETTINGS = "settings.json"
@@ -104,4 +105,4 @@ def _alone(path: Path) -> AbstractContextManager[Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return read_json(path, "remove it, and what it held is made again")
+    return read_object(path, str(path), "remove it, and what it held is made again")

@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+from wideneck.files.writing import json_text, write_text
 from wideneck.report.fields import as_dict
-from wideneck.report.files import json_text, write_text
 
 
 class Document(ABC):

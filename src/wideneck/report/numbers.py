@@ -9,6 +9,7 @@ import re
 from markupsafe import Markup, escape
 
 from wideneck.audits.estimate import Estimate
+from wideneck.files.printable import printable
 
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
@@ -90,4 +91,4 @@ def visible(string: str | None) -> str:
     """A token's string with everything that does not print (or turns text around) spelt out."""
     if string is None:
         return ""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in string)
+    return printable(string)

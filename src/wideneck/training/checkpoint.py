@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from wideneck.errors import WideneckError
-from wideneck.report.files import make_readable
+from wideneck.files.writing import make_readable
 
 HEADER = "wideneck"
 STEPS = "step"

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, final
 
 from wideneck.errors import WideneckError
-from wideneck.report import files
-from wideneck.report.files import json_text, write_text
-from wideneck.report.lock import LOCK, locked
+from wideneck.files.json_object import read_object
+from wideneck.files.lock import LOCK, locked
+from wideneck.files.writing import json_text, write_text
 from wideneck.training.recipe import difference
 
 RECIPE, METRICS, RESULT = "recipe.json", "metrics.jsonl", "result.json"
@@ -148,7 +148,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         WideneckError: it is missing or damaged.
     """
-    return files.read_json(path, "remove the folder to start over")
+    return read_object(path, str(path), "remove the folder to start over")
 
 
 def _strangers(path: Path) -> WideneckError:

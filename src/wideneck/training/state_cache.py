@@ -26,6 +26,7 @@ from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.states import Progress, collect_states
 from wideneck.data import Text, Windows, cut_windows
 from wideneck.errors import WideneckError
+from wideneck.files.writing import json_text, make_readable, write_text
 from wideneck.models import (
     LanguageModel,
     evaluating,
@@ -34,7 +35,6 @@ from wideneck.models import (
     read_head,
 )
 from wideneck.models.small.config import States
-from wideneck.report.files import json_text, make_readable, write_text
 
 WINDOWS = 16
 """Windows of which the states are in memory at a time, while the cache is built."""

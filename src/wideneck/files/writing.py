@@ -40,27 +40,6 @@ def json_text(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def read_json(path: Path, mend: str) -> dict[str, Any]:
-    """An object that `json_text` has written.
-
-    Args:
-        path: the file.
-        mend: what to do where it is damaged, for the error.
-
-    Raises:
-        WideneckError: it is missing or damaged.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise WideneckError(f"{path} cannot be read: {error.strerror}.") from None
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise WideneckError(f"{path} is damaged; {mend}.")
-    return content
-
-
 def check_writable(path: str | Path) -> None:
     """Refuse a place that cannot be written before an hour's work is done for it.
 

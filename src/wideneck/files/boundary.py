@@ -1,0 +1,72 @@
+"""The boundary around strangers' files: whatever comes up inside is one sentence outside.
+
+Readers of formats raise what the byte in question leads to: AssertionError, RecursionError,
+MemoryError, a panic of Rust.  A list of them has holes, so there is none: everything that is raised
+inside `reading` means that the file cannot be read, and says so with the file's name.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from wideneck.errors import WideneckError
+
+LONGEST = 200
+"""Characters of another library's message that ours quotes."""
+DEBUG = "WIDENECK_DEBUG"
+"""The environment variable that asks for tracebacks."""
+
+
+@contextmanager
+def reading(name: object, what: str, mend: str) -> Iterator[None]:
+    """Turn everything that is raised inside, but an interruption, into one WideneckError.
+
+    It stands around the code that touches a stranger's bytes, or runs a stranger's model, and
+    around nothing else: a mistake of ours inside it would look like one of the file.
+
+    Args:
+        name: what the user calls the file or model.
+        what: the part that is read, such as "its header".
+        mend: what to do, as the message's last clause.
+
+    Raises:
+        WideneckError: as raised inside, or in place of anything else.
+    """
+    try:
+        yield
+    except WideneckError:
+        raise
+    except BaseException as error:
+        if not is_a_failure(error):
+            raise
+        raise WideneckError(f"{name}: {what} cannot be read ({reason(error)}): {mend}.") from error
+
+
+def is_a_failure(error: BaseException) -> bool:
+    """Whether it tells of the work, and not of the user who stops it or of a test that ends.
+
+    A panic of a Rust library (tokenizers, safetensors) is no Exception to Python.
+    """
+    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
+
+
+def reason(error: BaseException) -> str:
+    """What another library's error says, in the one short line that ours quote."""
+    if isinstance(error, MemoryError):
+        return "it does not fit the memory of this machine"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, KeyError):
+        return f"{type(error).__name__}: {error}"
+    lines = str(error).strip().splitlines()
+    text = lines[0].strip() if lines else ""
+    if not text:
+        return type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def asked_for_tracebacks() -> bool:
+    """Whether WIDENECK_DEBUG is set to something other than 0."""
+    return os.environ.get(DEBUG, "0") not in ("", "0")

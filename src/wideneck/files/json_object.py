@@ -1,0 +1,69 @@
+"""A stranger's JSON, with bounds on what it may make a reader do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from wideneck.errors import WideneckError
+from wideneck.files.boundary import reading
+from wideneck.files.regular import size_of_regular
+
+LARGEST = 256 * 2**20
+"""Bytes of a JSON file: an index of a million tensors has a third of that."""
+DEEPEST = 64
+"""Levels of nesting; a config of a model has five."""
+LARGEST_WHOLE = 2**63 - 1
+"""No count or size of a model is larger, and what is reads as a mistake."""
+
+
+def read_object(path: Path, name: str, mend: str = "download it again") -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Args:
+        path: the file.
+        name: what messages call it.
+        mend: what to do where it is damaged.
+
+    Raises:
+        WideneckError: it is no regular file, too large, not UTF-8, no JSON, nested deeper than
+            `DEEPEST`, holds a number beyond `LARGEST_WHOLE`, or is no object.
+    """
+    size = size_of_regular(path, "a JSON file")
+    if size > LARGEST:
+        raise WideneckError(f"{name} has {size:,} bytes, and JSON of a model at most {LARGEST:,}.")
+    with reading(name, "its JSON", mend):
+        content = path.read_bytes()
+    return parse_object(content, name, mend)
+
+
+def parse_object(content: bytes, name: str, mend: str = "download it again") -> dict[str, Any]:
+    """The object in the bytes of a JSON file, as `read_object`."""
+    with reading(name, "its JSON", mend):
+        # utf-8-sig: a byte order mark is no part of a text.
+        value = json.loads(content.decode("utf-8-sig"))
+    if not isinstance(value, dict):
+        raise WideneckError(
+            f"{name} should hold a JSON object, it holds a {type(value).__name__}: {mend}."
+        )
+    _check_bounds(value, name, mend)
+    return value
+
+
+def _check_bounds(value: Any, name: str, mend: str) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        below: list[Any] = []
+        for one in level:
+            inner = one.values() if isinstance(one, dict) else one
+            for x in inner:
+                if isinstance(x, dict | list):
+                    below.append(x)
+                elif isinstance(x, int) and abs(x) > LARGEST_WHOLE:
+                    raise WideneckError(
+                        f"{name} holds a whole number of {x.bit_length()} bits, which is no size "
+                        f"of a model: {mend}."
+                    )
+        if not below:
+            return
+        level = below
+    raise WideneckError(f"{name} is nested deeper than {DEEPEST} levels: {mend}.")

@@ -84,7 +84,10 @@ def _study(options: argparse.Namespace) -> None:
         projection_lr=options.projection_lr,
         scalar_lr=options.scalar_lr,
     )
-    settings = {**states.about, **{name: text.name for name, text in texts.items()}} | vars(recipe)
+    settings = {
+        **states.about.to_dict(),
+        **{name: text.name for name, text in texts.items()},
+    } | vars(recipe)
     configs = starts(states)
     names = options.heads.split(",")
     unknown = [name for name in names if name not in configs]

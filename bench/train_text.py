@@ -10,9 +10,9 @@ import numpy as np
 
 from bench.train_case import BATCH, MODEL, SEGMENT, VOCAB_SIZE
 from bench.train_restart import K
-from wideneck.training.checkpoint import read_header
 from wideneck.training.folder import CHECKPOINT, METRICS
-from wideneck.training.resuming import STANDING
+from wideneck.training.headers import CheckpointHeader
+from wideneck.training.tensor_file import Stored
 
 WORDS, LINES, TYPES = 2_051_910, 36_718, 33_278
 """Of the training text of WikiText-2; the validation text here has a tenth of it."""
@@ -60,7 +60,7 @@ def killed_after_a_checkpoint(recipe: Path, out: Path) -> None:
 
 def seconds_to_a_new_step(recipe: Path, out: Path) -> float:
     """From the start of the command to the line of the first step that the checkpoint lacks."""
-    size = read_header(out / CHECKPOINT)[STANDING]["metrics_size"]
+    size = Stored(out / CHECKPOINT).header(CheckpointHeader).standing.metrics_size
     metrics = out / METRICS
     with metrics.open("rb+") as file:
         file.truncate(size)  # as the run would do itself

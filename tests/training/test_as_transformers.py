@@ -31,7 +31,7 @@ def states(tmp_path):
 
 
 def assert_predicts_as(run, model):
-    ids = torch.randint(run.about["vocab_size"], (2, 16))
+    ids = torch.randint(run.about.vocab_size, (2, 16))
     expected, _ = run.model.log_probs(ids)
     torch.testing.assert_close(model(ids).logits, expected, rtol=1e-5, atol=1e-5)
     return ids

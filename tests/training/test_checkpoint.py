@@ -16,10 +16,9 @@ from wideneck.training.checkpoint import (
     model_tensors,
     optimizer_tensors,
     put,
-    read_header,
     whole,
-    write_tensors,
 )
+from wideneck.training.tensor_file import Stored, write_tensors
 
 
 class Small(nn.Module):
@@ -49,12 +48,12 @@ def test_a_model_comes_back_to_the_bit(tmp_path):
     model, other = Small(), Small()
     made = other.made.clone()
     write_tensors(tmp_path / "m", dict(model_tensors(model)), {"step": 3})
-    load_model(other, tmp_path / "m")
+    load_model(other, Stored(tmp_path / "m"))
     for (name, ours), (_, theirs) in zip(model_tensors(model), model_tensors(other), strict=True):
         assert torch.equal(ours, theirs), name
     assert other.output.weight is other.embedding.weight
     assert torch.equal(other.made, made)
-    assert read_header(tmp_path / "m") == {"step": 3}
+    assert Stored(tmp_path / "m").about == {"step": 3}
 
 
 def test_a_tied_matrix_is_kept_once_and_what_a_model_makes_itself_is_not():
@@ -72,7 +71,7 @@ def test_the_frequencies_of_rotary_positions_are_not_kept(tmp_path):
     tensors = dict(model_tensors(backbone))
     assert not any("inv_freq" in name for name in tensors)
     write_tensors(tmp_path / "m", tensors, {})
-    load_model(backbone, tmp_path / "m")
+    load_model(backbone, Stored(tmp_path / "m"))
 
 
 @pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.AdamW])
@@ -85,8 +84,8 @@ def test_an_optimizer_goes_on_to_the_bit(make, tmp_path):
     write_tensors(tmp_path / "c", tensors, {})
     other = Small()
     resumed = make(other.parameters(), lr=0.1)
-    load_model(other, tmp_path / "c", "m.")
-    load_optimizer(other, resumed, tmp_path / "c", "o.")
+    load_model(other, Stored(tmp_path / "c"), "m.")
+    load_optimizer(other, resumed, Stored(tmp_path / "c"), "o.")
     for theirs, ours in zip(model.parameters(), other.parameters(), strict=True):
         state, expected = resumed.state[ours], optimizer.state[theirs]
         assert state.keys() == expected.keys()
@@ -157,4 +156,4 @@ def test_neither_writing_nor_reading_doubles_the_memory(tmp_path):
 
     assert peak_growth(write) < size / 4
     # Pages of the file that are mapped while it is read count too, until the system wants them.
-    assert peak_growth(lambda: load_model(model, tmp_path / "m")) < size * 1.25
+    assert peak_growth(lambda: load_model(model, Stored(tmp_path / "m"))) < size * 1.25

@@ -19,6 +19,7 @@ from training_runs import (
     trained,
 )
 
+from wideneck.errors import WideneckError
 from wideneck.training.folder import CHECKPOINT
 from wideneck.training.recipe_file import recipe
 from wideneck.training.states_task import recipe_states
@@ -130,15 +131,37 @@ def test_a_run_with_other_lengths_of_text_is_not_the_same(recipes, alone, tmp_pa
     assert not same_run(tmp_path / "run", alone["awd_lstm"][0])
 
 
-def test_metrics_that_were_deleted_do_not_come_back_as_zeros(recipes, tmp_path):
+def test_metrics_that_are_shorter_than_the_checkpoint_says_are_refused(recipes, tmp_path):
     content = changed(recipes["awd_lstm"], training={"checkpoint_every": 0, "log_every": 1})
     out = tmp_path / "run"
     with pytest.raises(Killed):
         trained(content, out, kill_after=9)
-    (out / "metrics.jsonl").write_text("")
+    lines, kept = out / "metrics.jsonl", (out / "checkpoint.safetensors").read_bytes()
+    whole = lines.read_bytes()
+    for left in (0, len(whole) // 2):
+        lines.write_bytes(whole[:left])
+        with pytest.raises(WideneckError, match=rf"metrics.jsonl has {left} bytes, and had [0-9]+"):
+            trained(content, out)
+        assert lines.read_bytes() == whole[:left]
+    lines.unlink()
+    with pytest.raises(WideneckError, match=r"metrics.jsonl has 0 bytes.*give the whole file back"):
+        trained(content, out)
+    assert (out / "checkpoint.safetensors").read_bytes() == kept
+    lines.write_bytes(whole)
     trained(content, out)
-    # The ninth step was not saved, and is done again.
-    assert next(line["step"] for line in metrics(out) if "loss" in line) == 9
+
+
+def test_lines_after_the_checkpoint_are_cut_off_and_half_a_line_too(recipes, tmp_path):
+    content = changed(recipes["awd_lstm"], training={"checkpoint_every": 0, "log_every": 1})
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        trained(content, out, kill_after=9)
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "loss": 1e9}\n{"step": 10, "lo')
+    trained(content, out)
+    steps = [line["step"] for line in metrics(out) if "loss" in line]
+    assert steps == list(range(1, len(steps) + 1))
+    assert all(line["loss"] < 1e9 for line in metrics(out) if "loss" in line)
 
 
 def test_the_states_are_computed_once(recipes, tmp_path, monkeypatch):

@@ -110,7 +110,7 @@ def _own_text(run: SavedRun) -> _OwnText:
     data = run.recipe.data
     corpus = read_corpus(data.text)
     encoded = encode_corpus(corpus, data)
-    if encoded.sha256 != run.about["text_sha256"]:
+    if encoded.sha256 != run.about.text_sha256:
         raise WideneckError(
             f"The text {corpus.name} is not what it was when {run.path} was trained on it: put the "
             "old one back, or evaluate on another by --text."

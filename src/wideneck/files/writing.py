@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,16 @@ def make_readable(path: str | Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     os.chmod(path, (0o777 if os.path.isdir(path) else 0o666) & ~mask)
+
+
+def sync_folder(path: Path) -> None:
+    """Force the names in a folder to the disk: a file renamed there keeps its name in a power cut.
+
+    Does nothing on systems and file systems that know no such thing.
+    """
+    with suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

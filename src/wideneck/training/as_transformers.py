@@ -16,10 +16,12 @@ from wideneck.models.quiet import quiet_transformers
 from wideneck.models.small.config import AwdLstm, States
 from wideneck.models.small.transformer import PROBE, TransformerBackbone
 from wideneck.sizes import context_size
-from wideneck.training.checkpoint import load_model, read_header
+from wideneck.training.checkpoint import load_model
 from wideneck.training.folder import MODEL
+from wideneck.training.headers import HeadWeights
 from wideneck.training.saved_run import SavedRun, load_run, read_run_recipe
-from wideneck.training.states_task import HEAD, LOGIT_SCALE, HeadAlone
+from wideneck.training.states_task import HeadAlone
+from wideneck.training.tensor_file import Stored
 
 
 def as_transformers(path: str | Path) -> Any:
@@ -51,22 +53,20 @@ def as_transformers(path: str | Path) -> Any:
 
 def _with_head_of(path: Path, states: States) -> Any:
     """The frozen model with the head that was trained on its states."""
-    about = read_header(path / MODEL)
-    if HEAD not in about:
-        raise WideneckError(
-            f"{path / MODEL} was written by an earlier version of wideneck; train the head again."
-        )
+    stored = Stored(path / MODEL)
+    about = stored.header(HeadWeights)
     now = read_head(states.model).sha256
-    if now != about["states"]["head_sha256"]:
+    if now != about.states.head_sha256:
         raise WideneckError(
-            f"The head in {path} was trained on the states of a {about['states']['model']} with "
+            f"The head in {path} was trained on the states of a {about.states.model} with "
             "another output matrix than it has now; give back the model that it was trained on."
         )
     model = load_language_model(states.model).model
     if is_tied(model):
         untie(model)
-    _put_head(path, model, head_config(about[HEAD]), about[LOGIT_SCALE])
-    load_model(HeadAlone(model.get_output_embeddings()), path / MODEL)
+    _put_head(path, model, head_config(about.head), about.logit_scale)
+    load_model(HeadAlone(model.get_output_embeddings()), stored)
+    stored.say_if_without_sums()
     return model.eval()
 
 
@@ -111,8 +111,8 @@ def _check_same(run: SavedRun, model: Any) -> None:
     """Architectures do more than their base model, so that a few tokens are predicted by both."""
     ids = torch.arange(min(PROBE, run.model.backbone.context or PROBE))[None]
     with evaluating(run.model):
-        expected, _ = run.model.log_probs(ids % run.about["vocab_size"])
-    found = model(ids % run.about["vocab_size"]).logits
+        expected, _ = run.model.log_probs(ids % run.about.vocab_size)
+    found = model(ids % run.about.vocab_size).logits
     if not torch.allclose(found, expected, rtol=1e-4, atol=1e-4):
         raise _unlike(run, model)
 

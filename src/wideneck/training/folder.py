@@ -9,21 +9,22 @@
 One process at a time: an open file is locked, and the system unlocks it however the process ends.
 """
 
-import json
-import os
 from pathlib import Path
 from typing import Any, final
 
 from wideneck.errors import WideneckError
 from wideneck.files.json_object import read_object
 from wideneck.files.lock import LOCK, locked
-from wideneck.files.writing import json_text, write_text
+from wideneck.files.records import record
+from wideneck.files.writing import json_text, sync_folder, write_text
+from wideneck.training.headers import Result
 from wideneck.training.recipe import difference
 
 RECIPE, METRICS, RESULT = "recipe.json", "metrics.jsonl", "result.json"
 CHECKPOINT, MODEL, VOCABULARY = "checkpoint.safetensors", "model.safetensors", "vocabulary.txt"
 WHOLE = (RECIPE, RESULT, CHECKPOINT, MODEL, VOCABULARY)
 """Files that are whole or not there."""
+START_OVER = "remove the folder to start over"
 
 
 def is_run(path: str | Path) -> bool:
@@ -94,13 +95,22 @@ class RunFolder:
         return self.path / MODEL
 
     def result(self) -> dict[str, Any] | None:
-        """What a finished run found."""
+        """What a finished run found.
+
+        Raises:
+            WideneckError: its file is damaged.
+        """
         file = self.path / RESULT
-        return read_json(file) if file.exists() else None
+        if not file.exists():
+            return None
+        found = read_json(file)
+        record(Result, found, str(file), START_OVER)
+        return found
 
     def finish(self, result: dict[str, Any]) -> None:
         """The run is done; its checkpoint is needed no more."""
         write_text(self.path / RESULT, json_text(result))
+        sync_folder(self.path)  # or a power cut could take both
         self.checkpoint.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -109,46 +119,13 @@ class RunFolder:
             self._lock.close()
 
 
-@final
-class Metrics:
-    """Lines of JSON; what a killed run wrote after its checkpoint is cut off."""
-
-    def __init__(self, path: Path, size: int):
-        try:
-            self._file = path.open("ab")
-            self._file.truncate(min(size, self.size))  # it would grow if someone emptied it
-        except OSError as error:
-            raise WideneckError(f"{path} could not be written: {error.strerror}.") from None
-        self.path = path
-
-    def write(self, line: dict[str, Any]) -> None:
-        """Add a line."""
-        try:
-            self._file.write((json.dumps(line, allow_nan=False) + "\n").encode())
-            self._file.flush()
-        except OSError as error:
-            raise WideneckError(
-                f"{self.path} could not be written: {error.strerror}. The last checkpoint is kept; "
-                "make room and start the same command again."
-            ) from None
-
-    @property
-    def size(self) -> int:
-        """Bytes so far."""
-        return os.fstat(self._file.fileno()).st_size
-
-    def close(self) -> None:
-        """No more lines."""
-        self._file.close()
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A file of this folder.
 
     Raises:
         WideneckError: it is missing or damaged.
     """
-    return read_object(path, str(path), "remove the folder to start over")
+    return read_object(path, str(path), START_OVER)
 
 
 def _strangers(path: Path) -> WideneckError:

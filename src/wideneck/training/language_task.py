@@ -20,12 +20,14 @@ from wideneck.errors import WideneckError
 from wideneck.models.small.config import States
 from wideneck.models.small.language_model import LanguageModel, language_model
 from wideneck.training.batches import Batch, Batches, Segments, Windows
-from wideneck.training.checkpoint import load_model, read_header
+from wideneck.training.checkpoint import load_model
 from wideneck.training.folder import CHECKPOINT, MODEL, VOCABULARY
+from wideneck.training.headers import TextWeights
 from wideneck.training.in_order import text_in_order
 from wideneck.training.loop import mean_nll
 from wideneck.training.recipe import Recipe
 from wideneck.training.task import Task
+from wideneck.training.tensor_file import Stored
 
 
 def language_task(
@@ -88,12 +90,14 @@ def _keep_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
 
 
 def _start_from(path: Path, model: LanguageModel, corpus: EncodedCorpus) -> None:
-    if read_header(path).get("vocabulary_sha256") != corpus.vocabulary_sha256:
+    stored = Stored(path)
+    if stored.header(TextWeights).vocabulary_sha256 != corpus.vocabulary_sha256:
         raise WideneckError(
             f"{path} was trained with another vocabulary than that of {corpus.name}; leave initial "
             "out of the recipe, or give the text it was trained on."
         )
-    load_model(model, path)
+    load_model(model, stored)
+    stored.say_if_without_sums()
 
 
 def _batches(recipe: Recipe, model: LanguageModel, ids: Tensor, share: tuple[int, int]) -> Batches:

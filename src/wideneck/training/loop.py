@@ -16,16 +16,19 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from wideneck.attached.parameter_groups import learned_numbers
+from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
 from wideneck.training.averaging import Averaging
 from wideneck.training.batches import Batch
-from wideneck.training.checkpoint import collected, load_model, model_tensors, write_tensors
-from wideneck.training.folder import METRICS, Metrics, RunFolder
+from wideneck.training.checkpoint import collected, load_model, model_tensors
+from wideneck.training.folder import METRICS, RunFolder
+from wideneck.training.metrics import Metrics
 from wideneck.training.optimizers import SGD, AdamW, OptimizerConfig
 from wideneck.training.recipe import Recipe
 from wideneck.training.resuming import restore, store
 from wideneck.training.state import Standing
 from wideneck.training.task import Task
+from wideneck.training.tensor_file import Stored, write_tensors
 
 TIMES = "times"
 """Of a group of parameters: its rate over that of the recipe."""
@@ -70,6 +73,7 @@ class Trainer:
         accelerator: of accelerate.
         show: told of the progress.
         track: told of every line of metrics, as a dictionary.
+        progress: told of the reading of a checkpoint, if that takes longer than a second.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Trainer:
         accelerator: Accelerator,
         show: Show,
         track: Callable[[dict[str, Any]], None] = lambda line: None,
+        progress: Progress | None = None,
     ):
         self.task, self.recipe, self.folder = task, recipe, folder
         self.accelerator, self.show, self.track = accelerator, show, track
@@ -94,7 +99,7 @@ class Trainer:
         # Every process its own dropouts; the weights are the same.
         torch.manual_seed(recipe.seed + 1_000_003 * (accelerator.process_index + 1))
         if folder.checkpoint.exists():
-            restore(self)
+            restore(self, progress)
         self.metrics = (
             Metrics(folder.path / METRICS, self.standing.metrics_size) if self.first else None
         )
@@ -142,7 +147,7 @@ class Trainer:
     def best(self) -> nn.Module:
         """The model with its best weights."""
         self.accelerator.wait_for_everyone()  # the first process has written them
-        load_model(self.plain, self.folder.model)
+        load_model(self.plain, Stored(self.folder.model))
         return self.plain
 
     @property
@@ -153,7 +158,7 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint."""
         if self.metrics is not None:
-            self.standing.metrics_size = self.metrics.size
+            self.standing.metrics_size = self.metrics.synced()
         store(self)
         self.saved_step = self.standing.step
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import reading
 from wideneck.training.checkpoint import (
     collected,
     load_model,
@@ -14,12 +16,10 @@ from wideneck.training.checkpoint import (
     model_tensors,
     optimizer_tensors,
     put,
-    read_header,
-    tensors_below,
     whole,
-    write_tensors,
 )
-from wideneck.training.state import Standing
+from wideneck.training.headers import CheckpointHeader
+from wideneck.training.tensor_file import Stored, check, write_tensors
 
 if TYPE_CHECKING:
     from wideneck.training.loop import Trainer
@@ -47,46 +47,57 @@ def store(run: "Trainer") -> None:
         write_tensors(run.folder.checkpoint, tensors, about)
 
 
-def restore(run: "Trainer") -> None:
+def restore(run: "Trainer", progress: Progress | None = None) -> None:
     """Take up the state that is there.
+
+    Args:
+        run: gets it.
+        progress: told of the bytes, if reading takes longer than a second.
 
     Raises:
         WideneckError: it is damaged, or of another text, another model or another number of
-            processes.
+            processes; or the best weights, which the run will want at its end, are damaged.
     """
-    path = run.folder.checkpoint
-    about = read_header(path)
-    if about.keys() != {STANDING, PROCESSES} | run.task.about.keys():
+    stored = Stored(run.folder.checkpoint, progress)
+    path, ours = stored.path, run.task.about
+    theirs = {k: v for k, v in stored.about.items() if k not in (STANDING, PROCESSES)}
+    if STANDING not in stored.about or theirs.keys() != ours.keys():
         raise WideneckError(f"{path} is no checkpoint of this run; remove it to start over.")
-    for key, value in run.task.about.items():
-        if about[key] != value:
+    for key, value in ours.items():
+        if theirs[key] != value:
             raise WideneckError(
-                f"{path} does not go with this run: its {key} is {about[key]!r}, now it is "
+                f"{path} does not go with this run: its {key} is {theirs[key]!r}, now it is "
                 f"{value!r}; give the text and the model that it was trained on, or train in "
                 "another folder by --out."
             )
-    if about[PROCESSES] != run.accelerator.num_processes:
+    header = stored.header(CheckpointHeader)
+    if header.processes != run.accelerator.num_processes:
         raise WideneckError(
-            f"{path} was written by {about[PROCESSES]} processes, now there are "
+            f"{path} was written by {header.processes} processes, now there are "
             f"{run.accelerator.num_processes}; start as many, or train in another folder by --out."
         )
+    if run.first:
+        stored.say_if_without_sums()
+    run.standing = header.standing
+    load_model(run.plain, stored, MODEL)
+    with reading(path, "the state of the run", stored.mend):
+        _restore_rest(run, stored)
+    if run.standing.best is not None:
+        check(run.folder.model, progress)
+
+
+def _restore_rest(run: "Trainer", stored: Stored) -> None:
     rank, device = run.accelerator.process_index, run.accelerator.device
-    try:
-        run.standing = Standing(**about[STANDING])
-    except TypeError:
-        raise WideneckError(
-            f"{path} was written by another version of wideneck; remove it to start over."
-        ) from None
-    load_model(run.plain, path, MODEL)
-    load_optimizer(run.plain, run.optimizer.optimizer, path, OPTIMIZER)
+    load_optimizer(run.plain, run.optimizer.optimizer, stored, OPTIMIZER)
     if run.standing.num_averaged is not None:
         run.averaging.start()
-        for name, mean in tensors_below(path, AVERAGE):
+        for name, mean in stored.tensors(AVERAGE):
             put(run.averaging.means[name], mean)
         run.averaging.count = run.standing.num_averaged
-    carried = dict(tensors_below(path, CARRIED))
-    run.carried = [carried[str(i)][rank].to(device) for i in range(len(carried))]
-    for name, states in tensors_below(path, RANDOM):
+    carried = {name: states[rank] for name, states in stored.tensors(CARRIED)}
+    # Copies: what is mapped goes when the file is replaced.
+    run.carried = [carried[str(i)].to(device, copy=True) for i in range(len(carried))]
+    for name, states in stored.tensors(RANDOM):
         state = states[rank].clone()  # torch reads from the start of the memory, also of a part
         if name == "cpu":
             torch.set_rng_state(state)

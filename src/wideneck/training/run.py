@@ -61,7 +61,15 @@ def run(
         made = in_order(accelerator, lambda: build(recipe, out, share, progress))
         task = replace(made, observe=observe)
         with tracker(track_with if first else None, out, recipe) as track:
-            trainer = Trainer(task, recipe, folder, accelerator, show if first else _silent, track)
+            trainer = Trainer(
+                task,
+                recipe,
+                folder,
+                accelerator,
+                show if first else _silent,
+                track,
+                progress if first else None,
+            )
             standing = trainer.train()
         assert standing.best is not None  # a run ends with an evaluation
         result: dict[str, Any] = {

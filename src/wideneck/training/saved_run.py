@@ -12,10 +12,12 @@ from wideneck.data.encoded import vocabulary_sha256
 from wideneck.errors import WideneckError
 from wideneck.models.small.config import States
 from wideneck.models.small.language_model import LanguageModel, language_model
-from wideneck.training.checkpoint import load_model, read_header
+from wideneck.training.checkpoint import load_model
 from wideneck.training.folder import MODEL, RECIPE, VOCABULARY, read_json
+from wideneck.training.headers import TextWeights
 from wideneck.training.recipe import Recipe
 from wideneck.training.recipe_file import recipe
+from wideneck.training.tensor_file import Stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class SavedRun:
     """With its best weights, in eval mode."""
     tokenizer: Any
     """A `Vocabulary`, or a fast Hugging Face tokenizer."""
-    about: dict[str, Any]
+    about: TextWeights
     """Text and vocabulary that it was trained on."""
 
 
@@ -64,19 +66,21 @@ def load_run(path: str | Path) -> SavedRun:
             f"{path} holds a head trained on cached states, not a language model: its losses are "
             "in its metrics.jsonl and result.json, and wideneck.load puts it into its model."
         )
-    about = read_header(path / MODEL)
+    stored = Stored(path / MODEL)
+    about = stored.header(TextWeights)
     if chosen.data.tokens == WORDS:
         named = str(path / VOCABULARY)
         tokenizer: Any = read_vocabulary(path / VOCABULARY)
     else:
         named = f"The tokenizer {chosen.data.tokens}"
         tokenizer = recipe_tokenizer(chosen.data.tokens)
-    if vocabulary_sha256(tokenizer) != about.get("vocabulary_sha256"):
+    if vocabulary_sha256(tokenizer) != about.vocabulary_sha256:
         raise WideneckError(
             f"{named} is not the vocabulary that {path / MODEL} was trained with; give it back the "
             "one that it had, or train again."
         )
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn here do not stay
-        model = language_model(chosen.model, chosen.head, vocab_size=about["vocab_size"])
-    load_model(model, path / MODEL)
+        model = language_model(chosen.model, chosen.head, vocab_size=about.vocab_size)
+    load_model(model, stored)
+    stored.say_if_without_sums()
     return SavedRun(path=path, recipe=chosen, model=model.eval(), tokenizer=tokenizer, about=about)

@@ -1,11 +1,11 @@
 """Where a run stands: what is not a tensor.  Plain numbers, kept in the checkpoint's header."""
 
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
 
-@dataclass
-class Standing:
+
+class Standing(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Counts, the losses so far, and what has been decided."""
 
     epoch: int = 0
@@ -20,7 +20,7 @@ class Standing:
     """Nats since the last line of metrics."""
     pending_tokens: int = 0
     pending_seconds: float = 0.0
-    history: list[float] = field(default_factory=list)
+    history: list[float] = []
     """Validation losses, nats a token."""
     best: int | None = None
     """Which of them is the lowest."""
@@ -29,4 +29,4 @@ class Standing:
     metrics_size: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return msgspec.structs.asdict(self)

@@ -1,9 +1,11 @@
 """The hidden states of a frozen model on a text, computed once and read from the disk as needed.
 
-A folder of .npy files, memory-mapped, with what they are of in about.json; written under another
-name and renamed when it is whole.  A split is cut by `wideneck.data.cut_windows`: one window from
-each document in an order drawn at random, then round again.  A state has seen its own window only
-and is what enters the output layer, after the final norm.
+A folder of .npy files, memory-mapped, with what they are of and the sum of each in about.json
+(`wideneck.training.state_arrays`); written under another name and renamed when it is whole
+(`wideneck.training.state_folder`).  When a cache is opened every file is read once, to compare its
+sum.  A split is cut by `wideneck.data.cut_windows`: one window from each document in an order drawn
+at random, then round again.  A state has seen its own window only and is what enters the output
+layer, after the final norm.
 
 Cost: one pass of the model; 4 D bytes a token on disk (2.3 kB for the default model) and, while it
 is built, the states of a few windows in memory.
@@ -11,12 +13,9 @@ is built, the states of a few windows in memory.
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,6 @@ from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.states import Progress, collect_states
 from wideneck.data import Text, Windows, cut_windows
 from wideneck.errors import WideneckError
-from wideneck.files.writing import json_text, make_readable, write_text
 from wideneck.models import (
     LanguageModel,
     evaluating,
@@ -35,10 +33,12 @@ from wideneck.models import (
     read_head,
 )
 from wideneck.models.small.config import States
+from wideneck.training.headers import StatesAbout
+from wideneck.training.state_arrays import ABOUT, Arrays, StoredArrays
+from wideneck.training.state_folder import put_in_place, sweep, workplace
 
 WINDOWS = 16
 """Windows of which the states are in memory at a time, while the cache is built."""
-ABOUT = "about.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class CachedStates:
     logit_scale: float
     splits: dict[str, SplitStates]
     """train, valid and, if asked, test."""
-    about: dict[str, Any]
+    about: StatesAbout
 
 
 def cached_states(
@@ -91,43 +91,41 @@ def cached_states(
         progress: told of the pass over the text.
 
     Raises:
-        WideneckError: the model cannot be loaded, caps its scores softly, a text is too short, or
-            the disk is full.
+        WideneckError: the model cannot be loaded, caps its scores softly, a text is too short,
+            the disk is full, or a cache that is there is damaged.
     """
     counts = {"train": config.train_tokens, "valid": config.valid_tokens}
     if config.test_tokens:
         counts["test"] = config.test_tokens
     named = config.model if model is None else model
     head = read_head(named, tokenizer=tokenizer)  # the tensor alone: no model is loaded yet
-    about: dict[str, Any] = {
-        "model": head.model,
-        "head_sha256": head.sha256,
-        "window": config.window,
-    }
+    of_splits = {}
     for split, count in counts.items():
-        about |= {f"{split}_sha256": texts[split].sha256, f"{split}_tokens": count}
-    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+        of_splits |= {f"{split}_sha256": texts[split].sha256, f"{split}_tokens": count}
+    about = StatesAbout(
+        model=head.model, head_sha256=head.sha256, window=config.window, **of_splits
+    )
+    text = json.dumps(about.to_dict(), sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:12]
     place = folder / f"states-{key}"
+    sweep(folder)
     if not (place / ABOUT).exists():
         language_model = load_language_model(named, tokenizer=tokenizer)
         device = torch.accelerator.current_accelerator(check_available=True)
         if model is None and device is not None:
             language_model.model.to(device)
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".states-{key}.", dir=folder))
         try:
-            _build(language_model, head, texts, counts, config.window, partial, progress)
-            write_text(partial / ABOUT, json_text(about))
-            make_readable(partial)
-            partial.rename(place)
+            folder.mkdir(parents=True, exist_ok=True)
+            with workplace(folder, key) as partial:
+                arrays = Arrays(partial)
+                _build(language_model, head, texts, counts, config.window, arrays, progress)
+                arrays.describe(about)
+                put_in_place(partial, place)
         except OSError as error:
-            if not (place / ABOUT).exists():  # another process may have been faster
-                raise WideneckError(
-                    f"The hidden states could not be written below {folder}: {error.strerror}."
-                ) from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return _open(place, counts, about)
+            raise WideneckError(
+                f"The hidden states could not be written below {folder}: {error.strerror}."
+            ) from None
+    return _open(place, counts, about, progress)
 
 
 def _build(
@@ -136,7 +134,7 @@ def _build(
     texts: dict[str, Text],
     counts: dict[str, int],
     window: int,
-    folder: Path,
+    arrays: Arrays,
     progress: Progress | None,
 ) -> None:
     model = language_model.model
@@ -148,10 +146,10 @@ def _build(
                 "states, because no other head can take over its predictions."
             )
         layer = OutputLayer.of(head, logit_map)
-        _save(folder / "weight", layer.weight)
+        arrays.save("weight", layer.weight)
         if layer.bias is not None:
-            _save(folder / "bias", layer.bias)
-        _save(folder / "logit_scale", torch.tensor(logit_map.scale))
+            arrays.save("bias", layer.bias)
+        arrays.save("logit_scale", torch.tensor(logit_map.scale))
         for split, count in counts.items():
             windows = cut_windows(
                 texts[split],
@@ -165,7 +163,7 @@ def _build(
                     f"{texts[split].name} gives {windows.targets.numel():,} tokens in windows of "
                     f"{window}, not {count:,}: ask for fewer or give a longer text."
                 )
-            _build_split(model, layer, head.model, windows, folder / split, split, progress)
+            _build_split(model, layer, head.model, windows, arrays, split, progress)
 
 
 def _build_split(
@@ -173,14 +171,14 @@ def _build_split(
     layer: OutputLayer,
     name: str,
     windows: Windows,
-    stem: Path,
+    arrays: Arrays,
     split: str,
     progress: Progress | None,
 ) -> None:
     (num_windows, length), width = windows.targets.shape, layer.weight.shape[1]
-    # Written, not mapped: a full disk is an error here, and the end of the process there.
-    with open(f"{stem}-hidden.npy", "wb") as file:
-        _write_header(file, (num_windows * length, width), np.dtype(np.float32))
+    with arrays.writing(
+        f"{split}-hidden", (num_windows * length, width), np.dtype(np.float32)
+    ) as file:
         for start in range(0, num_windows, WINDOWS):
             part = slice(start, start + WINDOWS)
             states = collect_states(
@@ -195,62 +193,34 @@ def _build_split(
             if start == 0:
                 probe = states.last_logits
                 layer.check(states.hidden[0, -len(probe) :], probe, name)
-            file.write(states.hidden.float().contiguous().numpy().data)
+            file.write(states.hidden.float().contiguous().numpy().data.cast("B"))
             if progress:
                 progress(
                     f"hidden states of the {split} text",
                     min(start + WINDOWS, num_windows),
                     num_windows,
                 )
-        _to_disk(file)
-    _save(Path(f"{stem}-target"), windows.targets.flatten())
-    _save(Path(f"{stem}-document"), windows.document)
-    _save(Path(f"{stem}-bytes"), windows.num_bytes.sum())
+    arrays.save(f"{split}-target", windows.targets.flatten())
+    arrays.save(f"{split}-document", windows.document)
+    arrays.save(f"{split}-bytes", windows.num_bytes.sum())
 
 
-def _open(place: Path, counts: dict[str, int], about: dict[str, Any]) -> CachedStates:
-    bias = place / "bias.npy"
+def _open(
+    place: Path, counts: dict[str, int], about: StatesAbout, progress: Progress | None
+) -> CachedStates:
+    stored = StoredArrays(place, about, progress)
     return CachedStates(
-        weight=_mapped(place / "weight"),
-        bias=_mapped(place / "bias") if bias.exists() else None,
-        logit_scale=_mapped(place / "logit_scale").item(),
+        weight=stored.array("weight"),
+        bias=stored.array("bias") if stored.has("bias") else None,
+        logit_scale=stored.array("logit_scale").item(),
         splits={
             split: SplitStates(
-                hidden=_mapped(place / f"{split}-hidden"),
-                target=_mapped(place / f"{split}-target"),
-                document=_mapped(place / f"{split}-document"),
-                num_bytes=int(_mapped(place / f"{split}-bytes").item()),
+                hidden=stored.array(f"{split}-hidden"),
+                target=stored.array(f"{split}-target"),
+                document=stored.array(f"{split}-document"),
+                num_bytes=int(stored.array(f"{split}-bytes").item()),
             )
             for split in counts
         },
         about=about,
     )
-
-
-def _save(stem: Path, tensor: Tensor) -> None:
-    array = tensor.cpu().numpy()
-    with open(f"{stem}.npy", "wb") as file:
-        _write_header(file, array.shape, array.dtype)
-        file.write(array.ravel().data)
-        _to_disk(file)
-
-
-def _to_disk(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    descr = np.lib.format.dtype_to_descr(dtype)
-    header = {"shape": shape, "fortran_order": False, "descr": descr}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
-def _mapped(stem: Path) -> Tensor:
-    """Copy on write: the file is never changed, and torch wants writable memory."""
-    try:
-        return torch.from_numpy(np.load(f"{stem}.npy", mmap_mode="c", allow_pickle=False))
-    except (OSError, ValueError, EOFError):
-        raise WideneckError(
-            f"{stem}.npy is missing or damaged; remove {stem.parent}, and it is computed again."
-        ) from None

@@ -25,6 +25,7 @@ from wideneck.training.loop import mean_nll
 from wideneck.training.recipe import Recipe
 from wideneck.training.state_cache import CachedStates, cached_states
 from wideneck.training.task import HeadStep, Task
+from wideneck.training.tensor_file import Stored
 
 HEAD, LOGIT_SCALE = "head", "logit_scale"
 """What a head starts as, of which only the states tell a part, beside its weights."""
@@ -65,13 +66,15 @@ def states_task(
     states = recipe_states(recipe, out.parent, progress)
     model = HeadAlone(head_on(states, recipe, config.start))
     if recipe.initial is not None and not (out / CHECKPOINT).exists():
-        load_model(model, Path(recipe.initial).expanduser() / MODEL)
+        initial = Stored(Path(recipe.initial).expanduser() / MODEL)
+        load_model(model, initial)
+        initial.say_if_without_sums()
     train, valid = states.splits["train"], states.splits["valid"]
     return Task(
         model=model,
         batches=Rows(train.hidden, train.target, recipe.training, recipe.seed, share),
         valid=rows_in_order(valid.hidden, valid.target, recipe.training),
-        about={"states": states.about},
+        about={"states": states.about.to_dict()},
         # Not compared: the start of a head depends on the rounding of the states.
         described={HEAD: to_dict(model.head.config), LOGIT_SCALE: states.logit_scale},
         finish=lambda best: _finish(recipe, states, best),
@@ -123,7 +126,7 @@ def head_on(states: CachedStates, recipe: Recipe, start: str) -> Head:
         )
     if start == "own":
         logit_map = LogitMap("scale", states.logit_scale)
-        name = states.about["model"]
+        name = states.about.model
         config = start_config(config, {}, logit_map, lambda: _logit_range(states), name)
     head = heads.build(
         config,

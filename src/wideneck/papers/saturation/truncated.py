@@ -68,7 +68,7 @@ def truncated(
     )
     errors, errors_centred = (spectrum(g, vocab_size).w_error for g in (raw, centred))
     return Truncated(
-        model=str(states.about["model"]),
+        model=states.about.model,
         vocab_size=vocab_size,
         hidden_size=width,
         document=splits[1].document.tolist(),

@@ -1,0 +1,155 @@
+"""The files of cached states: arrays as numpy writes them, each with its sum in about.json.
+
+The sums are of whole files, so that of no byte is it a question what it means.  about.json itself
+is compared with what was asked for, key by key, and carries the sum of its other keys.  Caches of
+earlier versions have no sums; they are read, and that is said.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, final
+
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor
+
+from wideneck.audits.states import Progress
+from wideneck.errors import WideneckError
+from wideneck.files.boundary import reading
+from wideneck.files.json_object import read_object
+from wideneck.files.records import record
+from wideneck.files.regular import size_of_regular
+from wideneck.files.sums import Watch, sum_of
+from wideneck.files.writing import json_text, write_text
+from wideneck.training.headers import StatesAbout
+from wideneck.training.tensor_file import say_without_sums
+
+ABOUT = "about.json"
+
+
+class _Described(StatesAbout, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    sums: dict[str, str] | None = None
+    """Of each file; None in caches of earlier versions."""
+    sum: str | None = None
+    """Of all the rest."""
+
+
+@final
+class Arrays:
+    """Arrays that are written into a folder, one file each.
+
+    Raises (every method):
+        OSError: the disk is full, or writing is not allowed.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.sums: dict[str, str] = {}
+
+    def save(self, name: str, tensor: Tensor) -> None:
+        """A tensor that is in memory."""
+        array = tensor.cpu().numpy()
+        with self.writing(name, array.shape, array.dtype) as file:
+            file.write(array.tobytes() if array.ndim == 0 else array.ravel().data.cast("B"))
+
+    @contextmanager
+    def writing(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Iterator["_Summing"]:
+        """One that comes part by part, in order; on the disk when the block ends.
+
+        Written, not mapped: a full disk is an error here, and the end of the process there.
+        """
+        path = self.folder / f"{name}.npy"
+        with path.open("wb") as file:
+            summing = _Summing(file)
+            descr = np.lib.format.dtype_to_descr(dtype)
+            header = {"shape": shape, "fortran_order": False, "descr": descr}
+            np.lib.format.write_array_header_1_0(summing, header)
+            yield summing
+            file.flush()
+            os.fsync(file.fileno())
+        self.sums[path.name] = summing.sum.hexdigest()
+
+    def describe(self, about: StatesAbout) -> None:
+        """Write what the arrays are of, the last file of all."""
+        content = about.to_dict() | {"sums": self.sums}
+        write_text(self.folder / ABOUT, json_text(content | {"sum": _sum_of_rest(content)}))
+
+
+class _Summing:
+    """A file whose sum is taken on the way."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.sum = file, xxhash.xxh3_128(b"")
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.sum.update(data)
+        self.file.write(data)
+
+
+@final
+class StoredArrays:
+    """What `Arrays` wrote; the description is checked at once, an array when it is opened.
+
+    Args:
+        folder: a cache.
+        about: what it should be of.
+        progress: told of the bytes, if reading takes longer than a second.
+
+    Raises:
+        WideneckError: the description is damaged, or of something else.
+    """
+
+    def __init__(self, folder: Path, about: StatesAbout, progress: Progress | None):
+        self.folder = folder
+        self._mend = f"remove {folder}, and it is computed again"
+        path = folder / ABOUT
+        content = read_object(path, str(path), self._mend)
+        described = record(_Described, content, str(path), self._mend)
+        if (described.sums is None) != (described.sum is None):
+            raise self._damaged(path)
+        found = content.pop("sum", None)
+        if found is not None and found != _sum_of_rest(content):
+            raise self._damaged(path)
+        content.pop("sums", None)
+        if content != about.to_dict():
+            raise self._damaged(path)
+        self._sums = described.sums
+        if self._sums is None:
+            say_without_sums(folder)
+        total = sum(file.stat().st_size for file in folder.glob("*.npy"))
+        self._watch = Watch(progress, "checking the hidden states", total)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such an array."""
+        if self._sums is None:
+            return (self.folder / f"{name}.npy").exists()
+        return f"{name}.npy" in self._sums
+
+    def array(self, name: str) -> Tensor:
+        """Mapped, copied where it is written to: the file is never changed.
+
+        Raises:
+            WideneckError: it is missing, or not what was written.
+        """
+        path = self.folder / f"{name}.npy"
+        size_of_regular(path, f"an array ({self._mend})")
+        with reading(path, "its array", self._mend):
+            if self._sums is not None:
+                mapped = np.memmap(path, np.uint8, "r")
+                if sum_of(mapped.data, watch=self._watch) != self._sums.get(path.name):
+                    raise self._damaged(path)
+            # torch wants writable memory.
+            return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+
+    def _damaged(self, path: Path) -> WideneckError:
+        return WideneckError(
+            f"{path} is damaged: it is not what was written, as its sum says: {self._mend}."
+        )
+
+
+def _sum_of_rest(content: dict[str, Any]) -> str:
+    return sum_of(json.dumps(content, sort_keys=True).encode())

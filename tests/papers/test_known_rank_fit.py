@@ -10,8 +10,8 @@ from rich.console import Console
 from scipy.special import rel_entr
 
 from wideneck.config import Mixture
+from wideneck.files.records import exact_record
 from wideneck.heads import build
-from wideneck.papers.records import record
 from wideneck.papers.sigsoftmax.known_rank.contenders import (
     CONTENDERS,
     head_parameters,
@@ -141,7 +141,7 @@ def test_all_fits_come_in_order_and_are_shown_in_80_columns(monkeypatch):
         for seed in (0, 1)
     ]
     assert told[-1][1] == told[-1][2]
-    assert [record(Fit, dataclasses.asdict(one)) for one in fits] == fits
+    assert [exact_record(Fit, dataclasses.asdict(one), "f", "m") for one in fits] == fits
     text = shown(fits)
     assert max(map(len, text.splitlines())) <= 80
     for wanted in (*heads, "d = 16", "softmax's bound", "rank 17", "rank 64"):

@@ -11,8 +11,8 @@ from report.attention_examples import attention_audit
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.errors import WideneckError
 from wideneck.files.lock import LOCK
+from wideneck.files.records import exact_record
 from wideneck.papers import run_folder
-from wideneck.papers.records import record
 from wideneck.papers.run_folder import RunFolder
 
 SETTINGS = {"paper": "tiny", "sizes": (1, 5), "model": None}
@@ -45,6 +45,10 @@ RUN = Outer(
 )
 
 
+def read(kind, content):
+    return exact_record(kind, content, "run.json", "remove it")
+
+
 def opened(path, settings=SETTINGS):
     """The folder after its turn, as others may have it then."""
     with RunFolder.opened(path, settings, Outer) as folder:
@@ -63,25 +67,28 @@ def test_a_run_comes_back_as_it_was_written(tmp_path):
 
 def test_an_audit_comes_back_as_it_was_written():
     for audit in (attention_audit(), attention_audit(ablation=False, closed_form=False)):
-        assert record(AttentionAudit, json.loads(json.dumps(asdict(audit)))) == audit
+        assert read(AttentionAudit, json.loads(json.dumps(asdict(audit)))) == audit
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "key"),
     [
-        {"name": 1},
-        {"count": 1.5},
-        {"one": []},
-        {"several": {}},
-        {"table": [[None, "1"]]},
-        {"by_name": {"x": {"value": 1, "more": 2}}},
-        {"several": [{}]},
-        {"other": 1},
+        ({"name": 1}, "$.name"),
+        ({"count": 1.5}, "$.count"),
+        ({"count": True}, "$.count"),
+        ({"one": []}, "$.one"),
+        ({"several": {}}, "$.several"),
+        ({"table": [[None, "1"]]}, "$.table[0][1]"),
+        ({"by_name": {"x": {"value": 1, "more": 2}}}, "$.by_name.x.more"),
+        ({"several": [{"value": 1}, {"value": 1, "more": 2}]}, "$.several[1].more"),
+        ({"several": [{}]}, "`value` - at `$.several[0]`"),
+        ({"other": 1}, "unknown field `$.other`"),
     ],
 )
-def test_what_is_not_of_its_kind_is_refused(change):
-    with pytest.raises(TypeError):
-        record(Outer, asdict(RUN) | change)
+def test_what_is_not_of_its_kind_is_refused_and_the_key_is_named(change, key):
+    with pytest.raises(WideneckError, match=r"run\.json is not as wideneck writes it") as caught:
+        read(Outer, asdict(RUN) | change)
+    assert key in str(caught.value)
 
 
 def test_other_settings_are_named_and_nothing_is_changed(tmp_path):
@@ -126,3 +133,29 @@ def test_a_damaged_run_is_named(tmp_path):
         (tmp_path / "runs" / "seed0.json").write_text(text)
         with pytest.raises(WideneckError, match=r"seed0\.json"):
             folder.finished("seed0")
+
+
+@pytest.mark.parametrize("name", [".settings.json.k3x9", ".seed0.json.k3x9"])
+def test_what_a_killed_process_was_writing_is_swept_and_not_in_the_way(name, tmp_path):
+    (tmp_path / name).write_text("{")
+    opened(tmp_path).write("seed0", RUN)
+    (tmp_path / name).write_text("{")
+    assert opened(tmp_path).finished("seed0") == RUN
+    files = sorted(p.name for p in tmp_path.iterdir())
+    assert files == [LOCK, "seed0.json", "settings.json"]
+
+
+def test_a_process_that_lives_keeps_what_it_is_writing(tmp_path):
+    with RunFolder.opened(tmp_path, SETTINGS, Outer):
+        (tmp_path / ".seed0.json.k3x9").write_text("{")
+        with pytest.raises(WideneckError, match="Another process works"):
+            opened(tmp_path)
+        assert (tmp_path / ".seed0.json.k3x9").exists()
+
+
+def test_a_folder_of_strangers_files_is_left_as_it_is(tmp_path):
+    (tmp_path / "notes.txt").write_text("dear")
+    (tmp_path / ".mine.json.k3x9").write_text("{")
+    with pytest.raises(WideneckError, match=r"not the settings\.json"):
+        opened(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".mine.json.k3x9", "notes.txt"]

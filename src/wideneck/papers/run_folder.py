@@ -10,11 +10,13 @@ from typing import Any, Generic, TypeVar, final
 from wideneck.errors import WideneckError
 from wideneck.files.json_object import read_object
 from wideneck.files.lock import LOCK, locked
+from wideneck.files.records import exact_record
 from wideneck.files.writing import json_text, write_text
-from wideneck.papers.records import record
 from wideneck.training.recipe import difference
 
 SETTINGS = "settings.json"
+ENDING = ".json"
+AGAIN = "remove it, and what it held is made again"
 
 Run = TypeVar("Run")
 
@@ -47,13 +49,15 @@ class RunFolder(Generic[Run]):
         asked = json.loads(json_text(settings))  # as they will be read: tuples are lists there
         try:
             path.mkdir(parents=True, exist_ok=True)
-            before = any(file.name != LOCK for file in path.iterdir())
+            names = {file.name for file in path.iterdir() if not _temporary(file)} - {LOCK}
         except OSError as error:
             raise WideneckError(f"{path} cannot be used as a folder: {error.strerror}.") from None
-        if before:
+        if names:  # strangers' files get no lock
             _check_settings(path, asked)
         with _alone(path):
-            if not before:
+            if (path / SETTINGS).exists():
+                _check_settings(path, asked)
+            else:
                 write_text(path / SETTINGS, json_text(asked))
             yield cls(path, kind)
 
@@ -66,12 +70,7 @@ class RunFolder(Generic[Run]):
         file = self._file(name)
         if not file.exists():
             return None
-        try:
-            return record(self.kind, _read(file))
-        except TypeError:
-            raise WideneckError(
-                f"{file} is not a run of this version of wideneck; remove it, and it is made again."
-            ) from None
+        return exact_record(self.kind, _read(file), str(file), AGAIN)
 
     def write(self, name: str, run: Run) -> None:
         """To a temporary name first, so a file that is there is whole."""
@@ -79,7 +78,7 @@ class RunFolder(Generic[Run]):
         write_text(self._file(name), json_text(asdict(content)))
 
     def _file(self, name: str) -> Path:
-        return self.path / f"{name}.json"
+        return self.path / f"{name}{ENDING}"
 
 
 def _check_settings(path: Path, asked: dict[str, Any]) -> None:
@@ -99,10 +98,18 @@ def _check_settings(path: Path, asked: dict[str, Any]) -> None:
 def _alone(path: Path) -> AbstractContextManager[Any]:
     """Keeps other processes out, where the folder can be written; finished runs need no lock."""
     try:
-        return locked(path, "works")
+        lock = locked(path, "works")
     except OSError:
         return nullcontext()
+    for file in filter(_temporary, list(path.iterdir())):
+        file.unlink(missing_ok=True)  # of a process that was killed while it wrote
+    return lock
+
+
+def _temporary(file: Path) -> bool:
+    """Whether it is what one of our files is called until it is whole."""
+    return file.name.startswith(".") and f"{ENDING}." in file.name
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return read_object(path, str(path), "remove it, and what it held is made again")
+    return read_object(path, str(path), AGAIN)

@@ -72,7 +72,7 @@ def read_metrics(path: Path, kind: type[Line]) -> list[Line]:
     Raises:
         WideneckError: the file is missing, or a line is damaged, which is named by its number.
     """
-    mend = f"remove {path.parent}, and it is trained again"
+    mend = train_again(path.parent)
     with reading(path, "its text", mend):
         lines = path.read_bytes().splitlines()
     found = []
@@ -80,3 +80,8 @@ def read_metrics(path: Path, kind: type[Line]) -> list[Line]:
         with reading(f"{path}, line {number}", "its JSON", mend):
             found.append(msgspec.json.decode(line, type=kind))
     return found
+
+
+def train_again(folder: Path) -> str:
+    """What to do about the lines of a finished run."""
+    return f"remove {folder}, and it is trained again"

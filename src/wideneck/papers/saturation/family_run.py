@@ -1,6 +1,5 @@
 """One model of the family with one seed: trained by its recipe, measured on the way."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,15 +9,16 @@ from torch import Tensor, nn
 
 from wideneck.audits.measure import measure
 from wideneck.data import encode_corpus, read_corpus
+from wideneck.files.records import exact_record
 from wideneck.models import evaluating
 from wideneck.models.small.language_model import LanguageModel
-from wideneck.papers.records import record
 from wideneck.papers.saturation.family import Checkpoint, measure_checkpoint
 from wideneck.papers.side_by_side import Show
 from wideneck.training.batches import Batch
 from wideneck.training.folder import METRICS
 from wideneck.training.in_order import text_in_order
 from wideneck.training.loop import mean_nll
+from wideneck.training.metrics import read_metrics, train_again
 from wideneck.training.recipe import Recipe
 from wideneck.training.run import run
 from wideneck.training.task import Observation
@@ -96,8 +96,8 @@ def train_and_measure(job: FamilyJob, show: Show) -> FamilyRun:
     result = run(
         job.recipe, job.folder, show=lambda share, loss, speed: show(share), observe=observe
     )
-    lines = [json.loads(line) for line in (job.folder / METRICS).read_text().splitlines()]
-    measured = [_measured(line) for line in lines if OBSERVED in line]
+    lines = read_metrics(job.folder / METRICS, _Line)
+    measured = [_measured(line, job.folder) for line in lines if line.checkpoint is not None]
     num_parameters = result["num_parameters"]
     return FamilyRun(
         width=job.width,
@@ -114,12 +114,25 @@ def train_and_measure(job: FamilyJob, show: Show) -> FamilyRun:
     )
 
 
-def _measured(line: dict[str, Any]) -> Measured:
-    return Measured(
-        epoch=line["epoch"],
-        train_loss=line["train_loss"],
-        checkpoint=record(Checkpoint, {"step": line["step"], **line[OBSERVED]}),
-    )
+@dataclass(frozen=True)
+class _Line:
+    """What is read of a line of metrics; most have no checkpoint."""
+
+    step: int
+    epoch: float
+    train_loss: float | None = None
+    checkpoint: dict[str, Any] | None = None
+    """Without its step; the key is `OBSERVED`."""
+
+
+def _measured(line: _Line, folder: Path) -> Measured:
+    content = {
+        "epoch": line.epoch,
+        "train_loss": line.train_loss,
+        "checkpoint": {"step": line.step, **(line.checkpoint or {})},
+    }
+    name = f"{folder / METRICS}, step {line.step}"
+    return exact_record(Measured, content, name, train_again(folder))
 
 
 def _observed(model: nn.Module, job: FamilyJob, train: Tensor, valid: Tensor) -> dict[str, Any]:

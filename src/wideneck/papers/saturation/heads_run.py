@@ -5,7 +5,6 @@ are white, so its loss before the first step is that of the truncation; the soft
 output layer itself, so its first loss is that of the untouched head.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from wideneck.audits.measure import measure
+from wideneck.errors import WideneckError
 from wideneck.models import evaluating
 from wideneck.papers.side_by_side import Show
 from wideneck.training.folder import METRICS
+from wideneck.training.metrics import read_metrics, train_again
 from wideneck.training.recipe import Recipe
 from wideneck.training.run import run
 from wideneck.training.states_task import HeadAlone, recipe_states
@@ -61,6 +62,16 @@ class HeadRun:
     versions: dict[str, str] = measure("software")
 
 
+@dataclass(frozen=True)
+class _Line:
+    """What is read of a line of metrics."""
+
+    step: int
+    loss: float | None = None
+    window_losses: list[float] | None = None
+    """The key is `OBSERVED`."""
+
+
 def train_head(job: HeadJob, show: Show) -> HeadRun:
     """Train, or read the finished run.
 
@@ -83,9 +94,13 @@ def train_head(job: HeadJob, show: Show) -> HeadRun:
     result = run(
         job.recipe, job.folder, show=lambda share, loss, speed: show(share), observe=observe
     )
-    lines = [json.loads(line) for line in (job.folder / METRICS).read_text().splitlines()]
-    at = {line["step"]: line[OBSERVED] for line in lines if OBSERVED in line}
-    trained = torch.tensor([line["loss"] for line in lines if "loss" in line])
+    lines = read_metrics(job.folder / METRICS, _Line)
+    at = {line.step: line.window_losses for line in lines if line.window_losses is not None}
+    for step in observe.steps - at.keys():
+        raise WideneckError(
+            f"{job.folder / METRICS} lacks the losses at step {step}: {train_again(job.folder)}."
+        )
+    trained = torch.tensor([line.loss for line in lines if line.loss is not None])
     return HeadRun(
         rank=job.rank,
         start=job.start,

@@ -3,12 +3,14 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from wideneck.audits.measure import measure
 from wideneck.data import encode_corpus, read_corpus
+from wideneck.errors import WideneckError
 from wideneck.evaluation import log_prob_ranks, spread_contexts
 from wideneck.papers.side_by_side import Show
+from wideneck.training.folder import METRICS
+from wideneck.training.metrics import read_metrics, train_again
 from wideneck.training.recipe import Recipe
 from wideneck.training.run import run
 from wideneck.training.saved_run import load_run
@@ -98,7 +100,7 @@ def train_and_measure(job: Job, show: Show) -> Run:
         valid_loss=result["valid_loss"],
         test_loss=test_loss,
         test_perplexity=math.exp(min(test_loss, 700)),
-        train_loss=_last_train_loss(job.folder / "metrics.jsonl"),
+        train_loss=_last_train_loss(job.folder / METRICS),
         rank=ranks.press,
         rank_bound=ranks.bound,
         effective_1e3=ranks.effective_1e3,
@@ -122,11 +124,18 @@ def train_and_measure(job: Job, show: Show) -> Run:
     )
 
 
-def _last_train_loss(metrics: Path) -> float:
-    import json
+@dataclass(frozen=True)
+class _Line:
+    """What is read of a line of metrics; that of an evaluation has no training loss."""
 
-    lines: list[dict[str, Any]] = [json.loads(line) for line in metrics.read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line][-1]
+    loss: float | None = None
+
+
+def _last_train_loss(metrics: Path) -> float:
+    losses = [line.loss for line in read_metrics(metrics, _Line) if line.loss is not None]
+    if not losses:
+        raise WideneckError(f"{metrics} holds no training loss: {train_again(metrics.parent)}.")
+    return losses[-1]
 
 
 def _short(value: float) -> float:

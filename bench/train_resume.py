@@ -22,7 +22,7 @@ from bench.parts import report, verdict
 from bench.train_restart import OPTIMIZERS, K
 from bench.train_text import killed_after_a_checkpoint, seconds_to_a_new_step, write_recipe
 
-SECONDS, SHARE = 5.0, 1.0
+SECONDS, SHARE, SUMS = 5.0, 1.0, 0.05
 HEADER = ("", "seconds", "memory MB", "of the checkpoint")
 
 
@@ -43,6 +43,11 @@ def main() -> None:
                 rows.append([f"{optimizer}: {what}", *cells])
                 share = f"{optimizer}, {what}: memory over the size"
                 verdicts.append(verdict(share, beyond / size, SHARE))
+            sums, others = first["sums"], first["save"] - first["sums"]
+            rate = f"{size / sums / 1e9:.1f} GB/s"
+            rows.append([f"{optimizer}: of writing, the sums ({rate})", f"{sums:.3f}", "", ""])
+            share = f"{optimizer}: sums over the rest of writing"
+            verdicts.append(verdict(share, sums / others, SUMS))
             rows.append([f"{optimizer}: model, read, a step", f"{resumed:.2f}", "", ""])
             whole = f"{optimizer}: until a new step is done"
             verdicts.append(verdict(whole, resumed, SECONDS, unit=" s"))

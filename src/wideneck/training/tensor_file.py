@@ -58,7 +58,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any])
         WideneckError: the disk is full, or writing is not allowed; what stood at `path` before is
             still there.
     """
-    sums = {name: _sum(tensor) for name, tensor in tensors.items()}
+    sums = {name: tensor_sum(tensor) for name, tensor in tensors.items()}
     header = json.dumps({"about": about, "sums": sums}, allow_nan=False)
     temporary = path.with_name(f".{path.name}.partial")
     try:
@@ -159,7 +159,7 @@ class Stored:
     def _tensor(self, name: str) -> Tensor:
         with reading(self.path, f"the tensor {name}", self.mend):
             tensor = self._file.get_tensor(name)
-        if self._sums is not None and _sum(tensor, self._watch) != self._sums[name]:
+        if self._sums is not None and tensor_sum(tensor, self._watch) != self._sums[name]:
             raise self._damaged(f"the tensor {name} is")
         return tensor
 
@@ -187,7 +187,8 @@ def say_without_sums(path: Path) -> None:
     )
 
 
-def _sum(tensor: Tensor, watch: Watch | None = None) -> str:
+def tensor_sum(tensor: Tensor, watch: Watch | None = None) -> str:
+    """The sum of a contiguous tensor on the CPU, its dtype and its shape."""
     data = tensor.reshape(-1).view(torch.uint8).numpy().data
     return sum_of(data, f"{tensor.dtype} {tuple(tensor.shape)}", watch)
 

@@ -82,7 +82,12 @@ class RunFolder:
         if (path / RESULT).exists():
             self.checkpoint.unlink(missing_ok=True)
         for file in filter(_temporary, list(path.iterdir())):
-            file.unlink()  # of a process that was killed while it wrote
+            try:
+                file.unlink()  # of a process that was killed while it wrote
+            except OSError as error:
+                raise WideneckError(
+                    f"{file} is in the way and cannot be removed: {error.strerror}; remove it."
+                ) from None
 
     @property
     def checkpoint(self) -> Path:

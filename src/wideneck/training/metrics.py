@@ -9,6 +9,7 @@ import msgspec
 
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
+from wideneck.files.regular import size_of_regular
 
 Line = TypeVar("Line")
 
@@ -26,7 +27,7 @@ class Metrics:
     """
 
     def __init__(self, path: Path, size: int):
-        there = path.stat().st_size if path.exists() else 0
+        there = size_of_regular(path, "a file of metrics") if path.exists() else 0
         if there < size:
             raise WideneckError(
                 f"{path} has {there:,} bytes, and had {size:,} when the checkpoint was written: "

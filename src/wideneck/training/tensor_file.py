@@ -47,7 +47,7 @@ class _Summed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     """A safetensors file with a JSON header.
 
-    Cost: the sums take one pass over the tensors' memory, about 3 % of the time of writing.
+    Cost: the sums take one pass over the memory of the tensors (`python -m bench train resume`).
 
     Args:
         path: the file.

@@ -41,7 +41,7 @@ class Reader:
         handle = self.model.get_output_embeddings().register_forward_pre_hook(before_head)
         try:
             with torch.no_grad(), _maybe(self.model, watcher):
-                logits = self.model(ids.to(self.model.device), use_cache=False).logits
+                logits = ask(self.model, input_ids=ids.to(self.model.device), use_cache=False).logits
         finally:
             handle.remove()
         if len(entering) != 1:

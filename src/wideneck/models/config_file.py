@@ -13,10 +13,12 @@ from wideneck.files.regular import size_of_regular
 from wideneck.models.folder import Folder, LocalFolder
 
 CONFIG = "config.json"
-COUNTS = re.compile(r"(^|[_.])(num|n|layers?|blocks?|depths?|heads?|experts?|groups?|count)([_.]|$)")
+COUNTS = re.compile(
+    r"(^|[_.])(n_layer|n_head|layers|blocks|depths?|heads|experts|labels|classes|count)([_.]|$)"
+)
 """Words in the keys of counts: num_hidden_layers, n_head, block_count, decoder_layers."""
-MOST = 2**20
-"""The largest such count; lists as long cost nothing, and no model has a thousandth."""
+MOST = 2**16
+"""The largest such count.  A config checks a list of as many layers in a moment."""
 LARGEST_JSON = 256 * 2**20
 READ_BY_TRANSFORMERS = (
     "generation_config.json",

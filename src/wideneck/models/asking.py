@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import Tensor
+
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import is_a_failure, reason
 
@@ -15,7 +17,8 @@ def ask(model: Any, **inputs: Any) -> Any:
         WideneckError: in the place of whatever a model raises that wants other inputs, such as
             images, or a shape of its own, or more memory than there is.
     """
-    with running(model, " and ".join(inputs)):
+    tokens = [name for name, value in inputs.items() if isinstance(value, Tensor)]
+    with running(model, " and ".join(tokens)):
         return model(**inputs)
 
 

@@ -74,6 +74,17 @@ def check_counts(raw: Mapping[str, Any], name: str) -> None:
             )
 
 
+def plain(config: Any) -> Any:
+    """A config of transformers without a stranger's choice of what a model runs on and returns.
+
+    Kernels that it names may be code on the hub: attention and experts run on torch's own.  A
+    model without `return_dict` gives tuples, where every reader of its logits expects their name.
+    """
+    config._attn_implementation = config._experts_implementation = None
+    config.return_dict = True
+    return config
+
+
 def _check_size(folder: LocalFolder, name: str) -> None:
     size = size_of_regular(folder.path(name), "a JSON file")
     if size > LARGEST_JSON:

@@ -14,7 +14,7 @@ from torch import nn
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
 from wideneck.models.building import building, size_of_files
-from wideneck.models.config_file import CONFIG, read_config
+from wideneck.models.config_file import CONFIG, plain, read_config
 from wideneck.models.folder import Folder
 from wideneck.models.quiet import quiet_transformers
 
@@ -160,8 +160,7 @@ def _known_config(raw: dict[str, Any], folder: Folder) -> Any:
         if "auto_map" in raw:  # it was written for code of its own, of which it is no mistake
             return None
         raise
-    config._attn_implementation = config._experts_implementation = None  # torch's own, not the hub's
-    return config
+    return plain(config)
 
 
 def _encoder_decoder(folder: Folder, model_type: Any) -> WideneckError:

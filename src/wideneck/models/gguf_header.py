@@ -15,7 +15,7 @@ Cost: one pass over the header; a tenth of a second for 50,000 tokens and as man
 
 import mmap
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -243,7 +243,7 @@ class GgufHeader:
             if tensor.name in self.tensors:
                 raise self._damaged(f"it holds {tensor.name!r} twice")
             end = max(end, stop)
-            self.tensors[tensor.name] = StoredTensor(**{**vars(tensor), "start": start})
+            self.tensors[tensor.name] = replace(tensor, start=start)
 
     def _check_layers(self) -> None:
         """A layer that the metadata does not count would be left out without a word."""

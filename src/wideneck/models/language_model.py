@@ -16,7 +16,7 @@ from torch import nn
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import is_a_failure, reading, reason
 from wideneck.models.building import building, size_of_files
-from wideneck.models.config_file import check_counts, read_config
+from wideneck.models.config_file import check_counts, plain, read_config
 from wideneck.models.gguf_parts import GgufParts
 from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
@@ -139,9 +139,7 @@ def _load(source: Source, dtype: torch.dtype) -> Any:
     size = size_of_files(source.folder)
     try:
         with quiet_transformers(), building(source.display, size):
-            config = AutoConfig.from_pretrained(name, **where)
-            # A stranger's choice of kernels may be code on the hub; these are torch's own.
-            config._attn_implementation = config._experts_implementation = None
+            config = plain(AutoConfig.from_pretrained(name, **where))
             model, info = AutoModelForCausalLM.from_pretrained(
                 name,
                 config=config,

@@ -25,6 +25,7 @@ from wideneck.audits.attention.rows import entropy, sink_importance
 from wideneck.audits.attention.separability import separability
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.errors import WideneckError
+from wideneck.models import ask
 
 DISTANCES = (
     "mass",

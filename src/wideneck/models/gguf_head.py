@@ -32,8 +32,6 @@ FLOATS = {
 }
 BLOCK = 2 * 2**20
 """Numbers dequantized at a time."""
-MOST_PADDING = 1.25
-"""Rows for each token, where there are more rows: padding to a round number adds under a tenth."""
 
 
 def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) -> HeadWeights:
@@ -44,7 +42,7 @@ def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) ->
             than its tokens; a part of a split model that lacks the parts that hold the head.
     """
     parts = GgufParts(path)
-    _refuse_other_kinds(parts)
+    check_gguf(parts)
     head, embedding = parts.find(HEAD), parts.find(EMBEDDING)
     found = embedding if head is None else head
     if head is None and parts.missing:
@@ -64,7 +62,6 @@ def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) ->
         bias = parts.find(BIAS)
         bias = None if bias is None or head is None else _numbers(*bias)
         check_matrix(stored.name, weight, bias)
-        _check_rows(parts, stored)
         tied, tying = _tying(head, embedding)
         return HeadWeights(
             weight=weight,
@@ -91,15 +88,27 @@ def _refuse_other_kinds(parts: GgufParts) -> None:
         )
 
 
-def _check_rows(parts: GgufParts, stored: StoredTensor) -> None:
-    """Rows that the tokens do not name are padding, if they are few; tokens need their rows."""
-    rows, num_tokens = stored.shape[0], parts.first.num_tokens
-    if num_tokens is None or num_tokens <= rows <= MOST_PADDING * num_tokens:
+def check_gguf(parts: GgufParts) -> None:
+    """Refuse another kind of model, and a matrix that does not fit the tokens beside it.
+
+    No padding is allowed for, as converters give padded rows tokens of their own: llama.cpp takes
+    the number of rows from the tokens.
+
+    Raises:
+        WideneckError: it is an encoder or an encoder-decoder, or the head or the embedding has
+            another number of rows than the tokenizer has tokens.
+    """
+    _refuse_other_kinds(parts)
+    num_tokens = parts.first.num_tokens
+    if num_tokens is None:
         return
-    raise WideneckError(
-        f"{stored.name} of {parts.first.path.name} has {rows:,} rows, and its tokenizer "
-        f"{num_tokens:,} tokens: they do not belong together; {MEND}."
-    )
+    for found in (parts.find(HEAD), parts.find(EMBEDDING)):
+        if found is None or found[1].shape[:1] in ((), (num_tokens,)):
+            continue
+        raise WideneckError(
+            f"{found[1].name} of {found[0].path.name} has {found[1].shape[0]:,} rows, and the "
+            f"tokenizer {num_tokens:,} tokens: they do not belong together; {MEND}."
+        )
 
 
 def _numbers(file: GgufHeader, stored: StoredTensor) -> Tensor:

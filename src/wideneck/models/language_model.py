@@ -17,6 +17,7 @@ from wideneck.errors import WideneckError
 from wideneck.files.boundary import is_a_failure, reading, reason
 from wideneck.models.building import building, size_of_files
 from wideneck.models.config_file import check_counts, plain, read_config
+from wideneck.models.gguf_head import check_gguf
 from wideneck.models.gguf_parts import GgufParts
 from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
@@ -124,6 +125,7 @@ def _check_before(source: Source) -> None:
             f"{source.file} is one part of a split model, which wideneck runs only whole: join the "
             "parts with `llama-gguf-split --merge`."
         )
+    check_gguf(parts)
     check_counts(parts.first.metadata, f"The metadata of {source.file}")
 
 

@@ -1,6 +1,7 @@
 """What `save_pretrained` writes, `load` reads bit for bit, or refuses."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -114,6 +115,9 @@ def damage(folder, change):
         (lambda raw: raw["head"].update(name="sigsoftmx"), "Did you mean 'sigsoftmax'"),
         (lambda raw: raw["head"].update(size=3), "No option of head 'moss' is called 'size'"),
         (lambda raw: raw.update(logit_scale="big"), "logit_scale in config.json is a number"),
+        (lambda raw: raw.update(logit_scale=math.nan), "other than 0 and finite, got nan"),
+        (lambda raw: raw.update(logit_scale=-math.inf), "other than 0 and finite, got -inf"),
+        (lambda raw: raw["backbone"].update(num_hidden_layers=10**9), "which no model has"),
         (lambda raw: raw["backbone"].pop("architectures"), "'architectures' of its 'backbone'"),
         (lambda raw: raw["backbone"].update(backbone_type="lama"), "knows no model type 'lama'"),
         (lambda raw: raw["backbone"].update(architectures=["Lama"]), "has no class 'Lama'"),
@@ -160,3 +164,12 @@ def test_what_is_no_saved_model_is_refused(tmp_path):
     ).save_pretrained(tmp_path)
     with pytest.raises(wn.WideneckError, match="holds a llama model without a head"):
         wn.load(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_kernels_are_the_users_choice_and_not_the_folders(key, tmp_path):
+    saved(tmp_path)
+    damage(tmp_path, lambda raw: raw["backbone"].update({key: "evil/kernel"}))
+    assert wn.load(tmp_path).config._attn_implementation == "sdpa"
+    chosen = wn.load(tmp_path, attn_implementation="eager")
+    assert chosen.config._attn_implementation == "eager"

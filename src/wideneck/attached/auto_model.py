@@ -13,6 +13,7 @@ from wideneck.attached.saved import peek_saved
 from wideneck.attached.saved_config import WideneckConfig
 from wideneck.attached.swap import attached_head
 from wideneck.errors import WideneckError
+from wideneck.models.unused import check_unused
 
 
 class WideneckForCausalLM:
@@ -41,11 +42,13 @@ class WideneckForCausalLM:
                 f"{name} lacks {len(missing)} of the model's tensors ({missing[0]}, ...), which "
                 "would be random numbers: the folder is incomplete."
             )
-        if any(key.startswith(f"{NAME}.") for key in info["unexpected_keys"]):
+        unexpected = info["unexpected_keys"]
+        if any(key.startswith(f"{NAME}.") for key in unexpected):
             raise WideneckError(
                 f"{name} holds the tensors of a memory, but its config.json says nothing of one: "
                 "use the config.json that save_pretrained wrote beside them."
             )
+        check_unused(model, unexpected, str(name))
         return (model, info) if wants_info else model
 
     @classmethod

@@ -1,13 +1,18 @@
 """`load`: what `save_pretrained` of a model with a head or normalizer, or a run, has written."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from wideneck.attached.saved import MODEL_TYPE
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import reason
+from wideneck.files.boundary import is_a_failure, reason
+from wideneck.models.building import building, size_of_files
+from wideneck.models.config_file import read_config
+from wideneck.models.folder import LocalFolder
+from wideneck.models.quiet import quiet_transformers
 from wideneck.training.folder import is_run
 
 WHERE = {"token", "revision", "subfolder", "cache_dir", "force_download", "local_files_only"}
@@ -40,21 +45,39 @@ def load(path: str | os.PathLike, **options: Any) -> Any:
         from wideneck.training.as_transformers import as_transformers
 
         return as_transformers(name)
+    folder = _folder(name, options.get("subfolder"))
+    if folder is not None:
+        read_config(folder)  # refuses sizes that no model has
+    size = None if folder is None else size_of_files(folder)
     try:
-        config = AutoConfig.from_pretrained(name, **{k: options[k] for k in WHERE & options.keys()})
-        if config.model_type != MODEL_TYPE:
-            raise WideneckError(
-                f"{name} holds a {config.model_type} model without a head or normalizer of "
-                "wideneck: load it with transformers, then use wideneck.attach or "
-                "wideneck.attention.use."
-            )
-        return AutoModelForCausalLM.from_pretrained(name, **options)
+        with quiet_transformers(), building(name, size):
+            return _loaded(name, options)
     except WideneckError:
         raise
     # A stranger's config and weights go through many readers here; whatever any of them raises
     # means the same to the user.
-    except Exception as error:
+    except BaseException as error:
+        if not is_a_failure(error):
+            raise
         raise WideneckError(
             f"{name} cannot be loaded ({reason(error)}): expected what save_pretrained of a "
             "model with a wideneck head or normalizer has written."
         ) from error
+
+
+def _folder(name: str, below: Any) -> LocalFolder | None:
+    """The folder on this machine that holds the model, if it is one."""
+    path = Path(name) / (below if isinstance(below, str) else "")
+    return LocalFolder(path) if path.is_dir() else None
+
+
+def _loaded(name: str, options: dict[str, Any]) -> Any:
+    where = {key: options[key] for key in WHERE & options.keys()}
+    config = AutoConfig.from_pretrained(name, **where)
+    if config.model_type != MODEL_TYPE:
+        raise WideneckError(
+            f"{name} holds a {config.model_type} model without a head or normalizer of "
+            "wideneck: load it with transformers, then use wideneck.attach or "
+            "wideneck.attention.use."
+        )
+    return AutoModelForCausalLM.from_pretrained(name, **options)

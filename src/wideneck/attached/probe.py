@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wideneck.errors import WideneckError
 from wideneck.models import ask, evaluating
+from wideneck.models.positions import max_positions
 
 NUM_SEQUENCES = 4
 NUM_TOKENS = 64
@@ -58,8 +59,7 @@ def probe_logits(model: Any) -> LogitRange:
 
 def random_ids(model: Any) -> Tensor:
     """(4, 64) random token ids on the model's device, or as long as the model has positions."""
-    config = model.config.get_text_config()
-    num_tokens = min(NUM_TOKENS, getattr(config, "max_position_embeddings", None) or NUM_TOKENS)
+    num_tokens = min(NUM_TOKENS, max_positions(model) or NUM_TOKENS)
     embedding = model.get_input_embeddings().weight
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(embedding.shape[0], (NUM_SEQUENCES, num_tokens), generator=generator)

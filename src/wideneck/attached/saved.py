@@ -18,6 +18,7 @@ original's config as it is, are read, too.
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -73,8 +74,11 @@ def check_saved(raw: dict[str, Any]) -> Saved:
     if "attention" in raw:
         check_attention(raw["attention"])
     scale = raw.get("logit_scale", 1.0)
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not scale:
-        raise WideneckError(f"logit_scale in config.json is a number other than 0, got {scale!r}.")
+    number = isinstance(scale, int | float) and not isinstance(scale, bool)
+    if not number or not 0 < abs(scale) <= sys.float_info.max:  # NaN is neither
+        raise WideneckError(
+            f"logit_scale in config.json is a number other than 0 and finite, got {scale!r}."
+        )
     return Saved(raw.get("head"), float(scale), raw.get("memory"), raw.get("attention"))
 
 

@@ -16,6 +16,14 @@ from wideneck.attached.saved import (
 )
 from wideneck.errors import WideneckError
 
+IMPLEMENTATIONS = {
+    f"{before}{part}_implementation{after}"
+    for part in ("attn", "experts")
+    for before in ("", "_")
+    for after in ("", "_internal")
+}
+"""Keys by which a config chooses kernels, which may be code on the hub: the user alone may."""
+
 
 class WideneckConfig(PreTrainedConfig):
     """Leads to the model's class and to its own config, which is the original's.
@@ -46,7 +54,7 @@ class WideneckConfig(PreTrainedConfig):
 
         wants_rest = kwargs.pop("return_unused_kwargs", False)
         saved = check_saved(config_dict)
-        raw = original_config(config_dict)
+        raw = _without_kernels(original_config(config_dict))
         if raw.get("model_type") not in CONFIG_MAPPING:
             raise WideneckError(
                 f"transformers knows no model type {raw.get('model_type')!r}, which config.json "
@@ -77,3 +85,10 @@ class WideneckConfig(PreTrainedConfig):
         if backbone is None or name.startswith("__"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(backbone, name)
+
+
+def _without_kernels(raw: Any) -> Any:
+    """The config without the stranger's choice of kernels, in its parts either."""
+    if isinstance(raw, dict):
+        return {k: _without_kernels(v) for k, v in raw.items() if k not in IMPLEMENTATIONS}
+    return raw

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from wideneck.attention.learned import note_hidden, take_hidden
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import reason
-from wideneck.models import evaluating
+from wideneck.models import ask, evaluating
+from wideneck.models.positions import max_positions
 
 NUM_TOKENS = 12
 """Or, where layers see a window or chunk of fewer than `LONGEST` tokens, some more than those."""
@@ -108,16 +108,7 @@ def widths(model: Any, layers: list[nn.Module]) -> dict[nn.Module, int]:
 
 
 def _run(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    try:
-        result = model(input_ids=ids, attention_mask=mask, use_cache=False)
-    except WideneckError:
-        raise
-    # A stranger's forward; whatever it raises means the same to the user.
-    except Exception as error:
-        raise WideneckError(
-            f"{type(model).__name__} cannot be run on token ids alone ({reason(error)}), so "
-            "no normalizer can be checked on it."
-        ) from error
+    result = ask(model, input_ids=ids, attention_mask=mask, use_cache=False)
     logits = getattr(result, "logits", None)
     logits = result[0] if logits is None else logits
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -128,7 +119,7 @@ def _token_ids(model: Any) -> Tensor:
     windows = [getattr(config, name, None) for name in WINDOWS]
     small = [w for w in windows if isinstance(w, int) and 0 < w < LONGEST]
     length = max([NUM_TOKENS, *(w + NUM_TOKENS // 2 for w in small)])
-    length = min(length, getattr(config, "max_position_embeddings", None) or length)
+    length = min(length, max_positions(model) or length)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(_vocab_size(model), (1, length), generator=generator)
     return ids.to(model.get_input_embeddings().weight.device)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wideneck.audits.measure import measure
 from wideneck.data import Windows
 from wideneck.errors import WideneckError
+from wideneck.models import ask
 
 PROBE = 4
 BATCH = 2
@@ -117,7 +118,7 @@ def collect_states(
         for start in range(0, len(windows.ids), BATCH):
             entering.clear()
             ids = windows.ids[start : start + BATCH].to(model.device)
-            logits = model(ids, use_cache=False).logits
+            logits = ask(model, input_ids=ids, use_cache=False).logits
             if len(entering) != 1:
                 raise WideneckError(
                     f"{type(model).__name__} called its output layer {len(entering)} times in one "

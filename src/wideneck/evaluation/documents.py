@@ -29,7 +29,7 @@ from wideneck.audits.states import Progress
 from wideneck.data.pieces import pieces
 from wideneck.errors import WideneckError
 from wideneck.heads import Head
-from wideneck.models import evaluating, measure_logit_map
+from wideneck.models import ask, evaluating, measure_logit_map
 from wideneck.models.quiet import quiet_transformers
 
 
@@ -152,7 +152,7 @@ def document_losses(
             entering.clear()
             n = len(window.target)
             target = window.target.to(device)
-            logits = model(window.ids[None].to(device), use_cache=False).logits
+            logits = ask(model, input_ids=window.ids[None].to(device), use_cache=False).logits
             if head is not None:
                 found = head.nll(_only(model, entering)[-n:], target)
             else:
@@ -212,7 +212,8 @@ def own_head(model: Any, window: Window) -> Head:
     )
     built.weight, built.bias = layer.weight, getattr(layer, "bias", None)
     with evaluating(model), _entering_head(model, cut=False) as entering:
-        z = model(window.ids[None].to(model.device), use_cache=False).logits[0, -1]
+        ids = window.ids[None].to(model.device)
+        z = ask(model, input_ids=ids, use_cache=False).logits[0, -1]
     off = built.eval().log_probs(_only(model, entering)[-1]) - z.log_softmax(-1)
     # Rounding of the model's own product: 1e-3 is generous for float32, not for bfloat16.
     rounding = max(1e-3, 4 * torch.finfo(z.dtype).eps)

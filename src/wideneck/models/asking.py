@@ -1,11 +1,13 @@
 """Runs a model on token ids alone, as every measurement of a stranger's model does."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import reason
+from wideneck.files.boundary import is_a_failure, reason
 
 
 def ask(model: Any, **inputs: Any) -> Any:
@@ -13,16 +15,30 @@ def ask(model: Any, **inputs: Any) -> Any:
 
     Raises:
         WideneckError: in the place of whatever a model raises that wants other inputs, such as
-            images, or a shape of its own.
+            images, or a shape of its own, or more memory than there is.
+    """
+    tokens = [name for name, value in inputs.items() if isinstance(value, Tensor)]
+    with running(model, " and ".join(tokens)):
+        return model(**inputs)
+
+
+@contextmanager
+def running(model: Any, inputs: str = "input_ids") -> Iterator[None]:
+    """Turn everything that a model raises inside, but an interruption, into one WideneckError.
+
+    Args:
+        model: for its class's name.
+        inputs: what it is run on, for the message.
     """
     try:
-        return model(**inputs)
-    except (WideneckError, torch.OutOfMemoryError):
+        yield
+    except WideneckError:
         raise
     # The model is anybody's; each raises what it likes.
-    except Exception as error:
+    except BaseException as error:
+        if not is_a_failure(error):
+            raise
         raise WideneckError(
-            f"{type(model).__name__} does not run on {' and '.join(inputs)} alone, by which "
-            f"wideneck gets to know a model ({reason(error)}): give a model that predicts text "
-            "from text."
+            f"{type(model).__name__} does not run on {inputs} alone, by which wideneck gets to "
+            f"know a model ({reason(error)}): give a model that predicts text from text."
         ) from error

@@ -12,6 +12,9 @@ import torch
 from torch import nn
 
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import reading
+from wideneck.models.building import building, size_of_files
+from wideneck.models.config_file import CONFIG, plain, read_config
 from wideneck.models.folder import Folder
 from wideneck.models.quiet import quiet_transformers
 
@@ -35,11 +38,12 @@ class ExpectedHead:
 
 def expected_head(folder: Folder) -> ExpectedHead:
     """Ask the config in the folder, if there is one; a model without a causal head is refused."""
-    if "config.json" not in folder.names():
+    raw = read_config(folder)
+    if raw is None:
         return ExpectedHead()
-    raw = folder.json("config.json")
-    _refuse_by_config(raw, folder)
-    model = _meta_model(folder)
+    with reading(folder, CONFIG, "download it again, or give the weights file without it"):
+        _refuse_by_config(raw, folder)
+        model = _meta_model(raw, folder)
     return _from_json(raw) if model is None else expected_of(model, raw, folder)
 
 
@@ -106,17 +110,18 @@ def _refuse_by_config(raw: dict[str, Any], folder: Folder) -> None:
         )
 
 
-def _meta_model(folder: Folder) -> Any:
-    """The causal model of the config without memory, or None where transformers cannot build it."""
-    import transformers
-    from huggingface_hub.errors import StrictDataclassError
+def _meta_model(raw: dict[str, Any], folder: Folder) -> Any:
+    """The causal model of the config without memory.
 
-    path = folder.path("config.json").parent
-    with quiet_transformers():
-        try:
-            config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False)
-        # An architecture unknown to this transformers, or one with code of its own.
-        except (ValueError, KeyError, TypeError, AttributeError, OSError, StrictDataclassError):
+    None where transformers does not know the architecture, or would need code of the stranger's or
+    a package that is not installed to build it; a config that its own architecture cannot take is
+    an error.
+    """
+    import transformers
+
+    with quiet_transformers(), building(folder, size_of_files(folder), filled=False):
+        config = _known_config(raw, folder)
+        if config is None:
             return None
         text = config.get_text_config(decoder=True)
         if config.is_encoder_decoder or text.is_encoder_decoder:
@@ -131,13 +136,31 @@ def _meta_model(folder: Folder) -> Any:
             try:
                 with torch.device("meta"):
                     return auto.from_config(candidate, trust_remote_code=False)
-            # A missing optional dependency, or a config that its own model rejects.
-            except (ImportError, ValueError, TypeError, KeyError, AttributeError, RuntimeError):
+            except ImportError:  # of a package that only this model needs
                 return None
     raise WideneckError(
         f"{folder} is a {config.model_type} model, which has no causal language model head: give a "
         "causal language model (GPT, Llama, Pythia, ...)."
     )
+
+
+def _known_config(raw: dict[str, Any], folder: Folder) -> Any:
+    """The config by the class of its architecture, or None where there is none for it."""
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    kind = raw.get("model_type")
+    # Not tested by a set alone: where there is no type, transformers guesses one from the path.
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        return None
+    path = folder.path(CONFIG).parent
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except Exception:
+        if "auto_map" in raw:  # it was written for code of its own, of which it is no mistake
+            return None
+        raise
+    return plain(config)
 
 
 def _encoder_decoder(folder: Folder, model_type: Any) -> WideneckError:

@@ -1,22 +1,24 @@
 """Reads the output layer of a GGUF file, dequantizing that one tensor.
 
 GGUF names are fixed by the format: `output.weight`, else `token_embd.weight` serves as both
-(tied).  Quantized blocks become float32; float types stay what they are.
-Cost: the file's index of tensors and token strings (a second or so), then the head once.
+(tied).  Quantized blocks become float32; float types stay what they are.  Of a split model the
+parts that lie beside each other are looked through.
+Cost: the header (a tenth of a second), then the head once.
 """
 
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import reason
+from wideneck.files.boundary import reading
 from wideneck.models.checks import check_matrix
+from wideneck.models.gguf_header import MEND, GgufHeader, StoredTensor
+from wideneck.models.gguf_parts import GgufParts
 from wideneck.models.head_weights import HeadWeights
 from wideneck.models.source import shortened
 from wideneck.models.tying import describe_tying
@@ -33,108 +35,130 @@ BLOCK = 2 * 2**20
 
 
 def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) -> HeadWeights:
-    """The output layer of one GGUF file; token strings from its metadata unless given."""
-    reader = _open(path)
-    _refuse_other_kinds(reader, path)
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
-    head, embedding = tensors.get(HEAD), tensors.get(EMBEDDING)
-    stored = head if head is not None else embedding
-    if stored is None:
+    """The output layer of a GGUF file; token strings from its metadata unless given.
+
+    Raises:
+        WideneckError: the file is damaged, of another kind, holds no head, or one with other rows
+            than its tokens; a part of a split model that lacks the parts that hold the head.
+    """
+    parts = GgufParts(path)
+    check_gguf(parts)
+    head, embedding = parts.find(HEAD), parts.find(EMBEDDING)
+    found = embedding if head is None else head
+    if head is None and parts.missing:
+        raise WideneckError(
+            f"{path.name} is one part of a split model, and neither it nor the parts beside it "
+            f"hold {HEAD}: put {shortened(parts.missing)} beside it, or join the parts with "
+            "`llama-gguf-split --merge`."
+        )
+    if found is None:
         raise WideneckError(
             f"{path.name} holds neither {HEAD} nor {EMBEDDING}, so it is no whole language model; "
-            f"found {shortened(list(tensors)) or 'no tensor'}."
+            f"found {shortened(parts.names()) or 'no tensor'}."
         )
-    kind = stored.tensor_type.name
-    weight = _numbers(stored, path)
-    bias = tensors.get(BIAS)
-    bias = None if bias is None or head is None else _numbers(bias, path)
-    check_matrix(stored.name, weight, bias)
-    tied, tying = _tying(head, embedding)
-    return HeadWeights(
-        weight=weight,
-        bias=bias,
-        name=stored.name,
-        dtype=str(FLOATS[kind]).removeprefix("torch.") if kind in FLOATS else kind,
-        rounding=_rounding(kind),
-        tied=tied,
-        tying=tying,
-        sha256=hashlib.sha256(_bytes(stored).data).hexdigest(),
-        tokens=_tokens(reader) if tokens is None else tokens,
-        model=display,
-    )
-
-
-def _open(path: Path) -> Any:
-    import gguf
-
-    try:
-        return gguf.GGUFReader(path)
-    # The reader does not check what it reads: a file cut short or of another kind raises
-    # whatever numpy, enum or the struct of the moment raises.
-    except Exception as error:
-        raise WideneckError(
-            f"{path.name} is cut short, damaged or not a GGUF file "
-            f"({type(error).__name__}: {reason(error)}): download it again."
-        ) from error
-
-
-def _refuse_other_kinds(reader: Any, path: Path) -> None:
-    """A part of a split model, an encoder or an encoder-decoder."""
-    architecture = _value(reader, "general.architecture")
-    if (_value(reader, "split.count") or 1) > 1:
-        raise WideneckError(
-            f"{path.name} is one part of a split model: join the parts with "
-            "`llama-gguf-split --merge` first."
-        )
-    encoder = _value(reader, f"{architecture}.attention.causal") is False
-    if encoder or _value(reader, f"{architecture}.decoder_start_token_id") is not None:
-        raise WideneckError(
-            f"{path.name} is a {architecture} model, which is not a causal language model."
+    file, stored = found
+    with reading(path.name, stored.name, MEND):
+        weight = _numbers(file, stored)
+        bias = parts.find(BIAS)
+        bias = None if bias is None or head is None else _numbers(*bias)
+        check_matrix(stored.name, weight, bias)
+        tied, tying = _tying(head, embedding)
+        return HeadWeights(
+            weight=weight,
+            bias=bias,
+            name=stored.name,
+            dtype=_dtype(stored.kind),
+            rounding=_rounding(stored.kind),
+            tied=tied,
+            tying=tying,
+            sha256=hashlib.sha256(file.bytes_of(stored).data).hexdigest(),
+            tokens=parts.first.tokens if tokens is None else tokens,
+            model=display,
         )
 
 
-def _numbers(stored: Any, path: Path) -> Tensor:
+def _refuse_other_kinds(parts: GgufParts) -> None:
+    """An encoder or an encoder-decoder."""
+    first = parts.first
+    architecture = first.value("general.architecture")
+    encoder = first.value(f"{architecture}.attention.causal") is False
+    if encoder or first.value(f"{architecture}.decoder_start_token_id") is not None:
+        raise WideneckError(
+            f"{first.path.name} is a {architecture} model, which is not a causal language model."
+        )
+
+
+def check_gguf(parts: GgufParts) -> None:
+    """Refuse another kind of model, and a matrix that does not fit the tokens beside it.
+
+    No padding is allowed for, as converters give padded rows tokens of their own: llama.cpp takes
+    the number of rows from the tokens.
+
+    Raises:
+        WideneckError: it is an encoder or an encoder-decoder, or the head or the embedding has
+            another number of rows than the tokenizer has tokens.
+    """
+    _refuse_other_kinds(parts)
+    num_tokens = parts.first.num_tokens
+    if num_tokens is None:
+        return
+    for found in (parts.find(HEAD), parts.find(EMBEDDING)):
+        if found is None or found[1].shape[:1] in ((), (num_tokens,)):
+            continue
+        raise WideneckError(
+            f"{found[1].name} of {found[0].path.name} has {found[1].shape[0]:,} rows, and the "
+            f"tokenizer {num_tokens:,} tokens: they do not belong together; {MEND}."
+        )
+
+
+def _numbers(file: GgufHeader, stored: StoredTensor) -> Tensor:
     """The tensor's values: float types as they are, quantized blocks as float32."""
     import gguf
 
-    kind = stored.tensor_type.name
-    shape = tuple(int(size) for size in reversed(stored.shape))
-    if kind in FLOATS:
-        flat = torch.from_numpy(np.array(_bytes(stored)))  # a copy: the map is read-only
-        return flat.view(FLOATS[kind]).reshape(shape)
-    if len(shape) != 2:
-        raise WideneckError(f"{stored.name} of {path.name} should be a matrix, it is {shape}.")
+    shape = stored.shape
+    data = file.bytes_of(stored)
+    if stored.kind in FLOATS:
+        flat = torch.from_numpy(np.array(data))  # a copy: the map is read-only
+        return flat.view(FLOATS[stored.kind]).reshape(shape)
+    if len(shape) != 2 or 0 in shape:
+        raise WideneckError(f"{stored.name} of {file.path.name} should be a matrix, it is {shape}.")
+    data = data.reshape(shape[0], -1)
     weight = torch.empty(shape, dtype=torch.float32)
-    rows = max(1, BLOCK // max(1, shape[1]))
+    rows = max(1, BLOCK // shape[1])
+    kind = gguf.GGMLQuantizationType[stored.kind]
     try:
         for start in range(0, shape[0], rows):
-            block = np.asarray(stored.data[start : start + rows])
-            weight[start : start + rows] = torch.from_numpy(
-                gguf.dequantize(block, stored.tensor_type)
-            )
+            block = gguf.dequantize(data[start : start + rows], kind)
+            weight[start : start + rows] = torch.from_numpy(block)
     except NotImplementedError as error:  # how the gguf package says that it has no decoder
         raise WideneckError(
-            f"{stored.name} of {path.name} is stored as {kind}, which the gguf package cannot "
-            "dequantize: give a file with another quantization."
+            f"{stored.name} of {file.path.name} is stored as {stored.kind}, which the gguf package "
+            "cannot dequantize: give a file with another quantization."
         ) from error
     return weight
 
 
-def _tying(head: Any, embedding: Any) -> tuple[bool, str]:
+def _tying(
+    head: tuple[GgufHeader, StoredTensor] | None, embedding: tuple[GgufHeader, StoredTensor] | None
+) -> tuple[bool, str]:
     if head is None:
         return describe_tying(None, EMBEDDING, False, None)
     if embedding is None:
         return describe_tying(HEAD, None, False, None)
-    if head.tensor_type != embedding.tensor_type:
-        kinds = f"{head.tensor_type.name} and {embedding.tensor_type.name}"
+    one, other = head[1], embedding[1]
+    if one.kind != other.kind:
         return False, (
-            f"{HEAD} and {EMBEDDING} are stored as {kinds}, so their numbers differ, whether or "
-            "not the original model was tied"
+            f"{HEAD} and {EMBEDDING} are stored as {one.kind} and {other.kind}, so their numbers "
+            "differ, whether or not the original model was tied"
         )
-    same = tuple(head.shape) == tuple(embedding.shape) and np.array_equal(
-        _bytes(head), _bytes(embedding)
+    same = one.shape == other.shape and np.array_equal(
+        head[0].bytes_of(one), embedding[0].bytes_of(other)
     )
     return describe_tying(HEAD, EMBEDDING, same, None)
+
+
+def _dtype(kind: str) -> str:
+    return str(FLOATS[kind]).removeprefix("torch.") if kind in FLOATS else kind
 
 
 def _rounding(kind: str) -> float:
@@ -144,23 +168,3 @@ def _rounding(kind: str) -> float:
     bits = re.search(r"\d", kind)  # Q4_K, IQ2_XXS, TQ1_0, MXFP4: the first digit is the bits
     assert bits is not None
     return 2.0 ** (3 - int(bits.group()))
-
-
-def _tokens(reader: Any) -> list[str | None] | None:
-    tokens = _value(reader, "tokenizer.ggml.tokens")
-    return None if tokens is None else list(tokens)
-
-
-def _value(reader: Any, key: str) -> Any:
-    field = reader.get_field(key)
-    try:
-        return None if field is None else field.contents()
-    except UnicodeDecodeError as error:
-        raise WideneckError(
-            f"The GGUF file's {key} is not valid UTF-8: the file is damaged, download it again."
-        ) from error
-
-
-def _bytes(stored: Any) -> np.ndarray:
-    """The stored bytes, mapped."""
-    return np.asarray(stored.data).reshape(-1).view(np.uint8)

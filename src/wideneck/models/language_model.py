@@ -14,10 +14,16 @@ import torch
 from torch import nn
 
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import reason
+from wideneck.files.boundary import is_a_failure, reading, reason
+from wideneck.models.building import building, size_of_files
+from wideneck.models.config_file import check_counts, plain, read_config
+from wideneck.models.gguf_head import check_gguf
+from wideneck.models.gguf_parts import GgufParts
+from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.source import Source, resolve
 from wideneck.models.tokens import load_tokenizer
+from wideneck.models.unused import check_unused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +38,7 @@ class LanguageModel:
     bos: list[int]
     """The ids that the tokenizer puts in front of every text; often one, often none."""
     max_positions: int | None
-    """The longest context the config allows; None where it names no limit."""
+    """The longest context that it has positions for; None where nothing names a limit."""
 
 
 def load_language_model(
@@ -47,6 +53,10 @@ def load_language_model(
         model: as for `read_head`.
         dtype: type of the weights; a model in memory is left in its own.
         tokenizer: takes the place of the one found beside the weights.
+
+    Raises:
+        WideneckError: a file of it cannot be read, or it asks for more than the files hold; it
+            lacks tensors of the model of its config, or holds others.
     """
     if isinstance(model, nn.Module):
         if tokenizer is None:
@@ -56,6 +66,7 @@ def load_language_model(
         name = getattr(getattr(model, "config", None), "name_or_path", "")
         return _wrap(model, tokenizer, name or type(model).__name__)
     source = resolve(model)
+    _check_before(source)
     if tokenizer is None:
         tokenizer = load_tokenizer(source.folder, source.file if source.is_gguf else None)
     if tokenizer is None:
@@ -80,62 +91,102 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def bos_of(tokenizer: Any) -> list[int]:
     """The ids in front of a text, seen by tokenizing one with and without special tokens."""
-    whole = tokenizer("a").input_ids
-    plain = tokenizer("a", add_special_tokens=False).input_ids
+    name = type(tokenizer).__name__
+    with reading(name, "what it puts in front of a text", "give another tokenizer"):
+        whole = tokenizer("a").input_ids
+        plain = tokenizer("a", add_special_tokens=False).input_ids
     for start in range(len(whole) - len(plain) + 1):
         if whole[start : start + len(plain)] == plain:
             return list(whole[:start])
     raise WideneckError(
-        f"{type(tokenizer).__name__} tokenizes a text differently with special tokens ({whole}) "
+        f"{name} tokenizes a text differently with special tokens ({whole}) "
         f"and without ({plain}), so what it puts in front is unknown."
     )
 
 
 def _wrap(model: Any, tokenizer: Any, source: str) -> LanguageModel:
-    config = model.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None)
     return LanguageModel(
         model=model,
         tokenizer=tokenizer,
         source=source,
         bos=bos_of(tokenizer),
-        max_positions=positions if isinstance(positions, int) and positions > 0 else None,
+        max_positions=max_positions(model),
     )
 
 
+def _check_before(source: Source) -> None:
+    """Refuse what its sizes give away, before a tokenizer or a model is made of it."""
+    if not source.is_gguf:
+        read_config(source.folder)
+        return
+    parts = GgufParts(source.folder.path(source.file))
+    if parts.is_split:
+        raise WideneckError(
+            f"{source.file} is one part of a split model, which wideneck runs only whole: join the "
+            "parts with `llama-gguf-split --merge`."
+        )
+    check_gguf(parts)
+    check_counts(parts.first.metadata, f"The metadata of {source.file}")
+
+
 def _load(source: Source, dtype: torch.dtype) -> Any:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     _refuse_part(source)
     name, revision = source.folder.pretrained
-    options: dict[str, Any] = {"gguf_file": source.file} if source.is_gguf else {}
-    if ".bin" in source.file:
-        options["use_safetensors"] = False
+    where: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
+    if source.is_gguf:
+        where["gguf_file"] = source.file
+    options: dict[str, Any] = {"use_safetensors": False} if ".bin" in source.file else {}
+    size = size_of_files(source.folder)
     try:
-        with quiet_transformers():
+        with quiet_transformers(), building(source.display, size):
+            config = plain(AutoConfig.from_pretrained(name, **where))
             model, info = AutoModelForCausalLM.from_pretrained(
                 name,
-                revision=revision or "main",
+                config=config,
                 dtype=dtype,
-                trust_remote_code=False,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that they can be named
+                **where,
                 **options,
             )
+    except WideneckError:
+        raise
     # A stranger's config and weights go through hundreds of model files here; whatever any of
     # them raises means the same to the user.
-    except Exception as error:
+    except BaseException as error:
+        if not is_a_failure(error):
+            raise
         raise WideneckError(
             f"{source.display} cannot be loaded as a causal language model "
             f"({reason(error)}): expected a model of an "
             "architecture that transformers knows, with complete weights."
         ) from error
+    _check_complete(info, source)
+    check_unused(model, info["unexpected_keys"], source.display)
+    return model
+
+
+def _check_complete(info: dict[str, Any], source: Source) -> None:
+    """Every number of the model must come from its files."""
+    if info["mismatched_keys"]:
+        name, stored, wanted = min(info["mismatched_keys"])
+        raise WideneckError(
+            f"{source.display} holds {name} of shape {tuple(stored)}, and its config asks for "
+            f"{tuple(wanted)}: the weights and config.json do not belong together."
+        )
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise WideneckError(
             f"{source.display} lacks {len(missing)} of the model's tensors ({missing[0]}, ...), "
             "which would be random numbers: it is incomplete or not a causal language model."
         )
-    return model
+    if info["error_msgs"]:
+        raise WideneckError(
+            f"{source.display} cannot be loaded ({info['error_msgs'][0].splitlines()[0]}): "
+            "download it again."
+        )
 
 
 def _refuse_part(source: Source) -> None:

@@ -3,12 +3,14 @@
 from typing import Any
 
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import reason
+from wideneck.files.boundary import is_a_failure, reading, reason
 from wideneck.models.folder import Folder
 from wideneck.models.quiet import quiet_transformers
 
 FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer_config.json", "tekken.json")
 ENDINGS = (".model", ".tiktoken")
+LARGEST_ID = 2**22
+"""Sixteen times the largest vocabulary; beyond it a list of strings would be mostly empty."""
 
 
 def load_tokenizer(folder: Folder, gguf_file: str | None = None) -> Any:
@@ -29,7 +31,9 @@ def load_tokenizer(folder: Folder, gguf_file: str | None = None) -> Any:
                 name, revision=revision or "main", trust_remote_code=False, **options
             )
     # Two dozen tokenizer formats parse files of strangers here, each failing in its own way.
-    except Exception as error:
+    except BaseException as error:
+        if not is_a_failure(error):
+            raise
         raise WideneckError(
             f"The tokenizer of {folder} cannot be loaded ({reason(error)}): install what it "
             "asks for, or give the weights file alone in a folder of its own."
@@ -37,9 +41,24 @@ def load_tokenizer(folder: Folder, gguf_file: str | None = None) -> Any:
 
 
 def token_strings(tokenizer: Any) -> list[str | None]:
-    """Strings by id, up to the largest id in use; None for an id that no token has."""
-    strings: list[str | None] = [None] * (max(tokenizer.get_vocab().values(), default=-1) + 1)
-    for string, token in tokenizer.get_vocab().items():
+    """Strings by id, up to the largest id in use; None for an id that no token has.
+
+    Raises:
+        WideneckError: its vocabulary cannot be read, or has an id that no vocabulary has.
+    """
+    name = type(tokenizer).__name__
+    with reading(name, "its vocabulary", "give the model's own tokenizer"):
+        vocabulary = tokenizer.get_vocab()
+        ids = vocabulary.values()
+        lowest, largest = min(ids, default=0), max(ids, default=-1)
+    if lowest < 0 or largest > LARGEST_ID:
+        wrong = lowest if lowest < 0 else largest
+        raise WideneckError(
+            f"{name} has the id {wrong:,} among {len(vocabulary):,} tokens, which no vocabulary "
+            "has: its files are damaged; download them again."
+        )
+    strings: list[str | None] = [None] * (largest + 1)
+    for string, token in vocabulary.items():
         strings[token] = string
     return strings
 

@@ -25,6 +25,7 @@ from wideneck.audits.attention.rows import entropy, sink_importance
 from wideneck.audits.attention.separability import separability
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.errors import WideneckError
+from wideneck.models import ask
 
 DISTANCES = (
     "mass",
@@ -230,7 +231,7 @@ def attention_layers(model: Any, ids: Tensor) -> list[nn.Module]:
         return attend(call, config)
 
     with watched(model, note):
-        model(ids.to(model.device), use_cache=False)
+        ask(model, input_ids=ids.to(model.device), use_cache=False)
     return found
 
 

@@ -12,7 +12,7 @@ from wideneck.audits.output.layer import OutputLayer
 from wideneck.config import SoftCap, Softmax
 from wideneck.errors import WideneckError
 from wideneck.functional import linear_cross_entropy
-from wideneck.models import LogitMap
+from wideneck.models import LogitMap, ask
 
 
 class Reader:
@@ -41,7 +41,9 @@ class Reader:
         handle = self.model.get_output_embeddings().register_forward_pre_hook(before_head)
         try:
             with torch.no_grad(), _maybe(self.model, watcher):
-                logits = self.model(ids.to(self.model.device), use_cache=False).logits
+                logits = ask(
+                    self.model, input_ids=ids.to(self.model.device), use_cache=False
+                ).logits
         finally:
             handle.remove()
         if len(entering) != 1:

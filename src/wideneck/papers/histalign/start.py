@@ -10,6 +10,7 @@ from wideneck.errors import WideneckError
 from wideneck.memory.ambiguous import Analogies, Encoding, Pieces, Vocabulary
 from wideneck.memory.config import Memory
 from wideneck.models import load_language_model
+from wideneck.models.positions import max_positions
 from wideneck.papers.histalign.objectives import COMMON, Objective
 from wideneck.papers.histalign.settings import Settings, Shape
 
@@ -69,8 +70,8 @@ def place() -> torch.device:
 
 def check_length(model: Any, longest: int) -> None:
     """Refuse a model that has fewer positions than the task takes."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if isinstance(positions, int) and 0 < positions < longest:
+    positions = max_positions(model)
+    if positions is not None and positions < longest:
         raise WideneckError(
             f"The longest row of the task has {longest} tokens under this tokenizer, and "
             f"{type(model).__name__} has {positions} positions: use another model."

@@ -1,0 +1,53 @@
+"""How many tokens a model can read at once, by its config and by its own table of positions.
+
+`max_position_embeddings` is not that number everywhere: RoBERTa and its kind number positions from
+`padding_idx + 1` on, so that two rows of the table are no positions of a text; and MPT calls it
+`max_seq_len`.  Where a model has a table of learned positions, the table counts.
+"""
+
+import re
+from typing import Any
+
+from torch import nn
+
+from wideneck.errors import WideneckError
+from wideneck.models.expected_head import module_name
+
+LIMITS = ("max_position_embeddings", "max_seq_len")
+"""Configs that call it n_positions or otherwise answer to the first, too."""
+TABLE = re.compile(r"wpe|(?!.*(relative|rel_)).*pos.*")
+"""Names of tables of positions beside the embedding of tokens: wpe, embed_positions."""
+
+
+def max_positions(model: Any) -> int | None:
+    """The longest row of tokens that a model has positions for; None where nothing names a limit.
+
+    Args:
+        model: a causal language model of transformers.
+    """
+    config = model.config.get_text_config()
+    said = [getattr(config, name, None) for name in LIMITS]
+    found = [n for n in said if type(n) is int and n > 0][:1]
+    found += [_usable(table) for table in _tables(model)]
+    return min(found) if found else None
+
+
+def _usable(table: nn.Embedding) -> int:
+    offset = getattr(table, "offset", None)  # OPT and BART: rows in front that no position has
+    if type(offset) is not int:
+        offset = 0 if table.padding_idx is None else table.padding_idx + 1
+    return max(1, table.num_embeddings - offset)
+
+
+def _tables(model: Any) -> list[nn.Embedding]:
+    """Embeddings of positions in the module that holds the embedding of tokens."""
+    try:
+        name = module_name(model, model.get_input_embeddings())
+    except (WideneckError, NotImplementedError, AttributeError):
+        return []
+    parent = model.get_submodule(name.rpartition(".")[0])
+    return [
+        child
+        for name, child in parent.named_children()
+        if isinstance(child, nn.Embedding) and TABLE.fullmatch(name)
+    ]

@@ -1,0 +1,54 @@
+"""How much memory a model of a recipe needs, told before any of it is allocated."""
+
+import os
+import sys
+
+import torch
+
+from wideneck.config import HeadConfig
+from wideneck.errors import WideneckError
+from wideneck.files.boundary import reason
+from wideneck.models.small.config import AwdLstm, Transformer
+from wideneck.models.small.language_model import language_model
+
+
+def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: int) -> None:
+    """Refuse a model that this machine has not the memory for.
+
+    Counted are its weights and, where it is trained on the CPU, their gradients: what no setting
+    does without.  Cost: the model is built on the meta device, which allocates nothing; some
+    milliseconds a layer.
+
+    Raises:
+        WideneckError: it is too large, with the bytes that it needs.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            built = language_model(model, head, vocab_size=vocab_size)
+    except WideneckError:
+        return  # what is wrong with it is said where it is built
+    except Exception as error:
+        raise WideneckError(
+            f"No model has these sizes ({reason(error)}): give smaller ones."
+        ) from error
+    needed = sum(p.numel() * p.element_size() for p in built.parameters())
+    what = "weights"
+    if torch.accelerator.current_accelerator(check_available=True) is None:
+        needed, what = 2 * needed, "weights and their gradients"
+    memory = memory_of_machine()
+    if needed > memory:
+        raise WideneckError(
+            f"The model's {what} would take {needed:,} bytes of memory, and this machine has "
+            f"{memory:,}: give smaller sizes."
+        )
+
+
+def memory_of_machine() -> int:
+    """Bytes that a process can have at most; more than any machine has where it is not known."""
+    if sys.platform == "win32":
+        return sys.maxsize
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return memory if limit == resource.RLIM_INFINITY else min(limit, memory)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from wideneck import cli
 from wideneck.commands.evaluated_text import chosen_text
-from wideneck.data import read_corpus, read_text, read_vocabulary
+from wideneck.data import read_corpus, read_text, read_vocabulary, text
 from wideneck.errors import WideneckError
 from wideneck.files import text_file
 from wideneck.files.text_file import read_text_file, size_in_bytes, texts_up_to
@@ -161,9 +161,9 @@ def _written(path, content):
 @pytest.mark.parametrize("coding", ["utf-16", "utf-16-be", "utf-32"])
 def test_utf_16_is_called_by_its_name(tmp_path, read, coding):
     path = _written(tmp_path / "a.txt", "a text\n".encode(coding))
-    with pytest.raises(WideneckError, match="UTF-(16|32)"):
+    with pytest.raises(WideneckError, match=r"UTF-(16|32)"):
         read(path)
-    with pytest.raises(WideneckError, match="UTF-(16|32)"):
+    with pytest.raises(WideneckError, match=r"UTF-(16|32)"):
         read_analogies(path)
 
 
@@ -173,11 +173,12 @@ def test_half_a_surrogate_is_no_utf_8(tmp_path, content):
         read_text(_written(tmp_path / "a.txt", b"line\n" + content))
 
 
-def test_form_feeds_without_end_are_refused_without_a_list_of_them(tmp_path):
+def test_form_feeds_without_end_are_refused_without_a_list_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "MANY", 1000)
     _written(tmp_path / "a.txt", b"\f" * 3_000_000)
     tracemalloc.start()
     try:
-        with pytest.raises(WideneckError, match=r"1,000,001 documents in its first 1,000,001 ch"):
+        with pytest.raises(WideneckError, match=r"1,001 documents in its first 1,001 char"):
             read_text(tmp_path / "a.txt")
         assert tracemalloc.get_traced_memory()[1] < 15_000_000
     finally:

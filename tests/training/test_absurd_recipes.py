@@ -75,7 +75,7 @@ def refused(tmp_path, text):
         ("learning_rate = 1.0", "learning_rate = 1e308", "at most 1e+30 for learning_rate"),
         ("epochs = 2", "epochs = 1e308", "at most 1e+06 for epochs, got 1e+308"),
         ("epochs = 2", f"epochs = {10**300}", "got a whole number of 997 bits"),
-        ("epochs = 2", f"epochs = 0x1{'0' * 30_000}", "got a whole number of 120,001 bits"),
+        ("epochs = 2", f"epochs = 0x1{'0' * 20_000}", "got a whole number of 80,001 bits"),
         ("batch_size = 4\ns", "batch_size = 1_000_000_000\ns", "at most 16,777,216 for batch_size"),
         ("batch_size = 4\ns", "batch_size = 1_000_000\ns", "1,000,000 rows (batch_size) of 70"),
         ("segment = 70", "segment = 10_000_000", "16,777,216 tokens in a step, got 4 rows"),
@@ -109,21 +109,21 @@ def test_options_of_transformers_are_bounded_too(tmp_path, before, after, messag
 
 
 HOSTILE = {
-    "a deep list": ("seed = " + "[" * 100_000, "nested too deeply"),
+    "a deep list": ("seed = " + "[" * 30_000, "nested too deeply"),
     "a nested list": ("seed = " + "[" * 60 + "]" * 60, "nested deeper than 16 levels"),
     "a deep table": ("[" + ".".join("a" * 50) + "]\n", "nested deeper than 16 levels"),
-    "deep dots": (".".join("a" * 20_000) + " = 1\n", "nested deeper than 16 levels"),
-    "many keys": ("".join(f"k{i} = 1\n" for i in range(20_000)), "more than 1,000 settings"),
+    "deep dots": (".".join("a" * 5_000) + " = 1\n", "nested deeper than 16 levels"),
+    "many keys": ("".join(f"k{i} = 1\n" for i in range(3_000)), "more than 1,000 settings"),
     "unknown keys": (
         'model = "awd_lstm"\n' + "".join(f"k{i} = 1\n" for i in range(900)),
         "No option of a recipe is called 'k0'",
     ),
-    "a large file": ("#" * 300_000, "has 300,000 bytes, and it may have 262,144"),
+    "a large file": ("#" * 40_000, "has 40,000 bytes, and it may have 32,768"),
     "a number without end": ("seed = 1" + "0" * 9000, "cannot be read"),
     "a NUL": ("seed = 1\0", "is not TOML"),
     "the same key twice": ("seed = 1\nseed = 2\n", "is not TOML"),
     "a date": ('model = "awd_lstm"\nseed = 2020-01-01\n', "whole number >= 0 for seed, got datet"),
-    "a long name": ("[model]\nname = '" + "x" * 200_000 + "'\n", "No model is called"),
+    "a long name": ("[model]\nname = '" + "x" * 30_000 + "'\n", "No model is called"),
     "an unknown table": ('model = "awd_lstm"\n[x]\ny = 1\n', "No option of a recipe is called 'x'"),
 }
 

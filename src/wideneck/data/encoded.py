@@ -5,7 +5,7 @@ special tokens; its eos token stands between two documents.  A long one is cut i
 `wideneck.data.tokenizing` for what may differ.
 
 Cost: 8 bytes a token kept.  Words: see `wideneck.data.vocabulary`.  A tokenizer: some million
-characters a second and core, and some hundred bytes a token of the piece it is at.
+characters a second and core, and a kilobyte a token of the piece it is at.
 """
 
 import hashlib

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
-PIECE = 2**19
-"""Characters.  A tokenizer holds some hundred bytes a token of what it is at, and a text may have a
-token for every character."""
+PIECE = 2**16
+"""Characters.  A tokenizer holds a kilobyte a token of what it is at, and a text may have a token
+for every byte."""
 LINE = re.compile(r"\n(?=\S)")
 """A line end that no tokenizer joins with what follows: some have a token for several of them."""
 WORD = re.compile(r"\s(?=\S)")

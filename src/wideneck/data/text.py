@@ -25,6 +25,10 @@ from wideneck.files.text_file import read_text_file
 WIKITEXT_TITLE = re.compile(r"^ = [^=].*[^=] = *$", re.MULTILINE)
 LONGEST = 16_000_000
 """Characters of one document that are tokenized; some ten seconds."""
+FEW = 4_000_000
+"""The same, for so few predictions that they come from a small part of it."""
+A_TOKEN = 32
+"""Characters that a token stands for at most, in all but odd texts."""
 SEPARATORS = re.compile(r"\f|<\|endoftext\|>")
 MANY, SHORT = 1_000_000, 16
 """So many documents may be of any length; more are of so many characters on average."""
@@ -164,12 +168,13 @@ def cut_windows(
             "a fast tokenizer (tokenizer.json) does."
         )
     wanted = max(1, num_tokens // window)
+    longest_read = min(LONGEST, max(FEW, A_TOKEN * num_tokens))
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(text.documents), generator=generator)
     places: dict[int, _Places] = {}
     longest = 0
     for document in chain.from_iterable(part.tolist() for part in order.split(4096)):
-        content = _slice(text.documents[document], generator)
+        content = _slice(text.documents[document], longest_read, generator)
         ids, ends = ids_and_ends(tokenizer, content, text.name)
         longest = max(longest, len(ids))
         slack = len(ids) - 1 - window
@@ -220,10 +225,10 @@ def _num_bytes(predicted: str) -> int:
     return len(predicted.encode("utf-8", "surrogatepass"))
 
 
-def _slice(document: str, generator: torch.Generator) -> str:
+def _slice(document: str, length: int, generator: torch.Generator) -> str:
     """The document, or a random piece of one that would take minutes to tokenize."""
-    slack = len(document) - LONGEST
+    slack = len(document) - length
     if slack <= 0:
         return document
     start = int(torch.randint(slack + 1, (), generator=generator))
-    return document[start : start + LONGEST]
+    return document[start : start + length]

@@ -4,8 +4,8 @@ A long document is cut as `pieces` cuts it, so that memory stays bounded.  Where
 the next begins, tokens may differ from those of the document in one piece: of a tokenizer that puts
 a space in front of every text, and in lines so long that they are cut too.
 
-Cost: some million characters a second and core; a tokenizer holds some hundred bytes a token of
-the piece it is at, and 8 bytes a token are kept.
+Cost: some million characters a second and core; a tokenizer holds a kilobyte a token of the piece
+it is at, and 8 bytes a token are kept.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,13 +19,16 @@ from wideneck.data.pieces import pieces
 from wideneck.files.boundary import reading
 
 
-def ids_and_ends(tokenizer: Any, document: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+def ids_and_ends(
+    tokenizer: Any, document: str, name: str, enough: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The tokens of a document, without special ones.
 
     Args:
         tokenizer: a fast Hugging Face tokenizer.
         document: a text.
         name: what messages call the text it is from.
+        enough: the rest is not read once there are so many; None for all.
 
     Returns:
         The ids (n,) int32, and for each the character of the document at which it ends, (n,) int32.
@@ -35,8 +38,10 @@ def ids_and_ends(tokenizer: Any, document: str, name: str) -> tuple[np.ndarray, 
     """
     ids: list[np.ndarray] = []
     ends: list[np.ndarray] = []
-    before = 0
+    before = count = 0
     for piece in pieces(document):
+        if enough is not None and count >= enough:
+            break
         with tokenizing(tokenizer, name):
             # verbose=False: a document longer than the model's context is no mistake here.
             encoding = tokenizer(
@@ -47,6 +52,7 @@ def ids_and_ends(tokenizer: Any, document: str, name: str) -> tuple[np.ndarray, 
             places = (before + end for _, end in encoding["offset_mapping"])
             ends.append(np.fromiter(places, np.int32, len(found)))
         before += len(piece)
+        count += len(found)
     return in_one(ids, np.int32), in_one(ends, np.int32)
 
 

@@ -129,7 +129,8 @@ def cut_documents(
     for number, document in enumerate(documents):
         if missing is not None and missing <= 0:
             break
-        ids, ends = ids_and_ends(tokenizer, document, name)
+        enough = None if missing is None else missing + 1
+        ids, ends = ids_and_ends(tokenizer, document, name, enough)
         last = len(ids) - 1 if missing is None else min(len(ids) - 1, missing)
         for start in range(0, last, window):
             stop = min(start + window, last)

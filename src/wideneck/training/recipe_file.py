@@ -32,8 +32,8 @@ TABLES: dict[str, Callable[[Any], Any]] = {
 }
 """What makes the config of each table."""
 
-LARGEST = 2**18
-"""Bytes of a recipe."""
+LARGEST = 2**15
+"""Bytes of a recipe, which has some hundred; tomllib takes seconds for dotted keys of so many."""
 MOST = 1000
 """Settings of a recipe, items of lists included."""
 DEEPEST = 16

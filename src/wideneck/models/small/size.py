@@ -8,8 +8,11 @@ import torch
 from wideneck.config import HeadConfig
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reason
+from wideneck.heads import build
+from wideneck.models.quiet import quiet_transformers
 from wideneck.models.small.config import AwdLstm, Transformer
 from wideneck.models.small.language_model import language_model
+from wideneck.models.small.transformer import hf_config, refusing
 
 
 def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: int) -> None:
@@ -24,14 +27,14 @@ def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: in
     """
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            built = language_model(model, head, vocab_size=vocab_size)
+            modules = _modules(model, head, vocab_size)
     except WideneckError:
         return  # what is wrong with it is said where it is built
     except Exception as error:
         raise WideneckError(
             f"No model has these sizes ({reason(error)}): give smaller ones."
         ) from error
-    needed = sum(p.numel() * p.element_size() for p in built.parameters())
+    needed = sum(p.numel() * p.element_size() for one in modules for p in one.parameters())
     what = "weights"
     if torch.accelerator.current_accelerator(check_available=True) is None:
         needed, what = 2 * needed, "weights and their gradients"
@@ -41,6 +44,22 @@ def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: in
             f"The model's {what} would take {needed:,} bytes of memory, and this machine has "
             f"{memory:,}: give smaller sizes."
         )
+
+
+def _modules(
+    model: AwdLstm | Transformer, head: HeadConfig, vocab_size: int
+) -> list[torch.nn.Module]:
+    """The model in parts; a transformer, whose probe needs numbers, without its output matrix."""
+    if isinstance(model, AwdLstm):
+        return [language_model(model, head, vocab_size=vocab_size)]
+    from transformers import AutoModel
+
+    with quiet_transformers(), refusing(model.architecture):
+        backbone = AutoModel.from_config(hf_config(model, vocab_size))
+    width = backbone.get_input_embeddings().weight.shape[1]
+    built = build(head, hidden_size=width, vocab_size=vocab_size)
+    built.weight = None  # it may be the embedding
+    return [backbone, built]
 
 
 def memory_of_machine() -> int:

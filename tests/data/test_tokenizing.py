@@ -57,6 +57,12 @@ def test_a_tokenizer_that_fails_is_named_with_the_text(reader, answer):
     assert "\n" not in str(caught.value)
 
 
+def test_tokens_that_stand_for_no_byte_are_refused():
+    nowhere = Failing({"input_ids": [1, 2], "offset_mapping": [(0, 0), (0, 0)]})
+    with pytest.raises(WideneckError, match=r"novel.txt tokens that stand for none of its bytes"):
+        READERS["documents"](nowhere)
+
+
 @pytest.mark.parametrize("reader", READERS)
 def test_who_stops_a_tokenizer_is_not_told_that_it_failed(reader):
     with pytest.raises(KeyboardInterrupt):

@@ -95,6 +95,8 @@ def test_a_number_that_nobody_means_is_refused_with_its_line(tmp_path, before, a
     [
         ("n_layer = 1", "n_layer = 1_000_000_000_000", "at most 1,000 for n_layer, got 10000"),
         ("n_layer = 1", "num_hidden_layers = 2_000_000", "at most 1,000 for num_hidden_layers"),
+        ("n_layer = 1", "n_layer = -1", ">= 0 for n_layer, got -1"),
+        ("n_layer = 1", "pad_token_id = -7", ">= 0 for pad_token_id, got -7"),
         ("n_embd = 8", "n_embd = 1_000_000_000_000", "at most 2,147,483,647 for n_embd"),
         ("n_embd = 8", "n_inner = 2_000_000_000_000", "at most 2,147,483,647 for n_inner"),
         ("n_embd = 8", "n_inner = 1_000_000_000\nn_embd = 100", "bytes of memory"),

@@ -140,6 +140,11 @@ def cut_documents(
         tokens.append(ids[: last + 1])
         before += len(tokens[-1])
         missing = None if missing is None else missing - max(last, 0)
+    if places and not sum(places[3::4]):
+        raise WideneckError(
+            f"The tokenizer {type(tokenizer).__name__} gives the text {name} tokens that stand for "
+            "none of its bytes, which bits per byte need: use another tokenizer, or another text."
+        )
     windows = Windows(prefix, in_one(tokens, np.int32), np.array(places, np.int64).reshape(-1, 4))
     if not windows:
         raise WideneckError(

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from typing import IO, NoReturn
 
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import reading
+from wideneck.files.boundary import reading, reason
 from wideneck.files.regular import kind_of
 
 LARGEST = 2_000_000_000
@@ -161,12 +161,12 @@ def _bounded(file: IO[bytes], path: str | os.PathLike, limit: int, most: int | N
         return _steps(file, path, limit, most, "")
     try:
         return _steps(gzip.GzipFile(fileobj=file), path, limit, most, " once it is unpacked")
-    except WideneckError:
+    except (WideneckError, MemoryError):
         raise
     except Exception as error:  # an end too early, a wrong sum, bytes behind the end
         raise WideneckError(
-            f"{path} cannot be unpacked ({error}): it is a damaged gzip file; fetch it again, or "
-            "unpack it yourself."
+            f"{path} cannot be unpacked ({reason(error)}): it is a damaged gzip file; fetch it "
+            "again, or unpack it yourself."
         ) from None
 
 

@@ -126,6 +126,8 @@ def _check_options(options: dict[str, Any]) -> None:
     for name, value in options.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
+        if value < 0 and (REPEATED.search(name) or name.endswith("_token_id")):
+            raise WideneckError(f"transformer needs a number >= 0 for {name}, got {shown(value)}.")
         several = DEEPEST if REPEATED.search(name) else LARGEST_COUNT
         most = several if isinstance(value, int) else LARGEST_NUMBER
         if most < abs(value) < INFINITY:  # what is not finite is refused with its own words

@@ -130,7 +130,7 @@ def hf_config(config: Transformer, vocab_size: int) -> Any:
         fixed["tie_word_embeddings"] = config.tied
     if "pad_token_id" not in config.options:
         fixed["pad_token_id"] = None  # else that word's embedding may stay 0, and never learn
-    with refusing(architecture):
+    with quiet_transformers(), refusing(architecture):  # it warns of ids, a line each
         result = AutoConfig.for_model(architecture, **config.options)
         for name, value in fixed.items():
             setattr(result, name, value)

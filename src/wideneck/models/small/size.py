@@ -27,14 +27,14 @@ def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: in
     """
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            modules = _modules(model, head, vocab_size)
+            parameters = _parameters(model, head, vocab_size)
     except WideneckError:
         return  # what is wrong with it is said where it is built
     except Exception as error:
         raise WideneckError(
             f"No model has these sizes ({reason(error)}): give smaller ones."
         ) from error
-    needed = sum(p.numel() * p.element_size() for one in modules for p in one.parameters())
+    needed = sum(p.numel() * p.element_size() for p in parameters)
     what = "weights"
     if torch.accelerator.current_accelerator(check_available=True) is None:
         needed, what = 2 * needed, "weights and their gradients"
@@ -46,20 +46,20 @@ def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: in
         )
 
 
-def _modules(
+def _parameters(
     model: AwdLstm | Transformer, head: HeadConfig, vocab_size: int
-) -> list[torch.nn.Module]:
-    """The model in parts; a transformer, whose probe needs numbers, without its output matrix."""
+) -> list[torch.nn.Parameter]:
+    """Of a transformer, whose probe needs numbers, all but those of the output matrix."""
     if isinstance(model, AwdLstm):
-        return [language_model(model, head, vocab_size=vocab_size)]
+        return list(language_model(model, head, vocab_size=vocab_size).parameters())
     from transformers import AutoModel
 
     with quiet_transformers(), refusing(model.architecture):
         backbone = AutoModel.from_config(hf_config(model, vocab_size))
     width = backbone.get_input_embeddings().weight.shape[1]
     built = build(head, hidden_size=width, vocab_size=vocab_size)
-    built.weight = None  # it may be the embedding
-    return [backbone, built]
+    others = (p for name, p in built.named_parameters() if name != "weight")  # the embedding, tied
+    return [*backbone.parameters(), *others]
 
 
 def memory_of_machine() -> int:

@@ -123,10 +123,11 @@ def _number(where: str, column: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value <= LARGEST_NUMBER:
+    if not 0 < value < math.inf:
+        raise WideneckError(f"{where}: {column} needs a finite number > 0, got {shown(text)}.")
+    if value > LARGEST_NUMBER:
         raise WideneckError(
-            f"{where}: {column} needs a finite number > 0, of at most {LARGEST_NUMBER:g}, got "
-            f"{shown(text)}."
+            f"{where}: {column} needs a number of at most {LARGEST_NUMBER:g}, got {shown(text)}."
         )
     return value
 

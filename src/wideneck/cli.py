@@ -10,6 +10,7 @@ import typer
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import asked_for_tracebacks
 from wideneck.files.printable import printable
+from wideneck.files.text_file import size_in_bytes, texts_up_to
 from wideneck.papers.registry import PAPERS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -28,6 +29,22 @@ EVALUATIONS = (
     "wideneck evaluate runs/small --split valid --with dynamic:scaling=old   "
     "wideneck evaluate gpt2 --text novel.txt --context 1024"
 )
+
+
+def _limit_texts(context: typer.Context, size: str) -> str:
+    context.with_resource(texts_up_to(size_in_bytes(size)))  # while the command runs
+    return size
+
+
+MaxText = Annotated[
+    str,
+    typer.Option(
+        metavar="SIZE",
+        help="Refuse a larger text, unpacked: 500MB, 2GB or bytes.",
+        callback=_limit_texts,
+    ),
+]
+MAX_TEXT = "2GB"
 
 
 @app.callback()
@@ -50,8 +67,13 @@ def audit(
     ] = False,
     text: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="UTF-8 text. Default: Python's language reference."),
+        typer.Option(
+            metavar="FILE",
+            help="UTF-8 text, perhaps gzip; a pipe is read whole. Default: Python's language "
+            "reference.",
+        ),
     ] = None,
+    max_text: MaxText = MAX_TEXT,
     section: Annotated[
         list[str] | None,
         typer.Option(
@@ -199,6 +221,7 @@ def train(
             "datasets:NAME:SUBSET.",
         ),
     ] = None,
+    max_text: MaxText = MAX_TEXT,
     seed: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="In place of the recipe's.")
     ] = None,
@@ -235,6 +258,7 @@ def evaluate(
             "datasets:NAME:SUBSET. Default: the run's own; of a model Python's reference.",
         ),
     ] = None,
+    max_text: MaxText = MAX_TEXT,
     split: Annotated[
         str | None, typer.Option(metavar="NAME", help="train, valid or test. Default: test.")
     ] = None,
@@ -316,6 +340,7 @@ def reproduce(
             help="A text file, a folder with a file for each split, or datasets:NAME:SUBSET.",
         ),
     ] = None,
+    max_text: MaxText = MAX_TEXT,
     words: Annotated[
         Path | None,
         typer.Option(

@@ -11,6 +11,12 @@ from typing import Any
 from wideneck.errors import WideneckError
 
 INFINITY = float("inf")
+LARGEST_NUMBER = 1e30
+"""A number of a config at most: its square would still be one to float64, and float32 holds it."""
+LARGEST_COUNT = 2**31 - 1
+"""A count of a config at most, where no smaller bound is given."""
+LONGEST = 100
+"""Characters of a value that a message quotes, or bits of a number."""
 NOT_A_TENSOR = int | float | complex | str | bytes | list | tuple | dict | None
 
 
@@ -20,20 +26,38 @@ def check_number(
     name: str,
     *,
     least: float = -INFINITY,
+    most: float = LARGEST_NUMBER,
     positive: bool = False,
     tensor: bool = False,
 ) -> None:
-    """A finite number, of at least `least` or above 0; or a tensor where one may come."""
+    """A finite number, of at least `least` or above 0; or a tensor where one may come.
+
+    Its size is `most` at most, whatever its sign.
+    """
     value = getattr(config, name)
+    large = False
     if isinstance(value, int | float) and not isinstance(value, bool):
         good = -INFINITY < value < INFINITY and value >= least and (value > 0 or not positive)
+        large = good and not -most <= value <= most
     else:  # a tensor is all else that may come; its value is not looked at, a graph may be traced
         good = tensor and not isinstance(value, NOT_A_TENSOR)
+    if large:
+        raise WideneckError(
+            f"{name_of(config)} needs a number of at most {most:g} for {name}, got {shown(value)}."
+        )
     if not good:
         bound = " > 0" if positive else "" if least == -INFINITY else f" >= {least:g}"
         raise WideneckError(
-            f"{name_of(config)} needs a finite number{bound} for {name}, got {value!r}."
+            f"{name_of(config)} needs a finite number{bound} for {name}, got {shown(value)}."
         )
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it: Python writes no number of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > LONGEST:
+        return f"a whole number of {value.bit_length():,} bits"
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def as_number(name_of: Callable[[Any], str], config: Any, name: str) -> Any:
@@ -61,12 +85,20 @@ def check_flag(name_of: Callable[[Any], str], config: Any, name: str) -> None:
         raise WideneckError(f"{name_of(config)} needs true or false for {name}, got {value!r}.")
 
 
-def check_count(name_of: Callable[[Any], str], config: Any, name: str, least: int) -> None:
-    """A whole number of at least `least`."""
+def check_count(
+    name_of: Callable[[Any], str], config: Any, name: str, least: int, most: int = LARGEST_COUNT
+) -> None:
+    """A whole number of at least `least` and at most `most`."""
     value = getattr(config, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < least:
         raise WideneckError(
-            f"{name_of(config)} needs a whole number >= {least} for {name}, got {value!r}."
+            f"{name_of(config)} needs a whole number >= {least} for {name}, got {shown(value)}."
+        )
+    if value > most:
+        raise WideneckError(
+            f"{name_of(config)} needs a whole number of at most {most:,} for {name}, got "
+            f"{shown(value)}."
         )
 
 

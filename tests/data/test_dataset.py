@@ -104,7 +104,7 @@ def test_the_only_column_of_strings_is_the_text(monkeypatch):
             {"train": Dataset(text=[""]), "validation": Dataset(text=["a"])},
             r"The text some:thing \(train split\) is empty",
         ),
-        (ConnectionError("no route\nat all"), r"cannot be loaded \(no route\): check its name"),
+        (ConnectionError("no route\nat all"), r"cannot be read \(no route\): check its name"),
     ],
 )
 def test_a_dataset_that_is_no_corpus_is_one_sentence(monkeypatch, answer, message):

@@ -49,7 +49,7 @@ def test_wikitext_2_is_cut_into_its_articles(tmp_path):
         (None, "There is no text file"),
         (b"", "is empty"),
         (b" \n\f ", "is empty"),
-        (b"\x1f\x8b\x08\x00", "is not UTF-8"),
+        (b"\x1f\x8b\x08\x00", "cannot be unpacked"),
     ],
 )
 def test_a_text_that_cannot_be_used_is_one_sentence(tmp_path, content, message):
@@ -60,7 +60,7 @@ def test_a_text_that_cannot_be_used_is_one_sentence(tmp_path, content, message):
 
 
 def test_a_folder_is_no_text(tmp_path):
-    with pytest.raises(WideneckError, match="cannot be read"):
+    with pytest.raises(WideneckError, match="is a folder and no text file: give the path of a reg"):
         read_text(tmp_path)
 
 

@@ -1,6 +1,8 @@
 """Words as tokens, against the plain reading of the convention."""
 
+import re
 from collections import Counter
+from itertools import chain
 
 import pytest
 import torch
@@ -8,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wideneck.data import Vocabulary, read_vocabulary, write_vocabulary
+from wideneck.data import vocabulary as module
 from wideneck.data.pieces import pieces
-from wideneck.data.vocabulary import split_words
+from wideneck.data.vocabulary import words_of
 from wideneck.errors import WideneckError
 
 TEXT = "the cat sat on the mat\n\nthe dog sat\nno end"
@@ -37,7 +40,7 @@ SOME_TEXT = st.lists(st.sampled_from(PARTS)).map("".join)
 @example(TEXT)
 @example("a\x85b\u2028c\n")
 def test_the_tokens_are_those_of_the_plain_reading(text):
-    assert split_words(text) == slow_words(text)
+    assert [*chain.from_iterable(words_of(text))] == slow_words(text)
     vocabulary = Vocabulary.of([text])
     assert list(vocabulary.words) == slow_vocabulary(text)
     assert vocabulary.encode(text).tolist() == [vocabulary.index[w] for w in slow_words(text)]
@@ -81,12 +84,30 @@ def test_decoded_ids_encode_to_themselves():
 
 
 @given(SOME_TEXT, st.integers(1, 5))
-def test_pieces_are_the_text_and_end_with_lines(text, size):
+def test_pieces_are_the_text_and_part_no_line_where_one_ends_in_reach(text, size):
     cut = list(pieces(text, size))
     assert "".join(cut) == text
-    assert all(piece.endswith("\n") and len(piece) >= size for piece in cut[:-1])
-    assert all("\n" not in piece[size - 1 : -1] for piece in cut)
-    assert [word for piece in cut for word in split_words(piece)] == slow_words(text)
+    assert all(size <= len(piece) <= 2 * size for piece in cut[:-1])
+    assert len(cut[-1:] and cut[-1]) <= size
+    for place, piece in enumerate(cut[:-1]):
+        rest = "".join(cut[place:])[size - 1 : 2 * size]
+        found = re.search(r"\n(?=\S)", rest)
+        if found:
+            assert len(piece) == size + found.start()
+        elif re.search(r"\s\S", rest):
+            assert piece[-1:].isspace() or cut[place + 1][0].isspace()
+
+
+@given(SOME_TEXT, st.integers(1, 5))
+def test_words_are_the_same_however_the_text_is_cut(text, size):
+    assert [*chain.from_iterable(words_of(text, size))] == slow_words(text)
+
+
+def test_a_text_of_different_words_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr(module, "MOST", 4)
+    Vocabulary.of(["a b c\n"])
+    with pytest.raises(WideneckError, match="more than 4 different words, too many for a vocab"):
+        Vocabulary.of(["a b c\n", "d"])
 
 
 def test_a_vocabulary_survives_its_file(tmp_path):

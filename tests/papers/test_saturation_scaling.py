@@ -166,6 +166,7 @@ def test_columns_may_come_in_any_order_and_numbers_with_a_power_of_ten(tmp_path)
         (HEADER + "a,10,1,10,-2,true\n", "line 2: loss needs a finite number > 0, got '-2'"),
         (HEADER + "a,10,1,10,nan,true\n", "line 2: loss needs a finite number > 0, got 'nan'"),
         (HEADER + "a,10,1,many,2,true\n", "line 2: tokens needs a finite number > 0, got 'many'"),
+        (HEADER + "a,1e308,1,10,2,true\n", r"num_parameters needs a number of at most 1e\+30"),
         (HEADER + "a,10.5,1,10,2,true\n", "line 2: num_parameters needs a whole number"),
         (HEADER + "a,10,10,10,2,true\n", "line 2: num_parameters is the total"),
         (HEADER + "a,10,1,10,2,yes\n", "line 2: fitted needs true or false, got 'yes'"),

@@ -55,6 +55,7 @@ def evaluate_model(
             window=window,
             prefix=loaded.bos,
             num_tokens=num_tokens,
+            name=text.name,
         )
         head = None if num_contexts is None else own_head(loaded.model, windows[0])
         found = document_losses(

@@ -58,7 +58,7 @@ def evaluate_run(
             encoded = own.splits[chosen.split]
         else:
             chosen = chosen_text(text, split)
-            encoded = encode_documents(chosen.documents, run.tokenizer)
+            encoded = encode_documents(chosen.documents, run.tokenizer, chosen.name)
     part = _Part.of(run.model, encoded, chosen, num_tokens)
     with clock("perplexity"):
         plain = part.perplexity(progress)

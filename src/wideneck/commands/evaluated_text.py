@@ -1,11 +1,12 @@
 """The text that `wideneck evaluate` reads: a run's own, a split of another, or a whole file."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from wideneck.data.corpus import Corpus, Documents, read_corpus, read_documents
-from wideneck.data.text import default_text
+from wideneck.data.text import default_text, update_joined
 from wideneck.errors import WideneckError
 from wideneck.registry import did_you_mean
 
@@ -24,21 +25,25 @@ class Chosen:
     @property
     def sha256(self) -> str:
         """Of the documents."""
-        return hashlib.sha256("\0".join(self.documents).encode()).hexdigest()
+        digest = hashlib.sha256()
+        update_joined(digest, self.documents)
+        return digest.hexdigest()
 
 
 def chosen_text(text: str, split: str | None) -> Chosen:
     """The text that a user names.
 
     Args:
-        text: a file, read whole; or a folder of splits or `datasets:NAME`, as for `read_corpus`.
+        text: a file or a pipe, read whole; or a folder of splits or `datasets:NAME`, as for
+            `read_corpus`.
         split: of a folder or a dataset; None for its test split.
 
     Raises:
         WideneckError: nothing is there, the split is missing, or it cannot be read.
     """
-    path = Path(text).expanduser()
-    if not path.is_file():
+    path = Path(os.path.expanduser(text))
+    whole = os.path.exists(path) and not os.path.isdir(path)
+    if not whole:
         return of_split(read_corpus(text), split)
     if split is not None:
         raise WideneckError(

@@ -11,6 +11,8 @@ from wideneck.files.writing import check_writable, json_text, write_text
 if TYPE_CHECKING:
     from wideneck.training.recipe import Recipe
 
+LEAST_WORDS = 3
+
 
 def train(
     recipe: Path,
@@ -81,6 +83,7 @@ def train(
 def _check_model(recipe: "Recipe") -> None:
     """What transformers says of the options, or of where a head starts, with lines at hand."""
     from wideneck.models.small.config import States, Transformer
+    from wideneck.models.small.size import check_fits
 
     if isinstance(recipe.model, Transformer):
         from wideneck.models.small.transformer import hf_config
@@ -90,6 +93,8 @@ def _check_model(recipe: "Recipe") -> None:
         from wideneck.training.states_task import check_start
 
         check_start(recipe.head, recipe.model.start)
+    else:  # once more with the words of the text, which are not counted yet
+        check_fits(recipe.model, recipe.head, vocab_size=LEAST_WORDS)
 
 
 def summary(folder: Path, result: dict[str, Any]) -> str:

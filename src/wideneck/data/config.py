@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from wideneck.errors import WideneckError
-from wideneck.registry import check_count, check_option
+from wideneck.registry import check_count, check_option, shown
 
 WORDS = "words"
 """The value of `tokens` for words between white space."""
@@ -38,10 +38,11 @@ class Data:
 
     def __post_init__(self):
         if self.text is not None and not (isinstance(self.text, str) and self.text):
-            raise WideneckError(f"data needs a path or name for text, got {self.text!r}.")
+            raise WideneckError(f"data needs a path or name for text, got {shown(self.text)}.")
         if not (isinstance(self.tokens, str) and self.tokens):
             raise WideneckError(
-                f'data needs "{WORDS}" or the name of a tokenizer for tokens, got {self.tokens!r}.'
+                f'data needs "{WORDS}" or the name of a tokenizer for tokens, got '
+                f"{shown(self.tokens)}."
             )
         if self.vocab_size is not None:
             check_count(lambda _: "data", self, "vocab_size", 3)
@@ -51,10 +52,12 @@ class Data:
                     "brings its own vocabulary: leave vocab_size out."
                 )
         if not isinstance(self.expect, dict):
-            raise WideneckError(f"data needs a table of counts for expect, got {self.expect!r}.")
+            raise WideneckError(
+                f"data needs a table of counts for expect, got {shown(self.expect)}."
+            )
         for name, count in self.expect.items():
             check_option(name, list(COUNTS), "data.expect")
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise WideneckError(
-                    f"data.expect needs a whole number >= 1 for {name}, got {count!r}."
+                    f"data.expect needs a whole number >= 1 for {name}, got {shown(count)}."
                 )

@@ -3,18 +3,26 @@
 A split is a tuple of documents, cut where `read_text` cuts them.  The marks between documents go;
 all lines stay, blank ones too, so that the counts of the papers' files come out.
 
-Cost: the text in memory, as strings of 1 to 4 bytes a character, and twice that while it is cut.
+Cost: the text in memory, as strings of 1 to 4 bytes a character, and twice that while it is cut; a
+document takes some 60 bytes besides.
 """
 
 import hashlib
+import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 
-from wideneck.data.text import cut_documents, default_text, empty_text, read_content
+from wideneck.data.text import (
+    cut_documents,
+    default_text,
+    empty_text,
+    is_blank,
+    update_joined,
+)
 from wideneck.errors import WideneckError
+from wideneck.files.text_file import read_text_file
 from wideneck.models.source import shortened
 
 Documents = tuple[str, ...]
@@ -68,38 +76,42 @@ def read_corpus(text: str | None) -> Corpus:
 
         return _corpus(
             text.removeprefix("datasets:"),
-            {split: _of_rows(rows) for split, rows in dataset_rows(text).items()},
+            {split: _of_rows(rows, text) for split, rows in dataset_rows(text).items()},
         )
-    path = Path(text).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(text))
+    if not os.path.exists(path):  # unlike that of a Path, it takes any string
         raise WideneckError(
             f"There is no file or folder {text}: give a text file, a folder with a file for each "
             "split, or datasets:NAME for a dataset of the Hugging Face hub."
         )
-    if path.is_dir():
+    if os.path.isdir(path):
         files = _split_files(path)
-        return _corpus(text, {split: _documents(read_content(f)) for split, f in files.items()})
-    return _cut(path.name, _documents(read_content(path)))
+        return _corpus(text, {split: _read(f) for split, f in files.items()})
+    return _cut(path.name, _read(path))
 
 
 def read_documents(path: Path) -> Documents:
     """The documents of one file, all of its lines, in no splits.
 
     Raises:
-        WideneckError: as `read_content`; or the file holds nothing but white space.
+        WideneckError: as `read_text_file`; or the file holds nothing but white space.
     """
-    documents = _documents(read_content(path))
+    documents = _read(path)
     if not documents:
         raise empty_text(path.name)
     return documents
 
 
+def _read(path: Path) -> Documents:
+    return _documents(read_text_file(path), path.name)
+
+
 def _corpus(name: str, splits: dict[str, Documents]) -> Corpus:
     digest = hashlib.sha256()
     for split, documents in splits.items():
-        if not any(document.strip() for document in documents):
+        if all(is_blank(document) for document in documents):
             raise empty_text(f"{name} ({split} split)")
-        digest.update("\0".join((split, *documents, "")).encode())
+        update_joined(digest, chain((split,), documents, ("",)))
     return Corpus(
         name=name,
         train=splits["train"],
@@ -128,29 +140,52 @@ def _shuffle(document: str) -> bytes:
 
 def _cut(name: str, documents: Documents) -> Corpus:
     """One text as three splits."""
-    if not any(document.strip() for document in documents):
+    if all(is_blank(document) for document in documents):
         raise empty_text(name)
-    parts: Sequence[str] = documents
-    where = "between documents"
-    if len(parts) < 3:
-        where = "at line ends"
-        parts = [
-            part for document in documents for part in re.findall(r"[^\n]*\n|[^\n]+", document)
-        ]
-    if len(parts) < 3:
+    if len(documents) < 3:
+        where, splits = "at line ends", _cut_at_lines(name, documents)
+    else:
+        upto = list(accumulate(map(len, documents)))
+        first = _nearest(upto, 8, range(1, len(upto) - 1))
+        second = _nearest(upto, 9, range(first + 1, len(upto)))
+        where = "between documents"
+        splits = {
+            "train": documents[:first],
+            "valid": documents[first:second],
+            "test": documents[second:],
+        }
+    return _corpus(f"{name}, cut 80/10/10 {where}", splits)
+
+
+def _cut_at_lines(name: str, documents: Documents) -> dict[str, Documents]:
+    """Cut where a line ends, without a list of the lines: there may be as many as bytes."""
+    text = "".join(documents)
+    seam = len(documents[0])  # a document may end without a line end
+
+    def before(place: int) -> int:
+        """Where the last line before this place ends; 0 for none."""
+        end = text.rfind("\n", 0, max(0, place - 1)) + 1
+        return max(end, seam) if seam < place else end
+
+    def after(place: int) -> int:
+        """Where the first line ends that ends at this place or later."""
+        end = text.find("\n", place - 1) + 1 or len(text)
+        return min(end, seam) if seam >= place else end
+
+    def nearest(tenths: int, least: int, most: int) -> int:
+        place = tenths * len(text) // 10
+        ends = [min(max(end, least), most) for end in (before(place + 1), after(place + 1))]
+        return min(ends, key=lambda end: abs(10 * end - tenths * len(text)))
+
+    last = before(len(text))  # of the test split
+    if not before(last):
         raise WideneckError(
-            f"The text {name} has {len(parts)} lines, too few to be cut into three splits; give a "
-            "longer text, or a folder with a file for each split."
+            f"The text {name} has {1 + (last > 0)} lines, too few to be cut into three splits; "
+            "give a longer text, or a folder with a file for each split."
         )
-    upto = list(accumulate(len(part) for part in parts))
-    first = _nearest(upto, 8, range(1, len(parts) - 1))
-    second = _nearest(upto, 9, range(first + 1, len(parts)))
-    splits = {"train": parts[:first], "valid": parts[first:second], "test": parts[second:]}
-    if where == "at line ends":
-        splits = {split: ["".join(lines)] for split, lines in splits.items()}
-    return _corpus(
-        f"{name}, cut 80/10/10 {where}", {split: tuple(d) for split, d in splits.items()}
-    )
+    first = nearest(8, after(1), before(last))
+    second = nearest(9, after(first + 1), last)
+    return {"train": (text[:first],), "valid": (text[first:second],), "test": (text[second:],)}
 
 
 def _nearest(upto: list[int], tenths: int, counts: range) -> int:
@@ -158,12 +193,12 @@ def _nearest(upto: list[int], tenths: int, counts: range) -> int:
     return min(counts, key=lambda n: abs(10 * upto[n - 1] - tenths * upto[-1]))
 
 
-def _documents(content: str) -> Documents:
+def _documents(content: str, name: str) -> Documents:
     """The documents of a text.  A blank piece goes with the one after it: its lines count."""
     documents: list[str] = []
     blank = ""
-    for piece in cut_documents(content):
-        if piece.strip():
+    for piece in cut_documents(content, name):
+        if not is_blank(piece):
             documents.append(blank + piece)
             blank = ""
         else:
@@ -173,15 +208,15 @@ def _documents(content: str) -> Documents:
     return tuple(documents)
 
 
-def _of_rows(rows: list[str]) -> Documents:
+def _of_rows(rows: list[str], name: str) -> Documents:
     """Rows of one line each are the lines of a text; otherwise each row is a document.
 
     The rows of WikiText come with their line ends from one source and without from another.
     """
     rows = [row.replace("\r\n", "\n") for row in rows]
     if any("\n" in row.removesuffix("\n") for row in rows):
-        return tuple(row for row in rows if row.strip())
-    return _documents("".join(row if row.endswith("\n") else f"{row}\n" for row in rows))
+        return tuple(row for row in rows if not is_blank(row))
+    return _documents("".join(row if row.endswith("\n") else f"{row}\n" for row in rows), name)
 
 
 def _split_files(folder: Path) -> dict[str, Path]:

@@ -7,7 +7,8 @@ usual cache.  Cost: all rows in memory, as strings.
 from typing import Any
 
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import reason
+from wideneck.files.boundary import reading
+from wideneck.files.text_file import check_size
 
 SPLITS = {"train": "train", "validation": "valid", "test": "test"}
 """Its names for ours."""
@@ -33,25 +34,32 @@ def dataset_rows(text: str) -> dict[str, list[str]]:
             f"{text} needs the package datasets, which is not installed: run `pip install "
             "datasets`, or give the path of a text file or folder."
         ) from error
-    try:
+    mend = "check its name, its subset and the network"
+    # Readers of a dozen formats and the hub's client raise here, each its own errors.  It is never
+    # given trust_remote_code: code that a dataset brings is not run.
+    with reading(text, "the dataset", mend):
         splits: Any = load_dataset(name, *subset)  # pyrefly: ignore
-    # Readers of a dozen formats and the hub's client raise here, each its own errors.
-    except Exception as error:
-        raise WideneckError(
-            f"{text} cannot be loaded ({reason(error)}): check its name, its subset and the "
-            "network."
-        ) from error
+        return _rows(text, splits)
+
+
+def _rows(text: str, splits: Any) -> dict[str, list[str]]:
     for split in ("train", "validation"):
         if split not in splits:
             raise WideneckError(
                 f"{text} should have the splits train and validation (test if it likes), it has "
                 f"{', '.join(splits)}."
             )
-    return {
-        ours: [row or "" for row in splits[theirs][_column(text, splits[theirs])]]  # some are null
-        for theirs, ours in SPLITS.items()
-        if theirs in splits
-    }
+    found: dict[str, list[str]] = {}
+    size = 0
+    for theirs, ours in SPLITS.items():
+        if theirs not in splits:
+            continue
+        rows = found[ours] = []
+        for row in splits[theirs][_column(text, splits[theirs])]:
+            rows.append(row or "")  # some are null
+            size += len(rows[-1])
+            check_size(text, size)
+    return found
 
 
 def _column(text: str, split: Any) -> str:

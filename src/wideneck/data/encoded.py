@@ -1,19 +1,17 @@
 """A corpus as ids: what training and evaluation read.
 
 Words by `wideneck.data.vocabulary`.  A Hugging Face tokenizer gets each document as it is, without
-special tokens; its eos token stands between two documents.  It is given pieces of some megabytes
-cut at line ends, so that memory stays bounded; where one piece ends and the next begins, a token
-may differ from those of the text in one piece.
+special tokens; its eos token stands between two documents.  A long one is cut into pieces: see
+`wideneck.data.tokenizing` for what may differ.
 
 Cost: 8 bytes a token kept.  Words: see `wideneck.data.vocabulary`.  A tokenizer: some million
-characters a second and core.
+characters a second and core, and a kilobyte a token of the piece it is at.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from wideneck.data.config import WORDS, Data
 from wideneck.data.corpus import Corpus
 from wideneck.data.pieces import PIECE, pieces
 from wideneck.data.tokenizer import recipe_tokenizer
+from wideneck.data.tokenizing import ids_of, in_one
 from wideneck.data.vocabulary import Vocabulary
 from wideneck.errors import WideneckError
 from wideneck.models.tokens import token_strings
@@ -81,10 +80,10 @@ def encode_corpus(corpus: Corpus, data: Data) -> EncodedCorpus:
     digest = hashlib.sha256(sha256.encode())
     for split, documents in splits.items():
         if documents is not None:
-            encoded[split] = encode_documents(documents, tokenizer)
+            encoded[split] = encode_documents(documents, tokenizer, f"{corpus.name} ({split})")
             _check_length(corpus.name, split, len(encoded[split].ids))
             digest.update(f"{split} {len(encoded[split].ids)} ".encode())
-            digest.update(encoded[split].ids.numpy().astype("<i8").tobytes())
+            digest.update(encoded[split].ids.numpy().astype("<i8", copy=False).data)
     counts = {split: len(encoded[split].ids) for split in encoded}
     _check_counts(corpus.name, counts | {"vocab_size": vocab_size}, data)
     return EncodedCorpus(
@@ -107,28 +106,32 @@ def vocabulary_sha256(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(token_strings(tokenizer)).encode()).hexdigest()
 
 
-def encode_documents(documents: Sequence[str], tokenizer: Any) -> Encoded:
+def encode_documents(
+    documents: Sequence[str], tokenizer: Any, name: str = "that was given"
+) -> Encoded:
     """Encode one text with a vocabulary or tokenizer that is already there.
 
     Args:
         documents: as `Corpus` holds them.
         tokenizer: a `Vocabulary`, or a fast Hugging Face tokenizer.
+        name: what messages call the text.
 
     Raises:
-        WideneckError: there are two documents or more, and the tokenizer has no eos token.
+        WideneckError: there are two documents or more, and the tokenizer has no eos token; or it
+            fails at the text.
     """
     if isinstance(tokenizer, Vocabulary):
-        ids = torch.cat([tokenizer.encode(document) for document in documents])
+        parts = [part for document in documents for part in tokenizer.parts(document)]
     else:
-        ids = _tokenize(documents, tokenizer)
+        parts = _tokenize(documents, tokenizer, name)
     return Encoded(
-        ids=ids,
+        ids=torch.from_numpy(in_one(parts)),
         num_bytes=sum(len(piece.encode()) for d in documents for piece in pieces(d)),
         num_lines=sum(d.count("\n") + (not d.endswith("\n")) for d in documents),
     )
 
 
-def _tokenize(documents: Sequence[str], tokenizer: Any) -> Tensor:
+def _tokenize(documents: Sequence[str], tokenizer: Any, name: str) -> list[np.ndarray]:
     eos = tokenizer.eos_token_id
     if eos is None and len(documents) > 1:
         raise WideneckError(
@@ -136,21 +139,15 @@ def _tokenize(documents: Sequence[str], tokenizer: Any) -> Tensor:
             f"to put between the {len(documents)} documents of the text: set one in its "
             "tokenizer_config.json, or use another tokenizer."
         )
-    parts = []
-    for batch in _batches(documents):
-        # verbose=False: a piece longer than the model's context is no mistake here.
-        rows = tokenizer(
+    return [
+        ids_of(
+            tokenizer,
             [piece for piece, _ in batch],
-            add_special_tokens=False,
-            return_attention_mask=False,
-            verbose=False,
-        )["input_ids"]
-        between = ([eos] if starts else [] for _, starts in batch)
-        flat: Iterable[int] = chain.from_iterable(
-            chain.from_iterable(zip(between, rows, strict=True))
+            [[eos] if starts else [] for _, starts in batch],
+            name,
         )
-        parts.append(np.fromiter(flat, dtype=np.int64))
-    return torch.from_numpy(np.concatenate(parts))
+        for batch in _batches(documents)
+    ]
 
 
 def _batches(documents: Sequence[str]) -> Iterator[list[tuple[str, bool]]]:

@@ -5,26 +5,33 @@ document, unless it says where its documents end: form feeds, `<|endoftext|>`, o
 ` = Title = ` of WikiText.  Line ends of Windows become those of Unix.
 """
 
-import gzip
 import hashlib
 import os
 import re
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from wideneck.data.tokenizing import ids_and_ends
 from wideneck.errors import WideneckError
+from wideneck.files.text_file import read_text_file
 
 WIKITEXT_TITLE = re.compile(r"^ = [^=].*[^=] = *$", re.MULTILINE)
 LONGEST = 16_000_000
 """Characters of one document that are tokenized; some ten seconds."""
+FEW = 4_000_000
+"""The same, for so few predictions that they come from a small part of it."""
+A_TOKEN = 32
+"""Characters that a token stands for at most, in all but odd texts."""
 SEPARATORS = re.compile(r"\f|<\|endoftext\|>")
+MANY, SHORT = 1_000_000, 16
+"""So many documents may be of any length; more are of so many characters on average."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,49 +77,43 @@ def read_text(path: str | os.PathLike) -> Text:
     """A text file in UTF-8, cut into documents where it says so.
 
     Raises:
-        WideneckError: as `read_content`; or the file holds nothing but white space.
+        WideneckError: as `read_text_file`; the file holds nothing but white space, or far too many
+            documents.
     """
-    return _text(Path(path).name, cut_documents(read_content(path)))
+    name = Path(path).name
+    return _text(name, cut_documents(read_text_file(path), name))
 
 
-def read_content(path: str | os.PathLike) -> str:
-    """The text of a file in UTF-8, unpacked if its name ends in .gz, with the line ends of Unix.
-
-    Raises:
-        WideneckError: the file is missing, a folder, not UTF-8, or a damaged .gz.
-    """
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        return content.decode("utf-8").replace("\r\n", "\n")
-    except FileNotFoundError:
-        raise WideneckError(f"There is no text file {path}; check the path.") from None
-    except UnicodeDecodeError as error:
-        raise WideneckError(
-            f"{path} is not UTF-8 text (byte {error.start} cannot be read); "
-            "convert it, or unpack it if it is compressed."
-        ) from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise WideneckError(
-            f"{path} cannot be unpacked ({error}): its name says gzip, but it is damaged or "
-            "something else."
-        ) from None
-    except OSError as error:
-        raise WideneckError(f"{path} cannot be read: {error.strerror}.") from None
-
-
-def cut_documents(content: str) -> list[str]:
+def cut_documents(content: str, name: str) -> Iterator[str]:
     """Cut before each title of WikiText, or else at form feeds and `<|endoftext|>`, which go.
 
     Some of the pieces may be blank.
+
+    Args:
+        content: the text.
+        name: what messages call it.
+
+    Raises:
+        WideneckError: there are more than `MANY` documents, shorter than `SHORT` on average: they
+            would take many times the memory of their text.
     """
-    titles = [match.start() for match in WIKITEXT_TITLE.finditer(content)]
-    if titles:
-        bounds = [0, *titles, len(content)]
-        return [content[a:b] for a, b in pairwise(bounds)]
-    return SEPARATORS.split(content)
+    titled = WIKITEXT_TITLE.search(content) is not None
+    start = 0
+    for number, mark in enumerate((WIKITEXT_TITLE if titled else SEPARATORS).finditer(content), 1):
+        if number > MANY and number * SHORT > mark.end():
+            raise WideneckError(
+                f"The text {name} has {number:,} documents in its first {mark.end():,} characters: "
+                f"where there are more than {MANY:,}, they should have {SHORT} characters on "
+                "average; take out the marks between them."
+            )
+        yield content[start : mark.start()]
+        start = mark.start() if titled else mark.end()
+    yield content[start:]
+
+
+def is_blank(text: str) -> bool:
+    """Whether it holds nothing but white space; without a copy."""
+    return not text or text.isspace()
 
 
 def empty_text(name: str) -> WideneckError:
@@ -120,12 +121,22 @@ def empty_text(name: str) -> WideneckError:
     return WideneckError(f"The text {name} is empty; give a file with some text in it.")
 
 
-def _text(name: str, documents: Sequence[str]) -> Text:
-    documents = [document for document in documents if document.strip()]
+def update_joined(digest: "hashlib._Hash", documents: Iterable[str]) -> None:
+    """Add the documents to a digest, with a NUL between two of them, one at a time."""
+    between = b""
+    for document in documents:
+        digest.update(between)
+        digest.update(document.encode())
+        between = b"\0"
+
+
+def _text(name: str, documents: Iterable[str]) -> Text:
+    documents = [document for document in documents if not is_blank(document)]
     if not documents:
         raise empty_text(name)
-    digest = hashlib.sha256("\0".join(documents).encode()).hexdigest()
-    return Text(name=name, documents=documents, sha256=digest)
+    digest = hashlib.sha256()
+    update_joined(digest, documents)
+    return Text(name=name, documents=documents, sha256=digest.hexdigest())
 
 
 def cut_windows(
@@ -157,13 +168,14 @@ def cut_windows(
             "a fast tokenizer (tokenizer.json) does."
         )
     wanted = max(1, num_tokens // window)
+    longest_read = min(LONGEST, max(FEW, A_TOKEN * num_tokens))
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(text.documents), generator=generator).tolist()
-    places: dict[int, list[Tensor]] = {}  # document -> its windows, shuffled
+    order = torch.randperm(len(text.documents), generator=generator)
+    places: dict[int, _Places] = {}
     longest = 0
-    for document in order:
-        content = _slice(text.documents[document], generator)
-        ids, ends = _tokenize(tokenizer, content)
+    for document in chain.from_iterable(part.tolist() for part in order.split(4096)):
+        content = _slice(text.documents[document], longest_read, generator)
+        ids, ends = ids_and_ends(tokenizer, content, text.name)
         longest = max(longest, len(ids))
         slack = len(ids) - 1 - window
         if slack < 0:
@@ -171,13 +183,10 @@ def cut_windows(
         # One random phase a document: its windows then do not overlap.
         phase = int(torch.randint(slack % window + 1, (), generator=generator))
         starts = torch.arange(phase, len(ids) - window, window)
-        starts = starts[torch.randperm(len(starts), generator=generator)][:wanted]
-        places[document] = []
-        for s in starts.tolist():
-            predicted = content[ends[s] : ends[s + window]]
-            num_bytes = len(predicted.encode("utf-8", "surrogatepass"))
-            row = torch.tensor([*ids[s : s + window + 1], num_bytes])
-            places[document].append(row)
+        starts = starts[torch.randperm(len(starts), generator=generator)][:wanted].tolist()
+        num_bytes = [_num_bytes(content[ends[s] : ends[s + window]]) for s in starts]
+        rows = np.stack([ids[s : s + window + 1] for s in starts])
+        places[document] = _Places(rows, num_bytes)
         if len(places) == wanted:
             break
     if not places:
@@ -186,36 +195,40 @@ def cut_windows(
             f"{longest} tokens, and a window of {window} predictions needs {window + 1}; "
             "give a longer text."
         )
-    turns = max(len(windows) for windows in places.values())
+    turns = max(len(found.num_bytes) for found in places.values())
     picked = [
-        (document, windows[turn])
+        (document, turn)
         for turn in range(turns)
-        for document, windows in places.items()
-        if turn < len(windows)
+        for document, found in places.items()
+        if turn < len(found.num_bytes)
     ][:wanted]
-    rows = torch.stack([row for _, row in picked])
+    rows = torch.from_numpy(np.stack([places[document].rows[turn] for document, turn in picked]))
+    rows = rows.long()
     front = torch.tensor(list(prefix), dtype=torch.long).expand(len(rows), len(prefix))
     return Windows(
         ids=torch.cat([front, rows[:, :window]], dim=1),
-        targets=rows[:, 1 : window + 1],
+        targets=rows[:, 1:],
         document=torch.tensor([document for document, _ in picked]),
-        num_bytes=rows[:, -1],
+        num_bytes=torch.tensor([places[document].num_bytes[turn] for document, turn in picked]),
     )
 
 
-def _slice(document: str, generator: torch.Generator) -> str:
+class _Places(NamedTuple):
+    """The windows of one document, shuffled."""
+
+    rows: np.ndarray
+    """(n, T + 1) int32."""
+    num_bytes: list[int]
+
+
+def _num_bytes(predicted: str) -> int:
+    return len(predicted.encode("utf-8", "surrogatepass"))
+
+
+def _slice(document: str, length: int, generator: torch.Generator) -> str:
     """The document, or a random piece of one that would take minutes to tokenize."""
-    slack = len(document) - LONGEST
+    slack = len(document) - length
     if slack <= 0:
         return document
     start = int(torch.randint(slack + 1, (), generator=generator))
-    return document[start : start + LONGEST]
-
-
-def _tokenize(tokenizer: Any, document: str) -> tuple[list[int], list[int]]:
-    """The ids, and for each token the character of the document at which it ends."""
-    # verbose=False: a document longer than the model's context is cut into windows, not a mistake.
-    encoding = tokenizer(
-        document, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-    )
-    return encoding["input_ids"], [end for _, end in encoding["offset_mapping"]]
+    return document[start : start + length]

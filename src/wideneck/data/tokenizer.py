@@ -3,15 +3,21 @@
 Cost: a second or so; for an id that is not in the local cache, a download of its tokenizer files.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
 from wideneck.data.config import DEFAULT_TOKENIZER
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import reading
+from wideneck.files.regular import size_of_regular
 from wideneck.models.folder import Folder, LocalFolder
 from wideneck.models.hub_folder import HubFolder
 from wideneck.models.source import HUB_ID, resolve
 from wideneck.models.tokens import load_tokenizer
+
+ENDINGS = (".json", ".txt", ".model", ".tiktoken", ".jinja")
+"""Of the files that a tokenizer is read from."""
 
 
 def recipe_tokenizer(tokens: str) -> Any:
@@ -64,17 +70,28 @@ def _find(tokens: str) -> tuple[Folder, str | None]:
     if tokens == DEFAULT_TOKENIZER:
         source = resolve(None)
         return source.folder, source.file
-    path = Path(tokens).expanduser()
-    if path.is_dir():
-        return LocalFolder(path), None
-    if path.is_file() and path.suffix == ".gguf":
+    path = Path(os.path.expanduser(tokens))
+    if os.path.isdir(path):  # unlike that of a Path, it takes any string
+        return _regular(path), None
+    there = os.path.exists(path)
+    if there and path.suffix == ".gguf":
+        size_of_regular(path, "a .gguf file")
         return LocalFolder(path.parent), path.name
-    if path.is_file() and path.name == "tokenizer.json":
-        return LocalFolder(path.parent), None
-    if path.is_file() or not HUB_ID.fullmatch(tokens):
+    if there and path.name == "tokenizer.json":
+        return _regular(path.parent), None
+    if there or not HUB_ID.fullmatch(tokens):
         raise WideneckError(
             f'tokens = "{tokens}" is no tokenizer: expected "words", "default", a folder with '
             "tokenizer.json, that file or a .gguf file, or a Hugging Face id such as gpt2."
         )
     repo, _, revision = tokens.partition("@")
     return HubFolder(repo, revision or None), None
+
+
+def _regular(folder: Path) -> LocalFolder:
+    """The folder, in which no file of a tokenizer is a pipe that hangs or a device without end."""
+    with reading(folder, "the folder", "give another one"):
+        for file in sorted(folder.iterdir()):
+            if file.suffix in ENDINGS and os.path.exists(file) and not os.path.isdir(file):
+                size_of_regular(file, "a file of a tokenizer")
+    return LocalFolder(folder)

@@ -11,7 +11,7 @@ a second in all); 8 bytes a token are kept.
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
@@ -20,15 +20,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wideneck.data.pieces import pieces
-from wideneck.data.text import read_content
+from wideneck.data.pieces import PIECE, pieces_of_words
+from wideneck.data.tokenizing import in_one
 from wideneck.errors import WideneckError
+from wideneck.files.text_file import read_text_file
 from wideneck.files.writing import write_text
 
 EOS = "<eos>"
 """The end of a line."""
 UNK = "<unk>"
 """Any word that the vocabulary lacks."""
+MOST = 5_000_000
+"""Different words of a text; they take some 100 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,9 @@ class Vocabulary:
         """
         counts: Counter[str] = Counter()
         for text in texts:
-            for piece in pieces(text):
-                counts.update(split_words(piece))
+            for words in words_of(text):
+                counts.update(words)
+                _check_number(len(counts))
         counts[EOS] += 0
         counts[UNK] += 0
         if size is not None and len(counts) > size:
@@ -87,12 +91,13 @@ class Vocabulary:
 
     def encode(self, text: str) -> Tensor:
         """The ids of a text, (N,) int64; a last line without its end gets an `<eos>` as well."""
-        parts = [np.empty(0, dtype=np.int64)]
-        for piece in pieces(text):
-            words = split_words(piece)
+        return torch.from_numpy(in_one(list(self.parts(text))))
+
+    def parts(self, text: str) -> Iterator[np.ndarray]:
+        """The ids of a text, one piece after the other, int32."""
+        for words in words_of(text):
             ids = map(self.index.get, words, repeat(self.unk_id))
-            parts.append(np.fromiter(ids, dtype=np.int64, count=len(words)))
-        return torch.from_numpy(np.concatenate(parts))
+            yield np.fromiter(ids, dtype=np.int32, count=len(words))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text whose ids these are (but for one `<eos>` more where the last is none)."""
@@ -100,11 +105,20 @@ class Vocabulary:
         return "".join("\n" if word == EOS else f"{word} " for word in words)
 
 
-def split_words(text: str) -> list[str]:
-    """The tokens of every line of `text`: its words and an `<eos>`."""
+def words_of(text: str, size: int = PIECE) -> Iterator[list[str]]:
+    """The tokens of every line of a text, its words and an `<eos>`, a piece at a time."""
+    for piece in pieces_of_words(text, size):
+        yield piece.replace("\n", f" {EOS} ").split()
     if text and not text.endswith("\n"):
-        text += "\n"
-    return text.replace("\n", f" {EOS} ").split()
+        yield [EOS]
+
+
+def _check_number(words: int) -> None:
+    if words > MOST:
+        raise WideneckError(
+            f"The training text has more than {MOST:,} different words, too many for a vocabulary: "
+            "give a text with white space between its words, or use a tokenizer."
+        )
 
 
 def write_vocabulary(path: str | os.PathLike, vocabulary: Vocabulary) -> None:
@@ -120,10 +134,10 @@ def read_vocabulary(path: str | os.PathLike) -> Vocabulary:
     """What `write_vocabulary` wrote.
 
     Raises:
-        WideneckError: as `read_content`; or a line is not one word, a word comes twice, or
+        WideneckError: as `read_text_file`; or a line is not one word, a word comes twice, or
             `<eos>` or `<unk>` is missing.
     """
-    words = read_content(path).removesuffix("\n").split("\n")
+    words = read_text_file(path, "vocabulary").removesuffix("\n").split("\n")
     seen: set[str] = set()
     for number, word in enumerate(words, start=1):
         if word.split() != [word] or word in seen:

@@ -12,11 +12,13 @@ one pass over the text; T x V logits of one window where no head of wideneck is 
 Shapes: W windows, P tokens in front, T predictions, D hidden size, V vocabulary.
 """
 
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +28,7 @@ from wideneck.attached.memory_place import placed_memory
 from wideneck.attached.swap import attached_head
 from wideneck.audits.output.layer import TOKENS
 from wideneck.audits.states import Progress
-from wideneck.data.pieces import pieces
+from wideneck.data.tokenizing import ids_and_ends, in_one
 from wideneck.errors import WideneckError
 from wideneck.heads import Head
 from wideneck.models import ask, evaluating, measure_logit_map
@@ -44,6 +46,36 @@ class Window:
     document: int
     num_bytes: int
     """UTF-8 bytes of the predicted text."""
+
+
+class Windows(Sequence[Window]):
+    """The windows of a text in order, made one at a time of arrays: 4 bytes a token, 24 a window.
+
+    Args:
+        front: the P ids in front of every window.
+        tokens: of all documents, one after the other, int32.
+        places: (W, 4): where in `tokens` a window begins and ends, its document, its bytes.
+    """
+
+    def __init__(self, front: Sequence[int], tokens: np.ndarray, places: np.ndarray):
+        self._front = torch.tensor(list(front), dtype=torch.long)
+        self._tokens, self._places = tokens, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Window: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Windows": ...
+
+    def __getitem__(self, index: int | slice) -> "Window | Windows":
+        if isinstance(index, slice):
+            return Windows(self._front.tolist(), self._tokens, self._places[index])
+        start, stop, document, num_bytes = self._places[index].tolist()
+        tokens = torch.from_numpy(self._tokens[start : stop + 1].astype(np.int64))
+        return Window(torch.cat([self._front, tokens[:-1]]), tokens[1:], document, num_bytes)
 
 
 @dataclass(frozen=True)
@@ -69,7 +101,8 @@ def cut_documents(
     window: int,
     prefix: Sequence[int] = (),
     num_tokens: int | None = None,
-) -> list[Window]:
+    name: str = "that was given",
+) -> Windows:
     """The windows of a text, in its order.
 
     Args:
@@ -78,36 +111,41 @@ def cut_documents(
         window: T.
         prefix: P ids put in front of every window.
         num_tokens: predictions at most, from the start of the text; None for all.
+        name: what messages call the text.
 
     Raises:
-        WideneckError: a slow tokenizer, which cannot tell the bytes of a token; or no document has
-            two tokens.
+        WideneckError: a slow tokenizer, which cannot tell the bytes of a token, or one that fails;
+            or no document has two tokens.
     """
     if not tokenizer.is_fast:
         raise WideneckError(
             f"{type(tokenizer).__name__} does not say where its tokens stand in the text, which "
             "bits per byte need: a fast tokenizer (tokenizer.json) does."
         )
-    front = torch.tensor(list(prefix), dtype=torch.long)
-    windows: list[Window] = []
+    tokens: list[np.ndarray] = []
+    places = array("q")
+    before = 0
     missing = num_tokens
     for number, document in enumerate(documents):
         if missing is not None and missing <= 0:
             break
-        ids, ends = _tokenize(tokenizer, document)
+        enough = None if missing is None else missing + 1
+        ids, ends = ids_and_ends(tokenizer, document, name, enough)
         last = len(ids) - 1 if missing is None else min(len(ids) - 1, missing)
         for start in range(0, last, window):
             stop = min(start + window, last)
             predicted = document[ends[start] : ends[stop]]
-            windows.append(
-                Window(
-                    ids=torch.cat([front, ids[start:stop]]),
-                    target=ids[start + 1 : stop + 1],
-                    document=number,
-                    num_bytes=len(predicted.encode("utf-8", "surrogatepass")),
-                )
-            )
+            num_bytes = len(predicted.encode("utf-8", "surrogatepass"))
+            places.extend((before + start, before + stop, number, num_bytes))
+        tokens.append(ids[: last + 1])
+        before += len(tokens[-1])
         missing = None if missing is None else missing - max(last, 0)
+    if places and not sum(places[3::4]):
+        raise WideneckError(
+            f"The tokenizer {type(tokenizer).__name__} gives the text {name} tokens that stand for "
+            "none of its bytes, which bits per byte need: use another tokenizer, or another text."
+        )
+    windows = Windows(prefix, in_one(tokens, np.int32), np.array(places, np.int64).reshape(-1, 4))
     if not windows:
         raise WideneckError(
             "No document of the text has two tokens, and one is predicted from another; give a "
@@ -223,25 +261,6 @@ def own_head(model: Any, window: Window) -> Head:
             "between them is not understood, so no ranks are measured."
         )
     return built
-
-
-def _tokenize(tokenizer: Any, document: str) -> tuple[Tensor, list[int]]:
-    """The ids (n,), and for each token the character of the document at which it ends.
-
-    In pieces of some megabytes cut at line ends, so that memory stays bounded.
-    """
-    ids: list[int] = []
-    ends: list[int] = []
-    before = 0
-    for piece in pieces(document):
-        # verbose=False: a document longer than the model's context is cut into windows.
-        encoding = tokenizer(
-            piece, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
-        ids += encoding["input_ids"]
-        ends += [before + end for _, end in encoding["offset_mapping"]]
-        before += len(piece)
-    return torch.tensor(ids, dtype=torch.long), ends
 
 
 @contextmanager

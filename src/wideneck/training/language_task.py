@@ -19,6 +19,7 @@ from wideneck.data import (
 from wideneck.errors import WideneckError
 from wideneck.models.small.config import States
 from wideneck.models.small.language_model import LanguageModel, language_model
+from wideneck.models.small.size import check_fits
 from wideneck.training.batches import Batch, Batches, Segments, Windows
 from wideneck.training.checkpoint import load_model
 from wideneck.training.folder import CHECKPOINT, MODEL, VOCABULARY
@@ -74,8 +75,13 @@ def language_task(
 
 
 def build_model(recipe: Recipe, vocab_size: int) -> LanguageModel:
-    """The model of a recipe with fresh weights."""
+    """The model of a recipe with fresh weights.
+
+    Raises:
+        WideneckError: it does not fit the memory of this machine, or cannot be built.
+    """
     assert not isinstance(recipe.model, States)
+    check_fits(recipe.model, recipe.head, vocab_size=vocab_size)
     return language_model(recipe.model, recipe.head, vocab_size=vocab_size)
 
 

@@ -10,7 +10,7 @@ from math import cos, pi
 from typing import Any
 
 from wideneck.errors import WideneckError
-from wideneck.registry import check_count, check_number, configure, name_in
+from wideneck.registry import check_count, check_number, configure, name_in, shown
 
 
 def name_of(config: "OptimizerConfig") -> str:
@@ -74,9 +74,9 @@ class AdamW:
         check_number(name_of, self, "clip", positive=True)
         for name in ("beta1", "beta2", "warmup"):
             if getattr(self, name) >= 1:
-                raise WideneckError(f"adamw needs {name} < 1, got {getattr(self, name)!r}.")
+                raise WideneckError(f"adamw needs {name} < 1, got {shown(getattr(self, name))}.")
         if self.final > 1:
-            raise WideneckError(f"adamw needs final <= 1, got {self.final!r}.")
+            raise WideneckError(f"adamw needs final <= 1, got {shown(self.final)}.")
 
     def rate(self, progress: float) -> float:
         """The learning rate after this share of the training."""

@@ -6,8 +6,14 @@ from typing import Any
 from wideneck import config as heads
 from wideneck.data.config import Data
 from wideneck.errors import WideneckError
-from wideneck.models.small.config import ModelConfig, States, model_to_dict
-from wideneck.registry import check_count
+from wideneck.models.small.config import (
+    AwdLstm,
+    ModelConfig,
+    States,
+    Transformer,
+    model_to_dict,
+)
+from wideneck.registry import check_count, shown
 from wideneck.training import optimizers
 from wideneck.training.schedule import Schedule
 
@@ -34,13 +40,15 @@ class Recipe:
     """Folder of a run whose best weights this one starts from, as in AWD-LSTM's fine-tuning."""
 
     def __post_init__(self):
-        check_count(lambda _: "a recipe", self, "seed", 0)
-        if self.seed > LARGEST_SEED:
-            raise WideneckError(f"a recipe needs seed < 2^63, got {self.seed}.")
+        check_count(lambda _: "a recipe", self, "seed", 0, LARGEST_SEED)
         if self.initial is not None and not isinstance(self.initial, str):
             raise WideneckError(
-                f"a recipe needs the folder of a run for initial, got {self.initial!r}."
+                f"a recipe needs the folder of a run for initial, got {shown(self.initial)}."
             )
+        if isinstance(self.model, AwdLstm):
+            self.training.check_step(self.training.segment)
+        elif isinstance(self.model, Transformer):
+            self.training.check_step(self.model.context)
         if isinstance(self.model, States) and self.data != Data(text=self.data.text):
             raise WideneckError(
                 "A head on states reads the text with its model's own tokenizer; leave tokens, "

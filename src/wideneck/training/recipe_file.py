@@ -15,8 +15,10 @@ from typing import Any
 from wideneck import config as heads
 from wideneck.data.config import Data
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import reading
+from wideneck.files.text_file import read_text_file
 from wideneck.models.small.config import model_config
-from wideneck.registry import check_option
+from wideneck.registry import check_option, shown
 from wideneck.training.optimizers import optimizer_config
 from wideneck.training.recipe import Recipe
 from wideneck.training.schedule import Schedule
@@ -30,6 +32,12 @@ TABLES: dict[str, Callable[[Any], Any]] = {
 }
 """What makes the config of each table."""
 
+LARGEST = 2**15
+"""Bytes of a recipe, which has some hundred; tomllib takes seconds for dotted keys of so many."""
+MOST = 1000
+"""Settings of a recipe, items of lists included."""
+DEEPEST = 16
+"""Levels of nesting."""
 NEEDED = ("model", "name")
 """Keys without which there is another mistake."""
 
@@ -55,20 +63,17 @@ def read_recipe(
             them, by a WideneckError; may be called several times.
 
     Raises:
-        WideneckError: the file is missing, is no TOML, or has an unknown key, a value of the
-            wrong type or out of range; the message names the file and the line.
+        WideneckError: the file is missing, too large, is no TOML, or has an unknown key, a value
+            of the wrong type or out of range; the message names the file and the line.
     """
     path = Path(path)
-    try:
-        source = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise WideneckError(f"The recipe {path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise WideneckError(f"The recipe {path} is not UTF-8 text.") from None
-    try:
-        content = tomllib.loads(source)
-    except tomllib.TOMLDecodeError as error:
-        raise WideneckError(f"{path} is not TOML: {error}.") from None
+    source = read_text_file(path, "recipe", LARGEST)
+    with reading(path, "its TOML", "mend it"):
+        try:
+            content = tomllib.loads(source)
+        except tomllib.TOMLDecodeError as error:
+            raise WideneckError(f"{path} is not TOML: {error}.") from None
+    _check_size(path, content)
     if text is not None and isinstance(content.get("data", {}), dict):
         content["data"] = {**content.get("data", {}), "text": text}
     if seed is not None:
@@ -79,12 +84,28 @@ def read_recipe(
         check(made)
         return made
 
-    try:
-        return make(content)
-    except WideneckError as error:
-        line = _line_of(source, _to_blame(content, make, str(error)))
-        where = f"{path}, line {line}" if line else str(path)
-        raise WideneckError(f"{where}: {error}") from None
+    with reading(path, "a setting", "mend it"):
+        try:
+            return make(content)
+        except WideneckError as error:
+            line = _line_of(source, _to_blame(content, make, str(error)))
+            where = f"{path}, line {line}" if line else str(path)
+            raise WideneckError(f"{where}: {error}") from None
+
+
+def _check_size(path: Path, content: dict[str, Any]) -> None:
+    """Refuse a recipe in which the search for a mistake, or a walk by recursion, would not end."""
+    level: list[Any] = [content]
+    settings = 0
+    for _ in range(DEEPEST):
+        level = [x for one in level for x in (one.values() if isinstance(one, dict) else one)]
+        settings += len(level)
+        level = [x for x in level if isinstance(x, dict | list)]
+        if settings > MOST:
+            raise WideneckError(f"{path} has more than {MOST:,} settings; a recipe has some dozen.")
+        if not level:
+            return
+    raise WideneckError(f"{path} is nested deeper than {DEEPEST} levels; a recipe has three.")
 
 
 def recipe(content: dict[str, Any]) -> Recipe:
@@ -111,7 +132,7 @@ def recipe(content: dict[str, Any]) -> Recipe:
 def _single(given: Any, kind: type, owner: str) -> Any:
     """The one kind of config that a table can be."""
     if not isinstance(given, dict):
-        raise WideneckError(f"{owner} is a table of settings, got {given!r}.")
+        raise WideneckError(f"{owner} is a table of settings, got {shown(given)}.")
     for key in given:
         check_option(key, [field.name for field in fields(kind)], owner)
     return kind(**given)
@@ -141,7 +162,7 @@ def _to_blame(
 def _mistake(content: dict[str, Any], make: Callable[[dict[str, Any]], Any]) -> str | None:
     try:
         make(content)
-    except WideneckError as error:
+    except Exception as error:  # with one key less there may be another mistake, of any kind
         return str(error)
     return None
 

@@ -6,7 +6,12 @@ the number of processes; fractions are fine.
 
 from dataclasses import dataclass
 
-from wideneck.registry import check_count, check_flag, check_number
+from wideneck.errors import WideneckError
+from wideneck.registry import LARGEST_COUNT, check_count, check_flag, check_number
+
+MOST_EPOCHS = 1e6
+MOST_TOKENS = 2**24
+"""Of a step, all rows together: the largest models are trained with some millions."""
 
 
 def name_of(config: "Schedule") -> str:
@@ -46,16 +51,31 @@ class Schedule:
 
     def __post_init__(self):
         for name in ("epochs", "evaluate_every"):
-            check_number(name_of, self, name, positive=True)
-        for name in ("batch_size", "segment", "evaluation_batch_size", "log_every"):
-            check_count(name_of, self, name, 1)
+            check_number(name_of, self, name, positive=True, most=MOST_EPOCHS)
+        for name in ("batch_size", "segment", "evaluation_batch_size"):
+            check_count(name_of, self, name, 1, MOST_TOKENS)
+        check_count(name_of, self, "log_every", 1)
         check_flag(name_of, self, "varied")
         check_number(name_of, self, "checkpoint_every", least=0)
-        for name, least in (
-            ("test_batch_size", 1),
-            ("patience", 1),
-            ("longest", 0),
-            ("evaluation_tokens", 2),
+        for name, least, most in (
+            ("test_batch_size", 1, MOST_TOKENS),
+            ("patience", 1, LARGEST_COUNT),
+            ("longest", 0, MOST_TOKENS),
+            ("evaluation_tokens", 2, LARGEST_COUNT),
         ):
             if getattr(self, name) is not None:
-                check_count(name_of, self, name, least)
+                check_count(name_of, self, name, least, most)
+
+    def check_step(self, length: int) -> None:
+        """Refuse rows of so many tokens of which a step would have more than `MOST_TOKENS`.
+
+        Raises:
+            WideneckError: of the training, of the validation or of the test.
+        """
+        for name in ("batch_size", "evaluation_batch_size", "test_batch_size"):
+            rows = getattr(self, name)
+            if rows is not None and rows * length > MOST_TOKENS:
+                raise WideneckError(
+                    f"training needs at most {MOST_TOKENS:,} tokens in a step, got {rows:,} rows "
+                    f"({name}) of {length:,} tokens."
+                )

@@ -53,7 +53,7 @@ def _replaced(old: str, new: str) -> bytes:
         (_replaced(": family", ": capital-world"), "starts the section capital-world a second"),
         (_replaced(": family", ": parents"), "no question in the section family"),
         (b": family\n" + _replaced(": family", ": parents"), "no question in the section family"),
-        (b": family\na b c d\n\xff b c d\n", "Line 3 of .* is not UTF-8"),
+        (b": family\na b c d\n\xff b c d\n", "is not UTF-8 text .* in line 3"),
         (gzip.compress(b": family\na b c d\n", mtime=0)[:-9], "damaged gzip"),
         (b"\x1f\x8b nothing that gzip knows", "damaged gzip"),
     ],
@@ -67,7 +67,7 @@ def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path, content, message):
 
 
 def test_a_folder_is_no_analogy_file(tmp_path):
-    with pytest.raises(WideneckError, match="cannot be read"):
+    with pytest.raises(WideneckError, match="is a folder and no analogy file"):
         read_analogies(tmp_path)
 
 

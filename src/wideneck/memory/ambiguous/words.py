@@ -5,14 +5,13 @@ A line `Athens Greece Baghdad Iraq` asks what is to Baghdad as Greece is to Athe
 downloaded: the wheel of gensim holds the file, and is looked into without being imported.
 """
 
-import gzip
 import importlib.util
 import os
-import zlib
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from wideneck.errors import WideneckError
+from wideneck.files.text_file import read_text_file
 
 Kind = Literal["people", "location"]
 
@@ -56,13 +55,16 @@ def read_analogies(path: str | os.PathLike | None = None) -> Analogies:
     """The four sections from a file, plain or gzipped, or else from the installed gensim.
 
     Raises:
-        WideneckError: there is no such file, or it is not the analogies; says which line.
+        WideneckError: as `read_text_file`; or it is not the analogies; says which line.
     """
     path = _gensim_file() if path is None else Path(path)
     sections: Analogies = {}
     questions: list[Question] | None = None  # None before the first header
     kind: Kind | None = None  # None within a section that is not used
-    for number, line in enumerate(_read(path).split("\n"), start=1):
+    content = read_text_file(path, "analogy file")
+    if not content.strip():
+        raise WideneckError(f"{path} is empty; give Google's questions-words.txt.")
+    for number, line in enumerate(content.split("\n"), start=1):
         words = line.split()
         if not words:
             continue
@@ -108,27 +110,3 @@ def _gensim_file() -> Path:
         "not here: give its path, or install a package that holds it "
         "(pip install --no-deps gensim)."
     )
-
-
-def _read(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
-        if not content.strip():
-            raise WideneckError(f"{path} is empty; give Google's questions-words.txt.")
-        return content.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise WideneckError(f"There is no analogy file {path}; check the path.") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise WideneckError(
-            f"Line {line} of {path} is not UTF-8 text; convert the file, or unpack it if it is "
-            "compressed in another way than gzip."
-        ) from None
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise WideneckError(
-            f"{path} is a damaged gzip file; fetch it again, or unpack it yourself."
-        ) from None
-    except OSError as error:
-        raise WideneckError(f"{path} cannot be read: {error.strerror}.") from None

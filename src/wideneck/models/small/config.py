@@ -3,12 +3,30 @@
 `MODELS` is the list of them by name; `model_config` reads one as a recipe's [model] table holds it.
 """
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeAlias
 
 from wideneck.errors import WideneckError
-from wideneck.registry import check_count, check_flag, check_number, configure, name_in
+from wideneck.registry import (
+    INFINITY,
+    LARGEST_COUNT,
+    LARGEST_NUMBER,
+    check_count,
+    check_flag,
+    check_number,
+    configure,
+    name_in,
+    shown,
+)
 
+WIDEST = 2**20
+"""A width, or positions, at most; the largest models have some ten thousand of the one, and a
+million of the other."""
+DEEPEST = 1000
+"""Layers, or experts in one, at most."""
+REPEATED = re.compile("layer|expert|block", re.IGNORECASE)
+"""Names of options that say how many of something are built."""
 STARTS = ("own", "random", "whitened")
 
 
@@ -54,10 +72,11 @@ class AwdLstm:
     paper: ClassVar[str] = "Merity, Keskar & Socher 2018, arXiv:1708.02182"
 
     def __post_init__(self):
-        for name in ("embedding_size", "hidden_size", "num_layers"):
-            check_count(name_of, self, name, 1)
+        for name in ("embedding_size", "hidden_size"):
+            check_count(name_of, self, name, 1, WIDEST)
+        check_count(name_of, self, "num_layers", 1, DEEPEST)
         if self.last_size is not None:
-            check_count(name_of, self, "last_size", 1)
+            check_count(name_of, self, "last_size", 1, WIDEST)
         for name in (f.name for f in fields(self) if f.name.endswith("_dropout")):
             check_number(name_of, self, name)
             if not 0 <= getattr(self, name) < 1:
@@ -89,15 +108,32 @@ class Transformer:
         if not isinstance(self.architecture, str):
             raise WideneckError(
                 "transformer needs the name of a model type for architecture, got "
-                f"{self.architecture!r}."
+                f"{shown(self.architecture)}."
             )
-        check_count(name_of, self, "context", 1)
+        check_count(name_of, self, "context", 1, WIDEST)
         if not isinstance(self.options, dict) or not all(isinstance(k, str) for k in self.options):
             raise WideneckError(
-                f"transformer needs a table of a config's fields for options, got {self.options!r}."
+                "transformer needs a table of a config's fields for options, got "
+                f"{shown(self.options)}."
             )
+        _check_options(self.options)
         check_flag(name_of, self, "tied")
         check_flag(name_of, self, "bias")
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Bounds on what a config of transformers makes lists of, or builds one by one."""
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if value < 0 and (REPEATED.search(name) or name.endswith("_token_id")):
+            raise WideneckError(f"transformer needs a number >= 0 for {name}, got {shown(value)}.")
+        several = DEEPEST if REPEATED.search(name) else LARGEST_COUNT
+        most = several if isinstance(value, int) else LARGEST_NUMBER
+        if most < abs(value) < INFINITY:  # what is not finite is refused with its own words
+            raise WideneckError(
+                f"transformer needs a number of at most {most:,} for {name}, got {shown(value)}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +157,12 @@ class States:
     def __post_init__(self):
         if self.model is not None and not isinstance(self.model, str):
             raise WideneckError(
-                f"states needs a Hugging Face id or a path for model, got {self.model!r}."
+                f"states needs a Hugging Face id or a path for model, got {shown(self.model)}."
             )
         check_count(name_of, self, "train_tokens", 1)
         check_count(name_of, self, "valid_tokens", 1)
         check_count(name_of, self, "test_tokens", 0)
-        check_count(name_of, self, "window", 2)
+        check_count(name_of, self, "window", 2, WIDEST)
         for name in ("train_tokens", "valid_tokens", "test_tokens"):
             if getattr(self, name) % self.window:
                 raise WideneckError(
@@ -135,7 +171,8 @@ class States:
                 )
         if self.start not in STARTS:
             raise WideneckError(
-                f"The start of a head on states is one of {', '.join(STARTS)}, got {self.start!r}."
+                f"The start of a head on states is one of {', '.join(STARTS)}, got "
+                f"{shown(self.start)}."
             )
 
 

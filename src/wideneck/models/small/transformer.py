@@ -41,7 +41,7 @@ class TransformerBackbone(Backbone):
 
         super().__init__()
         self.config, self.context = config, config.context
-        with quiet_transformers(), _refusing(config.architecture):
+        with quiet_transformers(), refusing(config.architecture):
             self.model = AutoModel.from_config(hf_config(config, vocab_size))
             if not isinstance(self.model.get_input_embeddings(), nn.Embedding):
                 raise WideneckError(
@@ -130,7 +130,7 @@ def hf_config(config: Transformer, vocab_size: int) -> Any:
         fixed["tie_word_embeddings"] = config.tied
     if "pad_token_id" not in config.options:
         fixed["pad_token_id"] = None  # else that word's embedding may stay 0, and never learn
-    with _refusing(architecture):
+    with quiet_transformers(), refusing(architecture):  # it warns of ids, a line each
         result = AutoConfig.for_model(architecture, **config.options)
         for name, value in fixed.items():
             setattr(result, name, value)
@@ -138,7 +138,7 @@ def hf_config(config: Transformer, vocab_size: int) -> Any:
 
 
 @contextmanager
-def _refusing(architecture: str) -> Iterator[None]:
+def refusing(architecture: str) -> Iterator[None]:
     """What transformers says of options that make no model, as our error."""
     try:
         yield

@@ -11,7 +11,8 @@ from typing import Any
 
 from wideneck.audits.measure import measure
 from wideneck.errors import WideneckError
-from wideneck.registry import did_you_mean
+from wideneck.files.text_file import read_text_file
+from wideneck.registry import LARGEST_NUMBER, did_you_mean, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class LossRow:
 
 COLUMNS = [field.name for field in fields(LossRow)]
 
+LARGEST = 16 * 2**20
+"""Bytes of a table."""
 _TOKENS = 3e11
 _VOCAB_SIZE = 50_304
 
@@ -67,16 +70,7 @@ def read_losses(path: str | os.PathLike) -> list[LossRow]:
             is not what its column holds, with the line.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise WideneckError(f"There is no table of losses {path}; check the path.") from None
-    except UnicodeDecodeError as error:
-        raise WideneckError(
-            f"{path} is not UTF-8 text (byte {error.start} cannot be read); save it as UTF-8."
-        ) from None
-    except OSError as error:
-        raise WideneckError(f"{path} cannot be read: {error.strerror}.") from None
+    content = read_text_file(path, "table of losses", LARGEST)
     reader = csv.DictReader(io.StringIO(content, newline=""), skipinitialspace=True, strict=True)
     try:
         _check_header(path, reader.fieldnames)
@@ -130,20 +124,24 @@ def _number(where: str, column: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise WideneckError(f"{where}: {column} needs a finite number > 0, got '{text}'.")
+        raise WideneckError(f"{where}: {column} needs a finite number > 0, got {shown(text)}.")
+    if value > LARGEST_NUMBER:
+        raise WideneckError(
+            f"{where}: {column} needs a number of at most {LARGEST_NUMBER:g}, got {shown(text)}."
+        )
     return value
 
 
 def _count(where: str, column: str, text: str) -> int:
     value = 0.0 if text == "0" else _number(where, column, text)
     if value != int(value):
-        raise WideneckError(f"{where}: {column} needs a whole number, got '{text}'.")
+        raise WideneckError(f"{where}: {column} needs a whole number, got {shown(text)}.")
     return int(value)
 
 
 def _flag(where: str, column: str, text: str) -> bool:
     if text.lower() not in ("true", "false"):
-        raise WideneckError(f"{where}: {column} needs true or false, got '{text}'.")
+        raise WideneckError(f"{where}: {column} needs true or false, got {shown(text)}.")
     return text.lower() == "true"
 
 

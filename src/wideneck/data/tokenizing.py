@@ -1,0 +1,103 @@
+"""Running a stranger's tokenizer: in pieces, and inside the boundary.
+
+A long document is cut as `pieces` cuts it, so that memory stays bounded.  Where one piece ends and
+the next begins, tokens may differ from those of the document in one piece: of a tokenizer that puts
+a space in front of every text, and in lines so long that they are cut too.
+
+Cost: some million characters a second and core; a tokenizer holds a kilobyte a token of the piece
+it is at, and 8 bytes a token are kept.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from wideneck.data.pieces import pieces
+from wideneck.files.boundary import reading
+
+
+def ids_and_ends(
+    tokenizer: Any, document: str, name: str, enough: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens of a document, without special ones.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer.
+        document: a text.
+        name: what messages call the text it is from.
+        enough: the rest is not read once there are so many; None for all.
+
+    Returns:
+        The ids (n,) int32, and for each the character of the document at which it ends, (n,) int32.
+
+    Raises:
+        WideneckError: the tokenizer fails, in whatever way.
+    """
+    ids: list[np.ndarray] = []
+    ends: list[np.ndarray] = []
+    before = count = 0
+    for piece in pieces(document):
+        if enough is not None and count >= enough:
+            break
+        with tokenizing(tokenizer, name):
+            # verbose=False: a document longer than the model's context is no mistake here.
+            encoding = tokenizer(
+                piece, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+            )
+            found = encoding["input_ids"]
+            ids.append(np.fromiter(found, np.int32, len(found)))
+            places = (before + end for _, end in encoding["offset_mapping"])
+            ends.append(np.fromiter(places, np.int32, len(found)))
+        before += len(piece)
+        count += len(found)
+    return in_one(ids, np.int32), in_one(ends, np.int32)
+
+
+def ids_of(
+    tokenizer: Any, texts: Sequence[str], before: Sequence[Sequence[int]], name: str
+) -> np.ndarray:
+    """The ids of some texts one after the other, without special tokens.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer.
+        texts: together some megabytes.
+        before: ids that stand in front of each.
+        name: what messages call the text that they are from.
+
+    Returns:
+        (n,) int32.
+
+    Raises:
+        WideneckError: the tokenizer fails, in whatever way.
+    """
+    with tokenizing(tokenizer, name):
+        rows = tokenizer(
+            list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
+        )["input_ids"]
+        pairs = chain.from_iterable(zip(before, rows, strict=True))
+        return np.fromiter(chain.from_iterable(pairs), np.int32)
+
+
+@contextmanager
+def tokenizing(tokenizer: Any, name: str) -> Iterator[None]:
+    """The boundary around a tokenizer at work on the text called `name`."""
+    called = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+    with reading(
+        f"The tokenizer {called}", f"the text {name}", "use another tokenizer, or another text"
+    ):
+        yield
+
+
+def in_one(parts: list[np.ndarray], dtype: type = np.int64) -> np.ndarray:
+    """The parts one after the other; the list is emptied on the way, for the memory."""
+    whole = np.empty(sum(map(len, parts)), dtype)
+    start = 0
+    parts.reverse()
+    while parts:
+        part = parts.pop()
+        whole[start : start + len(part)] = part
+        start += len(part)
+    return whole

@@ -17,9 +17,9 @@ from wideneck.models.gguf_head import read_gguf_head
 from wideneck.models.head_weights import HeadWeights
 from wideneck.models.module_head import read_module_head
 from wideneck.models.naming import find_bias, find_embedding, find_head, only_matrix
-from wideneck.models.parts import PART, join_parts, missing_parts
-from wideneck.models.source import Source, resolve
-from wideneck.models.tensor_file import Shards, TensorFile
+from wideneck.models.parts import missing_parts, open_weights
+from wideneck.models.source import Source, resolve, shortened
+from wideneck.models.tensor_file import TensorFile
 from wideneck.models.tokens import load_tokenizer, token_strings
 from wideneck.models.tying import describe_tying, same_numbers
 
@@ -44,7 +44,7 @@ def read_head(model: str | os.PathLike | nn.Module | None, *, tokenizer: Any = N
 
 def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeights:
     expected = expected_head(source.folder)
-    file = _open(source)
+    file = open_weights(source.folder, source.file)
     head = find_head(file, expected)
     embedding = find_embedding(file, expected)
     _refuse_missing_parts(source, head, expected)
@@ -84,15 +84,6 @@ def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeigh
     )
 
 
-def _open(source: Source) -> TensorFile:
-    folder, file = source.folder, source.file
-    if file.endswith(".index.json"):
-        return Shards(f"{file} of {folder}", folder.weight_map(file), folder.shard)
-    if PART.fullmatch(file):
-        return join_parts(folder, file)
-    return folder.tensors(file)
-
-
 def _refuse_missing_parts(source: Source, head: str | None, expected: ExpectedHead) -> None:
     """A head that no part holds may be in one that is not there, unless the config says tied."""
     missing = missing_parts(source.file, source.folder.names())
@@ -126,6 +117,6 @@ def _no_head(file: TensorFile, source: Source, expected: ExpectedHead) -> Widene
     return WideneckError(
         f"{source.file} of {source.folder} holds neither {expected.weight or 'a head'} nor "
         f"{expected.embedding or 'an embedding'} with {expected.vocab_size} rows, but "
-        f"{len(names)} other tensors such as {names[0] if names else 'none'}: the weights and the "
+        f"{len(names)} other tensors such as {shortened(names[:1]) or 'none'}: the weights and the "
         "config do not belong together."
     )

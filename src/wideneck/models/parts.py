@@ -1,4 +1,7 @@
-"""Checkpoints in numbered parts, `model-00001-of-00003.safetensors`, without an index of them."""
+"""Checkpoints in several files: with an index of them, or numbered parts without one.
+
+Parts are `model-00001-of-00003.safetensors`, and so on.
+"""
 
 import re
 from collections.abc import Iterable
@@ -52,3 +55,12 @@ def join_parts(folder: Folder, name: str) -> TensorFile:
                     "checkpoint, so name a folder that holds one alone."
                 )
     return Shards(f"{name} of {folder}", weight_map, opened.__getitem__)
+
+
+def open_weights(folder: Folder, file: str) -> TensorFile:
+    """What a `Source` starts from: an index of shards, one of several parts, or a whole file."""
+    if file.endswith(".index.json"):
+        return Shards(f"{file} of {folder}", folder.weight_map(file), folder.shard)
+    if PART.fullmatch(file):
+        return join_parts(folder, file)
+    return folder.tensors(file)

@@ -53,9 +53,13 @@ class PickleFile(MappedFile):
         return str(self._tensors[name].dtype).removeprefix("torch.")
 
     def _mapped_rows(self, name: str, start: int, stop: int) -> Tensor:
-        tensor = self._tensors[name].detach()
-        _refuse_repeated(f"{name} of {self.title}", tensor)
-        return tensor[start:stop]
+        self.check(name)
+        return self._tensors[name].detach()[start:stop]
+
+    def check(self, name: str) -> None:
+        """Refuse a view whose numbers stand in several places."""
+        with reading(self.title, name, BROKEN):
+            _refuse_repeated(f"{name} of {self.title}", self._tensors[name])
 
 
 def _unpickled(path: Path, size: int) -> dict[str, Tensor]:

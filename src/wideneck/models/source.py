@@ -118,6 +118,8 @@ def _adapter(folder: Folder) -> WideneckError:
 
 
 def shortened(names: list[str], most: int = 6) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, each at most 100 characters, and how many more there are."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+    return (
+        ", ".join(name if len(name) <= 100 else f"{name[:97]}..." for name in names[:most]) + rest
+    )

@@ -52,6 +52,12 @@ class TensorFile(ABC):
         with reading(self.title, name, "download the file again"):
             return self._rows(name, start, stop)
 
+    def check(self, name: str) -> None:  # noqa: B027
+        """Refuse a tensor that claims more numbers than are stored, without reading it.
+
+        Where opening has held every tensor against the file's bytes there is nothing left to do.
+        """
+
     def read(self, name: str) -> Tensor:
         """The whole tensor, as `rows`; a single number without a shape is refused."""
         shape = self.shape(name)
@@ -113,6 +119,10 @@ class Shards(TensorFile):
     def dtype(self, name: str) -> str:
         """The storage type."""
         return self._shard(name).dtype(name)
+
+    def check(self, name: str) -> None:
+        """As of the shard."""
+        self._shard(name).check(name)
 
     def _rows(self, name: str, start: int, stop: int) -> Tensor:
         return self._shard(name).rows(name, start, stop)

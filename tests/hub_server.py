@@ -58,7 +58,9 @@ class Hub:
                     {"ETag": f'"{sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT},
                 )
                 if span := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
-                    status, data = 206, data[int(span[1]) : int(span[2]) + 1]
+                    start, stop = int(span[1]), int(span[2]) + 1
+                    headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
+                    status, data = 206, data[start:stop]
                 if body:
                     hub.sent[file.name] += len(data)
                 return self.send(status, data, headers, body=body)

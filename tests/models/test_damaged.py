@@ -103,4 +103,4 @@ def test_an_index_without_a_map_is_refused(tmp_path):
 def test_a_lone_shard_without_the_head_is_refused(tmp_path):
     path = tmp_path / "model-00001-of-00002.safetensors"
     save_file({"model.embed_tokens.weight": torch.randn(V, D)}, path)
-    refused(path, "one shard of several")
+    refused(path, "one part of several.*model-00002-of-00002.safetensors missing")

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import reading
 
 
 def size_of_regular(path: str | os.PathLike, kind: str) -> int:
@@ -41,19 +42,46 @@ def kind_of(mode: int) -> str:
     return next((name for holds, name in names if holds(mode)), "a regular file")
 
 
-def inside(folder: Path, name: str) -> Path:
-    """The path of a file that a stranger's index names, in the folder of that index.
+def check_name(name: str, title: str) -> None:
+    """Refuse a name of a stranger's index that leads out of the folder of that index.
 
-    A link inside the folder may lead to a file anywhere (the hub's cache is made of them); a name
-    that leaves the folder may not.
+    Args:
+        name: what the index names.
+        title: what messages call the index.
 
     Raises:
         WideneckError: the name is absolute, or leaves the folder.
     """
-    parts = Path(name).parts
-    if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name or "\\" in name:
+    # Plain strings, as an index may name a million.
+    leaves = os.path.isabs(name) or ".." in name.split("/") or "\\" in name
+    if leaves or "\0" in name or name in ("", "."):
         raise WideneckError(
-            f"{name!r} is no name of a file inside {folder}: an index may only name files of its "
-            "own folder."
+            f"{title} names {name!r}, which is no file inside its folder, and an index may only "
+            "name those: download the model again."
         )
-    return folder / name
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file that a stranger's index names, in the folder of that index.
+
+    A link may lead to another place in the folder, or to a blob of the hub's cache, whose
+    snapshots are folders of such links.
+
+    Raises:
+        WideneckError: the name or a link leaves the folder.
+    """
+    check_name(name, str(folder))
+    path = folder / name
+    with reading(path, "the link", "copy the file into its folder"):
+        target = path.resolve(strict=True)
+        if not target.is_relative_to(folder.resolve()) and not _in_hub_cache(target):
+            raise WideneckError(
+                f"{path} is a link to {target}, outside its folder, and an index may only lead to "
+                "files of its own folder: copy the file there."
+            )
+    return path
+
+
+def _in_hub_cache(path: Path) -> bool:
+    """Whether it is models--org--name/blobs/hash, the layout of huggingface_hub."""
+    return path.parent.name == "blobs" and path.parent.parent.name.startswith("models--")

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
 from wideneck.models.checks import check_dtype, check_matrix, sha256_of
@@ -17,8 +17,9 @@ from wideneck.models.gguf_head import read_gguf_head
 from wideneck.models.head_weights import HeadWeights
 from wideneck.models.module_head import read_module_head
 from wideneck.models.naming import find_bias, find_embedding, find_head, only_matrix
-from wideneck.models.source import Source, resolve
-from wideneck.models.tensor_file import Shards, TensorFile
+from wideneck.models.parts import missing_parts, open_weights
+from wideneck.models.source import Source, resolve, shortened
+from wideneck.models.tensor_file import TensorFile
 from wideneck.models.tokens import load_tokenizer, token_strings
 from wideneck.models.tying import describe_tying, same_numbers
 
@@ -27,7 +28,7 @@ def read_head(model: str | os.PathLike | nn.Module | None, *, tokenizer: Any = N
     """Read the output layer of a checkpoint or of a model in memory.
 
     Args:
-        model: a .safetensors, .gguf or .bin file; a model folder; a Hugging Face id, with
+        model: a .safetensors, .gguf, .bin or .pt file; a model folder; a Hugging Face id, with
             `@revision` if wanted; a causal language model of transformers, whose memory is then
             shared; None for the default model.
         tokenizer: takes the place of the tokenizer found beside the weights.
@@ -43,27 +44,26 @@ def read_head(model: str | os.PathLike | nn.Module | None, *, tokenizer: Any = N
 
 def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeights:
     expected = expected_head(source.folder)
-    file = _open(source)
+    file = open_weights(source.folder, source.file)
     head = find_head(file, expected)
     embedding = find_embedding(file, expected)
+    _refuse_missing_parts(source, head, expected)
     if head is None and embedding is None:
         if expected.vocab_size is not None:
             raise _no_head(file, source, expected)
         head = only_matrix(file)
-    _refuse_lone_shard(source, head)
 
     name = head or embedding
     assert name is not None
     check_dtype(name, file.dtype(name))
     weight = file.read(name)
     bias_name = find_bias(file, name, expected)
-    bias = None if bias_name is None else file.read(bias_name)
+    bias = None
+    if bias_name is not None:
+        check_dtype(bias_name, file.dtype(bias_name))
+        bias = file.read(bias_name)
     check_matrix(name, weight, bias)
-    if expected.vocab_size is None and embedding is None and len(weight) < weight.shape[1]:
-        raise WideneckError(
-            f"{name} has shape {tuple(weight.shape)}, fewer rows than columns, and no config.json "
-            "says that the rows are the vocabulary: if it is transposed, store it the other way."
-        )
+    _refuse_transposed(file, name, weight, embedding, expected)
 
     same = head is not None and embedding is not None and same_numbers(weight, file, embedding)
     tied, tying = describe_tying(head, embedding, same, expected.tied)
@@ -84,17 +84,31 @@ def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeigh
     )
 
 
-def _open(source: Source) -> TensorFile:
-    if source.file.endswith(".index.json"):
-        return Shards(source.folder.weight_map(source.file), source.folder.tensors)
-    return source.folder.tensors(source.file)
-
-
-def _refuse_lone_shard(source: Source, head: str | None) -> None:
-    if head is None and "-of-" in source.file:
+def _refuse_missing_parts(source: Source, head: str | None, expected: ExpectedHead) -> None:
+    """A head that no part holds may be in one that is not there, unless the config says tied."""
+    missing = missing_parts(source.file, source.folder.names())
+    if head is None and missing and not expected.tied:
         raise WideneckError(
-            f"{source.file} is one shard of several and holds no head: give the folder with all "
-            "shards and their index."
+            f"{source.file} is one part of several, and no part in {source.folder} holds a head: "
+            f"{', '.join(missing)} missing; download all of them and their index."
+        )
+
+
+def _refuse_transposed(
+    file: TensorFile, name: str, weight: Tensor, embedding: str | None, expected: ExpectedHead
+) -> None:
+    """Without a config nothing says that the rows are the vocabulary, so shapes must."""
+    shape = tuple(weight.shape)
+    beside = None if embedding is None else file.shape(embedding)
+    if beside is not None and shape != beside and shape == beside[::-1]:
+        raise WideneckError(
+            f"{name} has shape {shape} and {embedding} {beside}: one of them is transposed (rows "
+            "must be the vocabulary), so store it the other way."
+        )
+    if expected.vocab_size is None and beside != shape and shape[0] < shape[1]:
+        raise WideneckError(
+            f"{name} has shape {shape}, fewer rows than columns, and no config.json "
+            "says that the rows are the vocabulary: if it is transposed, store it the other way."
         )
 
 
@@ -103,6 +117,6 @@ def _no_head(file: TensorFile, source: Source, expected: ExpectedHead) -> Widene
     return WideneckError(
         f"{source.file} of {source.folder} holds neither {expected.weight or 'a head'} nor "
         f"{expected.embedding or 'an embedding'} with {expected.vocab_size} rows, but "
-        f"{len(names)} other tensors such as {names[0] if names else 'none'}: the weights and the "
+        f"{len(names)} other tensors such as {shortened(names[:1]) or 'none'}: the weights and the "
         "config do not belong together."
     )

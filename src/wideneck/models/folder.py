@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import reading
 from wideneck.files.json_object import read_object
-from wideneck.models.tensor_file import PickleFile, SafetensorsFile, TensorFile
+from wideneck.files.regular import check_name, inside
+from wideneck.models.pickle_file import PickleFile
+from wideneck.models.safetensors_file import SafetensorsFile
+from wideneck.models.tensor_file import TensorFile
 
 STANDARD = (
     "model.safetensors",
@@ -34,7 +38,15 @@ class Folder(ABC):
 
     @abstractmethod
     def tensors(self, name: str) -> TensorFile:
-        """A .safetensors or .bin file, opened so that only what is asked for is read."""
+        """A .safetensors, .bin or .pt file, opened so that only what is asked for is read."""
+
+    def shard(self, name: str) -> TensorFile:
+        """As `tensors`, of a file that an index or the number in a name leads to, not the user.
+
+        Raises:
+            WideneckError: it is outside the folder.
+        """
+        return self.tensors(name)
 
     @property
     @abstractmethod
@@ -49,10 +61,22 @@ class Folder(ABC):
         return read_object(self.path(name), f"{name} of {self}")
 
     def weight_map(self, index: str) -> dict[str, str]:
-        """Tensor name to shard, from the index of a sharded checkpoint."""
+        """Tensor name to shard, from the index of a sharded checkpoint.
+
+        Raises:
+            WideneckError: it is no index, or names a file outside the folder.
+        """
         weight_map = self.json(index).get("weight_map")
         if not isinstance(weight_map, dict):
             raise WideneckError(f"{index} of {self} has no weight_map: it is no index of shards.")
+        for name, shard in weight_map.items():
+            if not isinstance(shard, str):
+                raise WideneckError(
+                    f"{index} of {self} should name the file of {name}, it says {shard!r:.40}: "
+                    "download it again."
+                )
+        for shard in set(weight_map.values()):
+            check_name(shard, f"{index} of {self}")
         return weight_map
 
 
@@ -64,18 +88,25 @@ class LocalFolder(Folder):
 
     def names(self) -> list[str]:
         """The names of the files, sorted."""
-        return sorted(entry.name for entry in self._path.iterdir() if entry.is_file())
+        with reading(self, "the folder", "check its permissions"):
+            return sorted(entry.name for entry in self._path.iterdir() if entry.is_file())
 
     def path(self, name: str) -> Path:
         """The file, which must exist."""
         path = self._path / name
-        if not path.is_file():
-            raise WideneckError(f"{self} should hold {name}, but there is no such file.")
+        with reading(self, name, "check its permissions"):
+            if not path.exists():
+                raise WideneckError(f"{self} should hold {name}, but there is no such file.")
         return path
 
     def tensors(self, name: str) -> TensorFile:
         """The file, mapped into memory rather than read."""
         return open_tensors(self.path(name))
+
+    def shard(self, name: str) -> TensorFile:
+        """As `tensors`; a link may only lead to another place of the folder, or the hub's cache."""
+        self.path(name)
+        return open_tensors(inside(self._path, name))
 
     @property
     def pretrained(self) -> tuple[str, str | None]:

@@ -6,8 +6,7 @@ header of one .safetensors file and the head's own bytes, whatever the size of t
 `HF_TOKEN` and `HF_HUB_OFFLINE` work as everywhere.
 """
 
-import json
-import struct
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +15,14 @@ import torch
 from torch import Tensor
 
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import reason
+from wideneck.files.boundary import is_a_failure, reading, reason
+from wideneck.files.regular import check_name
 from wideneck.models.folder import STANDARD, Folder, open_tensors
-from wideneck.models.tensor_file import SAFETENSORS_DTYPES, TensorFile, dtype_name
+from wideneck.models.safetensors_file import BROKEN, DTYPES, header_length, parse_header
+from wideneck.models.tensor_file import TensorFile
 
 CHUNK = 64 * 2**20
 """Bytes a request: large enough to be fast, small against the head it is copied into."""
-LARGEST_HEADER = 100_000_000
-"""As the safetensors format itself allows."""
 # Asked for in the cache when the hub cannot list its files.
 KNOWN = (
     *STANDARD,
@@ -62,6 +61,7 @@ class HubFolder(Folder):
 
     def path(self, name: str) -> Path:
         """The whole file, downloaded into the cache if it is not there."""
+        check_name(name, f"The list of files of {self}")
         cached = self._cached(name)
         if cached:
             return cached
@@ -73,7 +73,7 @@ class HubFolder(Folder):
             return Path(hf_hub_download(self._repo, name, revision=self._revision))
 
     def tensors(self, name: str) -> TensorFile:
-        """The cached file where there is one; else .safetensors by ranges, .bin downloaded."""
+        """The cached file where there is one; else .safetensors by ranges, .bin and .pt whole."""
         if not name.endswith(".safetensors"):
             return open_tensors(self.path(name))
         cached = self._cached(name)
@@ -87,22 +87,25 @@ class HubFolder(Folder):
         """The id and the revision."""
         return self._repo, self._revision
 
-    def fetch(self, name: str, start: int, stop: int) -> bytes:
-        """Bytes start..stop of a file."""
+    def fetch(self, name: str, start: int, stop: int) -> tuple[bytes, int]:
+        """Bytes start..stop of a file, and how many the whole file has."""
         from huggingface_hub import hf_hub_url
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
 
-        url = hf_hub_url(self._repo, name, revision=self._commit)
-        headers = {**build_hf_headers(), "Range": f"bytes={start}-{stop - 1}"}
         with self._reaching():
+            url = hf_hub_url(self._repo, name, revision=self._commit)
+            headers = {**build_hf_headers(), "Range": f"bytes={start}-{stop - 1}"}
             response = http_backoff("GET", url, headers=headers)
             hf_raise_for_status(response)
-        if len(response.content) != stop - start:
+            content = response.content
+            said = response.headers.get("Content-Range", "")
+        total = re.fullmatch(r"bytes [0-9]+-[0-9]+/([0-9]{1,18})", said)
+        if len(content) != stop - start or total is None:
             raise WideneckError(
                 f"{name} of {self} ends early, or its server cannot send a part of a file: asked "
-                f"for {stop - start} bytes at {start}, got {len(response.content)}."
+                f"for {stop - start} bytes at {start}, got {len(content)}."
             )
-        return response.content
+        return content, int(total[1])
 
     def __str__(self) -> str:
         return self._repo if self._revision is None else f"{self._repo}@{self._revision}"
@@ -110,7 +113,8 @@ class HubFolder(Folder):
     def _cached(self, name: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(self._repo, name, revision=self._commit)
+        with reading(self, name, "give the path of a downloaded model"):
+            found = try_to_load_from_cache(self._repo, name, revision=self._commit)
         return Path(found) if isinstance(found, str) else None
 
     def _listed(self) -> tuple[str | None, list[str]]:
@@ -132,6 +136,15 @@ class HubFolder(Folder):
 
     @contextmanager
     def _reaching(self) -> Generator[None, None, None]:
+        """The boundary, for a file that is far away: what went wrong decides what to do."""
+        try:
+            yield
+        except BaseException as error:
+            if not is_a_failure(error):
+                raise
+            raise WideneckError(self._said(error)) from error
+
+    def _said(self, error: BaseException) -> str:
         from huggingface_hub.errors import (
             EntryNotFoundError,
             OfflineModeIsEnabled,
@@ -139,73 +152,63 @@ class HubFolder(Folder):
             RevisionNotFoundError,
         )
 
-        try:
-            yield
-        except OfflineModeIsEnabled as error:
-            raise WideneckError(
+        if isinstance(error, OfflineModeIsEnabled):
+            return (
                 f"HF_HUB_OFFLINE is set and {self} is not in the local cache, nor is it a file or "
                 "folder here: unset it, or give the path of a downloaded model."
-            ) from error
-        except RevisionNotFoundError as error:
-            raise WideneckError(
+            )
+        if isinstance(error, RevisionNotFoundError):
+            return (
                 f"{self._repo} on Hugging Face has no revision {self._revision!r}: give one of its "
                 "branches, tags or commits after the @."
-            ) from error
-        except RepositoryNotFoundError as error:  # and its kind, GatedRepoError
-            raise WideneckError(
+            )
+        if isinstance(error, RepositoryNotFoundError):  # and its kind, GatedRepoError
+            return (
                 f"{self} is neither a file or folder here nor a Hugging Face model that you may "
                 "read: check the spelling, or run `hf auth login` if it is private or gated."
-            ) from error
-        except EntryNotFoundError as error:
-            raise WideneckError(f"{self} on Hugging Face lacks a file: {reason(error)}") from error
-        # The hub's client lets errors of its transport through, and changes its transport
-        # (requests, httpx, httpx2), so there is no family of exceptions to name here.
-        except Exception as error:
-            raise WideneckError(
-                f"{self} is no file or folder here, and Hugging Face could not be reached for it "
-                f"({reason(error)}): check the network, or give the path of a downloaded model."
-            ) from error
+            )
+        if isinstance(error, EntryNotFoundError):
+            return f"{self} on Hugging Face lacks a file: {reason(error)}"
+        return (
+            f"{self} is no file or folder here, and Hugging Face could not be reached for it "
+            f"({reason(error)}): check the network, or give the path of a downloaded model."
+        )
 
 
 class RemoteSafetensors(TensorFile):
     """A .safetensors file on the hub: its header now, its tensors by byte range."""
 
     def __init__(self, folder: HubFolder, name: str):
+        super().__init__(f"{name} of {folder}")
         self._folder = folder
         self._name = name
-        (size,) = struct.unpack("<Q", folder.fetch(name, 0, 8))
-        if size > LARGEST_HEADER:
-            raise WideneckError(f"{name} of {folder} is not a safetensors file.")
-        try:
-            self._header = json.loads(folder.fetch(name, 8, 8 + size))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise WideneckError(f"{name} of {folder} is not a safetensors file.") from error
-        self._header.pop("__metadata__", None)
-        self._start = 8 + size
+        first, size = folder.fetch(name, 0, 8)
+        with reading(self.title, "its header", BROKEN):
+            length = header_length(first, size)
+            content, _ = folder.fetch(name, 8, 8 + length)
+            self._header = parse_header(content, size)
 
     def names(self) -> list[str]:
         """Every tensor's name."""
-        return list(self._header)
+        return list(self._header.tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The tensor's shape, from the header."""
-        return tuple(self._header[name]["shape"])
+        return self._header.tensors[name].shape
 
     def dtype(self, name: str) -> str:
         """The storage type."""
-        return dtype_name(self._header[name]["dtype"])
+        return self._header.tensors[name].dtype_name
 
-    def rows(self, name: str, start: int, stop: int) -> Tensor:
-        """Rows start..stop, fetched piece by piece into one tensor."""
-        begin, end = self._header[name]["data_offsets"]
-        row = (end - begin) // max(1, self.shape(name)[0])
-        begin, end = self._start + begin + start * row, self._start + begin + stop * row
+    def _rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Fetched piece by piece into one tensor."""
+        stored = self._header.tensors[name]
+        begin, end = (self._header.start + place for place in stored.byte_range(start, stop))
         data = bytearray(end - begin)
         for at in range(begin, end, CHUNK):
             upto = min(at + CHUNK, end)
-            data[at - begin : upto - begin] = self._folder.fetch(self._name, at, upto)
-        dtype = SAFETENSORS_DTYPES[self._header[name]["dtype"]]
-        shape = (stop - start, *self.shape(name)[1:])
+            data[at - begin : upto - begin] = self._folder.fetch(self._name, at, upto)[0]
+        shape = (stop - start, *stored.shape[1:])
         if not data:
-            return torch.empty(shape, dtype=dtype)
-        return torch.frombuffer(data, dtype=dtype).reshape(shape)
+            return torch.empty(shape, dtype=DTYPES[stored.dtype])
+        return torch.frombuffer(data, dtype=DTYPES[stored.dtype]).reshape(shape)

@@ -24,6 +24,7 @@ from wideneck.models.quiet import quiet_transformers
 from wideneck.models.source import Source, resolve
 from wideneck.models.tokens import load_tokenizer
 from wideneck.models.unused import check_unused
+from wideneck.models.whole_files import check_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +193,10 @@ def _check_complete(info: dict[str, Any], source: Source) -> None:
 def _refuse_part(source: Source) -> None:
     """Transformers loads folders; a file is fine only where it is what the folder would load."""
     standard = ("model.safetensors", "pytorch_model.bin")
-    if source.is_gguf or source.file in standard or source.file.endswith(".index.json"):
+    if source.is_gguf:
+        return
+    if source.file in standard or source.file.endswith(".index.json"):
+        check_files(source)
         return
     raise WideneckError(
         f"{source.file} alone is no whole model: give the folder with config.json and "

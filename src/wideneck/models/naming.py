@@ -6,6 +6,7 @@ by their dotted ends, from strict to loose, and shapes decide.  What stays ambig
 """
 
 from wideneck.errors import WideneckError
+from wideneck.models.checks import check_dtype
 from wideneck.models.expected_head import ExpectedHead
 from wideneck.models.source import shortened
 from wideneck.models.tensor_file import TensorFile
@@ -49,7 +50,9 @@ def find_embedding(file: TensorFile, expected: ExpectedHead) -> str | None:
 def find_bias(file: TensorFile, head: str, expected: ExpectedHead) -> str | None:
     """The stored name of the head's bias.  A model that has one must find it.
 
-    A tied head has its bias under a name of its own, so the model's name for it is what counts.
+    A tied head has its bias under a name of its own, so the model's name for it is what counts; or
+    that of the module around the head, to which BERT and its kind tie it (`lm_head.bias` for
+    `lm_head.decoder.bias`).
     """
     if expected.weight is None:
         bias = head.removesuffix("weight") + "bias"
@@ -57,13 +60,28 @@ def find_bias(file: TensorFile, head: str, expected: ExpectedHead) -> str | None
     bias = expected.bias
     if bias is None:
         return None
-    for tier in _by_name(file.names(), bias):
-        if len(tier) == 1:
-            return tier[0]
-    raise WideneckError(
-        f"The model's head has a bias, but the checkpoint with {head} holds no {bias}: it is "
-        "incomplete, or belongs to another version of the model."
-    )
+    names = file.names()
+    found = [stored for name in _bias_names(bias) if (stored := _one_by_name(names, name))]
+    if not found:
+        raise WideneckError(
+            f"The model's head has a bias, but the checkpoint with {head} holds no {bias}: it is "
+            "incomplete, or belongs to another version of the model."
+        )
+    if len(found) > 1 and not file.read(found[0]).equal(file.read(found[1])):
+        raise WideneckError(
+            f"{found[0]} and {found[1]} are one bias of the head, and the checkpoint holds "
+            "different numbers under the two names: it is damaged, or was put together wrongly."
+        )
+    return found[0]
+
+
+def _bias_names(bias: str) -> list[str]:
+    around = bias.rpartition(".")[0].rpartition(".")[0]
+    return [bias, f"{around}.bias"] if around else [bias]
+
+
+def _one_by_name(names: list[str], name: str) -> str | None:
+    return next((tier[0] for tier in _by_name(names, name) if len(tier) == 1), None)
 
 
 def only_matrix(file: TensorFile) -> str:
@@ -86,7 +104,16 @@ def ends_with(name: str, end: str) -> bool:
 def _by_name(names: list[str], name: str) -> list[list[str]]:
     """The same name, then one that is the other with a prefix."""
     same = [stored for stored in names if stored == name]
-    return [same, [s for s in names if ends_with(s, name) or ends_with(name, s)]]
+    return [same, [s for s in _likely(names, name, (name,)) if _is_or_ends(s, name)]]
+
+
+def _is_or_ends(stored: str, name: str) -> bool:
+    return ends_with(stored, name) or ends_with(name, stored)
+
+
+def _likely(names: list[str], name: str | None, ends: tuple[str, ...]) -> list[str]:
+    """In one pass, the few of a million names that have such an end, or are an end of `name`."""
+    return [s for s in names if s.endswith(ends) or (name is not None and name.endswith(s))]
 
 
 def _find(
@@ -97,10 +124,10 @@ def _find(
     shape: tuple[int, int] | None,
     rows: int | None,
 ) -> str | None:
-    names = file.names()
+    last = None if name is None else ".".join(name.split(".")[-2:])
+    names = _likely(file.names(), name, well_known if last is None else (last, *well_known))
     tiers: list[list[str]] = []
-    if name is not None:
-        last = ".".join(name.split(".")[-2:])
+    if name is not None and last is not None:
         tiers += [*_by_name(names, name), [s for s in names if ends_with(s, last)]]
     for known in well_known:
         tiers.append([stored for stored in names if ends_with(stored, known)])
@@ -117,6 +144,8 @@ def _find(
     # Only the strict tiers may speak of a wrong shape: a loose match is then another layer.
     strict = [stored for tier in tiers[:2] for stored in tier] if name is not None else tiers[0]
     if strict:
+        # Packed numbers have a shape of their own, so the storage is judged first.
+        check_dtype(strict[0], file.dtype(strict[0]))
         _refuse_shape(strict[0], file.shape(strict[0]), shape, rows)
     return None
 

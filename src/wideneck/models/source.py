@@ -10,11 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import reading
+from wideneck.files.regular import size_of_regular
 from wideneck.models.default import default_model
 from wideneck.models.folder import STANDARD, Folder, LocalFolder
 from wideneck.models.hub_folder import HubFolder
+from wideneck.models.parts import parts_beside
 
-WEIGHTS = (".safetensors", ".gguf", ".bin")
+WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt")
+"""Endings, in the order in which one of several files is chosen."""
+ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[^@\s]+)?", re.ASCII)
 
 
@@ -26,7 +32,7 @@ class Source:
     """What the user named."""
     folder: Folder
     file: str
-    """A weights file of the folder, or the index of its shards."""
+    """A weights file of the folder, the index of its shards, or one part where there is none."""
 
     @property
     def is_gguf(self) -> bool:
@@ -40,16 +46,18 @@ def resolve(model: str | os.PathLike | None) -> Source:
         path = default_model()
         return Source(display=path.stem, folder=LocalFolder(path.parent), file=path.name)
     text = os.fspath(model)
-    path = Path(text).expanduser()
-    if path.is_file():
-        return _of_file(text, path)
-    if text and path.is_dir():
+    with reading(text, "the path", "give a shorter one, or one that you may read"):
+        path = Path(text).expanduser()
+        there, is_folder = bool(text) and path.exists(), path.is_dir()
+    if is_folder and there:
         folder = LocalFolder(path)
         return Source(display=text, folder=folder, file=_weights_in(folder))
+    if there:
+        return _of_file(text, path)
     if text.endswith(WEIGHTS) or not HUB_ID.fullmatch(text):
         raise WideneckError(
-            f"There is no file or folder {text!r}: give a .safetensors, .gguf or .bin file, a "
-            "model folder, or a Hugging Face id such as gpt2 or org/name@revision."
+            f"There is no file or folder {text!r}: give a .safetensors, .gguf, .bin or .pt file, "
+            "a model folder, or a Hugging Face id such as gpt2 or org/name@revision."
         )
     repo, _, revision = text.partition("@")
     folder = HubFolder(repo, revision or None)
@@ -59,10 +67,13 @@ def resolve(model: str | os.PathLike | None) -> Source:
 def _of_file(text: str, path: Path) -> Source:
     if path.suffix not in WEIGHTS and not path.name.endswith(".index.json"):
         raise WideneckError(
-            f"{text} is not a weights file: expected .safetensors, .gguf or .bin, or the folder "
-            "that holds one."
+            f"{text} is not a weights file: expected .safetensors, .gguf, .bin or .pt, or the "
+            "folder that holds one."
         )
+    size_of_regular(path, "a weights file")
     folder = LocalFolder(path.parent)
+    if path.name in ADAPTER_WEIGHTS:
+        raise _adapter(folder)
     # One shard knows nothing of its neighbours; the index beside it does.
     for name in STANDARD:
         if name.endswith(".index.json") and name in folder.names():
@@ -76,9 +87,11 @@ def _weights_in(folder: Folder) -> str:
     for name in STANDARD:
         if name in names:
             return name
+    if ADAPTER in names:
+        raise _adapter(folder)
     for suffix in WEIGHTS:
         found = [name for name in names if name.endswith(suffix)]
-        if len(found) == 1:
+        if found and len(found) in (1, len(parts_beside(found[0], found))):
             return found[0]
         if found:
             raise WideneckError(
@@ -91,7 +104,22 @@ def _weights_in(folder: Folder) -> str:
     )
 
 
+def _adapter(folder: Folder) -> WideneckError:
+    """Of LoRA and its like: a change to a model, which has no head of its own."""
+    config = folder.json(ADAPTER) if ADAPTER in folder.names() else {}
+    base, kind = config.get("base_model_name_or_path"), config.get("peft_type")
+    kind = f"a {kind} adapter" if isinstance(kind, str) else "an adapter"
+    named = isinstance(base, str) and base
+    return WideneckError(
+        f"{folder} holds {kind} of {base if named else 'a model that it does not name'}, and no "
+        f"model: give {base if named else 'that model'}, or merge the adapter into it and save the "
+        "result."
+    )
+
+
 def shortened(names: list[str], most: int = 6) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, each at most 100 characters, and how many more there are."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+    return (
+        ", ".join(name if len(name) <= 100 else f"{name[:97]}..." for name in names[:most]) + rest
+    )

@@ -1,36 +1,31 @@
 """Files of named tensors, opened so that one tensor can be read without the others.
 
-Four readers, one interface: .safetensors (mapped), .bin (mapped, weights only: a pickle is a
-program, and no stranger's program runs here), a set of shards, and .safetensors on the hub
-(hub_folder.py).  Opening costs the header; `rows` costs the rows.
+Four readers, one interface: .safetensors here (safetensors_file.py) and on the hub
+(hub_folder.py), .bin and .pt (pickle_file.py), and a checkpoint in several files.  Opening costs
+the header; `rows` costs the rows.
 """
 
-import pickle
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import reason
-
-SAFETENSORS_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
-"""What a head can be stored as.  Everything else is a quantized or packed layer, whose numbers
-mean nothing without their scales."""
+from wideneck.files.boundary import reading
+from wideneck.files.regular import size_of_regular
 
 
 class TensorFile(ABC):
-    """Named tensors of one checkpoint."""
+    """Named tensors of one checkpoint.
+
+    What opening finds is checked there, so names, shapes and types are facts of a good file;
+    the numbers themselves are read later, inside the boundary.
+    """
+
+    def __init__(self, title: str):
+        self.title = title
+        """What messages call the file."""
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -45,75 +40,72 @@ class TensorFile(ABC):
         """The storage type: torch's name for one of the four float types, else the file's own."""
 
     @abstractmethod
+    def _rows(self, name: str, start: int, stop: int) -> Tensor:
+        """As `rows`, outside the boundary."""
+
     def rows(self, name: str, start: int, stop: int) -> Tensor:
-        """Rows start..stop of a tensor, in its storage type, perhaps sharing the file's memory."""
+        """Rows start..stop of a tensor, in its storage type, perhaps sharing the file's memory.
+
+        Raises:
+            WideneckError: the file does not hold them, or has changed since it was opened.
+        """
+        with reading(self.title, name, "download the file again"):
+            return self._rows(name, start, stop)
+
+    def check(self, name: str) -> None:  # noqa: B027
+        """Refuse a tensor that claims more numbers than are stored, without reading it.
+
+        Where opening has held every tensor against the file's bytes there is nothing left to do.
+        """
 
     def read(self, name: str) -> Tensor:
-        """The whole tensor."""
-        return self.rows(name, 0, self.shape(name)[0])
-
-
-class SafetensorsFile(TensorFile):
-    """A .safetensors file on this machine, mapped."""
-
-    def __init__(self, path: Path):
-        try:
-            self._file: Any = safe_open(path, framework="pt")
-        except (SafetensorError, OSError) as error:
+        """The whole tensor, as `rows`; a single number without a shape is refused."""
+        shape = self.shape(name)
+        if not shape:
             raise WideneckError(
-                f"{path.name} is damaged or not a safetensors file ({error}): download it again."
-            ) from error
-
-    def names(self) -> list[str]:
-        """Every tensor's name."""
-        return list(self._file.keys())
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The tensor's shape, from the header."""
-        return tuple(self._file.get_slice(name).get_shape())
-
-    def dtype(self, name: str) -> str:
-        """The storage type."""
-        return dtype_name(self._file.get_slice(name).get_dtype())
-
-    def rows(self, name: str, start: int, stop: int) -> Tensor:
-        """Rows start..stop."""
-        return self._file.get_slice(name)[start:stop]
-
-    def read(self, name: str) -> Tensor:
-        """The whole tensor, as a view of the mapped file: no copy is made."""
-        return self._file.get_tensor(name)
+                f"{name} of {self.title} should be a matrix or a bias, it is a single number."
+            )
+        return self.rows(name, 0, shape[0])
 
 
-class PickleFile(TensorFile):
-    """A .bin file written by `torch.save`, unpickled with weights only."""
+class MappedFile(TensorFile):
+    """A file on this machine, whose tensors are read from its pages as they are needed."""
 
     def __init__(self, path: Path):
-        self._tensors = _unpickled(path)
+        """Only a regular file has a size to hold its header against.
 
-    def names(self) -> list[str]:
-        """Every tensor's name."""
-        return list(self._tensors)
+        Raises:
+            WideneckError: it is a pipe, a device or missing.
+        """
+        super().__init__(str(path))
+        self.path = path
+        self.size = size_of_regular(path, "a weights file")
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The tensor's shape."""
-        return tuple(self._tensors[name].shape)
+    @abstractmethod
+    def _mapped_rows(self, name: str, start: int, stop: int) -> Tensor:
+        """As `rows`, of a file that has not changed."""
 
-    def dtype(self, name: str) -> str:
-        """The storage type."""
-        return str(self._tensors[name].dtype).removeprefix("torch.")
-
-    def rows(self, name: str, start: int, stop: int) -> Tensor:
-        """Rows start..stop."""
-        return self._tensors[name][start:stop]
+    def _rows(self, name: str, start: int, stop: int) -> Tensor:
+        # A mapped page that is no longer there ends the process without an error.
+        if size_of_regular(self.path, "a weights file") != self.size:
+            raise WideneckError(f"{self.title} has changed while it was read: run this again.")
+        return self._mapped_rows(name, start, stop)
 
 
 class Shards(TensorFile):
     """A checkpoint in several files; each is opened when the first of its tensors is asked for."""
 
-    def __init__(self, weight_map: dict[str, str], tensors: Callable[[str], TensorFile]):
+    def __init__(self, title: str, weight_map: dict[str, str], shard: Callable[[str], TensorFile]):
+        """Open nothing yet.
+
+        Args:
+            title: what messages call the index.
+            weight_map: tensor name to file name.
+            shard: opens a file by its name.
+        """
+        super().__init__(title)
         self._weight_map = weight_map
-        self._tensors = tensors
+        self._open = shard
         self._opened: dict[str, TensorFile] = {}
 
     def names(self) -> list[str]:
@@ -128,65 +120,34 @@ class Shards(TensorFile):
         """The storage type."""
         return self._shard(name).dtype(name)
 
-    def rows(self, name: str, start: int, stop: int) -> Tensor:
-        """Rows start..stop."""
-        return self._shard(name).rows(name, start, stop)
+    def check(self, name: str) -> None:
+        """As of the shard."""
+        self._shard(name).check(name)
 
-    def read(self, name: str) -> Tensor:
-        """The whole tensor."""
-        return self._shard(name).read(name)
+    def _rows(self, name: str, start: int, stop: int) -> Tensor:
+        return self._shard(name).rows(name, start, stop)
 
     def _shard(self, name: str) -> TensorFile:
         file = self._weight_map[name]
         if file not in self._opened:
-            self._opened[file] = self._tensors(file)
-        if name not in self._opened[file].names():
-            raise WideneckError(
-                f"The index of shards says that {name} is in {file}, but it is not: the files do "
-                "not belong together; download them again."
-            )
+            opened = self._open(file)
+            self._refuse_other_names(file, set(opened.names()))
+            self._opened[file] = opened
         return self._opened[file]
 
+    def _refuse_other_names(self, file: str, stored: set[str]) -> None:
+        """An index and a shard that name different tensors are of different models.
 
-def dtype_name(stored: str) -> str:
-    """Torch's name for a safetensors type, or the type itself where it is no plain float."""
-    dtype = SAFETENSORS_DTYPES.get(stored)
-    return stored if dtype is None else str(dtype).removeprefix("torch.")
-
-
-def _unpickled(path: Path) -> dict[str, Tensor]:
-    try:
-        loaded = _torch_load(path)
-    except pickle.UnpicklingError as error:
-        # torch says the same of a pickle that names code and of a file that is no pickle.
-        raise WideneckError(
-            f"{path.name} is not a plain file of tensors: loading it would run code stored in it, "
-            "or it is damaged, so it was not loaded; ask for a .safetensors file."
-        ) from error
-    # torch checks little of what it reads: a damaged file raises IndexError, AssertionError and
-    # whatever else the byte in question leads to.
-    except Exception as error:
-        raise WideneckError(
-            f"{path.name} is damaged or was not written by torch.save ({reason(error)}): "
-            "download it again."
-        ) from error
-    for wrapper in ("state_dict", "model_state_dict", "model"):  # as training loops save them
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, dict):
-        raise WideneckError(
-            f"{path.name} should hold a state dict of tensors, it holds a {type(loaded).__name__}."
-        )
-    return {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
-
-
-def _torch_load(path: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pickle protocols: the file loads or it does not
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap can only be used" not in str(error):
-                raise
-            # Files from before torch 1.6 are no zip archives and cannot be mapped.
-            return torch.load(path, map_location="cpu", weights_only=True)
+        What the shard alone has would be ignored, and a head among it taken for a missing one.
+        """
+        named = {name for name, place in self._weight_map.items() if place == file}
+        for name in sorted(named - stored):
+            raise WideneckError(
+                f"{self.title} says that {name} is in {file}, but it is not: the files do not "
+                "belong together; download them again."
+            )
+        for name in sorted(stored - named):
+            raise WideneckError(
+                f"{file} holds {name}, and {self.title} does not say so: the files do not belong "
+                "together; download them again."
+            )

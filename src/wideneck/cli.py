@@ -205,11 +205,13 @@ def heads(
     table = rows(hidden_size, vocab_size)
     content = {"hidden_size": hidden_size, "vocab_size": vocab_size, "heads": table}
     as_json = Destination.of(json)
-    if as_json is not None:
-        as_json.write(json_text(content))
-    if as_json is None or not as_json.on_stdout:
-        with printing():
-            show(hidden_size, vocab_size, PlainConsole())
+    try:
+        if as_json is not None:
+            as_json.write(json_text(content))
+    finally:
+        if as_json is None or not as_json.on_stdout:
+            with printing():
+                show(hidden_size, vocab_size, PlainConsole())
 
 
 @app.command()

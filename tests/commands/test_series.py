@@ -77,7 +77,7 @@ def test_a_damaged_checkpoint_is_left_out_and_its_reason_is_in_all_three_faces(t
     for face in faces:
         assert "Without weights: step400." in face
         assert "step200 is left out:" in " ".join(face.split())
-    assert report.provenance.notes[1].count("step200") == 2  # the reason names the file
+    assert "model.safetensors is damaged" in report.provenance.notes[1]
 
 
 def test_checkpoints_that_are_named_are_left_out_like_those_of_a_folder(tmp_path):
@@ -104,10 +104,8 @@ def test_the_commonest_shape_makes_the_series(tmp_path):
         save(tmp_path / f"step{step}.safetensors", step, shape)
     steps, notes = series(tmp_path)
     assert steps == [2, 4]
-    assert ["70 x 4, and 60 x 4 is the shape of 2 of 4" in notes[0], "60 x 5" in notes[1]] == [
-        True,
-        True,
-    ]
+    assert "70 x 4, and 60 x 4 is the shape of 2 of 4" in notes[0]
+    assert "60 x 5" in notes[1]
 
 
 def test_of_two_shapes_equally_common_the_first_makes_the_series(tmp_path):
@@ -154,5 +152,5 @@ def test_a_head_of_zeros_is_left_out_with_a_note(tmp_path):
 def test_heads_of_different_shapes_are_no_series(tmp_path):
     save(tmp_path / "step1.safetensors")
     save(tmp_path / "step2.safetensors", shape=(60, 5))
-    with pytest.raises(WideneckError, match=r"60 x 4.*60 x 5"):
+    with pytest.raises(WideneckError, match=r"step2.*60 x 5, and 60 x 4 is the shape"):
         series(tmp_path)

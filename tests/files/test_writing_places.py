@@ -138,16 +138,18 @@ def test_a_file_keeps_its_owner(tmp_path):
     assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1235)
 
 
+def _half_written(path, error):
+    with replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
 def test_what_fails_on_the_way_leaves_what_was_there(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
     for error in (OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError()):
-        with (
-            pytest.raises((WideneckError, KeyboardInterrupt, ValueError)),
-            replacing(path) as temporary,
-        ):
-            temporary.write_text("half")
-            raise error
+        with pytest.raises((WideneckError, KeyboardInterrupt, ValueError)):
+            _half_written(path, error)
         assert names(tmp_path) == ["file"]
         assert path.read_text() == "old"
 

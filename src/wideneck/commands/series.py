@@ -24,10 +24,9 @@ LONGEST_STEP = 15
 """Digits; a longer number in a name is a hash or a date, or means nothing."""
 NAMED_ONES = 12
 """Entries that one note names."""
-NAMED = re.compile(
-    r"(?:step|checkpoint|ckpt|iter|iteration)s?[-_=]?(\d+)", re.IGNORECASE | re.ASCII
-)
-EPOCH = re.compile(r"epochs?[-_=]?(\d+)", re.IGNORECASE | re.ASCII)
+NAMED = re.compile(r"(?ai)(?:step|checkpoint|ckpt|iter|iteration)s?[-_=]?(\d+)")
+EPOCH = re.compile(r"(?ai)epochs?[-_=]?(\d+)")
+ALONE = re.compile(r"(?a)^(\d+)$")
 SHARD = re.compile(r"-\d+-of-\d+\.")
 
 

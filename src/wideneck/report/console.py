@@ -6,7 +6,10 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from wideneck.files.printable import printable
+from wideneck.files.printable import printable, shortened
+
+LONGEST = 2000
+"""Characters of a paragraph; ours have a quarter of them."""
 
 
 class PlainConsole(Console):
@@ -32,8 +35,9 @@ class PlainConsole(Console):
 
 
 def say(text: str, console: Console, style: str = "") -> None:
-    """A paragraph, with a newline of a name inside it as an escape."""
-    console.print(Text(encodable(printable(text), console), style=style, overflow="fold"))
+    """A paragraph, with a newline of a name inside it as an escape; a long name leaves its ends."""
+    safe = encodable(printable(shortened(text, LONGEST)), console)
+    console.print(Text(safe, style=style, overflow="fold"))
 
 
 def encodable(text: str, console: Console) -> str:

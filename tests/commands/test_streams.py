@@ -5,12 +5,13 @@
 
 import json
 import os
-import stat
 import subprocess
 import sys
 import threading
 
 import pytest
+
+from nodes import device, node, standard_output
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="devices are files on Unix")
 
@@ -35,11 +36,6 @@ def heads(*arguments, **options):
     return python(MAIN, "heads", *arguments, **options)
 
 
-def node(path):
-    found = os.lstat(path)
-    return found.st_mode, found.st_rdev, found.st_ino
-
-
 def assert_one_line(done, said):
     assert done.returncode == 1
     assert done.stderr.startswith("wideneck: ")
@@ -47,29 +43,31 @@ def assert_one_line(done, said):
     assert done.stderr.removesuffix("\n").isprintable()
 
 
-@pytest.mark.parametrize("device", ["/dev/full", "/dev/null"])
-def test_a_device_stays_a_device_and_the_table_is_there_all_the_same(device):
-    before = node(device)
-    assert stat.S_ISCHR(before[0])
-    done = heads("--json", device)
-    assert node(device) == before
+@pytest.mark.parametrize("name", ["full", "null"])
+def test_a_device_stays_a_device_and_the_table_is_there_all_the_same(tmp_path, name):
+    path = device(tmp_path, name)
+    before = node(path)
+    done = heads("--json", path)
+    assert node(path) == before
     assert "sigsoftmax" in done.stdout
-    if device == "/dev/full":
-        assert_one_line(done, "/dev/full could not be written: No space left on device")
+    if name == "full":
+        assert_one_line(done, "full could not be written: No space left on device")
     else:
         assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("into", ["pipe", "file"])
 def test_standard_output_by_name_is_json_alone(tmp_path, into):
+    name = standard_output(tmp_path)
     if into == "pipe":
-        out = heads("--json", "/dev/stdout").stdout
+        out = heads("--json", name).stdout
     else:
         with (tmp_path / "out").open("w") as file:
-            heads("--json", "/dev/stdout", stdout=file)
+            heads("--json", name, stdout=file)
         out = (tmp_path / "out").read_text()
     assert json.loads(out)["heads"]
     assert out == heads("--json", "-").stdout
+    assert os.readlink(name) == "/proc/self/fd/1"
 
 
 def test_a_pipe_gets_the_json(tmp_path):
@@ -92,7 +90,7 @@ def test_a_full_disk_behind_standard_output_is_one_line(arguments):
     assert_one_line(done, "Standard output cannot be written: No space left on device")
 
 
-@pytest.mark.parametrize("arguments", [[], ["--json", "-"], ["--json", "/dev/stdout"]])
+@pytest.mark.parametrize("arguments", [[], ["--json", "-"]])
 def test_a_reader_that_has_read_enough_is_no_mistake_worth_a_traceback(arguments):
     reading, writing = os.pipe()
     os.close(reading)
@@ -112,10 +110,10 @@ def test_a_closed_standard_output_is_one_line():
 
 def test_both_files_in_one_place_are_refused(tmp_path):
     (tmp_path / "link").symlink_to("a")
-    for html, other in (("a", "./a"), ("a", "link"), ("/dev/stdout", "-")):
-        done = python(MAIN, "audit", "--html", html, "--json", other, cwd=tmp_path)
+    for html, other in (("a", "./a"), ("a", "link"), (standard_output(tmp_path), "-")):
+        done = python(MAIN, "audit", "no.gguf", "--html", html, "--json", other, cwd=tmp_path)
         assert_one_line(done, f"--html and --json both name {html}")
-    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "stdout"]
 
 
 def test_a_model_is_not_written_over(tmp_path):

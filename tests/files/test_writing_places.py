@@ -1,7 +1,6 @@
 """Where we write: files are replaced, links followed, and everything else is written into.
 
-These hold for root as well, for whom the system forbids nothing: root can rename a file over
-/dev/full, which takes the device from the whole machine.
+These hold for root as well, for whom the system forbids nothing.
 """
 
 import json
@@ -13,9 +12,10 @@ import threading
 
 import pytest
 
+from nodes import device, node, standard_output
 from wideneck.errors import WideneckError
 from wideneck.files import place
-from wideneck.files.place import check_writable, same_place
+from wideneck.files.place import check_writable, same_place, stream_number
 from wideneck.files.writing import json_text, replacing, write_text
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="devices are files on Unix")
@@ -25,11 +25,6 @@ WRITE = (
     "from wideneck.files.place import check_writable\n"
     "check_writable(sys.argv[1]); write_text(sys.argv[1], sys.argv[2])"
 )
-
-
-def node(path):
-    found = os.lstat(path)
-    return stat.S_IFMT(found.st_mode), found.st_mode, found.st_rdev, found.st_ino
 
 
 def names(folder):
@@ -43,24 +38,27 @@ def fifo(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])
-def test_a_device_is_written_into_and_stays_what_it_is(device):
-    before = node(device)
-    check_writable(device)
-    if device == "/dev/full":
-        with pytest.raises(WideneckError, match="/dev/full could not be written: No space left"):
-            write_text(device, "text")
+@pytest.mark.parametrize("name", ["null", "full"])
+def test_a_device_is_written_into_and_stays_what_it_is(tmp_path, name):
+    path = device(tmp_path, name)
+    before = node(path)
+    check_writable(path)
+    if name == "full":
+        with pytest.raises(WideneckError, match="full could not be written: No space left"):
+            write_text(path, "text")
     else:
-        write_text(device, "text")
-    assert node(device) == before
+        write_text(path, "text")
+    assert node(path) == before
+    assert names(tmp_path) in ([name], [])
 
 
 def test_a_link_to_a_device_is_followed(tmp_path):
-    (tmp_path / "link").symlink_to("/dev/null")
-    before = node("/dev/null")
+    path = device(tmp_path, "null")
+    (tmp_path / "link").symlink_to(path)
+    before = node(path)
     write_text(tmp_path / "link", "text")
     assert (tmp_path / "link").is_symlink()
-    assert node("/dev/null") == before
+    assert node(path) == before
 
 
 def test_a_pipe_gets_the_text_and_stays_a_pipe(fifo):
@@ -81,13 +79,11 @@ def test_a_pipe_without_a_reader_is_a_sentence_and_no_wait_for_ever(fifo, monkey
         write_text(fifo, "text")
 
 
-@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 @pytest.mark.parametrize("into", ["pipe", "file"])
-def test_standard_output_is_gone_on_with(tmp_path, path, into):
-    if not os.path.exists(path):
-        pytest.skip("not of this system")
+def test_standard_output_is_gone_on_with(tmp_path, into):
+    name = standard_output(tmp_path)
     code = f"print('before', flush=True)\n{WRITE}\nprint('after')"
-    command = [sys.executable, "-c", code, path, "text\n"]
+    command = [sys.executable, "-c", code, name, "text\n"]
     if into == "pipe":
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     else:
@@ -95,7 +91,14 @@ def test_standard_output_is_gone_on_with(tmp_path, path, into):
             subprocess.run(command, stdout=file, check=True)
         out = (tmp_path / "out").read_text()
     assert out == "before\ntext\nafter\n"
-    assert names(tmp_path) == ([] if into == "pipe" else ["out"])
+    assert os.readlink(name) == "/proc/self/fd/1"
+    assert names(tmp_path) == (["stdout"] if into == "pipe" else ["out", "stdout"])
+
+
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_the_names_of_standard_output_are_known(path):
+    if os.path.exists(path):
+        assert stream_number(path) == 1
 
 
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):

@@ -275,16 +275,6 @@ def test_a_hostile_argument_in_a_complaint_about_usage_is_printable():
         assert r"\x1b[31m\x9bx" in done.stderr.decode()
 
 
-def test_an_encoding_that_lacks_the_characters_stops_nothing(folder):
-    name = os.fsencode(folder) + b"/" + for_files()["right to left"] + b".safetensors"
-    arguments = (b"audit", name, b"--section", b"head", b"--no-argmaxable")
-    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = command_line(*arguments, env=environment)
-    assert done.returncode == 0, done.stderr.decode()
-    assert rb"\u05e9\u05dc\u05d5\u05dd" in done.stdout
-    assert done.stdout.isascii()
-
-
 def in_a_browser(path, tmp_path):
     """The page's elements as Chromium has them once its scripts had time to run, and its title."""
     done = subprocess.run(

@@ -221,7 +221,7 @@ def test_the_cause_of_a_message_is_there_for_who_asks():
 def test_an_encoding_that_lacks_the_characters_stops_nothing():
     code = (
         "from wideneck.commands.streams import prepare_streams; prepare_streams()\n"
-        "print('\u05e9\udcff')"
+        "print('\\u05e9\\udcff')"
     )
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import asked_for_tracebacks
@@ -18,7 +19,8 @@ def prepare_streams() -> None:
     Their warnings and log lines are for programmers; with WIDENECK_DEBUG=1 they appear, and so they
     do where Python was told by -W or PYTHONWARNINGS.  Warnings of our own do not go unseen.
     """
-    for stream in (sys.stdout, sys.stderr):
+    streams: list[Any] = [sys.stdout, sys.stderr]
+    for stream in streams:
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")
     if asked_for_tracebacks():
@@ -94,11 +96,11 @@ def native_output_apart() -> Iterator[None]:
         os.close(kept)
 
 
-def _is_standard_error(stream: object) -> bool:
+def _is_standard_error(stream: Any) -> bool:
     if stream is None or stream is not sys.__stderr__:
         return False
     try:
-        return sys.__stderr__.fileno() == 2
+        return stream.fileno() == 2
     except (OSError, ValueError):
         return False
 

@@ -74,7 +74,7 @@ def test_a_pipe_gets_the_json(tmp_path):
     fifo, found = tmp_path / "fifo", []
     os.mkfifo(fifo)
     before = node(fifo)
-    reader = threading.Thread(target=lambda: found.append(fifo.read_text()))
+    reader = threading.Thread(target=lambda: found.append(fifo.read_text()), daemon=True)
     reader.start()
     done = heads("--json", fifo)
     reader.join(10)

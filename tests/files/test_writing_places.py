@@ -63,7 +63,7 @@ def test_a_link_to_a_device_is_followed(tmp_path):
 
 def test_a_pipe_gets_the_text_and_stays_a_pipe(fifo):
     before, found = node(fifo), []
-    reader = threading.Thread(target=lambda: found.append(fifo.read_bytes()))
+    reader = threading.Thread(target=lambda: found.append(fifo.read_bytes()), daemon=True)
     reader.start()
     check_writable(fifo)
     write_text(fifo, "täxt" * 100_000)  # more than a pipe holds

@@ -97,12 +97,11 @@ def native_output_apart() -> Iterator[None]:
 
 
 def _is_standard_error(stream: Any) -> bool:
-    if stream is None or stream is not sys.__stderr__:
-        return False
     try:
-        return stream.fileno() == 2
-    except (OSError, ValueError):
+        own = stream.fileno() == 2
+    except (AttributeError, OSError, ValueError):  # none, one of a test, a closed one
         return False
+    return own and stream is sys.__stderr__
 
 
 def _discard_output() -> None:

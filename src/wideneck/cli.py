@@ -2,47 +2,17 @@
 
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from wideneck.commands.streams import native_output_apart, prepare_streams, printing
+from wideneck.commands.usage import Commands
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import asked_for_tracebacks, is_a_failure, out_of_memory
 from wideneck.files.printable import printable, shortened
 from wideneck.papers.registry import PAPERS
-
-
-class Commands(TyperGroup):
-    """The commands, whose complaints about their usage quote arguments as they print."""
-
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Read the arguments in front of the command."""
-        with _quoting():
-            return super().make_context(*args, **kwargs)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Read the command's arguments, and run it."""
-        with _quoting():
-            return super().invoke(ctx)
-
-
-@contextmanager
-def _quoting() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        # Of typer's errors, whose classes have had several homes; a shell's * may have put a
-        # stranger's file name among the arguments.
-        message = getattr(error, "message", None)
-        if isinstance(message, str):
-            vars(error)["message"] = printable(message)
-        raise
-
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False

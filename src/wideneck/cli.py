@@ -3,20 +3,26 @@
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from wideneck.commands.streams import native_output_apart, prepare_streams, printing
+from wideneck.commands.usage import Commands
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import asked_for_tracebacks
-from wideneck.files.printable import printable
+from wideneck.files.boundary import asked_for_tracebacks, is_a_failure, out_of_memory
+from wideneck.files.printable import printable, shortened
 from wideneck.files.text_file import size_in_bytes, texts_up_to
 from wideneck.papers.registry import PAPERS
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 
 INTERRUPTED = 130
 """Typer's exit code for Ctrl-C, which it catches before `main` could."""
+LONGEST = 2000
+"""Characters of a message; a stranger's file may hold a name of a megabyte."""
 
 EXAMPLES = (
     "Examples: wideneck audit gpt2 --html gpt2.html   "
@@ -123,16 +129,13 @@ def audit(
     ] = 0,
 ) -> None:
     """Measure a model's output layer and, if asked, its attention heads and its memory."""
+    from wideneck.commands.destination import Destination, check_apart
     from wideneck.commands.progress import ProgressBars
-    from wideneck.files.writing import check_writable
 
-    to_stdout = str(json) == "-"
-    for path in (html, None if to_stdout else json):
-        if path is not None:
-            check_writable(path)  # before the work, not after it
-    if html is not None and html == json:
-        raise WideneckError(f"--html and --json both name {html}; give each a file of its own.")
     models = model or []
+    as_html = Destination.of(html, reads=[*models, text])
+    as_json = Destination.of(json, reads=[*models, text])
+    check_apart(as_html, as_json)
     if len(models) > 1 and not series:
         raise WideneckError(
             f"One MODEL was expected, {len(models)} came; --series follows a head over checkpoints."
@@ -142,7 +145,7 @@ def audit(
             "--series measures the weights alone; leave out --text, --section, --tokens, "
             "--normalizer and --attention."
         )
-    with ProgressBars() as progress:
+    with native_output_apart(), ProgressBars() as progress:
         if series:
             from wideneck.commands.series import audit_series
 
@@ -165,14 +168,13 @@ def audit(
                 seed=seed,
                 progress=progress,
             )
-    if html is not None:
-        report.to_html(html)
-    if to_stdout:
-        sys.stdout.buffer.write(report.to_json_text().encode())  # JSON is UTF-8 on every system
-    elif json is not None:
-        report.to_json(json)
-    if not to_stdout:
-        report.show()
+    try:
+        if as_html is not None:
+            as_html.write(report.to_html_text())
+        if as_json is not None:
+            as_json.write(report.to_json_text())
+    finally:  # a file that could not be written takes no numbers from the terminal
+        _show(report, as_html, as_json)
 
 
 @app.command()
@@ -187,20 +189,21 @@ def heads(
     ] = None,
 ) -> None:
     """List every output layer: formula, parameters, rank bound, cost, paper."""
-    from rich.console import Console
-
+    from wideneck.commands.destination import Destination
     from wideneck.commands.heads import rows, show
-    from wideneck.files.writing import check_writable, json_text, write_text
+    from wideneck.files.writing import json_text
+    from wideneck.report.console import PlainConsole
 
     table = rows(hidden_size, vocab_size)
     content = {"hidden_size": hidden_size, "vocab_size": vocab_size, "heads": table}
-    if str(json) == "-":
-        sys.stdout.buffer.write(json_text(content).encode())
-        return
-    if json is not None:
-        check_writable(json)
-        write_text(json, json_text(content))
-    show(hidden_size, vocab_size, Console())
+    as_json = Destination.of(json)
+    try:
+        if as_json is not None:
+            as_json.write(json_text(content))
+    finally:
+        if as_json is None or not as_json.on_stdout:
+            with printing():
+                show(hidden_size, vocab_size, PlainConsole())
 
 
 @app.command()
@@ -288,17 +291,15 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure how well a model predicts a text: perplexity, bits per byte, and more."""
+    from wideneck.commands.destination import Destination
     from wideneck.commands.options import besides_option
     from wideneck.commands.progress import ProgressBars
-    from wideneck.files.writing import check_writable
 
-    to_stdout = str(json) == "-"
-    if json is not None and not to_stdout:
-        check_writable(json)  # before the work, not after it
+    as_json = Destination.of(json, reads=[model, text])
     asked = besides_option(besides or [])
     from wideneck.commands.evaluate import evaluate as run
 
-    with ProgressBars(time_left=True) as progress:
+    with native_output_apart(), ProgressBars(time_left=True) as progress:
         found = run(
             model,
             text,
@@ -310,12 +311,11 @@ def evaluate(
             context=context,
             progress=progress,
         )
-    if to_stdout:
-        sys.stdout.buffer.write(found.to_json_text().encode())
-        return
-    if json is not None:
-        found.to_json(json)
-    found.show()
+    try:
+        if as_json is not None:
+            as_json.write(found.to_json_text())
+    finally:
+        _show(found, as_json)
 
 
 @app.command()
@@ -386,15 +386,39 @@ def reproduce(
     )
 
 
+def _show(found: Any, *written: Any) -> None:
+    """The table, where no file went to standard output in its place."""
+    if not any(one is not None and one.on_stdout for one in written):
+        with printing():
+            found.show()
+
+
 def main() -> None:
     """Entry point: the user's mistake is one line and exit code 1, a wrong usage 2."""
+    prepare_streams()
     try:
         app()
-    except WideneckError as error:
-        if asked_for_tracebacks():
-            traceback.print_exc()
-        sys.exit(printable(f"wideneck: {error}"))  # the names in it may be a stranger's
     except SystemExit as exit:
         if exit.code != INTERRUPTED:
             raise
         sys.exit("wideneck: interrupted; reports of earlier runs are as they were.")
+    except BaseException as error:
+        if not is_a_failure(error):
+            raise
+        said = _sentence(error)
+        if said is None or asked_for_tracebacks():
+            for line in traceback.format_exc().splitlines():
+                print(printable(line), file=sys.stderr)
+        sys.exit(1 if said is None else said)
+
+
+def _sentence(error: BaseException) -> str | None:
+    """The one line that the user gets, or None for a mistake of ours, which shows its traceback."""
+    if isinstance(error, WideneckError):
+        return printable(f"wideneck: {shortened(str(error), LONGEST)}")  # names may be a stranger's
+    if out_of_memory(error):
+        return (
+            "wideneck: This machine's memory is too small for it: give fewer --tokens or a smaller "
+            "model, or set WIDENECK_DEBUG=1 to see where it ended."
+        )
+    return None

@@ -5,7 +5,6 @@ has written a card of its own, the section is added to that one; nothing of a ca
 """
 
 import functools
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from wideneck.attached.swap import attached_head
 from wideneck.attention.config import name_of as normalizer_name
 from wideneck.attention.places import placed
 from wideneck.config import name_of
+from wideneck.files.writing import write_text
 
 CARD, TAG = "README.md", "wideneck"
 _DONE = "_wideneck_cards"
@@ -60,7 +60,7 @@ def write_card(model: Any, folder: Any, *, is_main_process: bool = True, **_opti
     if not is_main_process or not path.parent.is_dir() or path.exists():
         return
     head = f"---\nlibrary_name: wideneck\ntags:\n- {TAG}\n---\n\n# {type(model).__name__}\n\n"
-    _write(path, head + section(model, "path/to/this/folder"))
+    write_text(path, head + section(model, "path/to/this/folder"))
 
 
 def complete_card(model: Any, folder: Any, where: str) -> None:
@@ -83,7 +83,7 @@ def complete_card(model: Any, folder: Any, where: str) -> None:
     data.tags = list(dict.fromkeys([*(data.tags or []), TAG]))
     if "wideneck" not in card.text:
         card.text = f"{card.text.rstrip()}\n\n{section(model, where)}"
-    _write(path, str(card))
+    write_text(path, str(card))
 
 
 def teach(trainer: Any) -> None:
@@ -123,10 +123,3 @@ def _complete_of(trainer: Any) -> None:
     if isinstance(model, SavedModel) and trainer.is_world_process_zero():
         folder = trainer.args.output_dir
         complete_card(model, folder, trainer.hub_model_id or str(folder))
-
-
-def _write(path: Path, text: str) -> None:
-    """All or nothing."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

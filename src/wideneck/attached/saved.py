@@ -17,7 +17,6 @@ original's config as it is, are read, too.
 """
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from typing import Any
 from wideneck import config as c
 from wideneck.attached.saved_attention import attention_to_dict, check_attention
 from wideneck.errors import WideneckError
+from wideneck.files.writing import write_text
 from wideneck.memory.config import memory_config
 from wideneck.memory.config import to_dict as memory_to_dict
 
@@ -159,7 +159,8 @@ def writing_config(model: Any) -> Iterator[None]:
 
     def save_pretrained(folder: Any, **_options: Any) -> None:
         del vars(config)["save_pretrained"]
-        _write(Path(folder) / "config.json", layout(config, parts_of(model)))
+        content = json.dumps(layout(config, parts_of(model)), indent=2) + "\n"
+        write_text(Path(folder) / "config.json", content)
 
     vars(config)["save_pretrained"] = save_pretrained
     try:
@@ -181,10 +182,3 @@ def parts_of(model: Any) -> Saved:
         memory=None if memory is None else memory_to_dict(memory.config),
         attention=attention_to_dict(model),
     )
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """All or nothing."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)

@@ -5,6 +5,8 @@ from typing import Self
 
 from tqdm import tqdm
 
+from wideneck.files.printable import printable, shortened
+
 
 class ProgressBars:
     """A `progress(stage, done, total)` callback that shows the stage under way.
@@ -28,7 +30,7 @@ class ProgressBars:
             self._stage = stage
             self._bar = tqdm(
                 total=total,
-                desc=stage,
+                desc=printable(shortened(stage, 40)),
                 file=sys.stderr,
                 leave=False,
                 delay=0.5,

@@ -1,14 +1,15 @@
 """`wideneck reproduce`: a paper's experiment again, its numbers beside ours."""
 
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from wideneck.commands.destination import Destination
 from wideneck.commands.progress import ProgressBars
 from wideneck.commands.same_bits import same_bits
-from wideneck.files.writing import check_writable, json_text, write_text
+from wideneck.commands.streams import printing
+from wideneck.files.writing import json_text
 from wideneck.papers.registry import Found, Request
 
 
@@ -52,22 +53,19 @@ def reproduce(
         num_seeds=num_seeds,
         out=out,
     )
-    to_stdout = str(json) == "-"
-    if json is not None and not to_stdout:
-        check_writable(json)  # before the work, not after it
+    as_json = Destination.of(json, reads=[model, text, words])
     run: Callable[[Request, ProgressBars], Found] = _of(paper, "reproduction").reproduce
     with ProgressBars(time_left=True) as progress:
         found = run(request, progress)
-    content = json_text(found.to_dict())
-    if to_stdout:
-        sys.stdout.buffer.write(content.encode())
-        return
-    if json is not None:
-        write_text(json, content)
+    from wideneck.report.console import PlainConsole
 
-    from rich.console import Console
-
-    _of(paper, "table").show(found, Console())
+    try:
+        if as_json is not None:
+            as_json.write(json_text(found.to_dict()))
+    finally:
+        if as_json is None or not as_json.on_stdout:
+            with printing():
+                _of(paper, "table").show(found, PlainConsole())
 
 
 def _of(paper: str, module: str) -> Any:

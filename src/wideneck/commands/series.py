@@ -6,6 +6,7 @@ the final weights.  So every head is hashed, and equal ones are flagged before a
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,13 +14,20 @@ from wideneck.audits.clock import Clock
 from wideneck.audits.head import HeadAudit, audit_head
 from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
+from wideneck.files.printable import shortened
 from wideneck.models import read_head
 from wideneck.report.provenance import provenance
 from wideneck.report.series import SeriesPoint, SeriesReport
 
-WEIGHTS = (".safetensors", ".bin", ".gguf", ".safetensors.index.json", ".bin.index.json")
-NAMED = re.compile(r"(?:step|checkpoint|ckpt|iter|iteration)s?[-_=]?(\d+)", re.IGNORECASE)
-EPOCH = re.compile(r"epochs?[-_=]?(\d+)", re.IGNORECASE)
+WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf", ".safetensors.index.json", ".bin.index.json")
+LONGEST_STEP = 15
+"""Digits; a longer number in a name is a hash or a date, or means nothing."""
+NAMED_ONES = 12
+"""Entries that one note names."""
+NAMED = re.compile(r"(?ai)(?:step|checkpoint|ckpt|iter|iteration)s?[-_=]?(\d+)")
+EPOCH = re.compile(r"(?ai)epochs?[-_=]?(\d+)")
+ALONE = re.compile(r"(?a)^(\d+)$")
+SHARD = re.compile(r"-\d+-of-\d+\.")
 
 
 def audit_series(
@@ -31,6 +39,9 @@ def audit_series(
 ) -> SeriesReport:
     """Measure the head of each checkpoint, weights alone.
 
+    A checkpoint that cannot be read or measured is left out, and so is one whose head has another
+    shape than most (of equally many, than those that come first); the notes say why.
+
     Args:
         models: two or more of what `audit` takes as a model, or one folder that holds checkpoint
             folders or files.  Steps are read off the names (`step1000`, `checkpoint-500`, `500`,
@@ -40,7 +51,7 @@ def audit_series(
         progress: called as progress(stage, done, total).
 
     Raises:
-        WideneckError: fewer than two checkpoints, or heads of different shapes.
+        WideneckError: fewer than two checkpoints are named, or remain.
     """
     names, notes = _checkpoints(models)
     steps = [_step(name) for name in names]
@@ -48,16 +59,23 @@ def audit_series(
         notes.append("The names hold no step, or one step twice: steps are places in the series.")
         steps = list(range(len(names)))
     clock = Clock()
-    points: list[SeriesPoint] = []
-    order = sorted(range(len(names)), key=lambda i: steps[i] or 0)
-    for done, i in enumerate(order):
-        head = _measure(names[i], points, clock, argmaxable, seed, notes)
-        if head is not None:
-            points.append(SeriesPoint(name=str(names[i]), step=steps[i] or 0, head=head))
+    measured: list[SeriesPoint] = []
+    reasons: list[str] = []
+    for done, i in enumerate(sorted(range(len(names)), key=lambda i: steps[i] or 0)):
+        try:
+            head = _measure(names[i], clock, argmaxable, seed)
+            measured.append(SeriesPoint(name=str(names[i]), step=steps[i] or 0, head=head))
+        except WideneckError as error:
+            reasons.append(f"{names[i]} is left out: {error}")
         if progress:
             progress("checkpoints", done + 1, len(names))
+    points, others = _of_one_shape(measured)
+    reasons += others
     if len(points) < 2:
-        raise WideneckError(f"A series needs two checkpoints that can be measured. {notes[-1]}")
+        raise WideneckError(
+            f"A series needs two checkpoints that can be measured, of one shape; {len(points)} of "
+            f"{len(names)} can be. {_first(reasons, ' ')}"
+        )
     hashes: dict[str, list[str]] = {}
     for point in points:
         hashes.setdefault(point.head.sha256, []).append(point.name)
@@ -68,36 +86,33 @@ def audit_series(
             head_dtype=points[-1].head.dtype,
             seed=seed,
             seconds=clock.seconds,
-            notes=notes,
+            notes=[*notes, *reasons],
         ),
         points=points,
         identical=[group for group in hashes.values() if len(group) > 1],
     )
 
 
-def _measure(
-    name: str | os.PathLike,
-    before: Sequence[SeriesPoint],
-    clock: Clock,
-    argmaxable: bool,
-    seed: int,
-    notes: list[str],
-) -> HeadAudit | None:
-    """One checkpoint; one that holds nothing to measure (a head of zeros) becomes a note."""
+def _measure(name: str | os.PathLike, clock: Clock, argmaxable: bool, seed: int) -> HeadAudit:
     with clock("read the heads"):
         head = read_head(name)
-    if before:
-        first = before[0].head
-        if tuple(head.weight.shape) != (first.vocab_size, first.hidden_size):
-            raise WideneckError(
-                f"A series needs heads of one shape: {before[0].name} has {first.vocab_size} x "
-                f"{first.hidden_size}, {name} has {' x '.join(map(str, head.weight.shape))}."
-            )
-    try:
-        return audit_head(head, clock, argmaxable=argmaxable, seed=seed)
-    except WideneckError as error:
-        notes.append(f"{name} is left out: {error}")
-        return None
+    return audit_head(head, clock, argmaxable=argmaxable, seed=seed)
+
+
+def _of_one_shape(measured: Sequence[SeriesPoint]) -> tuple[list[SeriesPoint], list[str]]:
+    """The checkpoints whose heads have the commonest shape, and why the others are left out."""
+    shapes = [(point.head.vocab_size, point.head.hidden_size) for point in measured]
+    if not shapes:
+        return [], []
+    (most, count), *_ = Counter(shapes).most_common(1)  # of equally many, the one met first
+    kept = [point for point, shape in zip(measured, shapes, strict=True) if shape == most]
+    reasons = [
+        f"{point.name} is left out: its head is {shape[0]} x {shape[1]}, and {most[0]} x {most[1]} "
+        f"is the shape of {count} of {len(shapes)}."
+        for point, shape in zip(measured, shapes, strict=True)
+        if shape != most
+    ]
+    return kept, reasons
 
 
 def _checkpoints(
@@ -106,14 +121,18 @@ def _checkpoints(
     """The checkpoints named, or those in the one folder named; and what was left out of it."""
     names: list[str | os.PathLike] = list(models)
     notes: list[str] = []
-    if len(names) == 1 and Path(names[0]).is_dir():
-        inside = [path for path in Path(names[0]).iterdir() if _holds_weights(path)]
+    if len(names) == 1 and _is_folder(Path(names[0])):
+        entries = sorted(Path(names[0]).iterdir(), key=lambda path: _natural(path.name))
+        inside = [path for path in entries if _holds_weights(path)]
+        without = [path for path in entries if path not in inside and _is_seen(path)]
+        if without:
+            notes.append(f"Without weights: {_first([path.name for path in without])}.")
         with_step = [path for path in inside if _step(path) is not None]
         if len(with_step) > 1 and len(with_step) < len(inside):
-            left = sorted(path.name for path in inside if _step(path) is None)
-            notes.append(f"Left out, having no step in the name: {', '.join(left)}.")
+            left = [path.name for path in inside if _step(path) is None]
+            notes.append(f"Left out, having no step in the name: {_first(left)}.")
             inside = with_step
-        names = [*sorted(inside, key=lambda path: _natural(path.name))]
+        names = [*inside]
     if len(names) < 2:
         raise WideneckError(
             "A series needs at least two checkpoints: name them, or a folder that holds them; "
@@ -122,26 +141,52 @@ def _checkpoints(
     return names, notes
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # no name of a file
+        return False
+
+
 def _holds_weights(path: Path) -> bool:
-    """A file of weights, or a folder with one.  A shard is not a checkpoint of its own."""
+    """A file of weights, or a folder with one; of a folder that cannot be read its reader says why.
+
+    A shard is not a checkpoint of its own.
+    """
     if path.name.startswith("."):
         return False
-    if path.is_dir():
-        return any(name.name.endswith(WEIGHTS) for name in path.iterdir())
-    return path.suffix in WEIGHTS and not re.search(r"-\d+-of-\d+\.", path.name)
+    if not path.is_dir():
+        return path.name.endswith(WEIGHTS) and not SHARD.search(path.name)
+    try:
+        return any(inner.name.endswith(WEIGHTS) for inner in path.iterdir())
+    except OSError:
+        return True
+
+
+def _is_seen(path: Path) -> bool:
+    """Neither hidden nor the part of a checkpoint beside it."""
+    return not path.name.startswith(".") and not SHARD.search(path.name)
 
 
 def _step(name: str | os.PathLike) -> int | None:
     """The step that the last part of a name gives: of a path, or the revision of `id@revision`."""
-    last = re.sub(r"\.(safetensors|bin|gguf)$", "", str(name).rstrip("/\\"))
+    last = re.sub(r"\.(safetensors|bin|pt|gguf)$", "", str(name).rstrip("/\\"))
     last = re.split(r"[/\\@]", last)[-1]
-    for pattern in (NAMED, EPOCH, re.compile(r"^(\d+)$")):
+    for pattern in (NAMED, EPOCH, ALONE):
         found = pattern.search(last)
-        if found:
+        if found and len(found[1]) <= LONGEST_STEP:
             return int(found[1])
     return None
 
 
-def _natural(name: str) -> list[tuple[str, int]]:
+def _natural(name: str) -> list[tuple[str, int, str]]:
     """A sort key in which 9 comes before 10."""
-    return [(text, int(part or 0)) for text, part in re.findall(r"(\D*)(\d*)", name)]
+    found = re.findall(r"(?a)(\D*)(\d*)", name)
+    return [(text, len(part.lstrip("0")), part.lstrip("0")) for text, part in found]
+
+
+def _first(texts: Sequence[str], between: str = ", ") -> str:
+    """All of a few, the first of many."""
+    more = len(texts) - NAMED_ONES
+    listed = between.join(map(shortened, texts[:NAMED_ONES]))
+    return f"{listed} and {more:,} more" if more > 0 else listed

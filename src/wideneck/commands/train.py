@@ -4,9 +4,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wideneck.commands.destination import Destination
 from wideneck.commands.same_bits import same_bits
+from wideneck.commands.streams import printing
 from wideneck.errors import WideneckError
-from wideneck.files.writing import check_writable, json_text, write_text
+from wideneck.files.printable import printable
+from wideneck.files.writing import json_text
 
 if TYPE_CHECKING:
     from wideneck.training.recipe import Recipe
@@ -41,9 +44,7 @@ def train(
     from wideneck.training.recipe_file import read_recipe
     from wideneck.training.tracking import check_tracker
 
-    to_stdout = str(json) == "-"
-    if json is not None and not to_stdout:
-        check_writable(json)  # before the work, not after it
+    as_json = Destination.of(json, reads=[recipe, text])
     check_tracker(track_with)
     chosen = read_recipe(recipe, text=text, seed=seed, check=_check_model)
 
@@ -72,12 +73,13 @@ def train(
         dist.destroy_process_group()
     if not PartialState().is_main_process:
         return
-    if to_stdout:
-        sys.stdout.buffer.write(json_text(result).encode())
-        return
-    if json is not None:
-        write_text(json, json_text(result))
-    print(summary(folder, result))
+    try:
+        if as_json is not None:
+            as_json.write(json_text(result))
+    finally:
+        if as_json is None or not as_json.on_stdout:
+            with printing():
+                print(summary(folder, result))
 
 
 def _check_model(recipe: "Recipe") -> None:
@@ -100,7 +102,8 @@ def _check_model(recipe: "Recipe") -> None:
 def summary(folder: Path, result: dict[str, Any]) -> str:
     """What a run found, in a few lines."""
     lines = [
-        f"{folder}: {result['num_parameters']:,} parameters, {result['epochs']:g} epochs "
+        f"{printable(str(folder))}: {result['num_parameters']:,} parameters, "
+        f"{result['epochs']:g} epochs "
         f"({result['tokens']:,} tokens) in {result['seconds']:,.0f} s, "
         f"{result['tokens_per_second']:,.0f} tokens/s",
         f"  validation: {result['valid_loss']:.4f} nats a token, perplexity "

@@ -100,8 +100,7 @@ class Evaluation:
 
     def show(self) -> None:
         """Print the main numbers on standard output, in 80 columns."""
-        from rich.console import Console
-
+        from wideneck.report.console import PlainConsole
         from wideneck.report.evaluation import show
 
-        show(self, Console())
+        show(self, PlainConsole())

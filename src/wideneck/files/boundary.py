@@ -52,7 +52,7 @@ def is_a_failure(error: BaseException) -> bool:
 
 def reason(error: BaseException) -> str:
     """What another library's error says, in the one short line that ours quote."""
-    if isinstance(error, MemoryError):
+    if out_of_memory(error):
         return "it does not fit the memory of this machine"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
@@ -65,6 +65,15 @@ def reason(error: BaseException) -> str:
     if not text:
         return type(error).__name__
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory was asked for and not there: of Python, numpy, torch, CUDA."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
 
 
 def asked_for_tracebacks() -> bool:

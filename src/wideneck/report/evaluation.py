@@ -8,7 +8,8 @@ from rich.text import Text
 from wideneck.evaluation.perplexity import Perplexity
 from wideneck.evaluation.ranks import LogProbRanks
 from wideneck.evaluation.results import Evaluation
-from wideneck.report.numbers import estimate, number, share, visible
+from wideneck.report.console import say
+from wideneck.report.numbers import estimate, number, share
 
 LABEL = 34
 
@@ -16,23 +17,23 @@ LABEL = 34
 def show(found: Evaluation, console: Console) -> None:
     """Print the losses, how they were measured, and the ranks."""
     source = found.source
-    _say(source.model, console, "bold")
+    say(source.model, console, "bold")
     part = "" if source.split is None else f", {source.split} split"
-    _say(
+    say(
         f"{source.head} head, {source.num_parameters:,} parameters; text: {source.text}{part}",
         console,
     )
     console.print()
     _losses(found, console)
     for line in _conventions(found):
-        _say(line, console)
+        say(line, console)
     if found.ranks is not None:
         console.print()
         _ranks(found.ranks, console)
     console.print()
     for note in source.notes:
-        _say(f"Note: {note}", console)
-    _say(
+        say(f"Note: {note}", console)
+    say(
         f"{source.device}, {source.dtype}, text {source.text_sha256[:12]}, "
         f"{sum(source.seconds.values()):,.0f} s",
         console,
@@ -119,10 +120,3 @@ def _table(*names: str) -> Table:
             overflow="fold",
         )
     return table
-
-
-def _say(text: str, console: Console, style: str = "") -> None:
-    """Names come from strangers' files: what does not print, or cannot be encoded, is spelt out."""
-    encoding = console.encoding or "ascii"
-    safe = visible(text).encode(encoding, "backslashreplace").decode(encoding)
-    console.print(Text(safe, style=style, overflow="fold"))

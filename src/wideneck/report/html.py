@@ -1,14 +1,17 @@
 """A report as one HTML file: inline style, inline SVG, no script, nothing fetched.
 
 Strings of models and tokens come from strangers' files, so the templates escape everything that
-is not marked as made here.
+is not marked as made here, and the whole page passes through `printable`.  Its own policy forbids a
+browser to run or fetch anything.
 """
 
 from functools import cache
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wideneck.audits.output import OutputAudit
+from wideneck.files.printable import printable
 from wideneck.report import (
     attention_charts,
     attention_maps,
@@ -61,46 +64,45 @@ def render(report: Report) -> str:
     """The HTML of one audit."""
     head, output, reference = report.head, report.output, Reference(report)
     attention, memory = report.attention, report.memory
-    return (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            report=report,
-            reference=reference,
-            paragraphs=paragraphs(report),
-            charts=charts,
-            tables=tables,
-            head_figures=[] if head is None else head_figures(head),
-            token_figures=[] if head is None else token_figures(head),
-            output_figures=[] if output is None else output_figures(output),
-            attention_figures=[] if attention is None else attention_figures(attention),
-            attention_charts=attention_charts,
-            attention_maps=attention_maps,
-            attention_tables=attention_tables,
-            most_named=NAMED,
-            memory_figures=[] if memory is None else memory_figures(memory),
-            memory_charts=memory_charts,
-            memory_tables=memory_tables,
-            token_lists=[] if head is None else token_lists(head),
-            proofs=[] if head is None or head.argmaxable is None else proofs(head.argmaxable),
-            cost_charts=[] if output is None else _cost_charts(output, reference),
-        )
+    return _page(
+        "report.html.j2",
+        report=report,
+        reference=reference,
+        paragraphs=paragraphs(report),
+        charts=charts,
+        tables=tables,
+        head_figures=[] if head is None else head_figures(head),
+        token_figures=[] if head is None else token_figures(head),
+        output_figures=[] if output is None else output_figures(output),
+        attention_figures=[] if attention is None else attention_figures(attention),
+        attention_charts=attention_charts,
+        attention_maps=attention_maps,
+        attention_tables=attention_tables,
+        most_named=NAMED,
+        memory_figures=[] if memory is None else memory_figures(memory),
+        memory_charts=memory_charts,
+        memory_tables=memory_tables,
+        token_lists=[] if head is None else token_lists(head),
+        proofs=[] if head is None or head.argmaxable is None else proofs(head.argmaxable),
+        cost_charts=[] if output is None else _cost_charts(output, reference),
     )
 
 
 def render_series(report: SeriesReport) -> str:
     """The HTML of a series of checkpoints."""
-    return (
-        environment()
-        .get_template("series.html.j2")
-        .render(
-            report=report,
-            reference=Reference(report),
-            paragraphs=series_paragraphs(report),
-            charts=series_charts(report),
-            table=series_table(report),
-        )
+    return _page(
+        "series.html.j2",
+        report=report,
+        reference=Reference(report),
+        paragraphs=series_paragraphs(report),
+        charts=series_charts(report),
+        table=series_table(report),
     )
+
+
+def _page(template: str, **content: Any) -> str:
+    """A template filled in: no character in it that does not print but our own spaces."""
+    return printable(environment().get_template(template).render(**content), keep="\n\u00a0")
 
 
 def _cost_charts(output: OutputAudit, reference: Reference) -> list[tuple[charts.Chart, str]]:

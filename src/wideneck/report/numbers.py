@@ -9,7 +9,7 @@ import re
 from markupsafe import Markup, escape
 
 from wideneck.audits.estimate import Estimate
-from wideneck.files.printable import printable
+from wideneck.files.printable import LONGEST, printable, shortened
 
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
@@ -87,8 +87,12 @@ def pretty(text: str) -> Markup:
     return Markup(re.sub(rf"(?<=\d) (?=[%(\[{TIMES}]|nats?\b)", "\u00a0", html))
 
 
-def visible(string: str | None) -> str:
-    """A token's string with everything that does not print (or turns text around) spelt out."""
+def visible(string: str | None, most: int = LONGEST) -> str:
+    """A token's string, or a tensor's name, as it is shown.
+
+    Everything that does not print, or turns text around, is spelt out, and a long one is shortened:
+    the JSON file holds all of it.
+    """
     if string is None:
         return ""
-    return printable(string)
+    return shortened(printable(shortened(string, most)), most)

@@ -31,8 +31,7 @@ class Report(Document):
 
     def show(self) -> None:
         """Print a table of the main numbers on standard output."""
-        from rich.console import Console
-
+        from wideneck.report.console import PlainConsole
         from wideneck.report.terminal import show
 
-        show(self, Console())
+        show(self, PlainConsole())

@@ -36,8 +36,7 @@ class SeriesReport(Document):
 
     def show(self) -> None:
         """Print a table of the main numbers on standard output."""
-        from rich.console import Console
-
+        from wideneck.report.console import PlainConsole
         from wideneck.report.terminal import show_series
 
-        show_series(self, Console())
+        show_series(self, PlainConsole())

@@ -16,7 +16,9 @@ from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.head import HeadAudit
 from wideneck.audits.memory.results import MemoryAudit
 from wideneck.audits.token import TokenRef
+from wideneck.files.printable import printable
 from wideneck.report.attention_figures import attention_figures
+from wideneck.report.console import encodable, say
 from wideneck.report.figures import (
     Figure,
     head_figures,
@@ -48,10 +50,10 @@ def show(report: Report, console: Console) -> None:
     if report.output is not None:
         _print_figures("output", output_figures(report.output), console)
         if report.output.rank_cost.skipped:
-            _say(f"Not measured: {report.output.rank_cost.skipped}.", console)
+            say(f"Not measured: {report.output.rank_cost.skipped}.", console)
     if report.attention is not None:
         _print_figures("attention", attention_figures(report.attention), console)
-        _say("Median: over heads; a to b: between which half of the heads lie.", console)
+        say("Median: over heads; a to b: between which half of the heads lie.", console)
         console.print()
         _print_comparison(report.attention, console)
     if report.memory is not None:
@@ -78,7 +80,7 @@ def show_series(report: SeriesReport, console: Console) -> None:
             overflow="fold",
         )
     if report.identical:
-        _say("A trajectory through identical heads is not one of training.", console)
+        say("A trajectory through identical heads is not one of training.", console)
         console.print()
     null = report.points[-1].head.spectrum.null
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
@@ -119,9 +121,9 @@ def _unreachable(head: HeadAudit) -> str:
 
 
 def _opening(title: str, texts: Sequence[str], console: Console) -> None:
-    console.print(Text(_encodable(title, console), style="bold"), overflow="fold")
+    say(title, console, "bold")
     for text in texts:
-        _say(text, console)
+        say(text, console)
     console.print()
 
 
@@ -142,7 +144,7 @@ def _print_figures(title: str, figures: Iterable[Figure], console: Console) -> N
         if len(beside) > BESIDE:
             beside = ",\n".join(figure.baselines)
         table.add_row(
-            Text(figure.label), Text(figure.value, style="bold"), figure.detail, Text(beside)
+            Text(figure.label), Text(figure.value, style="bold"), Text(figure.detail), Text(beside)
         )
     console.print(table)
     console.print()
@@ -167,13 +169,13 @@ def _print_comparison(audit: AttentionAudit, console: Console) -> None:
             "" if point.jacobian_spectral is None else number(float(point.jacobian_spectral)),
         )
     console.print(table)
-    _say("The same weights under each normalizer, without training for it.", console)
+    say("The same weights under each normalizer, without training for it.", console)
     console.print()
 
 
 def _print_caches(audit: MemoryAudit, console: Console) -> None:
     if audit.gain.skipped:
-        _say(f"No cache was measured: {audit.gain.skipped}.", console)
+        say(f"No cache was measured: {audit.gain.skipped}.", console)
         console.print()
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=0)
@@ -189,7 +191,7 @@ def _print_caches(audit: MemoryAudit, console: Console) -> None:
             interval(cache.gain),
         )
     console.print(table)
-    _say("Nats per token, fitted on one half of the text, measured on the other.", console)
+    say("Nats per token, fitted on one half of the text, measured on the other.", console)
     console.print()
 
 
@@ -216,27 +218,17 @@ def _name(token: TokenRef, console: Console) -> str:
 
 def _closing(source: Provenance, console: Console) -> None:
     for note in source.notes:
-        _say(f"Note: {note}", console)
+        say(f"Note: {note}", console)
     text = "" if source.text is None else f", text {source.text}"
     tokens = "" if source.num_tokens is None else f", {source.num_tokens:,} tokens"
-    console.print(
-        Text(
-            _encodable(
-                f"head {source.head_sha256[:12]} ({source.head_dtype}){text}{tokens}, "
-                f"seed {source.seed}, {sum(source.seconds.values()):,.0f} s",
-                console,
-            ),
-            style="dim",
-            overflow="fold",
-        )
+    say(
+        f"head {source.head_sha256[:12]} ({source.head_dtype}){text}{tokens}, "
+        f"seed {source.seed}, {sum(source.seconds.values()):,.0f} s",
+        console,
+        "dim",
     )
 
 
-def _say(text: str, console: Console) -> None:
-    console.print(Text(_encodable(text, console), overflow="fold"))
-
-
 def _encodable(text: str, console: Console) -> str:
-    """The text with what the terminal's encoding lacks written as escapes."""
-    encoding = console.encoding or "ascii"
-    return visible(text).encode(encoding, "backslashreplace").decode(encoding)
+    """The text without newlines of names, and with escapes for what cannot be encoded."""
+    return encodable(printable(text), console)

@@ -1,0 +1,36 @@
+"""Complaints about the usage of a command, made fit to be printed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from typer.core import TyperGroup
+
+from wideneck.files.printable import printable
+
+
+class Commands(TyperGroup):
+    """The commands, whose complaints about their usage quote arguments as they print."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the arguments in front of the command."""
+        with _quoting():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the command's arguments, and run it."""
+        with _quoting():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _quoting() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Of typer's errors, whose classes have had several homes; a shell's * may have put a
+        # stranger's file name among the arguments.
+        message = getattr(error, "message", None)
+        if isinstance(message, str):
+            vars(error)["message"] = printable(message)
+        raise

@@ -1,0 +1,116 @@
+"""What cannot be measured is NaN in its place, and a note says which number and why.
+
+NaN goes through arithmetic by itself, so a number that is made of one that could not be measured
+cannot pass for one that was.  Reports write "not measurable" for it, and JSON null
+(`report.fields`).  None keeps its meaning: not asked for, or not there.
+"""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+from wideneck.errors import WideneckError
+from wideneck.files.boundary import reason
+
+T = TypeVar("T")
+
+
+class UnmeasurableError(WideneckError):
+    """This model's numbers do not allow a measure: nothing that its user did wrong."""
+
+
+NUMERICAL = (UnmeasurableError, ArithmeticError, ValueError, torch.linalg.LinAlgError)
+"""What numbers lead to: overflow, no convergence, a solver that takes no NaN (numpy's LinAlgError
+is a ValueError).  A mistake of the user, which is a ValueError too, is let through."""
+
+
+def measured(name: str, function: Callable[[], T], otherwise: T, notes: list[str] | None) -> T:
+    """What the function gives; or `otherwise`, and a note, where the numbers do not allow it.
+
+    Args:
+        name: the measure, as the note names it.
+        function: computes it.
+        otherwise: such as None, or the `unknown` record.
+        notes: those of the section, to be added to; None to raise instead.
+
+    Raises:
+        WideneckError: as raised inside, but for `UnmeasurableError`; without notes, that too.
+    """
+    try:
+        return function()
+    except NUMERICAL as error:
+        if notes is None:
+            raise
+        if isinstance(error, WideneckError) and not isinstance(error, UnmeasurableError):
+            raise
+        notes.append(f"Not measurable: {name} ({reason(error).rstrip('.')}).")
+        return otherwise
+
+
+def unknown(kind: type[T], **known: Any) -> T:
+    """A record of which only `known` is known: floats are NaN, lists empty, texts too."""
+    hints = typing.get_type_hints(kind)
+    fields = dataclasses.fields(typing.cast(Any, kind))
+    return kind(**{f.name: known.get(f.name, _nothing(hints[f.name])) for f in fields})
+
+
+def _nothing(hint: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return unknown(typing.cast(type, hint))
+    if type(None) in typing.get_args(hint):
+        return None
+    kind: Any = typing.get_origin(hint) or hint
+    return math.nan if kind is float else kind()
+
+
+def settled(value: T) -> T:
+    """The same record with NaN for infinities, and every NaN of it named in a note.
+
+    The last check before a report: whatever a measure let through ends here.  The notes go to the
+    nearest record around that has a field `notes`.
+    """
+    found: list[str] = []
+    return _settled(value, "", found)
+
+
+def _settled(value: Any, path: str, found: list[str]) -> Any:
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        found.append(path)
+        return math.nan
+    if isinstance(value, list):
+        parts = [_settled(part, f"{path}[]", found) for part in value]
+        return value if all(a is b for a, b in zip(parts, value, strict=True)) else parts
+    if isinstance(value, dict):
+        named = {key: _settled(part, f"{path}.{key}", found) for key, part in value.items()}
+        return value if all(named[key] is part for key, part in value.items()) else named
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    noting = hasattr(value, "notes")
+    inner: list[str] = [] if noting else found
+    before = "" if noting or not path else f"{path}."
+    changes = {}
+    for field in dataclasses.fields(value):
+        part = getattr(value, field.name)
+        new = _settled(part, before + field.name, inner)
+        if new is not part:
+            changes[field.name] = new
+    if noting and inner:
+        changes["notes"] = _named(changes.get("notes", value.notes), inner)
+    return dataclasses.replace(value, **changes) if changes else value
+
+
+def _named(notes: list[str], places: list[str]) -> list[str]:
+    """The notes, and one more for the places that were not finite, each with its count."""
+    counts: dict[str, int] = {}
+    for place in places:
+        counts[place] = counts.get(place, 0) + 1
+    listed = [f"{place} ({n} of them)" if n > 1 else place for place, n in counts.items()]
+    verb = "is no finite number" if len(places) == 1 else "are no finite numbers"
+    note = f"Not measurable: {', '.join(listed)} {verb}."
+    return notes if note in notes else [*notes, note]

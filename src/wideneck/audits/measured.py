@@ -8,6 +8,7 @@ cannot pass for one that was.  Reports write "not measurable" for it, and JSON n
 import dataclasses
 import math
 import typing
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -47,7 +48,8 @@ def measured(name: str, function: Callable[[], T], otherwise: T, notes: list[str
             raise
         if isinstance(error, WideneckError) and not isinstance(error, UnmeasurableError):
             raise
-        notes.append(f"Not measurable: {name} ({reason(error).rstrip('.')}).")
+        why = str(error) if isinstance(error, WideneckError) else reason(error)
+        notes.append(f"Not measurable: {name} ({why.rstrip('.')}).")
         return otherwise
 
 
@@ -73,44 +75,56 @@ def settled(value: T) -> T:
     The last check before a report: whatever a measure let through ends here.  The notes go to the
     nearest record around that has a field `notes`.
     """
-    found: list[str] = []
-    return _settled(value, "", found)
+    return _settled(value, "", _Places())
 
 
-def _settled(value: Any, path: str, found: list[str]) -> Any:
+@dataclasses.dataclass
+class _Places:
+    """Where numbers are, and where they are not finite."""
+
+    lost: list[str] = dataclasses.field(default_factory=list)
+    num_floats: int = 0
+
+
+def _settled(value: Any, path: str, places: _Places) -> Any:
     if isinstance(value, float):
+        places.num_floats += 1
         if math.isfinite(value):
             return value
-        found.append(path)
+        places.lost.append(path)
         return math.nan
     if isinstance(value, list):
-        parts = [_settled(part, f"{path}[]", found) for part in value]
+        parts = [_settled(part, f"{path}[]", places) for part in value]
         return value if all(a is b for a, b in zip(parts, value, strict=True)) else parts
     if isinstance(value, dict):
-        named = {key: _settled(part, f"{path}.{key}", found) for key, part in value.items()}
+        named = {key: _settled(part, f"{path}.{key}", places) for key, part in value.items()}
         return value if all(named[key] is part for key, part in value.items()) else named
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return value
-    noting = hasattr(value, "notes")
-    inner: list[str] = [] if noting else found
-    before = "" if noting or not path else f"{path}."
-    changes = {}
-    for field in dataclasses.fields(value):
-        part = getattr(value, field.name)
-        new = _settled(part, before + field.name, inner)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _settled_record(value, path, places)
+    return value
+
+
+def _settled_record(record: Any, path: str, places: _Places) -> Any:
+    noting = hasattr(record, "notes")
+    inner, changes = _Places(), {}
+    for field in dataclasses.fields(record):
+        part = getattr(record, field.name)
+        new = _settled(part, field.name if noting or not path else f"{path}.{field.name}", inner)
         if new is not part:
             changes[field.name] = new
-    if noting and inner:
-        changes["notes"] = _named(changes.get("notes", value.notes), inner)
-    return dataclasses.replace(value, **changes) if changes else value
+    if noting and inner.lost:
+        changes["notes"] = _named(record.notes, inner.lost)
+    elif not noting:
+        all_lost = path and 1 < len(inner.lost) == inner.num_floats
+        places.lost += [path] if all_lost else inner.lost  # one name for a record without numbers
+        places.num_floats += 1 if all_lost else inner.num_floats
+    return dataclasses.replace(record, **changes) if changes else record
 
 
 def _named(notes: list[str], places: list[str]) -> list[str]:
     """The notes, and one more for the places that were not finite, each with its count."""
-    counts: dict[str, int] = {}
-    for place in places:
-        counts[place] = counts.get(place, 0) + 1
-    listed = [f"{place} ({n} of them)" if n > 1 else place for place, n in counts.items()]
-    verb = "is no finite number" if len(places) == 1 else "are no finite numbers"
-    note = f"Not measurable: {', '.join(listed)} {verb}."
+    listed = [
+        f"{place} ({n:,} of them)" if n > 1 else place for place, n in Counter(places).items()
+    ]
+    note = f"Not measurable, for want of a finite number: {', '.join(listed)}."
     return notes if note in notes else [*notes, note]

@@ -38,9 +38,9 @@ def _over_rms(spectrum: Spectrum) -> list[float]:
     sigma = [s for s in spectrum.singular_values if s > 0]
     if not sigma or not all(map(math.isfinite, spectrum.singular_values)):
         return [math.nan]
-    unit = 1 / power_for(sigma[0])  # squares of large or small ones leave float64
-    rms = math.sqrt(sum((s / unit) ** 2 for s in sigma) / spectrum.num_columns) * unit
-    return [s / rms for s in sigma]
+    unit = power_for(sigma[0])  # squares of large or small ones leave float64
+    rms = math.sqrt(sum((s * unit) ** 2 for s in sigma) / spectrum.num_columns)
+    return [s * unit / rms for s in sigma]
 
 
 def error_chart(spectra: Spectra) -> Chart:

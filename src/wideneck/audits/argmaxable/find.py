@@ -50,16 +50,25 @@ def find_unargmaxable(
         progress: called with (stage, done, total) after every chunk, step or token.
         box: with a bias, hidden states are sought with |x_k| <= box (100 if None). Without one,
             scaling x changes no verdict and the box is not used.
+
+    Raises:
+        WideneckError: there is nothing to judge in these arguments.
+        UnmeasurableError: float64 cannot compare the scores of numbers so unlike in size.
     """
     _check(weight, bias, box)
     groups = group_equal_rows(weight, bias)
-    weight, bias = _within_reach(weight, bias)
+    given, (weight, bias) = weight, _within_reach(weight, bias)
     tokens_M = torch.tensor([group[0] for group in groups])
     head = make_head(weight, bias, tokens_M, DEFAULT_BOX if box is None else box)
     search = Search(head=head, progress=progress)
     if head.num_rows > 1:
         search.run()
-    return report(head, groups, list(tokens or []), search)
+    found = report(head, groups, list(tokens or []), search)
+    if weight is not given and len(found.unargmaxable) == len(given):
+        raise UnmeasurableError(
+            "it would find no token that can win, so its rows are closer than float64 tells"
+        )
+    return found
 
 
 @torch.no_grad()

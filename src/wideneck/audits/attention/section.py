@@ -54,10 +54,9 @@ def audit_attention(
         progress: called as progress(stage, done, total).
 
     Raises:
-        UnmeasurableError: the model's losses are not finite, or its attention does more than its
-            normalizer.
-        WideneckError: its attention does not go through transformers' interface, or the settings
-            do not fit it.
+        UnmeasurableError: the model's losses are not finite, its attention does not go through
+            transformers' interface, or does more than its normalizer.
+        WideneckError: the settings do not fit the model.
     """
     ids = windows.ids
     _check_asked(reader.model, windows, settings, normalizers)
@@ -268,16 +267,12 @@ def _compare(
     for config in normalizers:
         collector = Collector(settings, queries, seed, device=model.device, geometry_only=True)
         name = name_of(config)
-        use(model, config)
-        try:
-            changed = measured(
-                f"the model under {name}",
-                partial(_read, reader, windows, collector, progress, f"under {name}"),
-                None,
-                notes,
-            )
-        finally:
-            use(model, "softmax")
+        changed = measured(
+            f"the model under {name}",
+            partial(_read_under, config, reader, windows, collector, progress),
+            None,
+            notes,
+        )
         if changed is None:
             continue
         layers = list(collector.layers.values())
@@ -285,6 +280,24 @@ def _compare(
             _point(describe(config), changed, losses, layers, settings, queries, document)
         )
     return points
+
+
+def _read_under(
+    config: Normalizer,
+    reader: Reader,
+    windows: Windows,
+    collector: Collector,
+    progress: Progress | None,
+) -> Tensor:
+    """`_read` with the normalizer in the model, which has its own again afterwards."""
+    try:
+        use(reader.model, config)
+    except WideneckError as error:  # the config was checked before: the model does not allow it
+        raise UnmeasurableError(str(error)) from error
+    try:
+        return _read(reader, windows, collector, progress, f"under {name_of(config)}")
+    finally:
+        use(reader.model, "softmax")
 
 
 def _point(

@@ -188,7 +188,8 @@ def summarize(
 
 
 def _perplexity(nats: float) -> float:
-    return math.exp(nats) if nats < 700 else math.inf
+    """Finite wherever the loss is: beyond 700 nats float64 overflows."""
+    return math.exp(min(nats, 700.0)) if math.isfinite(nats) else math.nan
 
 
 def _column_space(weight: Tensor) -> Tensor:

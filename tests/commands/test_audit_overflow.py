@@ -43,7 +43,9 @@ def audited(model, text, sections=ALL, **how):
     stream = io.StringIO()
     show(found, Console(file=stream, width=80))
     page, printed = found.to_html_text(), stream.getvalue()
-    said = printed.replace("move by inf of", "")  # of another part of wideneck, in a note
+    said = " ".join(printed.split()).replace(
+        "move by inf of", ""
+    )  # of another part of wideneck, in a note
     assert not {"nan", "inf"} & {word.strip("[],%") for word in said.split()}
     assert not any("n" in part.split('"')[0] for part in page.split(' d="')[1:])
     return data, page, printed

@@ -109,7 +109,7 @@ def measure_geometry(
     _check_differ(weight)
     num_rows = len(weight) if rows is None else len(rows)
     # Scale-free measures are taken within reach of float64's squares, and scaled back in the end.
-    power = power_of(weight)
+    power = power_of(weight, rows)
     within = weight if power == 1 else weight * power
     mean, centred = gram(within, rows)
     norms = _row_norms(weight, rows)

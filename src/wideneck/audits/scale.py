@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from wideneck.functional.gram import ROWS
+from wideneck.functional.gram import row_chunks
 
 REACH = 200
 """Numbers between 2^-200 and 2^200 stay as they are: their fourth powers, summed, are inside."""
@@ -27,11 +27,14 @@ def power_for(largest: float) -> float:
     return math.ldexp(1.0, max(-FURTHEST, min(FURTHEST, -exponent)))
 
 
-def power_of(weight: Tensor) -> float:
-    """The same for a matrix (V, D); only float64 reaches so far that it is looked through."""
+def power_of(weight: Tensor, rows: Tensor | None = None) -> float:
+    """The same for a matrix (V, D), or for the rows of it that `rows` (R,) names.
+
+    Only float64 reaches so far that it is looked through.
+    """
     if weight.dtype != torch.float64:
         return 1.0
-    return power_for(max(chunk.abs().max().item() for chunk in weight.split(ROWS)))
+    return power_for(max(chunk.abs().max().item() for chunk in row_chunks(weight, rows)))
 
 
 def lengths(rows: Tensor) -> Tensor:

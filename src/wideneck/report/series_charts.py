@@ -208,7 +208,7 @@ def series_table(report: SeriesReport) -> Table:
 def _unreachable(head: HeadAudit, searched: bool) -> list[str]:
     if not searched:
         return []
-    return ["" if head.argmaxable is None else number(len(head.argmaxable.unargmaxable))]
+    return [number(None if head.argmaxable is None else len(head.argmaxable.unargmaxable))]
 
 
 def _second(singular_values: list[float]) -> float:

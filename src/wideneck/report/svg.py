@@ -102,7 +102,7 @@ class Chart:
         else:
             parts += _along(sorted(labels), x(self.label_at) + 6, right)
         for i, said in enumerate(self._missing()):
-            parts.append(_text(left + 6, TOP + 12 + LINE * i, said, "label muted"))
+            parts.append(_text(left + 6, TOP + 12 + LINE * i, said, "label halo muted"))
         return Markup(
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart">'
             f"<title>{escape(self.title)}</title><desc>{escape(self.description)}</desc>"

@@ -85,7 +85,7 @@ def show_series(report: SeriesReport, console: Console) -> None:
         _say("A trajectory through identical heads is not one of training.", console)
         console.print()
     null = report.points[-1].head.spectrum.null
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
     for name in ("step", "head", "entropy\nraw", "\ncentred", "eff. rank\ncentred"):
         table.add_column(name, justify="right", overflow="fold")
     searched = any(point.head.argmaxable is not None for point in report.points)
@@ -121,7 +121,7 @@ def show_series(report: SeriesReport, console: Console) -> None:
 
 
 def _unreachable(head: HeadAudit) -> str:
-    return "" if head.argmaxable is None else number(len(head.argmaxable.unargmaxable))
+    return number(None if head.argmaxable is None else len(head.argmaxable.unargmaxable))
 
 
 def _opening(title: str, texts: Sequence[str], console: Console) -> None:

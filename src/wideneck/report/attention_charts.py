@@ -10,7 +10,7 @@ from wideneck.audits.attention.results import AttentionAudit, CriticalN, LengthP
 from wideneck.report.attention_maps import Panel
 from wideneck.report.axes import Axis, linear, logarithmic
 from wideneck.report.boxes import Box
-from wideneck.report.numbers import number, share
+from wideneck.report.numbers import known, number, share
 from wideneck.report.svg import Chart, Line, Rule
 
 DECADES = 1e8
@@ -173,7 +173,7 @@ def _separability(points: Sequence[SizePoint]) -> Panel:
 
 def step_chart(audit: AttentionAudit) -> Panel | None:
     """Finite differences of the softmax over temperature."""
-    points = audit.by_step
+    points = [p for p in audit.by_step if known(p.temperature) and known(p.step)]
     if not points:
         return None
     lines: list[Line] = []

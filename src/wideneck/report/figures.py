@@ -13,6 +13,7 @@ from wideneck.audits.output.rank_cost import RankLoss
 from wideneck.report.numbers import (
     in_unit,
     interval,
+    known,
     number,
     percent,
     percentage,
@@ -150,6 +151,7 @@ def output_figures(output: OutputAudit) -> list[Figure]:
     loss, rank, gradient = output.loss, output.rank, output.gradient
     nats, kept = loss.nats_per_token, gradient.energy_share
     per_byte = loss.bits_per_byte.value / nats.value if nats.value else 0.0
+    uniform = round(math.exp(loss.uniform_nats)) if known(loss.uniform_nats) else None
     baselines = {"uniform": loss.uniform_nats, "unigram": loss.unigram_nats}
 
     def beside(function) -> tuple[str, ...]:
@@ -174,7 +176,7 @@ def output_figures(output: OutputAudit) -> list[Figure]:
         Figure(
             "perplexity",
             value(loss.perplexity),
-            (f"{round(math.exp(loss.uniform_nats)):,} uniform", beside(math.exp)[1]),
+            (with_name(number(uniform), "uniform"), beside(math.exp)[1]),
             "output.loss.perplexity",
             interval(loss.perplexity),
         ),

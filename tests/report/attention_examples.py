@@ -87,6 +87,7 @@ def attention_audit(
         ]
         if comparison
         else [],
+        notes=[],
     )
 
 

@@ -122,6 +122,7 @@ def output_audit(
             norm_share=around(0.5, None if half is None else 0.01),
             norm_baseline=(D / V) ** 0.5,
         ),
+        notes=[],
     )
 
 

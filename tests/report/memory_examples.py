@@ -56,6 +56,7 @@ def memory_audit(
         if ranked
         else None,
         gain=_gain(helped, half) if caches else _skipped(),
+        notes=[],
     )
 
 

@@ -5,14 +5,18 @@ tokenizer, duplicates, never trained), because a few thousand such rows bend eve
 Cost: three V D^2 products (centred, unit rows, centred unit rows).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from wideneck.audits.measure import measure
+from wideneck.audits.measured import measured, unknown
+from wideneck.audits.scale import directions, lengths, power_of
 from wideneck.audits.spectrum import Spectrum, gaussian_gram, spectrum, storage_noise
-from wideneck.functional.gram import gram, row_chunks, symmetric_root
+from wideneck.errors import WideneckError
+from wideneck.functional.gram import ROWS, gram, row_chunks, symmetric_root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,7 @@ def measure_geometry(
     rows: Tensor | None = None,
     second_moment: Tensor | None = None,
     seed: int = 0,
+    notes: list[str] | None = None,
 ) -> Geometry:
     """Measure `weight` (V, D), or the rows whose indices `rows` holds.
 
@@ -96,38 +101,70 @@ def measure_geometry(
         rows: (R,) indices, or None for all.
         second_moment: (D, D) E[x x^T] of hidden states, for the data-weighted spectrum.
         seed: of the Gaussian null.
+        notes: takes what could not be measured, and why; None to raise it.
+
+    Raises:
+        WideneckError: every row is the same.
     """
+    _check_differ(weight)
     num_rows = len(weight) if rows is None else len(rows)
-    mean, centred = gram(weight, rows)
+    # Scale-free measures are taken within reach of float64's squares, and scaled back in the end.
+    power = power_of(weight, rows)
+    within = weight if power == 1 else weight * power
+    mean, centred = gram(within, rows)
     norms = _row_norms(weight, rows)
+    longest = norms.maximum if power == 1 else _row_norms(within, rows).maximum
     raw_gram = centred + num_rows * torch.outer(mean, mean)
     largest_column = raw_gram.diagonal().max().sqrt().item()
-    noise = storage_noise(rounding, norms.maximum, largest_column)
-    raw = spectrum(raw_gram, num_rows, noise)
+    noise = storage_noise(rounding, longest, largest_column)
+
+    def spectrum_of(name: str, gram: Tensor, noise: float = 0.0) -> Spectrum:
+        return measured(
+            f"the {name} spectrum",
+            lambda: spectrum(gram, num_rows, noise),
+            unknown(Spectrum, num_rows=num_rows, num_columns=len(mean)),
+            notes,
+        )
+
+    raw = spectrum_of("raw", raw_gram, noise)
     null = gaussian_gram(num_rows, len(mean), seed)
     weighted = weighted_null = None
+    root = None
     if second_moment is not None:
-        root = symmetric_root(second_moment)
-        weighted = spectrum(root @ centred @ root, num_rows)
-        weighted_null = spectrum(root @ null @ root, num_rows)
+        root = measured(
+            "the data-weighted spectra", lambda: symmetric_root(second_moment), None, notes
+        )
+    if root is not None:
+        weighted = spectrum_of("data-weighted", root @ centred @ root).times(1 / power)
+        weighted_null = spectrum_of("data-weighted Gaussian", root @ null @ root)
+    top = raw.singular_values[0] if raw.singular_values else math.nan
     return Geometry(
         num_rows=num_rows,
         spectrum=Spectra(
-            raw=raw,
-            centred=spectrum(centred, num_rows, noise),
+            raw=raw.times(1 / power),
+            centred=spectrum_of("centred", centred, noise).times(1 / power),
             null=spectrum(null, num_rows),
             data_weighted=weighted,
             data_weighted_null=weighted_null,
         ),
-        mean_row_share=num_rows * mean.square().sum().item() / raw.singular_values[0] ** 2,
+        mean_row_share=num_rows * mean.square().sum().item() / top**2,
         row_norms=norms,
         cosines=_cosines(weight, rows, torch.zeros_like(mean)),
-        cosines_centred=_cosines(weight, rows, mean),
+        cosines_centred=_cosines(within, rows, mean),
     )
 
 
+def _check_differ(weight: Tensor) -> None:
+    """Refuse a head whose rows are all the same; the first rows of any other tell."""
+    if all(bool((chunk == weight[0]).all()) for chunk in weight.split(ROWS)):
+        raise WideneckError(
+            "The output layer has the same row for every token (a head at its initialization?); "
+            "there is nothing to measure in it."
+        )
+
+
 def _row_norms(weight: Tensor, rows: Tensor | None) -> RowNorms:
-    norms = torch.cat([chunk.norm(dim=1) for chunk in row_chunks(weight, rows)]).sort().values
+    norms = torch.cat([lengths(chunk) for chunk in row_chunks(weight, rows)]).sort().values
 
     def at(quantile: float) -> float:  # the nearest observed value: no interpolation to explain
         return norms[round(quantile * (len(norms) - 1))].item()
@@ -149,7 +186,7 @@ def _cosines(weight: Tensor, rows: Tensor | None, mean: Tensor) -> Cosines:
     """
     total, outer, count = torch.zeros_like(mean), torch.zeros(len(mean), len(mean)).double(), 0
     for chunk in row_chunks(weight, rows):
-        unit = torch.nn.functional.normalize(chunk - mean, dim=1, eps=1e-300)
+        unit = directions(chunk - mean)
         total += unit.sum(0)
         outer.addmm_(unit.T, unit)
         count += int((unit != 0).any(1).sum())

@@ -9,6 +9,7 @@ from wideneck.audits.argmaxable import Argmaxable, find_unargmaxable
 from wideneck.audits.clock import Clock
 from wideneck.audits.geometry import Geometry, measure_geometry
 from wideneck.audits.measure import measure
+from wideneck.audits.measured import measured
 from wideneck.audits.rows import SpecialRows, special_rows
 from wideneck.audits.states import Progress
 from wideneck.models import HeadWeights
@@ -31,8 +32,10 @@ class HeadAudit(Geometry):
         "the same measures without the rows listed as rows.excluded; none if there are none"
     )
     argmaxable: Argmaxable | None = measure(
-        "tokens that no hidden state can make the most probable; none if not asked for"
+        "tokens that no hidden state can make the most probable; none if not asked for, or not "
+        "to be told (see notes)"
     )
+    notes: list[str] = measure("what could not be measured of the head, and why")
 
 
 @torch.no_grad()
@@ -52,28 +55,37 @@ def audit_head(
         argmaxable: look for tokens that can never win; the longest step, 2 V^2 D operations.
         seed: of the Gaussian null.
     """
+    notes: list[str] = []
     with clock("special rows"):
         rows = special_rows(head.weight, head.tokens, head.bias)
     with clock("geometry"):
         everything = measure_geometry(
-            head.weight, head.rounding, second_moment=second_moment, seed=seed
+            head.weight, head.rounding, second_moment=second_moment, seed=seed, notes=notes
         )
         without = None
         if 0 < len(rows.excluded) < len(head.weight) - 1:
             kept = torch.ones(len(head.weight), dtype=torch.bool)
             kept[rows.excluded] = False
+            rest: list[str] = []
             without = measure_geometry(
                 head.weight,
                 head.rounding,
                 rows=kept.nonzero().flatten(),
                 second_moment=second_moment,
                 seed=seed,
+                notes=rest,
             )
+            notes += [f"Without special rows: {note[0].lower()}{note[1:]}" for note in rest]
     verdicts = None
     if argmaxable:
         with clock("unargmaxable tokens"):
-            verdicts = find_unargmaxable(
-                head.weight, head.bias, tokens=head.tokens, progress=progress
+            verdicts = measured(
+                "which tokens can be the most probable",
+                lambda: find_unargmaxable(
+                    head.weight, head.bias, tokens=head.tokens, progress=progress
+                ),
+                None,
+                notes,
             )
     return HeadAudit(
         **{field.name: getattr(everything, field.name) for field in fields(everything)},
@@ -88,4 +100,5 @@ def audit_head(
         rows=rows,
         without_special=without,
         argmaxable=verdicts,
+        notes=notes,
     )

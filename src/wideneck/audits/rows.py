@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wideneck.audits.argmaxable.distinct import group_equal_rows
 from wideneck.audits.measure import measure
+from wideneck.audits.scale import power_of
 from wideneck.audits.token import TokenRef, name_tokens
 from wideneck.functional.gram import ROWS
 
@@ -24,6 +25,8 @@ shares rise without a gap, 23 rows below 0.1 and 42 below 0.4, so the limit is a
 careful side; among 20,000 Gaussian rows of 64 columns the nearest stood at 0.64."""
 
 MAX_REFERENCES = 256
+LARGEST = 2.0**50
+"""A largest entry up to this, and from its inverse on, has squares far inside float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +81,17 @@ def special_rows(
 
 def _rows_near(weight: Tensor, references: list[int]) -> list[int]:
     """Rows within NEAR of the median distance to the nearest of the reference rows."""
-    # float32 is enough: the test asks for a tenth of the median, not for rounding.
-    points = weight[references].float()
+    # float32 is enough: the test asks for a tenth of the median, not for rounding.  Its squares
+    # must be inside it, though.
+    power, dtype = power_of(weight), torch.float32
+    if not 1 / LARGEST < max(chunk.abs().max().item() for chunk in weight.split(ROWS)) < LARGEST:
+        dtype = torch.float64
+
+    def points(rows: Tensor) -> Tensor:
+        return (rows if power == 1 else rows * power).to(dtype)
+
+    near = points(weight[references])
     distances = torch.cat(
-        [torch.cdist(chunk.float(), points).amin(1) for chunk in weight.split(ROWS)]
+        [torch.cdist(points(chunk), near).amin(1) for chunk in weight.split(ROWS)]
     )
     return (distances <= NEAR * distances.median()).nonzero().flatten().tolist()

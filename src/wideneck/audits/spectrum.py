@@ -10,13 +10,14 @@ softmax.  So every spectrum comes raw and row-centred.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from wideneck.audits.measure import measure
-from wideneck.errors import WideneckError
+from wideneck.audits.measured import UnmeasurableError
+from wideneck.audits.scale import power_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class Spectrum:
     effective_rank_sigma2: float = measure("exp(H(p)) with p_i = s_i^2 / sum_j s_j^2")
     stable_rank: float = measure("||W||_F^2 / s_0^2")
     participation_ratio: float = measure("(sum_i s_i^2)^2 / sum_i s_i^4")
-    numerical_rank: int = measure("number of singular values above rank_tolerance")
+    numerical_rank: int | None = measure("number of singular values above rank_tolerance")
     rank_tolerance: float = measure(
         "the larger of what rounding to the storage type adds to a singular value, "
         "rounding / sqrt(26) * (largest row norm + largest column norm), and what a float64 Gram "
@@ -61,6 +62,16 @@ class Spectrum:
         caution="a Frobenius error, not a loss: plain truncation says nothing about what a head "
         "of rank r could learn",
     )
+
+    def times(self, unit: float) -> "Spectrum":
+        """That of the matrix times `unit`, which most of it does not depend on."""
+        if unit == 1:
+            return self
+        return replace(
+            self,
+            rank_tolerance=self.rank_tolerance * unit,
+            singular_values=[s * unit for s in self.singular_values],
+        )
 
 
 def storage_noise(rounding: float, largest_row: float, largest_column: float) -> float:
@@ -83,15 +94,21 @@ def spectrum(gram: Tensor, num_rows: int, noise: float = 0.0) -> Spectrum:
     """The summary of a matrix with `num_rows` rows whose Gram matrix W^T W is `gram` (D, D).
 
     Singular values up to `noise` do not count for the numerical rank.
+
+    Raises:
+        UnmeasurableError: the matrix has no finite Gram matrix, or only zeros.
     """
     d = len(gram)
+    largest = gram.abs().max().item()
+    if not math.isfinite(largest):
+        raise UnmeasurableError("squares of its entries are beyond float64")
+    unit = power_for(math.sqrt(largest))
+    if unit != 1:
+        return spectrum(gram * unit * unit, num_rows, noise * unit).times(1 / unit)
     squared = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
     total = squared.sum().item()
     if total == 0:
-        raise WideneckError(
-            "The output layer has the same row for every token (a head at its initialization?); "
-            "there is nothing to measure in it."
-        )
+        raise UnmeasurableError("all singular values are 0 in float64")
     sigma = squared.sqrt()
     p_sigma2, p_sigma = squared / total, sigma / sigma.sum()
     entropy_sigma2 = -torch.xlogy(p_sigma2, p_sigma2).sum().item()

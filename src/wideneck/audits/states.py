@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from wideneck.audits.measure import measure
+from wideneck.audits.measured import UnmeasurableError
 from wideneck.data import Windows
-from wideneck.errors import WideneckError
 from wideneck.models import ask
 
 PROBE = 4
@@ -100,7 +100,7 @@ def collect_states(
         observer: sees the states of every depth as they pass.
 
     Raises:
-        WideneckError: the output layer is not called once a pass, or a state is not finite.
+        UnmeasurableError: the output layer is not called once a pass, or a state is not finite.
     """
     layers = decoder_layers(model)
     names = ["embeddings", *(f"layer {i + 1}" for i in range(len(layers)))] if layers else []
@@ -120,12 +120,12 @@ def collect_states(
             ids = windows.ids[start : start + BATCH].to(model.device)
             logits = ask(model, input_ids=ids, use_cache=False).logits
             if len(entering) != 1:
-                raise WideneckError(
+                raise UnmeasurableError(
                     f"{type(model).__name__} called its output layer {len(entering)} times in one "
-                    "pass, not once; what enters it cannot be told, so the audit stops here."
+                    "pass, not once, so what enters it cannot be told."
                 )
             if not entering[0].isfinite().all():
-                raise WideneckError(
+                raise UnmeasurableError(
                     f"{type(model).__name__} gives hidden states that are not finite on this text; "
                     "load it in a wider dtype."
                 )

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.audits.clock import Clock
 from wideneck.audits.head import audit_head
+from wideneck.audits.measured import UnmeasurableError, measured
 from wideneck.audits.memory import LayerRanks, audit_memory
 from wideneck.audits.output import audit_output
 from wideneck.audits.states import Progress, States, collect_states
@@ -73,7 +75,8 @@ def audit(
     over its windows with the weights formed, and once from layer l on for each head of layer l.
 
     Raises:
-        WideneckError: the model or the text cannot be audited; the message says what to do.
+        WideneckError: the model or the text cannot be audited; the message says what to do.  A
+            section that the model's numbers do not allow becomes a note, unless all do.
     """
     sections = (sections,) if isinstance(sections, str) else sections
     _check(sections, num_tokens)
@@ -93,8 +96,9 @@ def audit(
     with clock("read the head"):
         head = read_head(model, tokenizer=tokenizer)
     run = None
+    notes: list[str] = []
     if used is not None:
-        run = _run_model(model, tokenizer, used, asked, clock, progress)
+        run = _run_model(model, tokenizer, used, asked, clock, notes, progress)
     head_audit = output_audit = memory_audit = None
     states = None if run is None else run.states
     if "head" in sections:
@@ -106,17 +110,25 @@ def audit(
             seed=seed,
             progress=progress,
         )
-    if "output" in sections:
-        assert run is not None
-        assert states is not None
-        output_audit = audit_output(head, run.logit_map, states, clock, progress=progress)
-    if "memory" in sections:
-        assert run is not None
-        assert states is not None
-        assert run.ranks is not None
-        memory_audit = audit_memory(
-            head, run.logit_map, states, run.ranks, clock, progress=progress
-        )
+    if run is not None and states is not None:
+        logit_map, ranks = run.logit_map, run.ranks
+        if "output" in sections:
+            output_audit = measured(
+                "the output layer on the text",
+                lambda: audit_output(head, logit_map, states, clock, progress=progress),
+                None,
+                notes,
+            )
+        if ranks is not None:
+            memory_audit = measured(
+                "the memory",
+                lambda: audit_memory(head, logit_map, states, ranks, clock, progress=progress),
+                None,
+                notes,
+            )
+    found = (head_audit, output_audit, None if run is None else run.attention, memory_audit)
+    if all(section is None for section in found):
+        raise UnmeasurableError(" ".join(notes))
     return Report(
         provenance=provenance(
             model=head.model,
@@ -128,7 +140,7 @@ def audit(
             text=None if used is None else used.name,
             text_sha256=None if used is None else used.sha256,
             num_tokens=None if run is None else run.num_tokens,
-            notes=[] if run is None else _notes(run, num_tokens, sections),
+            notes=notes if run is None else [*notes, *_notes(run, num_tokens, sections)],
         ),
         head=head_audit,
         output=output_audit,
@@ -164,7 +176,7 @@ class _Run:
     """What is kept of a model once it has read the text."""
 
     states: States | None
-    """None where only attention was asked for."""
+    """None where only attention was asked for, or where they are not finite."""
     ranks: LayerRanks | None
     """None where the memory was not asked for."""
     attention: AttentionAudit | None
@@ -181,9 +193,13 @@ def _run_model(
     text: Text,
     asked: _Asked,
     clock: Clock,
+    notes: list[str],
     progress: Progress | None,
 ) -> _Run:
-    """Load, measure the logit map, run over the text; the weights are freed on return."""
+    """Load, measure the logit map, run over the text; the weights are freed on return.
+
+    What the model's numbers do not allow is None, and one of the `notes`.
+    """
     _tell(progress, "loading the model")
     with clock("load the model"):
         loaded = load_language_model(model, tokenizer=tokenizer)
@@ -196,7 +212,18 @@ def _run_model(
             with clock("read the text"):
                 windows = _windows(loaded, text, asked.num_tokens, window, asked.seed)
                 ranks = LayerRanks(windows) if asked.memory else None
-                states = collect_states(loaded.model, windows, observer=ranks, progress=progress)
+                states = measured(
+                    "the hidden states on the text",
+                    partial(
+                        collect_states,
+                        loaded.model,
+                        windows,
+                        observer=ranks,
+                        progress=progress,
+                    ),
+                    None,
+                    notes,
+                )
             num_read += windows.targets.numel()
         if asked.attention:
             # transformers, which takes seconds to import, is not needed for a head alone.
@@ -211,14 +238,20 @@ def _run_model(
                     "front of a text: give a longer one."
                 )
             windows = _windows(loaded, text, num_windows * window, window, asked.seed)
-            found = audit_attention(
-                Reader(loaded.model, logit_map),
-                windows,
-                settings,
-                clock,
-                normalizers=asked.normalizers,
-                seed=asked.seed,
-                progress=progress,
+            found = measured(
+                "the attention",
+                partial(
+                    audit_attention,
+                    Reader(loaded.model, logit_map),
+                    windows,
+                    settings,
+                    clock,
+                    normalizers=asked.normalizers,
+                    seed=asked.seed,
+                    progress=progress,
+                ),
+                None,
+                notes,
             )
             num_read += windows.targets.numel()
     return _Run(

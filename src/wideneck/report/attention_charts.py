@@ -3,13 +3,14 @@
 After the figures of Mudarisov et al. 2025 (arXiv:2508.17821), for the model at hand.
 """
 
+import math
 from collections.abc import Sequence
 
 from wideneck.audits.attention.results import AttentionAudit, CriticalN, LengthPoint, SizePoint
 from wideneck.report.attention_maps import Panel
 from wideneck.report.axes import Axis, linear, logarithmic
 from wideneck.report.boxes import Box
-from wideneck.report.numbers import number, share
+from wideneck.report.numbers import known, number, share
 from wideneck.report.svg import Chart, Line, Rule
 
 DECADES = 1e8
@@ -121,7 +122,7 @@ def _separability(points: Sequence[SizePoint]) -> Panel:
     places = [float(i) for i in range(len(points))]
     # None: no query has a finite one, so it is below 0 as well.
     lower = [-1.0 if p.separability_lower is None else p.separability_lower for p in points]
-    below = [i for i, value in enumerate(lower) if value < 0]
+    below = [i for i, value in enumerate(lower) if value < 0]  # False of NaN
     boxes = []
     for at, point in zip(places, points, strict=True):
         s = point.separability
@@ -140,7 +141,7 @@ def _separability(points: Sequence[SizePoint]) -> Panel:
             "lower",
             "c-data",
             places,
-            [max(0.0, value) for value in lower],
+            [0.0 if i in below else value for i, value in enumerate(lower)],
             dashed=True,
             markers="dot",
             hollow=frozenset(below),
@@ -151,8 +152,9 @@ def _separability(points: Sequence[SizePoint]) -> Panel:
     if below:
         named = ", ".join(f"{points[i].size:,}" for i in below)
         about += (
-            f" The lower bound is below 0 at N = {named} (down to {number(min(lower))}), "
-            "says nothing there, and is drawn at 0 (empty dots)."
+            f" The lower bound is below 0 at N = {named} "
+            f"(down to {number(min(lower[i] for i in below))}), says nothing there, and "
+            "is drawn at 0 (empty dots)."
         )
     ticks = tuple((at, f"{point.size:,}") for at, point in zip(places, points, strict=True))
     return Panel(
@@ -171,7 +173,7 @@ def _separability(points: Sequence[SizePoint]) -> Panel:
 
 def step_chart(audit: AttentionAudit) -> Panel | None:
     """Finite differences of the softmax over temperature."""
-    points = audit.by_step
+    points = [p for p in audit.by_step if known(p.temperature) and known(p.step)]
     if not points:
         return None
     lines: list[Line] = []
@@ -267,8 +269,11 @@ def _line(
     dashed: bool = False,
     markers: str = "",
 ) -> list[Line]:
-    """A line through what a logarithmic axis can show; none if that is nothing."""
-    pairs = [(a, b) for a, b in zip(x, y, strict=True) if b is not None and b > 0]
+    """A line through what a logarithmic axis can show; none if that is nothing.
+
+    NaN stays: the chart says of it that it is not measurable.
+    """
+    pairs = [(a, b) for a, b in zip(x, y, strict=True) if b is not None and not b <= 0]
     if not pairs:
         return []
     # A single point is no line, and would leave its name beside nothing.
@@ -278,7 +283,7 @@ def _line(
 
 
 def _decades(label: str, lines: Sequence[Line]) -> Axis:
-    values = [value for line in lines for value in line.y]
+    values = [value for line in lines for value in line.y if math.isfinite(value)]
     low = None
     if values and min(values) < max(values) / DECADES:
         low = max(values) / DECADES

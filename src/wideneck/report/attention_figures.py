@@ -11,7 +11,16 @@ from wideneck.audits.attention.results import AttentionAudit, HeadMeasures, Link
 from wideneck.report.attention_charts import expectation_name
 from wideneck.report.attention_tables import LINKED, by_ablation
 from wideneck.report.figures import Figure
-from wideneck.report.numbers import interval, number, share, value
+from wideneck.report.numbers import (
+    UNMEASURED,
+    hundredths,
+    interval,
+    known,
+    number,
+    share,
+    value,
+    with_name,
+)
 
 SINK = 0.3
 """Importance of the first key above which `sink_share` counts a window (Gu et al. 2024)."""
@@ -42,7 +51,8 @@ def attention_figures(audit: AttentionAudit) -> list[Figure]:
 def _weights(audit: AttentionAudit) -> list[Figure]:
     context = audit.context
     harmonic = sum(1 / n for n in range(1, context + 1))
-    sinks = sum(head.sink_share > 0.5 for head in audit.heads)
+    told = [head.sink_share for head in audit.heads if known(head.sink_share)]
+    sinks = sum(sink_share > 0.5 for sink_share in told)
     first = (harmonic - 1) / max(1, context - 1)
     return [
         _over_heads(
@@ -64,10 +74,10 @@ def _weights(audit: AttentionAudit) -> list[Figure]:
         ),
         Figure(
             "heads, sink in most windows",
-            share(sinks / len(audit.heads)),
+            share(sinks / len(told)) if told else UNMEASURED,
             ("0 % uniform",) if harmonic / context < SINK else (),
             f"{HEADS}.sink_share",
-            f"{sinks:,} of {len(audit.heads):,}",
+            f"{sinks:,} of {len(told):,}",
         ),
     ]
 
@@ -94,7 +104,7 @@ def _selection(audit: AttentionAudit) -> list[Figure]:
                 "Jacobian norm",
                 jacobians,
                 "jacobian_spectral",
-                lambda h: h.jacobian_spectral or 0.0,
+                lambda h: 0.0 if h.jacobian_spectral is None else h.jacobian_spectral,
                 () if audit.jacobian_limit is None else (f"{number(audit.jacobian_limit)} max",),
             )
         )
@@ -103,7 +113,7 @@ def _selection(audit: AttentionAudit) -> list[Figure]:
 
 def _without_depth(link: Link) -> tuple[str, ...]:
     value = link.spearman_without_depth
-    return () if value is None else (f"{value:.2f} without depth",)
+    return () if value is None else (with_name(hundredths(value), "without depth"),)
 
 
 def _geometry(point: SizePoint) -> list[Figure]:
@@ -124,8 +134,8 @@ def _geometry(point: SizePoint) -> list[Figure]:
             f"distance, N = {point.size:,}, mean",
             number(float(point.distance)),
             (
-                f"{number(float(point.expected_monte_carlo))} expected",
-                f"{number(float(point.bound))} bound",
+                with_name(number(float(point.expected_monte_carlo)), "expected"),
+                with_name(number(float(point.bound)), "bound"),
             ),
             f"{base}.distance",
             caution=f"{HEADS}.distance",
@@ -186,7 +196,9 @@ def _critical(audit: AttentionAudit) -> list[Figure]:
 
 
 def _links(audit: AttentionAudit) -> list[Figure]:
-    strongest = sorted(audit.links, key=lambda link: -abs(link.spearman))[:LINKS]
+    strongest = sorted(
+        audit.links, key=lambda link: -abs(link.spearman) if known(link.spearman) else 0.0
+    )[:LINKS]
     num_heads = sum(head.ablation is not None for head in audit.heads)
     chance = (
         (f"up to {number(1.96 / (num_heads - 1) ** 0.5, 2)} by chance",) if num_heads > 2 else ()
@@ -194,7 +206,7 @@ def _links(audit: AttentionAudit) -> list[Figure]:
     return [
         Figure(
             f"Spearman, {LINKED.get(link.measure, link.measure)}",
-            f"{link.spearman:.2f}",
+            hundredths(link.spearman),
             (*_without_depth(link), *chance),
             "attention.links[].spearman",
         )
@@ -210,7 +222,12 @@ def _over_heads(
     baselines: tuple[str, ...],
 ) -> Figure:
     """Median over heads, with the quartiles between which half of the heads lie."""
-    values = [float(measure(head)) for head in heads]
+    every = [float(measure(head)) for head in heads]
+    values = [x for x in every if known(x)]
+    if not values:
+        return Figure(f"{label}, median", UNMEASURED, baselines, f"{HEADS}.{field}")
+    if len(values) < len(every):
+        baselines = (*baselines, f"{len(every) - len(values):,} heads {UNMEASURED}")
     detail = ""
     if len(values) > 1:
         low, _, high = quantiles(values, n=4, method="inclusive")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from wideneck.audits.attention.results import AttentionAudit, HeadMeasures
 from wideneck.report.heatmap import Cell, HeatMap, Scale, around_zero, between, decades
-from wideneck.report.numbers import estimate, number
+from wideneck.report.numbers import UNMEASURED, estimate, known, number
 from wideneck.report.svg import Chart
 
 
@@ -101,8 +101,10 @@ def _map(
     cells = []
     for head in audit.heads:
         value = measure(head)
-        text = "none" if value is None else number(float(value))
-        cells.append(Cell(head.layer, head.head, value, write(head) if write else text))
+        text = "none" if value is None else write(head) if write else number(float(value))
+        if value is not None and not known(value):
+            value, text = None, UNMEASURED
+        cells.append(Cell(head.layer, head.head, value, text))
     if all(cell.value is None for cell in cells):
         return None
     description = f"{about} One cell a head, from {scale.low_text} to {scale.high_text}."

@@ -2,7 +2,7 @@
 
 from wideneck.audits.attention.results import AttentionAudit, HeadMeasures
 from wideneck.report.attention_charts import expectation_name
-from wideneck.report.numbers import interval, number, share, value
+from wideneck.report.numbers import hundredths, interval, known, number, share, value
 from wideneck.report.tables import Table
 
 STRONGEST = 12
@@ -23,8 +23,12 @@ LINKED = {
 
 
 def by_ablation(audit: AttentionAudit) -> list[HeadMeasures]:
-    """The heads with an ablation, the largest loss first."""
-    measured = [(head.ablation.value, head) for head in audit.heads if head.ablation is not None]
+    """The heads with an ablation that is known, the largest loss first."""
+    measured = [
+        (head.ablation.value, head)
+        for head in audit.heads
+        if head.ablation is not None and known(head.ablation.value)
+    ]
     return [head for _, head in sorted(measured, key=lambda pair: -pair[0])]
 
 
@@ -70,7 +74,7 @@ def link_table(audit: AttentionAudit) -> Table | None:
             LINKED.get(link.measure, link.measure),
             f"attention.heads[].{link.measure}" if link.measure in LINKED else "",
             [
-                "-" if x is None else f"{x:.2f}"
+                "-" if x is None else hundredths(x)
                 for x in (link.spearman, link.spearman_without_depth)
             ],
         )

@@ -7,6 +7,7 @@ from wideneck.audits.geometry import Spectra
 from wideneck.audits.output import OutputAudit
 from wideneck.audits.output.log_prob_rank import LogProbRank
 from wideneck.audits.output.rank_cost import RankLoss
+from wideneck.audits.scale import power_for
 from wideneck.audits.spectrum import Spectrum
 from wideneck.audits.states import LayerAnisotropy
 from wideneck.report.axes import Axis, linear, logarithmic
@@ -20,9 +21,7 @@ def spectrum_chart(spectra: Spectra) -> Chart:
     """Singular values over their root mean square, so that all matrices share one scale."""
     lines = []
     for name, color, dashed, spectrum in _gauges(spectra):
-        sigma = [s for s in spectrum.singular_values if s > 0]
-        rms = math.sqrt(sum(s * s for s in sigma) / spectrum.num_columns)
-        y = [s / rms for s in sigma]
+        y = _over_rms(spectrum)
         lines.append(Line(name, color, range(1, len(y) + 1), y, dashed))
     return Chart(
         "Singular values",
@@ -34,11 +33,22 @@ def spectrum_chart(spectra: Spectra) -> Chart:
     )
 
 
+def _over_rms(spectrum: Spectrum) -> list[float]:
+    """Singular values over their root mean square; one NaN where there are none."""
+    sigma = [s for s in spectrum.singular_values if s > 0]
+    if not sigma or not all(map(math.isfinite, spectrum.singular_values)):
+        return [math.nan]
+    unit = power_for(sigma[0])  # squares of large or small ones leave float64
+    rms = math.sqrt(sum((s * unit) ** 2 for s in sigma) / spectrum.num_columns)
+    return [s * unit / rms for s in sigma]
+
+
 def error_chart(spectra: Spectra) -> Chart:
     """W-error(r)."""
     lines = [
-        Line(name, color, range(len(spectrum.w_error)), spectrum.w_error, dashed)
+        Line(name, color, range(len(y)), y, dashed)
         for name, color, dashed, spectrum in _gauges(spectra)
+        for y in [spectrum.w_error or [math.nan]]
     ]
     return Chart(
         "What a best rank-r approximation leaves out",
@@ -77,15 +87,14 @@ def cost_chart(output: OutputAudit, methods: Sequence[str], title: str) -> Chart
     everything = output.rank_cost.points
     bottom = min([p.measured.value for p in everything if p.measured.value > 0] or [0.1])
     loss = output.loss.nats_per_token.value
-    top = max(
-        [output.loss.uniform_nats - loss, 2 * bottom, *(p.measured.value for p in everything)]
-    )
+    heights = [output.loss.uniform_nats - loss, *(p.measured.value for p in everything)]
+    top = max([2 * bottom, *(h for h in heights if math.isfinite(h))])
     rules = [Rule("unigram", output.loss.unigram_nats - loss)]
-    if output.loss.uniform_nats - loss > 0:
+    if not output.loss.uniform_nats - loss <= 0:
         rules.append(Rule("uniform", output.loss.uniform_nats - loss))
     lines = []
     for method in methods:
-        drawn = [p for p in points if p.method == method and p.measured.value >= LOWEST]
+        drawn = [p for p in points if p.method == method and not p.measured.value < LOWEST]
         lines += _cost_lines(drawn, method)
     return Chart(
         title,
@@ -94,7 +103,7 @@ def cost_chart(output: OutputAudit, methods: Sequence[str], title: str) -> Chart
         rank_axis(output.hidden_size),
         logarithmic("nats lost per token", [max(bottom, LOWEST), top], high=1.3 * top),
         lines,
-        [rule for rule in rules if rule.at > 0],
+        [rule for rule in rules if not rule.at <= 0],
     )
 
 
@@ -116,7 +125,7 @@ def _cost_lines(points: list[RankLoss], method: str) -> list[Line]:
 
 def log_prob_chart(rank: LogProbRank) -> Chart:
     """Singular values of the log-probability matrix, with bound and tolerance."""
-    y = [s for s in rank.singular_values if s > 0]
+    y = [s for s in rank.singular_values if not s <= 0] or [math.nan]
     rules = [Rule("tolerance", rank.press_tolerance)]
     if rank.bound is not None and rank.bound < len(y):
         rules.append(Rule(f"bound {rank.bound:,}", rank.bound, vertical=True))

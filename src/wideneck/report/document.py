@@ -1,15 +1,24 @@
 """What a report of any kind can do: its numbers as plain data and as a file."""
 
+import dataclasses
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from wideneck.audits.measured import settled
 from wideneck.files.writing import json_text, write_text
 from wideneck.report.fields import as_dict
 
 
 class Document(ABC):
-    """A dataclass of measured fields that can be written and shown."""
+    """A dataclass of measured fields that can be written and shown.
+
+    None holds an infinity, and each NaN in it is named in the notes of its section.
+    """
+
+    def __post_init__(self):
+        for field in dataclasses.fields(cast(Any, self)):
+            object.__setattr__(self, field.name, settled(getattr(self, field.name)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts under the fields' names (docs/report.md)."""

@@ -1,24 +1,37 @@
 """Fields of a report as plain data, and the definitions that travel with them.
 
 JSON holds every field under the name it has in the dataclass, `schema` (a whole number that
-rises when a field goes or changes its meaning), and `definitions`: what each number is, its unit
+rises when a field goes or changes its meaning; 2: a number that could not be measured is null), and
+`definitions`: what each number is, its unit
 and what it does not say, by dotted path.
 """
 
 import dataclasses
+import math
 import typing
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def as_dict(report: Any) -> dict[str, Any]:
     """A report dataclass as nested dicts, with schema and definitions."""
     return {
         "schema": SCHEMA,
-        **dataclasses.asdict(report),
+        **strict(dataclasses.asdict(report)),
         "definitions": definitions(type(report)),
     }
+
+
+def strict(value: Any) -> Any:
+    """Plain data with None for every number that JSON has no form for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: strict(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [strict(part) for part in value]
+    return value
 
 
 def definitions(cls: type, prefix: str = "") -> dict[str, dict[str, str]]:

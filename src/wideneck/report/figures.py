@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from wideneck.audits.head import HeadAudit
 from wideneck.audits.output import OutputAudit
 from wideneck.audits.output.rank_cost import RankLoss
-from wideneck.report.numbers import interval, number, share, value
+from wideneck.report.numbers import (
+    in_unit,
+    interval,
+    known,
+    number,
+    percent,
+    percentage,
+    share,
+    value,
+    with_name,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ def head_figures(head: HeadAudit) -> list[Figure]:
             "mean row, share of s_0^2",
             share(head.mean_row_share),
             # A Gaussian matrix has V E||mu||^2 = ||W||_F^2 / V, so the share is stable rank / V.
-            (f"{share(null.stable_rank / head.vocab_size)} Gaussian",),
+            (with_name(share(null.stable_rank / head.vocab_size), "Gaussian"),),
             "head.mean_row_share",
         ),
         _entropy("singular entropy, raw", "raw", head),
@@ -55,7 +65,7 @@ def head_figures(head: HeadAudit) -> list[Figure]:
             Figure(
                 label,
                 number(getattr(centred, name)),
-                (f"{number(getattr(null, name))} Gaussian", f"{d:,} max"),
+                (with_name(number(getattr(null, name)), "Gaussian"), f"{d:,} max"),
                 f"head.spectrum.centred.{name}",
             )
         )
@@ -90,10 +100,15 @@ def _entropy(label: str, name: str, head: HeadAudit) -> Figure:
     assert null is not None
     return Figure(
         label,
-        f"{number(spectrum.kl_sigma2)} nats",
-        (f"{number(null.kl_sigma2)} Gaussian{' weighted' if name == 'data_weighted' else ''}",),
+        in_unit(number(spectrum.kl_sigma2), "nats"),
+        (
+            with_name(
+                number(null.kl_sigma2),
+                f"Gaussian{' weighted' if name == 'data_weighted' else ''}",
+            ),
+        ),
         entropy,
-        detail=f"{share(spectrum.kl_sigma2_share)} of log d",
+        detail=in_unit(share(spectrum.kl_sigma2_share), "of log d"),
         means=entropy if name == "raw" else gauge,
         caution=entropy if name == "centred" else gauge,
     )
@@ -134,12 +149,13 @@ def token_figures(head: HeadAudit) -> list[Figure]:
 def output_figures(output: OutputAudit) -> list[Figure]:
     """Loss, nats lost, ranks, gradient."""
     loss, rank, gradient = output.loss, output.rank, output.gradient
-    nats, kept = loss.nats_per_token, gradient.energy_share.map(lambda x: 100 * x)
+    nats, kept = loss.nats_per_token, gradient.energy_share
     per_byte = loss.bits_per_byte.value / nats.value if nats.value else 0.0
+    uniform = round(math.exp(loss.uniform_nats)) if known(loss.uniform_nats) else None
     baselines = {"uniform": loss.uniform_nats, "unigram": loss.unigram_nats}
 
     def beside(function) -> tuple[str, ...]:
-        return tuple(f"{number(float(function(x)))} {name}" for name, x in baselines.items())
+        return tuple(with_name(number(float(function(x))), name) for name, x in baselines.items())
 
     bound = () if rank.bound is None else (f"{rank.bound:,} max",)
     return [
@@ -160,7 +176,7 @@ def output_figures(output: OutputAudit) -> list[Figure]:
         Figure(
             "perplexity",
             value(loss.perplexity),
-            (f"{round(math.exp(loss.uniform_nats)):,} uniform", beside(math.exp)[1]),
+            (with_name(number(uniform), "uniform"), beside(math.exp)[1]),
             "output.loss.perplexity",
             interval(loss.perplexity),
         ),
@@ -168,7 +184,7 @@ def output_figures(output: OutputAudit) -> list[Figure]:
             Figure(
                 f"nats lost, r = {point.rank:,}, {point.method}",
                 value(point.measured),
-                (f"{number(point.predicted)} predicted",),
+                (with_name(number(point.predicted), "predicted"),),
                 "output.rank_cost.points[].measured",
                 interval(point.measured),
                 caution="output.rank_cost.points[].predicted",
@@ -184,10 +200,10 @@ def output_figures(output: OutputAudit) -> list[Figure]:
         ),
         Figure(
             "logit gradient kept",
-            f"{value(kept)} %",
-            (f"{share(gradient.energy_baseline)} at random",),
+            percentage(kept),
+            (with_name(share(gradient.energy_baseline), "at random"),),
             "output.gradient.energy_share",
-            interval(kept),
+            interval(percent(kept)),
         ),
         Figure(
             "mean cosine into the head",

@@ -72,7 +72,7 @@ def around_zero(values: Iterable[float], unit: str = "") -> Scale:
     One head in a hundred may matter a hundred times as much as the others; a scale up to it would
     show the others as nothing.
     """
-    values = list(values)
+    values = [value for value in values if math.isfinite(value)]
     sizes = sorted(abs(value) for value in values)
     # A value among the inner nineteen of twenty, written with two digits and rounded up.
     limit = sizes[math.ceil(0.95 * len(sizes)) - 1] if sizes else 0.0
@@ -90,7 +90,7 @@ def around_zero(values: Iterable[float], unit: str = "") -> Scale:
 
 @dataclass(frozen=True)
 class Cell:
-    """One head; `text` is its value as words."""
+    """One head; `text` is its value as words, and says why where there is none."""
 
     layer: int
     head: int
@@ -151,9 +151,11 @@ class HeatMap:
         end = start + NUM_SWATCHES * SWATCH + 8
         note = f"{scale.high_text}{' (logarithmic)' if scale.log else ''}"
         yield _text(end, 13, note, "tick")
-        if any(cell.value is None for cell in self.cells):
-            yield '<g class="heat">' + _cell(WIDTH - RIGHT - 62, 2, SWATCH, 13, None, "") + "</g>"
-            yield _text(WIDTH - RIGHT, 13, "none", "tick end")
+        texts = {cell.text for cell in self.cells if cell.value is None}
+        for name in sorted(texts, reverse=True)[:1]:  # "not measurable" before "none"
+            place = WIDTH - RIGHT - 30 - LETTER * len(name)
+            yield '<g class="heat">' + _cell(place, 2, SWATCH, 13, None, "") + "</g>"
+            yield _text(WIDTH - RIGHT, 13, name, "tick end")
 
     def _strength(self, value: float | None) -> float | None:
         return None if value is None else self.scale.strength(value)

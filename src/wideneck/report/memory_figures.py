@@ -2,7 +2,16 @@
 
 from wideneck.audits.memory.results import Cache, LayerRetrieval, MemoryAudit
 from wideneck.report.figures import Figure
-from wideneck.report.numbers import interval, number, percent, share, value
+from wideneck.report.numbers import (
+    interval,
+    known,
+    number,
+    percent,
+    percentage,
+    share,
+    value,
+    with_name,
+)
 
 LAYERS = "memory.layers[]"
 CACHES = "memory.gain.caches[]"
@@ -15,8 +24,8 @@ def memory_figures(audit: MemoryAudit) -> list[Figure]:
     return [
         Figure(
             "next token in the context",
-            f"{value(found)} %",
-            () if elsewhere is None else (f"{share(elsewhere.value)} other text",),
+            percentage(audit.recurrence.share),
+            () if elsewhere is None else (with_name(share(elsewhere.value), "other text"),),
             "memory.recurrence.share",
             interval(found),
         ),
@@ -30,7 +39,7 @@ def _ranks(audit: MemoryAudit) -> list[Figure]:
         return []
     found = audit.baselines
     means = {name: getattr(found, name).reciprocal_rank.value for name in BASELINES}
-    beside = tuple(f"{number(x)} {name.replace('_', ' ')}" for name, x in means.items())
+    beside = tuple(with_name(number(x), name.replace("_", " ")) for name, x in means.items())
     last, best = audit.layers[-1], best_layer(audit)
     figures = [
         Figure(
@@ -64,7 +73,7 @@ def _ranks(audit: MemoryAudit) -> list[Figure]:
     figures.append(
         Figure(
             "target first, into head",
-            f"{value(first)} %",
+            percentage(last.dot.first),
             (f"{share(found.token_identity.first.value)} token identity",),
             f"{LAYERS}.dot.first",
             interval(first),
@@ -75,7 +84,10 @@ def _ranks(audit: MemoryAudit) -> list[Figure]:
 
 def best_layer(audit: MemoryAudit) -> LayerRetrieval:
     """The layer whose states find the target best, by cosine."""
-    return max(audit.layers, key=lambda layer: layer.cosine.reciprocal_rank.value)
+    found = [layer for layer in audit.layers if known(layer.cosine.reciprocal_rank.value)]
+    if not found:
+        return audit.layers[-1]
+    return max(found, key=lambda layer: layer.cosine.reciprocal_rank.value)
 
 
 def find_cache(audit: MemoryAudit, mixture: str, scores: str = "similarity") -> Cache | None:

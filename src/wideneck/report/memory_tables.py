@@ -2,7 +2,7 @@
 
 from wideneck.audits.estimate import Estimate
 from wideneck.audits.memory.results import Cache, MemoryAudit, Retrieval
-from wideneck.report.numbers import estimate, interval, number, percent, share, value
+from wideneck.report.numbers import estimate, interval, number, percent, percentage, share, value
 from wideneck.report.tables import Table
 
 BASELINES = {"recency": "recency", "frequency": "frequency", "token_identity": "token identity"}
@@ -72,7 +72,7 @@ def _retrieval(found: Retrieval) -> list[str]:
 
 
 def _share(found: Estimate) -> list[str]:
-    return [f"{value(percent(found))} %", interval(percent(found))]
+    return [percentage(found), interval(percent(found))]
 
 
 def cache_name(cache: Cache) -> str:

@@ -11,11 +11,21 @@ from markupsafe import Markup, escape
 from wideneck.audits.estimate import Estimate
 from wideneck.files.printable import LONGEST, printable, shortened
 
+UNMEASURED = "not measurable"
+"""What stands in the place of a number that is not there."""
+
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
 
-def number(x: float, digits: int = 3) -> str:
+def known(x: float | None) -> bool:
+    """Whether there is a number: NaN stands for what could not be measured."""
+    return x is not None and math.isfinite(x)
+
+
+def number(x: float | None, digits: int = 3) -> str:
     """Three significant digits, thousands separated; whole numbers in full."""
+    if x is None or not math.isfinite(x):
+        return UNMEASURED
     if isinstance(x, int):
         return f"{x:,}"
     mantissa, exponent = f"{x:.{digits - 1}e}".split("e")
@@ -27,9 +37,31 @@ def number(x: float, digits: int = 3) -> str:
     return f"{float(f'{mantissa}e{size}'):,.{max(0, digits - 1 - size)}f}"
 
 
-def share(x: float, digits: int = 3) -> str:
+def hundredths(x: float | None) -> str:
+    """Two decimals, for what lies between -1 and 1."""
+    return UNMEASURED if x is None or not math.isfinite(x) else f"{x:.2f}"
+
+
+def with_name(text: str, name: str) -> str:
+    """A written number and what it is: `0.36 Gaussian`."""
+    return f"{name}: {text}" if text == UNMEASURED else f"{text} {name}"
+
+
+def in_unit(text: str, unit: str) -> str:
+    """A written number and its unit: `0.36 nats`."""
+    return text if text == UNMEASURED else f"{text} {unit}"
+
+
+def share(x: float | None, digits: int = 3) -> str:
     """A part of one as a percentage."""
+    if x is None or not math.isfinite(x):
+        return UNMEASURED
     return f"{number(100.0 * x, digits)} %"
+
+
+def percentage(e: Estimate) -> str:
+    """The value of an estimated part of one, as a percentage."""
+    return f"{value(percent(e))} %" if math.isfinite(e.value) else UNMEASURED
 
 
 def percent(e: Estimate) -> Estimate:
@@ -44,7 +76,7 @@ def value(e: Estimate) -> str:
 
 def interval(e: Estimate) -> str:
     """The 95 % interval of an estimate; empty where there is none."""
-    if e.low is None or e.high is None:
+    if e.low is None or e.high is None or not math.isfinite(e.low + e.high):
         return ""
     return f"[{_fixed(e.low, _places(e))}, {_fixed(e.high, _places(e))}]"
 
@@ -56,13 +88,13 @@ def estimate(e: Estimate) -> str:
 
 def _places(e: Estimate) -> int | None:
     """Decimals that leave two significant digits in half the interval."""
-    if e.low is None or e.high is None or e.high <= e.low:
+    if e.low is None or e.high is None or not 0 < e.high - e.low < math.inf:
         return None
     return min(6, max(0, 1 - math.floor(math.log10((e.high - e.low) / 2))))
 
 
 def _fixed(x: float, places: int | None) -> str:
-    if places is None:
+    if places is None or not math.isfinite(x):
         return number(float(x))
     text = f"{x:,.{places}f}"
     return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text

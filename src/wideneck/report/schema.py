@@ -15,7 +15,8 @@ report carries the same text under `definitions`, by dotted path.
 `wideneck audit --json FILE` writes a [Report](#report), `wideneck audit --series --json FILE` a
 [SeriesReport](#seriesreport), each with two fields more: `schema`, a whole number that rises when a
 field goes or changes its meaning, and `definitions`. A section that was not asked for is `null`.
-All logarithms are natural.
+A number that could not be measured is `null` too, and the `notes` of its section say which and why;
+`provenance.notes` say so of a whole section. All logarithms are natural.
 """
 
 
@@ -52,12 +53,20 @@ def _type(hint: typing.Any) -> str:
         return f"[{name}](#{name.lower()})"
     inner = typing.get_args(hint)
     if typing.get_origin(hint) is list:
-        return f"list of {_type(inner[0])}"
+        return f"list of {_inside(inner[0])}"
     if typing.get_origin(hint) is dict:
-        return f"object of {_type(inner[1])}"
+        return f"object of {_inside(inner[1])}"
     if inner:  # X | None
-        return " or ".join(_type(part) for part in inner)
-    return {int: "integer", float: "number", str: "string", bool: "true or false"}.get(hint, "null")
+        named = " or ".join(_type(part) for part in inner).split(" or ")
+        return " or ".join(dict.fromkeys(named))
+    return {int: "integer", float: "number or null", str: "string", bool: "true or false"}.get(
+        hint, "null"
+    )
+
+
+def _inside(hint: typing.Any) -> str:
+    name = _type(hint)
+    return f"({name})" if " or " in name else name
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The charts and the table of a series of checkpoints."""
 
+import math
 from collections.abc import Callable
 
 from wideneck.audits.head import HeadAudit
@@ -124,7 +125,7 @@ def series_charts(report: SeriesReport) -> list[tuple[Chart, str]]:
             )
             for name, color, measure in measures
         ]
-        values = [v for line in lines for v in line.y]
+        values = [v for line in lines for v in line.y if math.isfinite(v)] or [0.0]
         wide = min(values) > 0 and max(values) > max(1.0, 30 * min(values))
         y = (
             logarithmic(label, values)
@@ -207,10 +208,12 @@ def series_table(report: SeriesReport) -> Table:
 def _unreachable(head: HeadAudit, searched: bool) -> list[str]:
     if not searched:
         return []
-    return ["" if head.argmaxable is None else number(len(head.argmaxable.unargmaxable))]
+    return [number(None if head.argmaxable is None else len(head.argmaxable.unargmaxable))]
 
 
 def _second(singular_values: list[float]) -> float:
+    if not singular_values:
+        return math.nan
     if len(singular_values) < 2 or singular_values[0] == 0:
         return 0.0
     return singular_values[1] / singular_values[0]

@@ -8,7 +8,15 @@ from wideneck.audits.memory.results import MemoryAudit
 from wideneck.audits.output import OutputAudit
 from wideneck.report.attention_tables import by_ablation
 from wideneck.report.figures import half_rank
-from wideneck.report.numbers import estimate, interval, number, percent, share, value
+from wideneck.report.numbers import (
+    estimate,
+    interval,
+    known,
+    number,
+    percentage,
+    share,
+    value,
+)
 from wideneck.report.report import Report
 from wideneck.report.series import SeriesReport
 
@@ -32,7 +40,9 @@ def _head(head: HeadAudit) -> list[str]:
     found = [
         f"The head is {head.vocab_size:,} x {head.hidden_size:,} and {tied}.",
         f"Its mean row, which a softmax does not see, explains {share(head.mean_row_share)} of the "
-        "largest squared singular value.",
+        "largest squared singular value."
+        if known(head.mean_row_share)
+        else "What its mean row explains is not measurable.",
     ]
     verdicts = head.argmaxable
     if verdicts is None:
@@ -58,12 +68,14 @@ def _head(head: HeadAudit) -> list[str]:
 
 def _output(output: OutputAudit) -> list[str]:
     nats = output.loss.nats_per_token
+    if not known(nats.value):
+        return [f"The model's loss on {output.num_tokens:,} tokens is not measurable."]
     found = [
         f"On {output.num_tokens:,} tokens the model loses {estimate(nats)} nats a token, where a "
         f"uniform guess loses {number(output.loss.uniform_nats)}"
         + (f" (95 % interval over {nats.over})." if interval(nats) else "."),
     ]
-    for point in half_rank(output)[:1]:
+    for point in [p for p in half_rank(output)[:1] if known(p.measured.value)]:
         found.append(
             f"Cutting the head to {point.rank:,} of {output.hidden_size:,} ranks costs "
             f"{estimate(point.measured)} nats a token ({point.method}-weighted, without "
@@ -77,12 +89,16 @@ def _attention(audit: AttentionAudit) -> list[str]:
     windows = "1 window" if audit.num_windows == 1 else f"{audit.num_windows:,} windows"
     if not heads:
         return [f"No attention head was measured on {windows} of {audit.context:,} tokens."]
+    keys = [h.effective_keys for h in heads if known(h.effective_keys)]
+    first = [h.first_key for h in heads if known(h.first_key)]
+    if not keys or not first:
+        return [f"On {windows} of {audit.context:,} tokens no head's weights are measurable."]
     found = [
         f"{'1 attention head' if len(heads) == 1 else f'{len(heads):,} attention heads'} "
         f"({audit.normalizer}) on {windows} of {audit.context:,} tokens: the median head spreads "
-        f"its weight over {number(float(median(h.effective_keys for h in heads)))} effective keys, "
+        f"its weight over {number(float(median(keys)))} effective keys, "
         f"where a query sees {number((audit.context + 1) / 2)} on average, and gives "
-        f"{share(median(h.first_key for h in heads))} of it to the first key.",
+        f"{share(median(first))} of it to the first key.",
     ]
     strongest = by_ablation(audit)
     if strongest:
@@ -105,10 +121,14 @@ def _memory(audit: MemoryAudit) -> list[str]:
             f"; of tokens at the same places of other text, {share(recurrence.elsewhere.value)}"
         )
     found = [
-        f"Of {audit.num_tokens:,} next tokens, {value(percent(recurrence.share))} % stand in the "
+        f"Of {audit.num_tokens:,} next tokens, {percentage(recurrence.share)} stand in the "
         f"context already, a window of {audit.window:,}{elsewhere}."
     ]
-    if audit.baselines is not None and audit.layers:
+    if (
+        audit.baselines is not None
+        and audit.layers
+        and known(audit.layers[-1].dot.reciprocal_rank.value)
+    ):
         last, beside = audit.layers[-1], audit.baselines
         found.append(
             "Where they do, their mean reciprocal rank among the tokens of the context is "
@@ -121,7 +141,7 @@ def _memory(audit: MemoryAudit) -> list[str]:
         for c in audit.gain.caches
         if c.mixture in ("joint", "linear")
     }
-    if gains:
+    if gains and all(known(c.gain.value) for c in audit.gain.caches):
         found.append(
             f"The gain of a cache of these states is {gains['joint', 'similarity']} nats a token "
             f"under one normalizer and {gains['linear', 'similarity']} mixed linearly, fitted on "
@@ -139,13 +159,20 @@ def series_paragraphs(report: SeriesReport) -> list[str]:
     """First and last checkpoint of a series."""
     first, last = report.points[0], report.points[-1]
     shape = f"{last.head.vocab_size:,} x {last.head.hidden_size:,}"
-    ends = [point.head.spectrum.centred for point in (first, last)]
     texts = [
-        f"{len(report.points)} heads of {shape}, from step {first.step:,} to step {last.step:,}.",
-        f"The singular entropy of the centred head goes from {number(ends[0].kl_sigma2)} to "
-        f"{number(ends[1].kl_sigma2)} nats, where a Gaussian matrix has "
-        f"{number(last.head.spectrum.null.kl_sigma2)}.",
-        f"The mean row's share of the largest squared singular value goes from "
-        f"{share(first.head.mean_row_share)} to {share(last.head.mean_row_share)}.",
+        f"{len(report.points)} heads of {shape}, from step {first.step:,} to step {last.step:,}."
     ]
+    ends = [point.head.spectrum.centred.kl_sigma2 for point in (first, last)]
+    null = last.head.spectrum.null.kl_sigma2
+    if all(map(known, [*ends, null])):
+        texts.append(
+            f"The singular entropy of the centred head goes from {number(ends[0])} to "
+            f"{number(ends[1])} nats, where a Gaussian matrix has {number(null)}."
+        )
+    shares = [point.head.mean_row_share for point in (first, last)]
+    if all(map(known, shares)):
+        texts.append(
+            f"The mean row's share of the largest squared singular value goes from "
+            f"{share(shares[0])} to {share(shares[1])}."
+        )
     return [" ".join(texts)]

@@ -3,7 +3,8 @@
 One size, made for half of a wide page and for the whole of a phone.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from markupsafe import Markup, escape
 
 from wideneck.report.axes import Axis
 from wideneck.report.boxes import Box, draw_box
+from wideneck.report.numbers import UNMEASURED
 
 WIDTH, HEIGHT = 440, 330
 TOP, BOTTOM = 34, 52
@@ -80,15 +82,18 @@ class Chart:
         right = WIDTH - 10 - margin
         x, y = self.x.position(left, right), self.y.position(HEIGHT - BOTTOM, TOP)
         parts = [*self._frame(left, right, x, y)]
-        labels = [(y(r.at), r.name, "muted") for r in self.rules if not r.vertical]
-        for rule in self.rules:
+        rules = [rule for rule in self.rules if math.isfinite(rule.at)]
+        labels = [(y(r.at), r.name, "muted") for r in rules if not r.vertical]
+        for rule in rules:
             parts += _rule(rule, left, right, x, y)
         for box in self.boxes:
-            parts += draw_box(box, x, y)
+            if all(map(math.isfinite, box.numbers)):
+                parts += draw_box(box, x, y)
         for line in self.lines:
             parts += _draw(line, self, x, y)
-            if line.name and len(line.x):
-                end = line.y[-1] if self.label_at is None else _at(line, self.label_at)
+            drawn = [(a, b) for a, b in zip(line.x, line.y, strict=True) if math.isfinite(b)]
+            if line.name and drawn:
+                end = drawn[-1][1] if self.label_at is None else _at(drawn, self.label_at)
                 labels.append((y(_inside(end, self.y)), line.name, line.color))
         if self.label_at is None:
             places = _spread([label[0] for label in labels])
@@ -96,11 +101,27 @@ class Chart:
                 parts.append(_text(right + 8, place + 4, name, f"label {color}"))
         else:
             parts += _along(sorted(labels), x(self.label_at) + 6, right)
+        for i, said in enumerate(self._missing()):
+            parts.append(_text(left + 6, TOP + 12 + LINE * i, said, "label halo muted"))
         return Markup(
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart">'
             f"<title>{escape(self.title)}</title><desc>{escape(self.description)}</desc>"
             f"{''.join(parts)}</svg>"
         )
+
+    def _missing(self) -> Iterator[str]:
+        """What is not drawn because it could not be measured."""
+        for line in self.lines:
+            count = sum(not math.isfinite(b) for b in line.y)
+            if count:
+                many = "" if count == len(line.y) else f"{count:,} of {len(line.y):,} points "
+                yield f"{line.name or 'one line'}: {many}{UNMEASURED}"
+        for rule in self.rules:
+            if not math.isfinite(rule.at):
+                yield f"{rule.name}: {UNMEASURED}"
+        for box in self.boxes:
+            if not all(map(math.isfinite, box.numbers)):
+                yield f"box at {box.at:g}: {UNMEASURED}"
 
     def _frame(self, left: float, right: float, x: Place, y: Place):
         yield _text(0, 13, self.y.label, "axis")
@@ -116,26 +137,30 @@ class Chart:
 
 
 def _draw(line: Line, chart: Chart, x: Place, y: Place):
-    points = [
-        (i, x(a) + line.shift, y(_inside(b, chart.y)))
-        for i, (a, b) in enumerate(zip(line.x, line.y, strict=True))
-        if b > 0 or not chart.y.log
-    ]
+    runs: list[list[tuple[int, float, float]]] = [[]]
+    for i, (a, b) in enumerate(zip(line.x, line.y, strict=True)):
+        if not math.isfinite(b):
+            runs.append([])  # no line across what could not be measured
+        elif b > 0 or not chart.y.log:
+            runs[-1].append((i, x(a) + line.shift, y(_inside(b, chart.y))))
     if line.band:
         yield _band(line, chart, x, y)
     for i, low in enumerate(() if line.band else line.low):
         high = line.high[i]
-        if low is not None and high is not None and (high > 0 or not chart.y.log):
+        if low is None or high is None or not math.isfinite(low + high):
+            continue
+        if high > 0 or not chart.y.log:
             ends = [y(_inside(end, chart.y)) for end in (low, high)]
             yield _path(
                 f"whisker {line.color}",
                 f"M{x(line.x[i]) + line.shift:.1f} {ends[0]:.1f}V{ends[1]:.1f}",
             )
     if line.joined:
-        route = "L".join(f"{a:.1f} {b:.1f}" for _, a, b in thin(points))
-        yield _path(f"line {line.color}{' dashed' if line.dashed else ''}", f"M{route}")
+        css = f"line {line.color}{' dashed' if line.dashed else ''}"
+        for points in runs if len(runs) == 1 else filter(None, runs):
+            yield _path(css, "M" + "L".join(f"{a:.1f} {b:.1f}" for _, a, b in thin(points)))
     if line.markers:
-        for i, a, b in points:
+        for i, a, b in (point for points in runs for point in points):
             shape, radius = ("hollow", 4.5) if i in line.hollow else SHAPES[line.markers]
             yield (f'<circle class="{shape} {line.color}" cx="{a:.1f}" cy="{b:.1f}" r="{radius}"/>')
 
@@ -146,7 +171,7 @@ def _band(line: Line, chart: Chart, x: Place, y: Place) -> str:
         [
             f"{x(a):.1f} {y(_inside(b, chart.y)):.1f}"
             for a, b in zip(line.x, edge, strict=True)
-            if b is not None
+            if b is not None and math.isfinite(b)
         ]
         for edge in (line.high, line.low)
     )
@@ -176,9 +201,9 @@ def _along(labels: list[tuple[float, str, str]], left: float, right: float):
             yield _text(left, height, name, f"label halo {color}")
 
 
-def _at(line: Line, at: float) -> float:
-    """The line's height at the point nearest to `at`."""
-    return min(zip(line.x, line.y, strict=True), key=lambda point: abs(point[0] - at))[1]
+def _at(points: list[tuple[float, float]], at: float) -> float:
+    """The height of the point nearest to `at`."""
+    return min(points, key=lambda point: abs(point[0] - at))[1]
 
 
 def thin(points: list, most: int = POINTS) -> list:

@@ -47,18 +47,22 @@ def show(report: Report, console: Console) -> None:
     if report.head is not None:
         _print_figures("head", head_figures(report.head), console)
         _print_figures("tokens", token_figures(report.head), console)
+        _print_notes(report.head.notes, console)
     if report.output is not None:
         _print_figures("output", output_figures(report.output), console)
         if report.output.rank_cost.skipped:
             say(f"Not measured: {report.output.rank_cost.skipped}.", console)
+        _print_notes(report.output.notes, console)
     if report.attention is not None:
         _print_figures("attention", attention_figures(report.attention), console)
         say("Median: over heads; a to b: between which half of the heads lie.", console)
         console.print()
         _print_comparison(report.attention, console)
+        _print_notes(report.attention.notes, console)
     if report.memory is not None:
         _print_figures("memory", memory_figures(report.memory), console)
         _print_caches(report.memory, console)
+        _print_notes(report.memory.notes, console)
     if report.head is not None:
         if report.head.argmaxable is not None and report.head.argmaxable.unargmaxable:
             unreachable = report.head.argmaxable.unargmaxable
@@ -83,12 +87,12 @@ def show_series(report: SeriesReport, console: Console) -> None:
         say("A trajectory through identical heads is not one of training.", console)
         console.print()
     null = report.points[-1].head.spectrum.null
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
     for name in ("step", "head", "entropy\nraw", "\ncentred", "eff. rank\ncentred"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold")
     searched = any(point.head.argmaxable is not None for point in report.points)
     for name in ("mean row\nof s_0^2", "median\nnorm", *(["never\nfirst"] if searched else [])):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold")
     for point in report.points:
         spectrum = point.head.spectrum
         table.add_row(
@@ -113,11 +117,13 @@ def show_series(report: SeriesReport, console: Console) -> None:
         style="dim",
     )
     console.print(table)
+    for point in report.points:
+        _print_notes([f"Step {point.step:,}: {note}" for note in point.head.notes], console)
     _closing(report.provenance, console)
 
 
 def _unreachable(head: HeadAudit) -> str:
-    return "" if head.argmaxable is None else number(len(head.argmaxable.unargmaxable))
+    return number(None if head.argmaxable is None else len(head.argmaxable.unargmaxable))
 
 
 def _opening(title: str, texts: Sequence[str], console: Console) -> None:
@@ -148,6 +154,13 @@ def _print_figures(title: str, figures: Iterable[Figure], console: Console) -> N
         )
     console.print(table)
     console.print()
+
+
+def _print_notes(notes: Sequence[str], console: Console) -> None:
+    for note in notes:
+        say(note, console)
+    if notes:
+        console.print()
 
 
 def _print_comparison(audit: AttentionAudit, console: Console) -> None:

@@ -24,6 +24,8 @@ from wideneck.audits.argmaxable.report import report
 from wideneck.audits.argmaxable.result import Argmaxable
 from wideneck.audits.argmaxable.search import TRANSFORMS, Search
 from wideneck.audits.argmaxable.self_tests import states
+from wideneck.audits.measured import UnmeasurableError
+from wideneck.audits.scale import REACH, power_of
 from wideneck.errors import WideneckError
 
 DEFAULT_BOX = 100.0
@@ -48,15 +50,25 @@ def find_unargmaxable(
         progress: called with (stage, done, total) after every chunk, step or token.
         box: with a bias, hidden states are sought with |x_k| <= box (100 if None). Without one,
             scaling x changes no verdict and the box is not used.
+
+    Raises:
+        WideneckError: there is nothing to judge in these arguments.
+        UnmeasurableError: float64 cannot compare the scores of numbers so unlike in size.
     """
     _check(weight, bias, box)
     groups = group_equal_rows(weight, bias)
+    given, (weight, bias) = weight, _within_reach(weight, bias)
     tokens_M = torch.tensor([group[0] for group in groups])
     head = make_head(weight, bias, tokens_M, DEFAULT_BOX if box is None else box)
     search = Search(head=head, progress=progress)
     if head.num_rows > 1:
         search.run()
-    return report(head, groups, list(tokens or []), search)
+    found = report(head, groups, list(tokens or []), search)
+    if weight is not given and len(found.unargmaxable) == len(given):
+        raise UnmeasurableError(
+            "it would find no token that can win, so its rows are closer than float64 tells"
+        )
+    return found
 
 
 @torch.no_grad()
@@ -80,6 +92,7 @@ def self_test_witness(
         box: as given to `find_unargmaxable`.
     """
     _check(weight, bias, box)
+    weight, bias = _within_reach(weight, bias)
     if method not in TRANSFORMS:
         raise WideneckError(f"method must be one of {', '.join(TRANSFORMS)}, got {method!r}.")
     every = torch.arange(len(weight))
@@ -87,6 +100,31 @@ def self_test_witness(
     transform_DD = TRANSFORMS[method](head)
     chosen_N = torch.tensor(list(indices), dtype=torch.long)
     return states(head, transform_DD, head.rows(chosen_N) @ transform_DD.T)[1]
+
+
+def _within_reach(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Both times one power of two, which changes no verdict, where float64 cannot square them.
+
+    Raises:
+        UnmeasurableError: some row would be lost beside the largest number.
+    """
+    if weight.dtype != torch.float64:
+        return weight, bias
+    both = weight if bias is None else torch.cat([weight, bias.double()[:, None]], dim=1)
+    power = power_of(both)
+    if power == 1:
+        return weight, bias
+    both = both * power
+    # A row of zeros is none that scaling loses; equal rows are grouped already.
+    shortest = torch.cat([chunk.abs().amax(1) for chunk in both.split(8192)])
+    if bool((shortest[both.ne(0).any(1)] < 2.0**-REACH).any()) or bool(
+        (both.eq(0).all(1) & weight.ne(0).any(1)).any()
+    ):
+        raise UnmeasurableError(
+            "its largest number is so much larger than some rows that float64 cannot compare "
+            "their scores"
+        )
+    return (both, None) if bias is None else (both[:, :-1], both[:, -1])
 
 
 def _check(weight: Tensor, bias: Tensor | None, box: float | None) -> None:

@@ -15,6 +15,7 @@ from wideneck.audits.argmaxable.program import solve_program
 from wideneck.audits.argmaxable.reflect import reflect
 from wideneck.audits.argmaxable.self_tests import Cloud, make_cloud, scaling, self_test, whitening
 from wideneck.audits.argmaxable.verdict import Found, Proof
+from wideneck.audits.measured import NUMERICAL
 
 SECONDS = 120.0
 """For one row in the exact stages; a row that needs more stays undecided."""
@@ -44,16 +45,22 @@ class Search:
             left_N = self._reflect(cloud, left_N)
         for k, i in enumerate(left_N.tolist()):
             deadline = time.monotonic() + SECONDS
-            proof, active_K = nearest_point(head, cloud, i, deadline)
-            stage = "hull"
-            if proof is None:
-                proof, stage = solve_program(head, i, active_K, deadline), "program"
+            stage, proof = self._exactly(cloud, i, deadline)
             if proof is None:
                 self.undecided.append(i)
             else:
                 self._keep(i, stage, proof)
             if progress is not None:
                 progress("hull", k + 1, len(left_N))
+
+    def _exactly(self, cloud: Cloud, i: int, deadline: float) -> tuple[str, Proof | None]:
+        try:
+            proof, active_K = nearest_point(self.head, cloud, i, deadline)
+            if proof is not None:
+                return "hull", proof
+            return "program", solve_program(self.head, i, active_K, deadline)
+        except NUMERICAL:  # a solver that takes no such numbers leaves the row undecided
+            return "program", None
 
     def _self_test(self, cloud: Cloud, index_N: Tensor, stage: str) -> Tensor:
         passed_N, margins = self_test(self.head, cloud, index_N, stage, self.progress)

@@ -48,13 +48,30 @@ class Collected:
             WideneckError: no query of a layer sees more keys than it.
         """
         for index, layer in enumerate(self.layers):
-            if not self.geometry(layer, "each")[:, self.at].isfinite().any():
-                most = max(int(visible.max()) for visible in layer.visible)
+            if self.geometry(layer, "each")[:, self.at].isfinite().any():
+                continue
+            most = max(int(visible.max()) for visible in layer.visible)
+            every = layer.visible[0].numel() if self.settings.include_masked else most
+            if every - self.settings.drop_first <= self.settings.reference_size:
                 raise WideneckError(
                     f"No query of layer {index + 1} has more than {self.settings.reference_size} "
                     f"keys to choose from ({most} at most, less what is dropped), which is the "
                     "reference size: ask for a smaller one."
                 )
+
+    def notes(self) -> list[str]:
+        """What the means leave out: queries that see enough keys and whose numbers overflow."""
+        found = []
+        for index, layer in enumerate(self.layers):
+            counted = self.geometry(layer, "mass").isfinite()
+            finite = [self.geometry(layer, name).isfinite() for name in ("each", "share", "upper")]
+            lost = int((counted & ~torch.stack(finite).all(0)).any(1).sum())
+            if lost:
+                found.append(
+                    f"Not measurable: the geometry of {lost:,} queries of layer {index + 1}, each "
+                    "counted for each head, which the means leave out (it is beyond float32)."
+                )
+        return found
 
     def geometry(self, layer: Layer, name: str) -> Tensor:
         """(W, sizes, H, q) of one measure; NaN where a query sees too few keys."""
@@ -92,7 +109,7 @@ class Collected:
         means = {name: self.by_head(name) for name in GEOMETRY}
         # (W, sizes, H, q), in the layer that sees most
         counted = max(
-            (self.geometry(layer, "each").isfinite() for layer in self.layers),
+            (~self.geometry(layer, "mass").isnan() for layer in self.layers),
             key=lambda finite: int(finite.sum()),
         )
         points = []
@@ -220,7 +237,7 @@ def row_means(layer: Layer) -> dict[str, Tensor]:
         "effective_keys": entropy.exp().mean((0, 2)),
         "spread": _mean(relative, (0, 2)),
         "first_key": first[..., 1:].mean((0, 2)),
-        "sink_share": (importance > SINK).float().mean(0),
+        "sink_share": (importance > SINK).float().where(~importance.isnan(), torch.nan).mean(0),
     }
 
 

@@ -154,7 +154,8 @@ class Collector:
         layer.entropy.append(entropy(weights).cpu())
         layer.first_key.append(weights[..., 0].clone().cpu())
         layer.importance.append(sink_importance(weights, seen).cpu())
-        layer.zeros.append((((weights == 0) & seen).sum((1, 2)) / seen.sum()).cpu())
+        zeros = ((weights == 0) & seen).sum((1, 2)) / seen.sum()
+        layer.zeros.append(zeros.where(weights.isfinite().all(-1).all(-1), torch.nan).cpu())
         layer.row_sum.append(weights.sum(-1).cpu())
 
     def _geometry(self, layer: Layer, weights: Tensor, seen: Tensor, vectors: Tensor) -> None:

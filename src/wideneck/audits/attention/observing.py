@@ -18,6 +18,8 @@ from wideneck.attention.config import Normalizer, Softmax
 from wideneck.attention.forward import Call, as_call
 from wideneck.attention.learned import LearnedNormalizer, take_hidden
 from wideneck.attention.places import implementations, restore_implementations, switch
+from wideneck.audits.measured import UnmeasurableError
+from wideneck.errors import WideneckError
 
 NAME = "wideneck_watched"
 
@@ -41,7 +43,10 @@ def _attention(
     **others: Any,
 ) -> tuple[Tensor, None]:
     assert _watching.watcher is not None
-    call = as_call(module, query, key, value, attention_mask, **others)
+    try:
+        call = as_call(module, query, key, value, attention_mask, **others)
+    except WideneckError as error:
+        raise UnmeasurableError(str(error)) from error
     normalizer: Any = getattr(module, "normalizer", None)
     config: Normalizer = Softmax()
     if isinstance(normalizer, LearnedNormalizer):
@@ -55,11 +60,14 @@ def watched(model: Any, watcher: Watcher) -> Iterator[None]:
     """Inside, the attention layers of the model call the watcher.
 
     Raises:
-        WideneckError: the model's class does not go through transformers' interface.
+        UnmeasurableError: the model's class does not go through transformers' interface.
     """
     before, outer = implementations(model), _watching.watcher
     try:
-        switch(model, NAME)
+        try:
+            switch(model, NAME)
+        except WideneckError as error:
+            raise UnmeasurableError(str(error)) from error
         _watching.watcher = watcher
         with torch.no_grad():
             yield

@@ -226,3 +226,4 @@ class AttentionAudit:
     critical: list[CriticalN] = measure("critical N for each expectation; empty if not asked for")
     links: list[Link] = measure("measures against the loss of ablation; empty without ablation")
     comparison: list[NormalizerPoint] = measure("other normalizers, where asked for")
+    notes: list[str] = measure("what could not be measured of the attention, and why")

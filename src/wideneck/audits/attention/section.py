@@ -1,7 +1,9 @@
 """Section "attention": what every attention head does on a text."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from wideneck.audits.attention.results import AttentionAudit, HeadMeasures, Link
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.audits.clock import Clock
 from wideneck.audits.estimate import Estimate, estimate
+from wideneck.audits.measured import UnmeasurableError, measured
 from wideneck.audits.states import Progress
 from wideneck.data import Windows
 from wideneck.errors import WideneckError
@@ -51,8 +54,9 @@ def audit_attention(
         progress: called as progress(stage, done, total).
 
     Raises:
-        WideneckError: the model's attention does not go through transformers' interface, or does
-            more than its normalizer.
+        UnmeasurableError: the model's losses are not finite, its attention does not go through
+            transformers' interface, or does more than its normalizer.
+        WideneckError: the settings do not fit the model.
     """
     ids = windows.ids
     _check_asked(reader.model, windows, settings, normalizers)
@@ -64,16 +68,30 @@ def audit_attention(
         _check(reader.model, losses, own)
     collected = Collected(list(collector.layers.values()), settings, queries)
     collected.check()
-    ablation = None
+    notes, ablation = collected.notes(), None
     if settings.ablation_context:
         with clock("replacing heads"):
-            ablation = _ablation(reader, windows, collector.layers, settings, progress)
+            ablation = measured(
+                "what replacing a head costs",
+                lambda: _ablation(reader, windows, collector.layers, settings, progress),
+                None,
+                notes,
+            )
     heads = collected.heads(ablation)
     comparison = []
     if normalizers:
         with clock("other normalizers"):
             comparison = _compare(
-                reader, windows, settings, queries, normalizers, seed, losses, collector, progress
+                reader,
+                windows,
+                settings,
+                queries,
+                normalizers,
+                seed,
+                losses,
+                collector,
+                notes,
+                progress,
             )
     first = collected.layers[0]
     return AttentionAudit(
@@ -88,7 +106,7 @@ def audit_attention(
         choices=_choices(settings),
         head_dim=first.head_dim,
         temperature=first.temperature,
-        smallest_gap=min(float(gap.min()) for x in collected.layers for gap in x.gap),
+        smallest_gap=_smallest([gap for x in collected.layers for gap in x.gap]),
         jacobian_limit=_limit(_config(reader.model, first), ids.shape[1]),
         loss=estimate(losses, windows.document),
         ablation_tokens=0 if ablation is None else len(ids) * _ablated(settings, windows),
@@ -99,7 +117,15 @@ def audit_attention(
         critical=collected.critical(),
         links=[] if ablation is None else _links(heads),
         comparison=comparison,
+        notes=notes,
     )
+
+
+def _smallest(gaps: list[Tensor]) -> float:
+    """Of those that are known: a head of one vector has none."""
+    known = torch.cat(gaps)
+    known = known[~known.isnan()]
+    return float(known.min()) if len(known) else math.nan
 
 
 def _check_asked(
@@ -161,7 +187,7 @@ def _read(
         for ids, targets in zip(windows.ids.split(1), windows.targets.split(1), strict=True):
             found.append(reader.losses(ids, targets, collector))
     if not collector.layers:
-        raise WideneckError(
+        raise UnmeasurableError(
             f"{type(reader.model).__name__} called no attention function of transformers' "
             "interface, so its heads cannot be measured."
         )
@@ -170,12 +196,16 @@ def _read(
 
 def _check(model: Any, losses: Tensor, own: Tensor) -> None:
     """The weights that were measured must be the ones that the model predicts with."""
+    if not bool(losses.isfinite().all()):
+        raise UnmeasurableError(
+            f"{type(model).__name__} has losses that are not finite on this text."
+        )
     off = float((losses[:1] - own).abs().max())
     rounding = torch.finfo(model.dtype).eps ** 0.5
     if not off <= rounding * max(1.0, float(own.abs().max())):
-        raise WideneckError(
+        raise UnmeasurableError(
             f"{type(model).__name__} does more in its attention than its normalizer: with the "
-            f"weights that the audit sees, losses differ by up to {off:.2g} nats, so it stops here."
+            f"weights that the audit sees, losses differ by up to {off:.2g} nats."
         )
 
 
@@ -221,6 +251,7 @@ def _compare(
     seed: int,
     losses: Tensor,
     own: Collector,
+    notes: list[str],
     progress: Progress | None,
 ) -> list[NormalizerPoint]:
     """The model under each normalizer; its own first, for which all is known already."""
@@ -235,16 +266,38 @@ def _compare(
     ]
     for config in normalizers:
         collector = Collector(settings, queries, seed, device=model.device, geometry_only=True)
-        use(model, config)
-        try:
-            changed = _read(reader, windows, collector, progress, f"under {name_of(config)}")
-        finally:
-            use(model, "softmax")
+        name = name_of(config)
+        changed = measured(
+            f"the model under {name}",
+            partial(_read_under, config, reader, windows, collector, progress),
+            None,
+            notes,
+        )
+        if changed is None:
+            continue
         layers = list(collector.layers.values())
         points.append(
             _point(describe(config), changed, losses, layers, settings, queries, document)
         )
     return points
+
+
+def _read_under(
+    config: Normalizer,
+    reader: Reader,
+    windows: Windows,
+    collector: Collector,
+    progress: Progress | None,
+) -> Tensor:
+    """`_read` with the normalizer in the model, which has its own again afterwards."""
+    try:
+        use(reader.model, config)
+    except WideneckError as error:  # the config was checked before: the model does not allow it
+        raise UnmeasurableError(str(error)) from error
+    try:
+        return _read(reader, windows, collector, progress, f"under {name_of(config)}")
+    finally:
+        use(reader.model, "softmax")
 
 
 def _point(
@@ -287,6 +340,10 @@ def _links(heads: list[HeadMeasures]) -> list[Link]:
     found = []
     for name in names:
         values = [getattr(head, name) for head in heads]
+        if not all(x is not None and math.isfinite(x) for x in (*values, *losses)):
+            unknown_link = Link(measure=name, spearman=math.nan, spearman_without_depth=None)
+            found.append(unknown_link)
+            continue
         if len(set(values)) < 2 or len(set(losses)) < 2:
             continue
         found.append(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from wideneck.audits.estimate import estimate
+from wideneck.audits.measured import UnmeasurableError
 from wideneck.audits.memory.caches import PUBLISHED, Fitted, Scores, fit_joint, fit_linear
 from wideneck.audits.memory.context import Context
 from wideneck.audits.memory.results import Cache, CacheGain
@@ -45,24 +46,18 @@ def cache_gain(
 
     Args:
         hidden: (W, P + T, D) states that enter the head.
+
+    Raises:
+        UnmeasurableError: a loss of the model or a similarity is not finite.
     """
     fit = fitting_half(context.document)
     window = context.targets.shape[1]
-    num_fit, num_test = int(fit.sum()) * window, int((~fit).sum()) * window
-    skipped = ""
-    if not num_test:
-        skipped = "one window of text cannot be fitted on one half and measured on the other"
-    elif not context.visible.any():
-        skipped = f"a window of {window} has no memory to look into"
-    if skipped:
-        return CacheGain(
-            num_fit_tokens=num_fit,
-            num_test_tokens=num_test,
-            spread=None,
-            loss=None,
-            caches=[],
-            skipped=skipped,
+    if fit.all():
+        return skipped(
+            context, "one window of text cannot be fitted on one half and measured on the other"
         )
+    if not context.visible.any():
+        return skipped(context, f"a window of {window} has no memory to look into")
     fitting, test = (_half(layer, context, hidden, part, progress) for part in (fit, ~fit))
     document = context.document[~fit]
     caches, done = [], 0
@@ -77,12 +72,25 @@ def cache_gain(
             if progress:
                 progress("what a cache gains", done, len(FITS) * len(KINDS))
     return CacheGain(
-        num_fit_tokens=num_fit,
-        num_test_tokens=num_test,
+        num_fit_tokens=int(fit.sum()) * window,
+        num_test_tokens=int((~fit).sum()) * window,
         spread=fitting.scores["similarity"].spread(),
         loss=estimate(test.nll.view(-1, window), document),
         caches=[*caches, _published(test, document)],
         skipped="",
+    )
+
+
+def skipped(context: Context, why: str) -> CacheGain:
+    """No cache, and why."""
+    fit, window = fitting_half(context.document), context.targets.shape[1]
+    return CacheGain(
+        num_fit_tokens=int(fit.sum()) * window,
+        num_test_tokens=int((~fit).sum()) * window,
+        spread=None,
+        loss=None,
+        caches=[],
+        skipped=why,
     )
 
 
@@ -109,6 +117,9 @@ def _half(
     most = max(1, int(positive.sum(2).max()))
     kept, where = positive.to(torch.uint8).topk(most, dim=2)
     alike = similarities(queries, hidden[:, :-1])
+    for name, numbers in (("losses of the model", torch.cat(nll)), ("similarities", alike)):
+        if not bool(numbers.isfinite().all()):
+            raise UnmeasurableError(f"some {name} are not finite")
     return _Half(
         nll=torch.cat(nll).double(),
         log_normalizer=torch.cat(lse).double(),

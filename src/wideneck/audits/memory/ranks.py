@@ -22,9 +22,11 @@ def reciprocal_ranks(context: Context, scores: Tensor, start: int = 0) -> Tensor
         scores: (B, T, M) of the windows from `start` on.
 
     Returns:
-        (B, T); without meaning where the target is not in the memory.
+        (B, T); without meaning where the target is not in the memory, NaN where a score is no
+        finite number.
     """
     part = slice(start, start + len(scores))
+    known = (scores.isfinite() | ~context.visible).all(2)
     scores = scores.masked_fill(~context.visible, -torch.inf)
     num_slots = int(context.slots[part].max()) + 1
     best = scores.new_full((*scores.shape[:2], num_slots), -torch.inf)
@@ -32,7 +34,7 @@ def reciprocal_ranks(context: Context, scores: Tensor, start: int = 0) -> Tensor
     own = best.gather(2, context.target_slot[part, :, None])
     above = (best > own).sum(2)
     level = (best == own).sum(2) - 1
-    return 1 / (1 + above + level.double() / 2)
+    return (1 / (1 + above + level.double() / 2)).where(known, torch.nan)
 
 
 def similarity_ranks(context: Context, hidden: Tensor, start: int) -> tuple[Tensor, Tensor]:

@@ -157,3 +157,4 @@ class MemoryAudit:
         "ranks without hidden states; none where no target is in the memory"
     )
     gain: CacheGain = measure("what a cache gains in nats, with its numbers fitted and no training")
+    notes: list[str] = measure("what could not be measured of the memory, and why")

@@ -4,14 +4,17 @@ import torch
 
 from wideneck.audits.clock import Clock
 from wideneck.audits.estimate import estimate
+from wideneck.audits.measured import measured
 from wideneck.audits.memory.context import Context
-from wideneck.audits.memory.gain import cache_gain
+from wideneck.audits.memory.gain import cache_gain, skipped
 from wideneck.audits.memory.ranks import LayerRanks, baseline_ranks, chance_ranks
 from wideneck.audits.memory.recurrence import distinct_tokens, measure_recurrence
 from wideneck.audits.memory.results import LayerRetrieval, MemoryAudit, RankBaselines, Retrieval
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.states import Progress, States
 from wideneck.models import HeadWeights, LogitMap
+
+SKIPPED = "the numbers of the model do not allow it, as the notes of this section say"
 
 
 @torch.no_grad()
@@ -33,12 +36,19 @@ def audit_memory(
     _, window, _ = states.hidden.shape
     seen = min(window, len(states.last_logits))
     layer.check(states.hidden[0, -seen:], states.last_logits[-seen:], head.model)
+    notes: list[str] = []
     with clock("recurrence"):
         recurrence = measure_recurrence(context)
         distinct = distinct_tokens(context)
         baselines = _baselines(context, distinct)
     with clock("what a cache gains"):
-        gain = cache_gain(layer, context, torch.cat(ranks.entering), progress=progress)
+        entering = torch.cat(ranks.entering)
+        gain = measured(
+            "what a cache gains",
+            lambda: cache_gain(layer, context, entering, progress=progress),
+            None,
+            notes,
+        )
     num_ranked = int(context.ranked.sum())
     return MemoryAudit(
         num_tokens=states.targets.numel(),
@@ -56,7 +66,8 @@ def audit_memory(
             for name in ranks.dot
         ],
         baselines=baselines,
-        gain=gain,
+        gain=skipped(context, SKIPPED) if gain is None else gain,
+        notes=notes,
     )
 
 
@@ -72,5 +83,7 @@ def _retrieval(context: Context, ranks: torch.Tensor) -> Retrieval:
     """Means of reciprocal ranks (W, T) over the predictions that have one."""
     return Retrieval(
         reciprocal_rank=estimate(ranks, context.document, context.ranked),
-        first=estimate((ranks == 1).double(), context.document, context.ranked),
+        first=estimate(
+            (ranks == 1).double().where(~ranks.isnan(), torch.nan), context.document, context.ranked
+        ),
     )

@@ -4,12 +4,14 @@ z = map(W x + b), where map is what the model does to its logits afterwards (`Lo
 Symbols: N tokens, V vocabulary, D hidden size.  Nothing here holds N x V.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from wideneck.audits.measured import UnmeasurableError
 from wideneck.errors import WideneckError
 from wideneck.models import HeadWeights, LogitMap
 
@@ -44,10 +46,19 @@ class OutputLayer:
         return self.logit_map(self.raw(hidden))
 
     def check(self, hidden: Tensor, logits: Tensor, model: str) -> None:
-        """Refuse a head that does not explain the model's own logits."""
+        """Refuse a head that does not explain the model's own logits.
+
+        Raises:
+            UnmeasurableError: the logits, or the scores in float32, are not finite.
+            WideneckError: they differ.
+        """
+        if not bool(logits.isfinite().all()):
+            raise UnmeasurableError(f"{model} gives logits that are not finite on this text.")
         off = (self.logits(hidden) - logits).abs().max().item()
         # Rounding of the model's own product: 1e-3 is generous for float32, not for bfloat16.
         rounding = max(1e-3, 4 * torch.finfo(logits.dtype).eps)
+        if not math.isfinite(off):
+            raise UnmeasurableError(f"The scores of the head of {model} are beyond float32.")
         if off > rounding * max(1.0, logits.abs().max().item()):
             raise WideneckError(
                 f"The head read from {model} does not give the model's own logits (off by "

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from wideneck.audits.measure import measure
+from wideneck.audits.measured import UnmeasurableError
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.states import Progress
 
@@ -30,16 +31,18 @@ class LogProbRank:
         "largest rank that this kind of head can have: d + 1 for a softmax over W x, d + 2 with "
         "a bias, never more than N or V; none for a soft cap, which bends the scores"
     )
-    press: int = measure(
+    press: int | None = measure(
         "singular values above press_tolerance",
         caution="a numerical rank depends on its tolerance and on N; compare only equal settings",
     )
     press_tolerance: float = measure(
         "sqrt(N + V + 1) / 2 * s_0 * 2^-23 (Press et al. 2007, with the epsilon of float32)"
     )
-    effective_1e3: int = measure("fewest squared singular values that sum to 1 - 1e-3 of all")
-    effective_1e4: int = measure("the same for 1 - 1e-4")
-    effective_1e5: int = measure("the same for 1 - 1e-5")
+    effective_1e3: int | None = measure(
+        "fewest squared singular values that sum to 1 - 1e-3 of all"
+    )
+    effective_1e4: int | None = measure("the same for 1 - 1e-4")
+    effective_1e5: int | None = measure("the same for 1 - 1e-5")
     singular_values: list[float] = measure("the largest D + 8 of them")
 
 
@@ -47,7 +50,11 @@ class LogProbRank:
 def log_prob_rank(
     layer: OutputLayer, hidden: Tensor, lse: Tensor, progress: Progress | None = None
 ) -> LogProbRank:
-    """Ranks over `hidden` (N, D) with their log-normalizers `lse` (N,)."""
+    """Ranks over `hidden` (N, D) with their log-normalizers `lse` (N,).
+
+    Raises:
+        UnmeasurableError: a log-probability is not finite.
+    """
     pick = torch.linspace(0, len(hidden) - 1, min(len(hidden), CONTEXTS)).round().long()
     hidden, lse = hidden[pick], lse[pick]
     num_contexts, (vocab_size, hidden_size) = len(pick), layer.weight.shape
@@ -62,6 +69,8 @@ def log_prob_rank(
         gram.addmm_(log_p, log_p.T)
         if progress:
             progress("rank of log-probabilities", min(start + COLUMNS, vocab_size), vocab_size)
+    if not bool(gram.isfinite().all()):
+        raise UnmeasurableError("some log-probabilities are not finite")
     squared = squared_singular_values(gram)
     bound = hidden_size + (1 if layer.bias is None else 2)
     linear = layer.logit_map.kind != "softcap"

@@ -20,12 +20,14 @@ number of ranks, and six passes over N V for each rank.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from wideneck.audits.estimate import Estimate, estimate
 from wideneck.audits.measure import measure
+from wideneck.audits.measured import measured
 from wideneck.audits.output.layer import OutputLayer, token_chunks
 from wideneck.audits.states import Progress, States
 from wideneck.functional.gram import ROWS, gram, row_chunks
@@ -106,6 +108,7 @@ def rank_cost(
     *,
     ranks: Sequence[int] | None = None,
     methods: Sequence[str] = METHODS,
+    notes: list[str] | None = None,
     progress: Progress | None = None,
 ) -> RankCost:
     """Truncate, measure, predict.
@@ -115,6 +118,7 @@ def rank_cost(
         mean_probability: (V,) mean prediction over the fitted windows, for `fisher`.
         ranks: rising, from 1 to D; None for `default_ranks`.
         methods: some of `METHODS`.
+        notes: takes the truncations that cannot be made, and why; None to raise it.
     """
     width = layer.weight.shape[1]
     ranks = default_ranks(width) if ranks is None else ranks
@@ -133,7 +137,14 @@ def rank_cost(
     mean, centred = gram(layer.weight)
     points = []
     for done, method in enumerate(methods):
-        truncation = _fit(method, layer.weight, mean, centred, fitted, mean_probability)
+        truncation = measured(
+            f"nats lost by the {method} truncation",
+            partial(_fit, method, layer.weight, mean, centred, fitted, mean_probability),
+            None,
+            notes,
+        )
+        if truncation is None:
+            continue
         sums = _measure(truncation, layer, hidden.flatten(0, 1), targets.flatten(), ranks)
         for rank, (loss, first_order, fisher) in zip(ranks, sums, strict=True):
             points.append(

@@ -6,8 +6,9 @@ import torch
 
 from wideneck.audits.clock import Clock
 from wideneck.audits.measure import measure
+from wideneck.audits.measured import measured, unknown
 from wideneck.audits.output.layer import OutputLayer
-from wideneck.audits.output.log_prob_rank import LogProbRank, log_prob_rank
+from wideneck.audits.output.log_prob_rank import CONTEXTS, LogProbRank, log_prob_rank
 from wideneck.audits.output.rank_cost import RankCost, fitting_half, rank_cost
 from wideneck.audits.output.summary import Gradient, Logits, Loss, summarize
 from wideneck.audits.states import LayerAnisotropy, Progress, States
@@ -45,6 +46,7 @@ class OutputAudit:
     rank: LogProbRank = measure("numerical rank of the matrix of log-probabilities")
     rank_cost: RankCost = measure("nats lost when the head is cut to rank r")
     gradient: Gradient = measure("share of the logit gradient that survives the head")
+    notes: list[str] = measure("what could not be measured of the output, and why")
 
 
 @torch.no_grad()
@@ -61,14 +63,21 @@ def audit_output(
     _, window, hidden_size = states.hidden.shape
     seen = min(window, len(states.last_logits))
     layer.check(states.hidden[0, -seen:], states.last_logits[-seen:], head.model)
-    fit = fitting_half(states.document)
+    fit, notes = fitting_half(states.document), list[str]()
     with clock("loss and gradient"):
-        summary = summarize(layer, states, fit, progress)
+        summary = summarize(layer, states, fit, progress, notes)
     with clock("rank of log-probabilities"):
         lse = summary.log_normalizer.flatten()
-        rank = log_prob_rank(layer, states.hidden.view(-1, hidden_size), lse, progress)
+        rank = measured(
+            "the rank of the log-probabilities",
+            lambda: log_prob_rank(layer, states.hidden.view(-1, hidden_size), lse, progress),
+            unknown(LogProbRank, num_contexts=min(lse.numel(), CONTEXTS)),
+            notes,
+        )
     with clock("nats lost at rank r"):
-        cost = rank_cost(layer, states, fit, summary.mean_probability, progress=progress)
+        cost = rank_cost(
+            layer, states, fit, summary.mean_probability, notes=notes, progress=progress
+        )
     return OutputAudit(
         hidden_size=hidden_size,
         num_tokens=states.targets.numel(),
@@ -81,4 +90,5 @@ def audit_output(
         rank=rank,
         rank_cost=cost,
         gradient=summary.gradient,
+        notes=notes,
     )

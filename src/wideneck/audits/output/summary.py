@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wideneck.audits.estimate import Estimate, estimate
 from wideneck.audits.measure import measure
+from wideneck.audits.measured import measured, unknown
 from wideneck.audits.output.layer import OutputLayer, token_chunks
 from wideneck.audits.states import Progress, States
 from wideneck.functional.gram import gram
@@ -84,12 +85,26 @@ class Summary:
 
 @torch.no_grad()
 def summarize(
-    layer: OutputLayer, states: States, fit: Tensor, progress: Progress | None = None
+    layer: OutputLayer,
+    states: States,
+    fit: Tensor,
+    progress: Progress | None = None,
+    notes: list[str] | None = None,
 ) -> Summary:
-    """One pass.  `fit` (W,) marks the windows that the mean probability is taken over."""
+    """One pass.
+
+    Args:
+        layer: the head.
+        states: what enters it.
+        fit: (W,) marks the windows that the mean probability is taken over.
+        progress: called as progress(stage, done, total).
+        notes: takes what could not be measured, and why; None to raise it.
+    """
     num_windows, window, _ = states.hidden.shape
     num_tokens, vocab_size = num_windows * window, len(layer.weight)
-    basis = _column_space(layer.weight)
+    basis = measured(
+        "what is left of the logit gradient", lambda: _column_space(layer.weight), None, notes
+    )
     nll, lse, energy = [], [], []
     moments = torch.zeros(3, dtype=torch.float64)  # sum, sum of squares, sum of row deviations
     minimum, maximum = math.inf, -math.inf
@@ -101,7 +116,10 @@ def summarize(
     for hidden, targets, fitted in chunks:
         raw = layer.raw(hidden)
         z = layer.logit_map(raw)
-        row_std, row_mean = torch.std_mean(z, dim=1, correction=0)
+        low, high = z.aminmax()
+        # Squares of scores beyond 2^60 leave float32.
+        wide = z.double() if max(-low.item(), high.item()) > 2.0**60 else z
+        row_std, row_mean = torch.std_mean(wide, dim=1, correction=0)
         row_std, row_mean = row_std.double(), row_mean.double()
         moments += torch.stack(
             [
@@ -110,13 +128,17 @@ def summarize(
                 row_std.sum(),
             ]
         )
-        low, high = z.aminmax()
         minimum, maximum = min(minimum, low.item()), max(maximum, high.item())
         lse.append(z.logsumexp(1))
         nll.append(lse[-1] - z.gather(1, targets[:, None])[:, 0])
         if fitted.any():
             p = (z[fitted] - lse[-1][fitted, None]).exp_()
             mean_probability += p.sum(0, dtype=torch.float64)
+        done += len(hidden)
+        if progress:
+            progress("loss and gradient", done, num_tokens)
+        if basis is None:
+            continue
         # g = p - e_y up to a factor for each token, which no share sees: e^(z_j - largest other z)
         # and g_y = -(sum of the others).  For a sure token p itself underflows and 1 - p cancels.
         g = z.scatter_(1, targets[:, None], -torch.inf)
@@ -127,9 +149,6 @@ def summarize(
         reached = (g @ layer.weight).double() @ basis
         total = g.square().sum(1, dtype=torch.float64)
         energy.append(reached.square().sum(1) / total)
-        done += len(hidden)
-        if progress:
-            progress("loss and gradient", done, num_tokens)
 
     def over_text(values: list[Tensor]) -> Estimate:
         return estimate(torch.cat(values).view(num_windows, window), states.document)
@@ -138,13 +157,20 @@ def summarize(
     per_byte = num_tokens / int(states.num_bytes.sum()) / math.log(2)
     count = num_tokens * vocab_size
     mean = moments[0].item() / count
-    share = [e.clamp(0, 1) for e in energy]
-    rank = basis.shape[1]
+    gradient = unknown(Gradient)
+    if basis is not None:
+        share, rank = [e.clamp(0, 1) for e in energy], basis.shape[1]
+        gradient = Gradient(
+            energy_share=over_text(share),
+            energy_baseline=min(rank / vocab_size, 1.0),
+            norm_share=over_text([e.sqrt() for e in share]),
+            norm_baseline=min(math.sqrt(rank / vocab_size), 1.0),
+        )
     return Summary(
         loss=Loss(
             nats_per_token=nats,
             bits_per_byte=nats.map(lambda x: x * per_byte),
-            perplexity=nats.map(lambda x: math.exp(min(x, 700.0))),  # beyond, float64 overflows
+            perplexity=nats.map(_perplexity),
             uniform_nats=math.log(vocab_size),
             unigram_nats=_entropy(states.targets),
         ),
@@ -155,15 +181,15 @@ def summarize(
             minimum=minimum,
             maximum=maximum,
         ),
-        gradient=Gradient(
-            energy_share=over_text(share),
-            energy_baseline=min(rank / vocab_size, 1.0),
-            norm_share=over_text([e.sqrt() for e in share]),
-            norm_baseline=min(math.sqrt(rank / vocab_size), 1.0),
-        ),
+        gradient=gradient,
         log_normalizer=torch.cat(lse).view(num_windows, window),
         mean_probability=mean_probability / max(int(fit.sum()) * window, 1),
     )
+
+
+def _perplexity(nats: float) -> float:
+    """Finite wherever the loss is: beyond 700 nats float64 overflows."""
+    return math.exp(min(nats, 700.0)) if math.isfinite(nats) else math.nan
 
 
 def _column_space(weight: Tensor) -> Tensor:

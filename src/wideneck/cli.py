@@ -64,8 +64,8 @@ def audit(
         list[str] | None,
         typer.Argument(
             metavar="[MODEL]",
-            help="A Hugging Face id (id@revision), a folder, a .safetensors, .gguf or .bin file; "
-            "none for the default model. With --series: several, or a folder of them.",
+            help="A Hugging Face id (id@revision), a folder, a .safetensors, .gguf, .bin or .pt "
+            "file; none for the default model. With --series: several, or a folder of them.",
         ),
     ] = None,
     series: Annotated[

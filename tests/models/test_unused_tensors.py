@@ -87,3 +87,11 @@ def test_another_shape_is_refused_with_both(tmp_path):
     shapes = r"holds model\.layers\.0\.mlp\.\w+\.weight of shape \((16, 32|32, 16)\), .*48"
     with pytest.raises(WideneckError, match=shapes):
         load(tmp_path)
+
+
+def test_an_adapter_beside_the_weights_is_refused(tmp_path):
+    """With PEFT installed, transformers would load the adapter's base in place of this model."""
+    folder = saved(tiny_model("llama"), tmp_path)
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "gpt2"}')
+    with pytest.raises(WideneckError, match="move the adapter to a folder of its own"):
+        load(folder)

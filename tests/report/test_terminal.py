@@ -16,6 +16,8 @@ from report.examples import (
     with_unreachable,
 )
 from report.memory_examples import memory_audit
+from wideneck.audits.token import TokenRef
+from wideneck.report.html import render
 from wideneck.report.terminal import show, show_series
 
 
@@ -126,3 +128,13 @@ def test_series_flags_identical_heads():
     assert "1,000" in text
     assert "Gaussian" in text
     assert "Identical" not in piped(show_series, series([0, 10], identical=False))
+
+
+def test_a_group_of_a_whole_vocabulary_is_cut():
+    tokens = [TokenRef(token=i, string=f"w{i}") for i in range(150_000)]
+    head = head_audit()
+    head = dataclasses.replace(head, rows=dataclasses.replace(head.rows, duplicates=[tokens]))
+    text = piped(show, report(head, None))
+    assert "w11 (11) = 149,988 more" in " ".join(text.split())
+    assert "w12 (12)" not in text
+    assert len(render(report(head, None))) < 2**20

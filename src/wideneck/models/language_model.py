@@ -21,7 +21,7 @@ from wideneck.models.gguf_head import check_gguf
 from wideneck.models.gguf_parts import GgufParts
 from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
-from wideneck.models.source import Source, resolve
+from wideneck.models.source import ADAPTER, Source, resolve
 from wideneck.models.tokens import load_tokenizer
 from wideneck.models.unused import check_unused
 from wideneck.models.whole_files import check_files
@@ -195,6 +195,11 @@ def _refuse_part(source: Source) -> None:
     standard = ("model.safetensors", "pytorch_model.bin")
     if source.is_gguf:
         return
+    if ADAPTER in source.folder.names():  # with PEFT installed, the adapter's base would be loaded
+        raise WideneckError(
+            f"{source.folder} holds a model and {ADAPTER} of an adapter, and which of the two is "
+            "meant is unclear: move the adapter to a folder of its own."
+        )
     if source.file in standard or source.file.endswith(".index.json"):
         check_files(source)
         return

@@ -32,7 +32,7 @@ from wideneck.report.provenance import Provenance
 from wideneck.report.report import Report
 from wideneck.report.series import SeriesReport
 from wideneck.report.summary import paragraphs, series_paragraphs
-from wideneck.report.tokens import TokenList, token_lists
+from wideneck.report.tokens import Group, TokenList, token_lists
 
 SHOWN = 12
 """Groups of tokens that one list shows here; the HTML file shows more, the JSON file all."""
@@ -66,7 +66,9 @@ def show(report: Report, console: Console) -> None:
     if report.head is not None:
         if report.head.argmaxable is not None and report.head.argmaxable.unargmaxable:
             unreachable = report.head.argmaxable.unargmaxable
-            _print_tokens("never the most probable", [[t] for t in unreachable], 0, console)
+            _print_tokens(
+                "never the most probable", [Group.of([t]) for t in unreachable], 0, console
+            )
         for tokens in token_lists(report.head):
             _print_list(tokens, console)
     _closing(report.provenance, console)
@@ -213,14 +215,17 @@ def _print_list(tokens: TokenList, console: Console) -> None:
     _print_tokens(tokens.title.lower() + hint, tokens.groups, tokens.more, console)
 
 
-def _print_tokens(
-    title: str, groups: Sequence[Sequence[TokenRef]], more: int, console: Console
-) -> None:
+def _print_tokens(title: str, groups: Sequence[Group], more: int, console: Console) -> None:
     more += max(0, len(groups) - SHOWN)
-    texts = [" = ".join(_name(token, console) for token in group) for group in groups[:SHOWN]]
+    texts = [_group(group, console) for group in groups[:SHOWN]]
     body = ", ".join(texts) + (f", and {more:,} more" if more else "")
     console.print(Text(f"{title}:", style="bold"))
     console.print(Padding(Text(body, overflow="fold"), (0, 0, 1, 2)))
+
+
+def _group(group: Group, console: Console) -> str:
+    rest = [f"{group.more:,} more"] if group.more else []
+    return " = ".join([*(_name(token, console) for token in group.tokens), *rest])
 
 
 def _name(token: TokenRef, console: Console) -> str:

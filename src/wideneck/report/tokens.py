@@ -10,18 +10,33 @@ from wideneck.report.numbers import number
 
 MOST = 60
 """Tokens or groups that one list shows; the JSON file holds all of them."""
+MEMBERS = 12
+"""Tokens that one group shows: of a head whose rows are all equal, it holds the vocabulary."""
 
 CERTIFICATES = 20
 ENCLOSING = 12
 
 
 @dataclass(frozen=True)
+class Group:
+    """Tokens that share a row (of one token, mostly), and how many are left out."""
+
+    tokens: Sequence[TokenRef]
+    more: int
+
+    @classmethod
+    def of(cls, tokens: Sequence[TokenRef]) -> "Group":
+        """The first of the tokens."""
+        return cls(tokens[:MEMBERS], max(0, len(tokens) - MEMBERS))
+
+
+@dataclass(frozen=True)
 class TokenList:
-    """One list: groups of tokens (of one token each, mostly), and how many it leaves out."""
+    """One list, and how many groups it leaves out."""
 
     title: str
     path: str
-    groups: Sequence[Sequence[TokenRef]]
+    groups: Sequence[Group]
     more: int
 
 
@@ -58,7 +73,9 @@ def token_lists(head: HeadAudit) -> list[TokenList]:
         )
     )
     return [
-        TokenList(title, path, groups[:MOST], max(0, len(groups) - MOST))
+        TokenList(
+            title, path, [Group.of(group) for group in groups[:MOST]], max(0, len(groups) - MOST)
+        )
         for title, path, groups in found
         if groups
     ]

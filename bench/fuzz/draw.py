@@ -1,0 +1,55 @@
+"""Cases by name: each change of the tables once, or drawn from a seed."""
+
+from collections.abc import Iterator
+from random import Random
+
+from bench.fuzz.bytes_at_random import at_random
+from bench.fuzz.case import EITHER, Case, Format
+from bench.fuzz.tables import FORMATS
+
+
+def good() -> Iterator[Case]:
+    """Every command on the files as they are: it must succeed, or the corpus tests nothing."""
+    for form in FORMATS.values():
+        for name, command in form.commands.items():
+            if command.needs_good:
+                yield Case(f"{form.name}/good/{name}", form.name, form.seed, command, (), "measured")
+
+
+def tables() -> Iterator[Case]:
+    """Every change of every table, under every command that it names."""
+    for form in FORMATS.values():
+        for mutation in form.mutations:
+            for command in mutation.commands or (next(iter(form.commands)),):
+                name = f"{form.name}/{mutation.name}/{command}"
+                changes = ((mutation.name, mutation.change),)
+                yield Case(
+                    name, form.name, form.seed, form.commands[command], changes, mutation.expects
+                )
+
+
+def drawn(seed: int, number: int) -> Case:
+    """The case of a number: one to three changes of a table, or bytes at random, or both."""
+    draw = Random(f"wideneck {seed} {number}")
+    form = draw.choice(list(FORMATS.values()))
+    named = _some(form, draw)
+    command = draw.choice(list(form.commands))
+    changes = [(mutation.name, mutation.change) for mutation in named]
+    if form.files and (not changes or draw.random() < 0.3):
+        changes.append(("bytes", at_random(form.files)))
+    return Case(
+        str(number),
+        form.name,
+        form.seed,
+        form.commands[command],
+        tuple(changes),
+        EITHER,
+        stream=draw.getrandbits(63),
+        said=f"{form.name}/{'+'.join(name for name, _ in changes)}/{command}",
+    )
+
+
+def _some(form: Format, draw: Random) -> list:
+    if form.files and draw.random() < 0.5:
+        return []
+    return draw.choices(form.mutations, k=draw.choice((1, 2, 2, 3)))

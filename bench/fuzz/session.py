@@ -1,0 +1,289 @@
+"""The process that all cases are forked from: it imports everything once and has one thread."""
+
+import argparse
+import importlib
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from random import Random
+
+from bench.fuzz.case import MEASURED, REFUSED, Case
+from bench.fuzz.children import Job, run_all
+from bench.fuzz.draw import drawn, good, tables
+from bench.fuzz.judge import Outcome, Tree, judged, tree
+from bench.fuzz.seeds import SEEDS
+from bench.fuzz.tables import FORMATS
+from bench.table import markdown
+
+DRAWN = 100
+"""Drawn cases in the corpus, beside the tables."""
+WORKERS = 2
+SLOWEST = 600.0
+"""Seconds for what is done once, and imports much, on a machine that has other work."""
+
+
+def main() -> None:
+    place, asked = _arguments()
+    start = time.monotonic()
+    session = Session(place, only=asked.only)
+    cases = _cases(asked)
+    outcomes = list(session.run(cases))
+    if asked.case is not None:
+        for one in outcomes:
+            print(f"{one.case.said or one.case.name}: {one.came}, {one.seconds:.1f} s")
+            print(one.said.encode("unicode_escape").decode())
+    show(outcomes, asked, time.monotonic() - start)
+    if asked.json:
+        Path(asked.json).write_text(json.dumps([_as_json(one, asked) for one in outcomes], indent=1))
+    sys.exit(int(any(one.faults for one in outcomes)))
+
+
+class Session:
+    """Good folders, made once, and cases run on copies of them."""
+
+    def __init__(self, place: Path, only: Sequence[str] | None = None):
+        self.place = place
+        (place / "good").mkdir()
+        (place / "cases").mkdir()
+        wanted = {form.seed for form in FORMATS.values() if not only or form.name in only}
+        _import_all()
+        self._make({name: make for name, make in SEEDS.items() if name in wanted})
+        self._learn([case for case in good() if case.seed in wanted])
+        threads = os.listdir("/proc/self/task")
+        if len(threads) != 1:
+            raise SystemExit(f"{len(threads)} threads: children would inherit their locks.")
+        self.resident = _resident()
+        self.cpu = 0.0
+
+    def run(self, cases: Iterator[Case]) -> Iterator[Outcome]:
+        """Every case in a child, two at a time."""
+        under_way: dict[str, tuple[Case, Tree]] = {}
+
+        def jobs() -> Iterator[Job]:
+            for number, case in enumerate(cases):
+                name = str(number)
+                job, before = self._prepared(case, name)
+                under_way[name] = (case, before)
+                yield job
+
+        for ended in run_all(jobs(), WORKERS):
+            case, before = under_way.pop(ended.job.name)
+            yield judged(case, ended, before, self.resident)
+            shutil.rmtree(ended.job.folder.parent, ignore_errors=True)
+
+    def _prepared(self, case: Case, name: str) -> tuple[Job, Tree]:
+        home = self.place / "cases" / name
+        folder = home / "work"
+        home.mkdir()
+        shutil.copytree(self.place / "good" / case.seed, folder, symlinks=True)
+        draw = Random(case.stream)
+        for _, change in case.changes:
+            try:
+                change(folder, draw)
+            except (OSError, ValueError, LookupError, TypeError, AttributeError):
+                if len(case.changes) == 1:
+                    raise  # an earlier change may be in the way, but here there is none
+        before = tree(folder)
+        job = Job(
+            name,
+            _command_line(case.command.argv),
+            folder,
+            home / "stdout",
+            home / "stderr",
+            stdin=_stdin(folder, home),
+        )
+        return job, before
+
+    def _make(self, seeds: dict[str, Callable[[Path], object]]) -> None:
+        def jobs() -> Iterator[Job]:
+            for name, make in seeds.items():
+                folder = self.place / "good" / name
+                folder.mkdir()
+                out, err = self.place / f"{name}.out", self.place / f"{name}.err"
+                yield Job(name, lambda make=make: make(Path(".")), folder, out, err, None, SLOWEST)
+
+        for ended in run_all(jobs(), WORKERS):
+            if ended.code:
+                said = ended.job.stderr.read_text(errors="replace")
+                raise SystemExit(f"The good folder {ended.job.name} was not made:\n{said}")
+
+    def _learn(self, cases: Sequence[Case]) -> None:
+        """Import what the commands import, so that each child need not."""
+        names: set[str] = set()
+        for outcome in self._watched(cases, names):
+            if outcome.faults:
+                raise SystemExit(
+                    f"{outcome.case.name} on good files: {outcome.faults}\n{outcome.said}"
+                )
+        for name in sorted(names - set(sys.modules)):
+            try:
+                importlib.import_module(name)
+            except Exception:
+                continue  # made by another, under a name of its own
+
+    def _watched(self, cases: Sequence[Case], names: set[str]) -> Iterator[Outcome]:
+        jobs, before = [], {}
+        for number, case in enumerate(cases):
+            job, found = self._prepared(case, f"good{number}")
+            before[job.name] = (case, found)
+            listing = job.folder.parent / "modules"
+            jobs.append(
+                Job(
+                    job.name,
+                    lambda work=job.work, listing=listing: _listing(work, listing),
+                    job.folder,
+                    job.stdout,
+                    job.stderr,
+                    seconds=SLOWEST,
+                )
+            )
+        for ended in run_all(jobs, WORKERS):
+            case, found = before[ended.job.name]
+            yield judged(case, ended, found, _resident())
+            names.update((ended.job.folder.parent / "modules").read_text().split("\n"))
+            shutil.rmtree(ended.job.folder.parent, ignore_errors=True)
+
+
+def show(outcomes: Sequence[Outcome], asked: argparse.Namespace, seconds: float) -> None:
+    """Failed cases, each with the command that repeats it, and the counts by format."""
+    for one in outcomes:
+        if one.faults:
+            print(f"FAILED {one.case.said or one.case.name}: {'; '.join(one.faults)}")
+            print(f"       {repeated(one.case, asked.seed)}")
+    counts = Counter((one.case.format, _sort(one)) for one in outcomes)
+    header = ["format", "cases", "refused", "measured", "failed"]
+    rows = [
+        [name, *(f"{n:,}" for n in _row(counts, [name]))]
+        for name in FORMATS
+        if any(one.case.format == name for one in outcomes)
+    ]
+    rows.append(["all", *(f"{n:,}" for n in _row(counts, list(FORMATS)))])
+    print(markdown(header, rows))
+    own, all_ = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = own.ru_utime + own.ru_stime + all_.ru_utime + all_.ru_stime
+    slow = max(outcomes, key=lambda one: one.seconds)
+    print(
+        f"{seconds:.0f} s, {cpu:.0f} s of CPU, {WORKERS} at a time; the longest, "
+        f"{slow.case.said or slow.case.name}, {slow.seconds:.1f} s"
+    )
+
+
+def repeated(case: Case, seed: int) -> str:
+    """The command that repeats a case."""
+    of_a_draw = f"--seed {seed} " if case.name.isdigit() else ""
+    return f"python -m bench fuzz {of_a_draw}--case {case.name}"
+
+
+def _row(counts: Counter, names: list[str]) -> list[int]:
+    found = [sum(counts[name, sort] for name in names) for sort in (REFUSED, MEASURED, "failed")]
+    return [sum(found), *found]
+
+
+def _sort(one: Outcome) -> str:
+    return "failed" if one.faults else one.came
+
+
+def _as_json(one: Outcome, asked: argparse.Namespace) -> dict:
+    return {
+        "case": one.case.said or one.case.name,
+        "format": one.case.format,
+        "came": one.came,
+        "faults": one.faults,
+        "said": one.said,
+        "repeat": repeated(one.case, asked.seed),
+        "seconds": round(one.seconds, 2),
+        "cpu": round(one.cpu, 2),
+    }
+
+
+def _cases(asked: argparse.Namespace) -> Iterator[Case]:
+    numbers = range(DRAWN if asked.cases is None else asked.cases)
+    some = (drawn(asked.seed, number) for number in numbers)
+    if asked.case is not None:
+        if asked.case.isdigit():
+            return iter([drawn(asked.seed, int(asked.case))])
+        found = [case for case in chain(tables(), good()) if case.name == asked.case]
+        if not found:
+            raise SystemExit(f"No case is called {asked.case}.")
+        return iter(found)
+    every = chain(tables(), some) if asked.cases is None else some
+    return (case for case in every if not asked.only or case.format in asked.only)
+
+
+def _arguments() -> tuple[Path, argparse.Namespace]:
+    parser = argparse.ArgumentParser(prog="python -m bench fuzz")
+    parser.add_argument("place", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cases", type=int, help="drawn ones; without it, the corpus")
+    parser.add_argument("--case", help="one of them again: a number or a name")
+    parser.add_argument("--only", action="append", choices=list(FORMATS), help="a format")
+    parser.add_argument("--json", help="a file for every outcome")
+    asked = parser.parse_args()
+    return asked.place, asked
+
+
+def _command_line(argv: tuple[str, ...]) -> Callable[[], object]:
+    def work() -> None:
+        from wideneck.cli import main
+
+        sys.argv = ["wideneck", *argv]
+        main()
+
+    return work
+
+
+def _listing(work: Callable[[], object], path: Path) -> None:
+    """Do the work, then tell which modules it has imported."""
+    try:
+        work()
+    finally:
+        path.write_text("\n".join(sys.modules))
+
+
+def _stdin(folder: Path, home: Path) -> int | None:
+    """A pipe with what lies in the folder's file of that name."""
+    given = folder / "stdin"
+    if not given.exists():
+        return None
+    data = given.read_bytes()
+    given.unlink()
+    read, write = os.pipe()
+    if os.fork() == 0:  # so that no one waits for a reader
+        os.close(read)
+        try:
+            with os.fdopen(write, "wb") as file:
+                file.write(data)
+        finally:
+            os._exit(0)
+    os.close(write)
+    return read
+
+
+def _import_all() -> None:
+    import torch
+    import transformers
+
+    import wideneck
+    import wideneck.cli
+
+    assert transformers and wideneck
+    torch.set_num_threads(1)
+    import tqdm
+
+    tqdm.tqdm.monitor_interval = 0  # no thread that watches the bars
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    main()

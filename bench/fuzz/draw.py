@@ -1,11 +1,15 @@
 """Cases by name: each change of the tables once, or drawn from a seed."""
 
+import math
 from collections.abc import Iterator
 from random import Random
 
 from bench.fuzz.bytes_at_random import at_random
 from bench.fuzz.case import EITHER, Case, Format
 from bench.fuzz.tables import FORMATS
+
+OF_TABLES, DRAWN = 400, 60
+"""How many cases of the tables, and how many drawn ones, the test suite runs."""
 
 
 def good() -> Iterator[Case]:
@@ -26,6 +30,18 @@ def tables() -> Iterator[Case]:
                 yield Case(
                     name, form.name, form.seed, form.commands[command], changes, mutation.expects
                 )
+
+
+def corpus() -> list[Case]:
+    """The cases of the test suite: of every table its share, and some drawn ones."""
+    every = list(tables())
+    Random(0).shuffle(every)
+    share = OF_TABLES / len(every)
+    taken: list[Case] = []
+    for form in FORMATS:
+        mine = [case for case in every if case.format == form]
+        taken += mine[: math.ceil(share * len(mine))]
+    return taken + [drawn(0, number) for number in range(DRAWN)]
 
 
 def drawn(seed: int, number: int) -> Case:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -85,7 +86,7 @@ def rows(name: str, keys: str, values: dict[str, str] | list[str], *commands: st
     """A mutation for each text of a value; a dictionary tells what must come of it."""
     expected = values if isinstance(values, dict) else dict.fromkeys(values, EITHER)
     return [
-        Mutation(f"{keys}={_short(text)}", literal(name, keys, text), expects, commands)
+        Mutation(f"{keys}={short(text)}", literal(name, keys, text), expects, commands)
         for text, expects in expected.items()
     ]
 
@@ -164,6 +165,7 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """For a name: what can stand in a shell without quotes."""
-    return re.sub(r"[^\w.+-]+", "_", text)[:28]
+    plain = re.sub(r"[^\w.+-]+", "_", text, flags=re.ASCII).strip("_")[:28]
+    return plain if plain == text else f"{plain}.{zlib.crc32(text.encode()) % 1000}"

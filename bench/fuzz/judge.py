@@ -18,15 +18,14 @@ from typing import Any
 from bench.fuzz.case import EITHER, MEASURED, REFUSED, Case
 from bench.fuzz.children import Ended
 
-FRAME = re.compile(
-    r"\r[^\r\n]*?\d+% \|[ #▏▎▍▌▋▊▉█\d]*\| (?:\d+:)?\d\d:\d\d(?:, (?:(?:\d+:)?\d\d:\d\d|\?) left)? *"
-)
-"""What a bar of ours shows at a moment."""
-WIPED = re.compile(r"\r *(?=\r|\Z|[^\r\n ]+: )")
-"""What is left of a bar that is done."""
+_SHOWN = r"[^\r\n]*?\d+% \|[ #▏▎▍▌▋▊▉█\d]*\| (?:\d+:)?\d\d:\d\d(?:, (?:(?:\d+:)?\d\d:\d\d|\?) left)? *"
+FRAME = re.compile(rf"\r{_SHOWN}|\n\r{_SHOWN}\x1b\[A")
+"""What a bar of ours shows at a moment; a second one stands in the line below the first."""
+WIPED = re.compile(r"\r *\r|\n\r *\x1b\[A")
+"""How a bar that is done takes itself off the screen."""
 LINE = re.compile(r"wideneck: (.+)\n")
 SPACES = "\n\t\xa0\u2009\u202f"
-"""What a report holds beside what prints."""
+"""What a report and a table hold beside what Python calls printable."""
 LONGEST = 2000
 """Characters of a refusal: long ones name a file, and why."""
 GREW = 2**30
@@ -105,8 +104,17 @@ def judged(case: Case, ended: Ended, before: Tree, resident: int) -> Outcome:
 
 
 def beside_progress(errors: str) -> str:
-    """What a screen still shows of standard error, and all that is no frame of a bar."""
-    return WIPED.sub("", FRAME.sub("", errors))
+    """Standard error without the frames of bars that were wiped out."""
+    said, at, shown = "", 0, ""
+    while at < len(errors):
+        wiped, frame = WIPED.match(errors, at), FRAME.match(errors, at)
+        if wiped:
+            shown, at = "", wiped.end()
+        elif frame:
+            shown, at = frame[0], frame.end()
+        else:
+            said, shown, at = said + shown + errors[at], "", at + 1
+    return said + shown
 
 
 def _faults_of_errors(said: str, came: str) -> list[str]:
@@ -128,8 +136,8 @@ def _faults_of_errors(said: str, came: str) -> list[str]:
 def _faults_of_output(printed: str, came: str, case: Case) -> list[str]:
     if "train" not in case.command.argv and came == REFUSED and printed:
         return [f"refused, and printed {printed[:80]!r}"]
-    bad = [line for line in printed.split("\n") if not line.isprintable()]
-    return [f"printed {bad[0][:120]!r}"] if bad else []
+    bad = sorted({c for c in printed if not (c.isprintable() or c in SPACES)})
+    return [f"printed {bad[:3]!r}"] if bad else []
 
 
 def _faults_of_files(folder: Path, before: Tree, came: str, case: Case) -> list[str]:

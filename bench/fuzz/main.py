@@ -1,6 +1,7 @@
 """`python -m bench fuzz`: the corpus, or others drawn from a seed, or one case again.
 
-    python -m bench fuzz                          every change of the tables, and 100 drawn ones
+    python -m bench fuzz                          every change of the tables
+    python -m bench fuzz --corpus                 those of them that the test suite runs
     python -m bench fuzz --seed 7 --cases 3000    drawn: tables combined, random bytes and numbers
     python -m bench fuzz --seed 7 --case 1234     one of them again, with what it printed
     python -m bench fuzz --case config/layers-1e12/head    one of the tables

@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 
 from bench.fuzz.case import EITHER, MEASURED, REFUSED, Change, Command, Format, Mutation
-from bench.fuzz.edits import content, edited, of_any_file
+from bench.fuzz.edits import content, edited, of_any_file, short
 
 FILE = "recipe.toml"
 BAD = REFUSED
@@ -35,7 +35,7 @@ def setting(table: str, key: str, value: str, name: str = FILE) -> Change:
 def absurd(table: str, *keys: str, values: tuple[str, ...] = ABSURD, expects: str = EITHER) -> list[Mutation]:
     """Every key with every value."""
     return [
-        Mutation(f"{key}={value.strip(chr(34))}".replace("[]", "list"), setting(table, key, value), expects)
+        Mutation(f"{table or 'top'}.{key}={short(value)}", setting(table, key, value), expects)
         for key in keys
         for value in values
     ]
@@ -43,7 +43,7 @@ def absurd(table: str, *keys: str, values: tuple[str, ...] = ABSURD, expects: st
 
 def on_states(table: str, key: str, *values: str, expects: str = BAD) -> list[Mutation]:
     return [
-        Mutation(f"states-{key}={value[:20]}".replace('"', "").replace("/", "_"), setting(table, key, value, "states.toml"), expects, ("states",))
+        Mutation(f"states-{key}={short(value)}", setting(table, key, value, "states.toml"), expects, ("states",))
         for value in values
     ]
 

@@ -267,7 +267,7 @@ def _saved(folder: Path, kind: str, **changes: Any) -> Any:
     import transformers
 
     torch.manual_seed(0)
-    config = getattr(transformers, kind)(**SIZES, **changes)
+    config = getattr(transformers, kind)(**(SIZES | changes))
     model: Any = transformers.AutoModelForCausalLM.from_config(config)
     model.eval().save_pretrained(folder / "model")
     tokenizer().save_pretrained(folder / "model")

@@ -84,13 +84,13 @@ def _node(device: int) -> Change:
     return change
 
 
-def _target(option: str, where: str, *makes: str) -> Command:
-    argv = ("audit", "model", "--section", "head", "--no-argmaxable", option, where)
-    return Command(argv, makes, needs_good=False)
-
-
-def _in(where: str, *makes: str) -> dict[str, Command]:
-    return {f"{o}={where}": _target(f"--{o}", where, *makes) for o in ("json", "html")}
+def _in(name: str, where: str, *makes: str, through: tuple[str, ...] = ()) -> dict[str, Command]:
+    """Both kinds of report, written there, perhaps through a link."""
+    argv = ("audit", "model", "--section", "head", "--no-argmaxable")
+    return {
+        f"{option}-{name}": Command((*argv, f"--{option}", where), makes, through, needs_good=False)
+        for option in ("json", "html")
+    }
 
 
 def _readonly(folder: Path, draw: Random) -> None:
@@ -98,33 +98,32 @@ def _readonly(folder: Path, draw: Random) -> None:
     (folder / "node").chmod(0o444)
 
 
-LONG = "x" * 300
 PLACES: dict[str, Command] = {
-    **_in("node"),
-    **_in("made/new.out", "made/new.out"),
-    **_in("link", "real"),
-    **_in("/dev/stdout"),
-    **_in("/dev/fd/1"),
-    **_in("/dev/fd/9"),
-    **_in("/proc/self/fd/1"),
-    **_in(LONG),
-    **_in("a\x1b[31m\nb", "a\x1b[31m\nb"),
-    **_in("a\udcff\udcfeb"),
-    **_in(""),
-    **_in("."),
-    **_in("nowhere/x"),
-    **_in("text.txt/x"),
-    **_in("model"),
-    **_in("loop"),
-    "both=same": Command(("audit", "model", "--section", "head", "--json", "x", "--html", "./x"), needs_good=False),
-    "both=link": Command(("audit", "model", "--section", "head", "--json", "link", "--html", "real"), needs_good=False),
+    **_in("node", "node"),
+    **_in("new", "made/new.out", "made/new.out"),
+    **_in("link", "link", through=("real",)),
+    **_in("stdout", "/dev/stdout"),
+    **_in("fd", "/dev/fd/1"),
+    **_in("closed", "/dev/fd/9"),
+    **_in("proc", "/proc/self/fd/1"),
+    **_in("long", "x" * 300),
+    **_in("escape", "a\x1b[31m\nb", "a\x1b[31m\nb"),
+    **_in("not-utf-8", "a\udcff\udcfeb"),
+    **_in("empty", ""),
+    **_in("here", "."),
+    **_in("nowhere", "nowhere/x"),
+    **_in("below-a-file", "text.txt/x"),
+    **_in("folder", "model"),
+    **_in("loop", "loop"),
+    "same": Command(("audit", "model", "--section", "head", "--json", "x", "--html", "./x"), (), ("x",), needs_good=False),
+    "linked": Command(("audit", "model", "--section", "head", "--json", "link", "--html", "real"), (), ("real",), needs_good=False),
     "evaluate": Command(("evaluate", "model", "--text", "text.txt", "--context", "16", "--tokens", "64", "--json", "node"), needs_good=False),
     "heads": Command(("heads", "--json", "node"), needs_good=False),
 }
 
 
 def to(name: str, change: Change, expects: str, *where: str) -> list[Mutation]:
-    commands = tuple(f"{option}={w}" for w in where for option in ("json", "html"))
+    commands = tuple(f"{option}-{w}" for w in where for option in ("json", "html"))
     return [Mutation(name, change, expects, commands)]
 
 
@@ -142,22 +141,22 @@ TARGETS = (
     Mutation("full", _node(FULL), BAD, ("evaluate", "heads")),
     Mutation("null", _node(NULL), MEASURED, ("evaluate", "heads")),
     *to("read-only", _readonly, EITHER, "node"),
-    *to("new", lambda f, d: (f / "made").mkdir(), MEASURED, "made/new.out"),
+    *to("new", lambda f, d: (f / "made").mkdir(), MEASURED, "new"),
     *to("followed", lambda f, d: ((f / "real").write_text("old"), _linked("real")(f, d)), MEASURED, "link"),
     *to("link-to-full", lambda f, d: (_node(FULL)(f, d), _linked("node")(f, d)), BAD, "link"),
     *to("link-to-null", lambda f, d: (_node(NULL)(f, d), _linked("node")(f, d)), EITHER, "link"),
     *to("dangling", _linked("real"), EITHER, "link"),
     *to("dangling-far", _linked("nowhere/real"), BAD, "link"),
     *to("loop", lambda f, d: (f / "loop").symlink_to("loop"), BAD, "loop"),
-    *to("stdout", _nothing, MEASURED, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"),
-    *to("closed", _nothing, BAD, "/dev/fd/9"),
-    *to("long", _nothing, BAD, LONG),
-    *to("escape", _nothing, MEASURED, "a\x1b[31m\nb"),
-    *to("not-utf-8", _nothing, BAD, "a\udcff\udcfeb"),
-    *to("empty", _nothing, BAD, ""),
-    *to("folder", _nothing, BAD, ".", "model", "nowhere/x", "text.txt/x"),
-    Mutation("same", _nothing, EITHER, ("both=same",)),
-    Mutation("same-by-link", _linked("real"), EITHER, ("both=link",)),
+    *to("stdout", _nothing, MEASURED, "stdout", "fd", "proc"),
+    *to("closed", _nothing, BAD, "closed"),
+    *to("long", _nothing, BAD, "long"),
+    *to("escape", _nothing, MEASURED, "escape"),
+    *to("not-utf-8", _nothing, BAD, "not-utf-8"),
+    *to("empty", _nothing, BAD, "empty"),
+    *to("folder", _nothing, BAD, "here", "folder", "nowhere", "below-a-file"),
+    Mutation("same", _nothing, EITHER, ("same",)),
+    Mutation("same-by-link", _linked("real"), EITHER, ("linked",)),
 )
 
 FOLDERS = (

@@ -9,21 +9,20 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from random import Random
 
 from bench.fuzz.case import MEASURED, REFUSED, Case
 from bench.fuzz.children import Job, run_all
-from bench.fuzz.draw import drawn, good, tables
+from bench.fuzz.draw import corpus, drawn, good, tables
 from bench.fuzz.judge import Outcome, Tree, judged, tree
 from bench.fuzz.seeds import SEEDS
 from bench.fuzz.tables import FORMATS
 from bench.table import markdown
 
-DRAWN = 100
-"""Drawn cases in the corpus, beside the tables."""
 WORKERS = 2
 SLOWEST = 600.0
 """Seconds for what is done once, and imports much, on a machine that has other work."""
@@ -32,9 +31,14 @@ SLOWEST = 600.0
 def main() -> None:
     place, asked = _arguments()
     start = time.monotonic()
-    session = Session(place, only=asked.only)
     cases = _cases(asked)
-    outcomes = list(session.run(cases))
+    session = Session(place, only={case.format for case in cases})
+    outcomes = []
+    for one in session.run(cases):
+        outcomes.append(one)
+        if one.faults:
+            print(f"FAILED {one.case.said or one.case.name}: {'; '.join(one.faults)}")
+            print(f"       {repeated(one.case, asked.seed)}", flush=True)
     if asked.case is not None:
         for one in outcomes:
             print(f"{one.case.said or one.case.name}: {one.came}, {one.seconds:.1f} s")
@@ -48,21 +52,26 @@ def main() -> None:
 class Session:
     """Good folders, made once, and cases run on copies of them."""
 
-    def __init__(self, place: Path, only: Sequence[str] | None = None):
+    def __init__(self, place: Path, only: Collection[str]):
         self.place = place
         (place / "good").mkdir()
         (place / "cases").mkdir()
-        wanted = {form.seed for form in FORMATS.values() if not only or form.name in only}
+        forms = [form for form in FORMATS.values() if form.name in only]
         _import_all()
-        self._make({name: make for name, make in SEEDS.items() if name in wanted})
-        self._learn([case for case in good() if case.seed in wanted])
+        # What the first ones import, those after them have.
+        seeds = dict.fromkeys(["llama", *(form.seed for form in forms)])
+        known = [case for case in good() if case.format == "config"]
+        self._make(["llama"])
+        self._check(known)
+        self._make([name for name in seeds if name != "llama"])
+        self._check([case for case in good() if case.format in {f.name for f in forms}])
         threads = os.listdir("/proc/self/task")
         if len(threads) != 1:
             raise SystemExit(f"{len(threads)} threads: children would inherit their locks.")
         self.resident = _resident()
         self.cpu = 0.0
 
-    def run(self, cases: Iterator[Case]) -> Iterator[Outcome]:
+    def run(self, cases: Sequence[Case]) -> Iterator[Outcome]:
         """Every case in a child, two at a time."""
         under_way: dict[str, tuple[Case, Tree]] = {}
 
@@ -101,62 +110,49 @@ class Session:
         )
         return job, before
 
-    def _make(self, seeds: dict[str, Callable[[Path], object]]) -> None:
+    def _make(self, names: Sequence[str]) -> None:
+        """The good folders."""
+
         def jobs() -> Iterator[Job]:
-            for name, make in seeds.items():
+            for name in names:
                 folder = self.place / "good" / name
                 folder.mkdir()
-                out, err = self.place / f"{name}.out", self.place / f"{name}.err"
-                yield Job(name, lambda make=make: make(Path(".")), folder, out, err, None, SLOWEST)
+                paths = [self.place / f"{name}.{what}" for what in ("modules", "out", "err")]
+                work = _listing(lambda name=name: SEEDS[name](Path(".")), paths[0])
+                yield Job(name, work, folder, *paths[1:], seconds=SLOWEST)
 
         for ended in run_all(jobs(), WORKERS):
             if ended.code:
                 said = ended.job.stderr.read_text(errors="replace")
                 raise SystemExit(f"The good folder {ended.job.name} was not made:\n{said}")
+        for name in names:
+            _import_listed(self.place / f"{name}.modules")
 
-    def _learn(self, cases: Sequence[Case]) -> None:
-        """Import what the commands import, so that each child need not."""
-        names: set[str] = set()
-        for outcome in self._watched(cases, names):
+    def _check(self, cases: Sequence[Case]) -> None:
+        """Every command on good files succeeds, or the corpus tests nothing."""
+        under_way: dict[str, tuple[Case, Tree]] = {}
+        listed = self.place / "listed"
+        listed.mkdir(exist_ok=True)
+
+        def jobs() -> Iterator[Job]:
+            for number, case in enumerate(cases):
+                job, before = self._prepared(case, f"good{number}")
+                under_way[job.name] = (case, before)
+                yield replace(
+                    job, work=_listing(job.work, listed / job.name), seconds=SLOWEST
+                )
+
+        for ended in run_all(jobs(), WORKERS):
+            case, before = under_way.pop(ended.job.name)
+            outcome = judged(case, ended, before, _resident())
             if outcome.faults:
-                raise SystemExit(
-                    f"{outcome.case.name} on good files: {outcome.faults}\n{outcome.said}"
-                )
-        for name in sorted(names - set(sys.modules)):
-            try:
-                importlib.import_module(name)
-            except Exception:
-                continue  # made by another, under a name of its own
-
-    def _watched(self, cases: Sequence[Case], names: set[str]) -> Iterator[Outcome]:
-        jobs, before = [], {}
-        for number, case in enumerate(cases):
-            job, found = self._prepared(case, f"good{number}")
-            before[job.name] = (case, found)
-            listing = job.folder.parent / "modules"
-            jobs.append(
-                Job(
-                    job.name,
-                    lambda work=job.work, listing=listing: _listing(work, listing),
-                    job.folder,
-                    job.stdout,
-                    job.stderr,
-                    seconds=SLOWEST,
-                )
-            )
-        for ended in run_all(jobs, WORKERS):
-            case, found = before[ended.job.name]
-            yield judged(case, ended, found, _resident())
-            names.update((ended.job.folder.parent / "modules").read_text().split("\n"))
-            shutil.rmtree(ended.job.folder.parent, ignore_errors=True)
+                raise SystemExit(f"{case.name} on good files: {outcome.faults}\n{outcome.said}")
+            shutil.rmtree(ended.job.folder.parent)
+            _import_listed(listed / ended.job.name)
 
 
 def show(outcomes: Sequence[Outcome], asked: argparse.Namespace, seconds: float) -> None:
-    """Failed cases, each with the command that repeats it, and the counts by format."""
-    for one in outcomes:
-        if one.faults:
-            print(f"FAILED {one.case.said or one.case.name}: {'; '.join(one.faults)}")
-            print(f"       {repeated(one.case, asked.seed)}")
+    """The counts by format, and the time."""
     counts = Counter((one.case.format, _sort(one)) for one in outcomes)
     header = ["format", "cases", "refused", "measured", "failed"]
     rows = [
@@ -203,25 +199,27 @@ def _as_json(one: Outcome, asked: argparse.Namespace) -> dict:
     }
 
 
-def _cases(asked: argparse.Namespace) -> Iterator[Case]:
-    numbers = range(DRAWN if asked.cases is None else asked.cases)
-    some = (drawn(asked.seed, number) for number in numbers)
+def _cases(asked: argparse.Namespace) -> list[Case]:
     if asked.case is not None:
         if asked.case.isdigit():
-            return iter([drawn(asked.seed, int(asked.case))])
+            return [drawn(asked.seed, int(asked.case))]
         found = [case for case in chain(tables(), good()) if case.name == asked.case]
         if not found:
             raise SystemExit(f"No case is called {asked.case}.")
-        return iter(found)
-    every = chain(tables(), some) if asked.cases is None else some
-    return (case for case in every if not asked.only or case.format in asked.only)
+        return found
+    if asked.cases is not None:
+        cases = [drawn(asked.seed, number) for number in range(asked.cases)]
+    else:
+        cases = corpus() if asked.corpus else list(tables())
+    return [case for case in cases if not asked.only or case.format in asked.only]
 
 
 def _arguments() -> tuple[Path, argparse.Namespace]:
     parser = argparse.ArgumentParser(prog="python -m bench fuzz")
     parser.add_argument("place", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cases", type=int, help="drawn ones; without it, the corpus")
+    parser.add_argument("--cases", type=int, help="drawn ones; without it, all of the tables")
+    parser.add_argument("--corpus", action="store_true", help="those of the test suite")
     parser.add_argument("--case", help="one of them again: a number or a name")
     parser.add_argument("--only", action="append", choices=list(FORMATS), help="a format")
     parser.add_argument("--json", help="a file for every outcome")
@@ -239,12 +237,26 @@ def _command_line(argv: tuple[str, ...]) -> Callable[[], object]:
     return work
 
 
-def _listing(work: Callable[[], object], path: Path) -> None:
-    """Do the work, then tell which modules it has imported."""
-    try:
-        work()
-    finally:
-        path.write_text("\n".join(sys.modules))
+def _listing(work: Callable[[], object], path: Path) -> Callable[[], object]:
+    """The work, which then tells which modules it has imported."""
+
+    def listing() -> None:
+        try:
+            work()
+        finally:
+            path.write_text("\n".join(sys.modules))
+
+    return listing
+
+
+def _import_listed(path: Path) -> None:
+    """Import what a child has imported, so that the next ones need not."""
+    for name in path.read_text().split("\n"):
+        if name not in sys.modules:
+            try:
+                importlib.import_module(name)
+            except Exception:
+                continue  # made by another module, under a name of its own
 
 
 def _stdin(folder: Path, home: Path) -> int | None:

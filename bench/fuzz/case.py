@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-Change = Callable[[Path, Random], None]
+Change = Callable[[Path, Random], object]
 """Edits the files of a copy of a good folder; the numbers that it needs are drawn."""
 
 EITHER, REFUSED, MEASURED = "either", "refused", "measured"
@@ -34,6 +34,8 @@ class Mutation:
     expects: str = EITHER
     commands: tuple[str, ...] = ()
     """Names in the format's commands; none for its first."""
+    slow: bool = False
+    """Too much work for the test suite."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Case:
     command: Command
     changes: tuple[tuple[str, Change], ...]
     expects: str = EITHER
+    slow: bool = False
     stream: int = 0
     """Seed of the numbers that the changes draw."""
     said: str = field(default="", compare=False)

@@ -1,8 +1,17 @@
 """config.json of a model: sizes that cannot be, other kinds, code, kernels, JSON that is none."""
 
 from bench.fuzz.case import EITHER, MEASURED, REFUSED, Command, Format, Mutation
-from bench.fuzz.edits import all_of, bom, changed_json, content, literal, of_any_file, of_any_json
-from bench.fuzz.edits import rows, without
+from bench.fuzz.edits import (
+    all_of,
+    bom,
+    changed_json,
+    content,
+    literal,
+    of_any_file,
+    of_any_json,
+    rows,
+    without,
+)
 
 CONFIG = "model/config.json"
 REPORTS = ("--json", "out.json", "--html", "out.html")
@@ -42,7 +51,9 @@ TABLE = (
     *rows(CONFIG, "hidden_size", dict.fromkeys(["0", "-16", "15", "1000000000"], BAD), "evaluate"),
     *rows(CONFIG, "hidden_size", ['"16"', "null", "16.5", "9223372036854775807"], "evaluate"),
     *rows(CONFIG, "hidden_size", ["17", "18446744073709551616"]),
-    *rows(CONFIG, "intermediate_size", dict.fromkeys(["0", "31", "1000000000000"], BAD), "evaluate"),
+    *rows(
+        CONFIG, "intermediate_size", dict.fromkeys(["0", "31", "1000000000000"], BAD), "evaluate"
+    ),
     *rows(
         CONFIG,
         "num_hidden_layers",
@@ -167,7 +178,7 @@ TABLE = (
     Mutation("no-layers", without(CONFIG, "num_hidden_layers"), EITHER, ("evaluate",)),
     Mutation("many-keys", changed_json(CONFIG, lambda c: c | {str(i): i for i in range(50_000)})),
     Mutation("long-string", changed_json(CONFIG, lambda c: c | {"x": "y" * 10_000_000})),
-    *of_any_file(CONFIG, missing=EITHER),
+    *of_any_file(CONFIG, node=EITHER, gone=EITHER),
     *of_any_file(CONFIG, "evaluate"),
     *of_any_json(CONFIG),
     *of_any_json(CONFIG, "evaluate"),

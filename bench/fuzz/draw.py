@@ -17,7 +17,9 @@ def good() -> Iterator[Case]:
     for form in FORMATS.values():
         for name, command in form.commands.items():
             if command.needs_good:
-                yield Case(f"{form.name}/good/{name}", form.name, form.seed, command, (), "measured")
+                yield Case(
+                    f"{form.name}/good/{name}", form.name, form.seed, command, (), "measured"
+                )
 
 
 def tables() -> Iterator[Case]:
@@ -25,16 +27,20 @@ def tables() -> Iterator[Case]:
     for form in FORMATS.values():
         for mutation in form.mutations:
             for command in mutation.commands or (next(iter(form.commands)),):
-                name = f"{form.name}/{mutation.name}/{command}"
-                changes = ((mutation.name, mutation.change),)
                 yield Case(
-                    name, form.name, form.seed, form.commands[command], changes, mutation.expects
+                    f"{form.name}/{mutation.name}/{command}",
+                    form.name,
+                    form.seed,
+                    form.commands[command],
+                    ((mutation.name, mutation.change),),
+                    mutation.expects,
+                    mutation.slow,
                 )
 
 
 def corpus() -> list[Case]:
     """The cases of the test suite: of every table its share, and some drawn ones."""
-    every = list(tables())
+    every = [case for case in tables() if not case.slow]
     Random(0).shuffle(every)
     share = OF_TABLES / len(every)
     taken: list[Case] = []

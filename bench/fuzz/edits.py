@@ -82,7 +82,9 @@ def all_of(*changes: Change) -> Change:
     return change
 
 
-def rows(name: str, keys: str, values: dict[str, str] | list[str], *commands: str) -> list[Mutation]:
+def rows(
+    name: str, keys: str, values: dict[str, str] | list[str], *commands: str
+) -> list[Mutation]:
     """A mutation for each text of a value; a dictionary tells what must come of it."""
     expected = values if isinstance(values, dict) else dict.fromkeys(values, EITHER)
     return [
@@ -91,8 +93,18 @@ def rows(name: str, keys: str, values: dict[str, str] | list[str], *commands: st
     ]
 
 
-def of_any_file(name: str, *commands: str, missing: str = REFUSED) -> list[Mutation]:
-    """What can happen to a file that must be there, whatever its format."""
+def of_any_file(
+    name: str, *commands: str, junk: str = REFUSED, node: str = REFUSED, gone: str = REFUSED
+) -> list[Mutation]:
+    """What can happen to a file, whatever its format, and what must come of it.
+
+    Args:
+        name: the file.
+        commands: by which it is read.
+        junk: expected where it holds next to nothing.
+        node: expected where it is a folder, a pipe or a device.
+        gone: expected where there is none.
+    """
     changes: dict[str, Change] = {
         "empty": content(name, b""),
         "one-byte": content(name, b"{"),
@@ -105,8 +117,10 @@ def of_any_file(name: str, *commands: str, missing: str = REFUSED) -> list[Mutat
         "missing": lambda folder, draw: _remove(_path(folder, name)),
     }
     return [
-        Mutation(f"{Path(name).name}-{how}", change, missing, commands)
-        for how, change in changes.items()
+        Mutation(f"{Path(name).name}-{how}", change, expects, commands)
+        for (how, change), expects in zip(
+            changes.items(), [junk] * 3 + [node] * 3 + [gone] * 3, strict=True
+        )
     ]
 
 
@@ -129,7 +143,9 @@ def of_any_json(name: str, *commands: str, expects: str = REFUSED) -> list[Mutat
     certain = ("list", "null", "text", "deep", "deep-list", "digits", "utf-16", "latin-1", "cut")
     certain += ("more",)
     return [
-        Mutation(f"{Path(name).name}-{how}", change, expects if how in certain else EITHER, commands)
+        Mutation(
+            f"{Path(name).name}-{how}", change, expects if how in certain else EITHER, commands
+        )
         for how, change in changes.items()
     ]
 

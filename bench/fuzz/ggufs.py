@@ -171,7 +171,10 @@ TABLE = (
     *both("rows-97", put(f"{HEAD}:dim1", 97)),
     *both("columns-2^62", put(f"{HEAD}:dim0", 2**62)),
     *both("columns-17", put(f"{HEAD}:dim0", 17)),
-    *both("product-2^64", lambda f, d: (put(f"{HEAD}:dim0", 2**32)(f, d), put(f"{HEAD}:dim1", 2**32)(f, d))),
+    *both(
+        "product-2^64",
+        lambda f, d: (put(f"{HEAD}:dim0", 2**32)(f, d), put(f"{HEAD}:dim1", 2**32)(f, d)),
+    ),
     *both("kind-99", put(f"{HEAD}:type", 99)),
     *both("kind-q8", put(f"{HEAD}:type", 8)),
     *both("kind-q4k", put(f"{HEAD}:type", 12)),
@@ -229,7 +232,9 @@ TABLE = (
     *both("context-1e9", key("llama.context_length", 10**9), EITHER),
     *both("rope-0", key("llama.rope.dimension_count", 0), EITHER),
     *both("rope-base-nan", key("llama.rope.freq_base", float("nan"), "float32"), EITHER),
-    *both("eps-nan", key("llama.attention.layer_norm_rms_epsilon", float("nan"), "float32"), EITHER),
+    *both(
+        "eps-nan", key("llama.attention.layer_norm_rms_epsilon", float("nan"), "float32"), EITHER
+    ),
     *both("split", key("split.count", 3, "uint16"), EITHER),
     *both("split-text", key("split.count", "x", "string"), EITHER),
     *both("not-causal", key("llama.attention.causal", False, "bool")),

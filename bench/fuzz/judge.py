@@ -18,7 +18,9 @@ from typing import Any
 from bench.fuzz.case import EITHER, MEASURED, REFUSED, Case
 from bench.fuzz.children import Ended
 
-_SHOWN = r"[^\r\n]*?\d+% \|[ #▏▎▍▌▋▊▉█\d]*\| (?:\d+:)?\d\d:\d\d(?:, (?:(?:\d+:)?\d\d:\d\d|\?) left)? *"
+_SHOWN = (
+    r"[^\r\n]*?\d+% \|[ #▏▎▍▌▋▊▉█\d]*\| (?:\d+:)?\d\d:\d\d(?:, (?:(?:\d+:)?\d\d:\d\d|\?) left)? *"
+)
 FRAME = re.compile(rf"\r{_SHOWN}|\n\r{_SHOWN}\x1b\[A")
 """What a bar of ours shows at a moment; a second one stands in the line below the first."""
 WIPED = re.compile(r"\r *\r|\n\r *\x1b\[A")
@@ -214,5 +216,3 @@ def _refuse(constant: str) -> Any:
 def _last(said: str) -> str:
     lines = [line for line in said.strip().split("\n") if line and not line.startswith(" ")]
     return lines[-1][:200] if lines else ""
-
-

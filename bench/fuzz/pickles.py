@@ -176,15 +176,33 @@ PICKLES = (
     *both("no-storages", entries(lambda name, old: None if "/data/" in name else old)),
     *both("storages-short", entries(lambda name, old: old[:-8] if "/data/" in name else old)),
     *both("storages-empty", entries(lambda name, old: b"" if "/data/" in name else old)),
-    *both("version-999", entries(lambda name, old: b"999\n" if name.endswith("version") else old), EITHER),
-    *both("big-endian", entries(lambda name, old: b"big" if name.endswith("byteorder") else old), EITHER),
-    *both("byteorder-x", entries(lambda name, old: b"x" if name.endswith("byteorder") else old), EITHER),
+    *both(
+        "version-999",
+        entries(lambda name, old: b"999\n" if name.endswith("version") else old),
+        EITHER,
+    ),
+    *both(
+        "big-endian",
+        entries(lambda name, old: b"big" if name.endswith("byteorder") else old),
+        EITHER,
+    ),
+    *both(
+        "byteorder-x",
+        entries(lambda name, old: b"x" if name.endswith("byteorder") else old),
+        EITHER,
+    ),
     *both("deep", content(FILE, _archive(b"\x80\x02" + b"(" * 100_000 + b"t" * 100_000 + b"."))),
     *both("opcodes", content(FILE, _archive(b"\x80\x02" + b"K\x00" * 100_000 + b"."))),
     *both("long-binput", content(FILE, _archive(b"\x80\x02}r\xff\xff\xff\x7f."))),
-    *both("huge-string", content(FILE, _archive(b"\x80\x02X" + struct.pack("<I", 2**32 - 1) + b"x."))),
-    *both("huge-long", content(FILE, _archive(b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b"x."))),
-    *both("huge-bytes8", content(FILE, _archive(b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b"x."))),
+    *both(
+        "huge-string", content(FILE, _archive(b"\x80\x02X" + struct.pack("<I", 2**32 - 1) + b"x."))
+    ),
+    *both(
+        "huge-long", content(FILE, _archive(b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b"x."))
+    ),
+    *both(
+        "huge-bytes8", content(FILE, _archive(b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b"x."))
+    ),
     *both("cut", edited(FILE, lambda old, draw: old[: len(old) // 2])),
     *both("cut-by-one", edited(FILE, lambda old, draw: old[:-1])),
     *both("one-more", edited(FILE, lambda old, draw: old + b"\0"), EITHER),

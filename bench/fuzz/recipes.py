@@ -13,7 +13,18 @@ TRAIN = Command(("train", FILE, "--out", "out", "--json", "out.json"), ("out.jso
 ON_STATES = Command(
     ("train", "states.toml", "--out", "runs/out", "--json", "out.json"), ("out.json",), ("runs",)
 )
-ABSURD = ("0", "-1", "1e308", "1000000000000", "9223372036854775808", "nan", "inf", '"x"', "[]", "true")
+ABSURD = (
+    "0",
+    "-1",
+    "1e308",
+    "1000000000000",
+    "9223372036854775808",
+    "nan",
+    "inf",
+    '"x"',
+    "[]",
+    "true",
+)
 
 
 def setting(table: str, key: str, value: str, name: str = FILE) -> Change:
@@ -32,7 +43,9 @@ def setting(table: str, key: str, value: str, name: str = FILE) -> Change:
     return edited(name, how)
 
 
-def absurd(table: str, *keys: str, values: tuple[str, ...] = ABSURD, expects: str = EITHER) -> list[Mutation]:
+def absurd(
+    table: str, *keys: str, values: tuple[str, ...] = ABSURD, expects: str = EITHER
+) -> list[Mutation]:
     """Every key with every value."""
     return [
         Mutation(f"{table or 'top'}.{key}={short(value)}", setting(table, key, value), expects)
@@ -43,7 +56,12 @@ def absurd(table: str, *keys: str, values: tuple[str, ...] = ABSURD, expects: st
 
 def on_states(table: str, key: str, *values: str, expects: str = BAD) -> list[Mutation]:
     return [
-        Mutation(f"states-{key}={short(value)}", setting(table, key, value, "states.toml"), expects, ("states",))
+        Mutation(
+            f"states-{key}={short(value)}",
+            setting(table, key, value, "states.toml"),
+            expects,
+            ("states",),
+        )
         for value in values
     ]
 
@@ -71,10 +89,24 @@ TABLE = (
     *absurd("optimizer", "clip", values=("0", "nan", "-1", "1e308")),
     *absurd("optimizer", "betas", values=("[1,1]", "[2,2]", "[0.9]", '"x"', "[nan,0.9]")),
     *absurd("model", "context", values=("0", "-1", *HUGE, "1e308", "18446744073709551616")),
-    *absurd("model", "architecture", values=('"nonsense"', '"bert"', '"t5"', '"vit"', '"mamba"', "7", r'"\u001b[31m"')),
+    *absurd(
+        "model",
+        "architecture",
+        values=('"nonsense"', '"bert"', '"t5"', '"vit"', '"mamba"', "7", r'"\u001b[31m"'),
+    ),
     *absurd("model", "name", values=('"nonsense"', "7", "[]", r'"\u001b[31m\n"', '"awd_lstm"')),
-    *absurd("model.options", "hidden_size", values=("0", "-16", "17", "1e308", *HUGE, "nan"), expects=BAD),
-    *absurd("model.options", "num_hidden_layers", values=("-1", "1e308", *HUGE, "100000000", '"x"'), expects=BAD),
+    *absurd(
+        "model.options",
+        "hidden_size",
+        values=("0", "-16", "17", "1e308", *HUGE, "nan"),
+        expects=BAD,
+    ),
+    *absurd(
+        "model.options",
+        "num_hidden_layers",
+        values=("-1", "1e308", *HUGE, "100000000", '"x"'),
+        expects=BAD,
+    ),
     *absurd("model.options", "num_attention_heads", values=("0", "-1", "3", *HUGE), expects=BAD),
     *absurd("model.options", "num_key_value_heads", values=("0", "3", *HUGE), expects=BAD),
     *absurd("model.options", "intermediate_size", values=(*HUGE, "-1"), expects=BAD),
@@ -91,12 +123,33 @@ TABLE = (
     *absurd("head", "num_components", values=("0", "-1", *HUGE, "1e308", "true"), expects=BAD),
     *absurd("head", "dropout", values=("1", "-1", "nan", "1e308"), expects=BAD),
     *absurd("head", "name", values=('"nonsense"', "7", r'"\u001b[31m"'), expects=BAD),
-    *absurd("data", "text", values=('"/dev/zero"', '"nowhere"', '"."', "7", '""', r'"a\u0000b"', r'"\u001b[31m\n"', '"datasets:"', '"datasets:nobody/nothing"'), expects=BAD),
+    *absurd(
+        "data",
+        "text",
+        values=(
+            '"/dev/zero"',
+            '"nowhere"',
+            '"."',
+            "7",
+            '""',
+            r'"a\u0000b"',
+            r'"\u001b[31m\n"',
+            '"datasets:"',
+            '"datasets:nobody/nothing"',
+        ),
+        expects=BAD,
+    ),
     *absurd("data", "vocab_size", values=("0", "2", "-1", "nan"), expects=BAD),
     *absurd("data", "vocab_size", values=HUGE),
-    *absurd("data", "tokens", values=('"nowhere"', '"/dev/zero"', "7", '""', '"default"', '"model/config.json"')),
+    *absurd(
+        "data",
+        "tokens",
+        values=('"nowhere"', '"/dev/zero"', "7", '""', '"default"', '"model/config.json"'),
+    ),
     *absurd("data", "tokens", values=('"model"', '"model/tokenizer.json"'), expects=MEASURED),
-    *absurd("data", "expect", values=("{ train = 7 }", "7", "{ x = 1 }", "{ train = nan }"), expects=BAD),
+    *absurd(
+        "data", "expect", values=("{ train = 7 }", "7", "{ x = 1 }", "{ train = nan }"), expects=BAD
+    ),
     *on_states("model", "model", '"nowhere"', '"/dev/zero"', '"text.txt"', "7"),
     *on_states("model", "train_tokens", "0", "7", *HUGE, "1e308"),
     *on_states("model", "window", "1", "1000000000000"),
@@ -108,7 +161,11 @@ TABLE = (
     Mutation("dotted", content(FILE, b"a" + b".a" * 50_000 + b" = 1"), BAD),
     Mutation("digits", edited(FILE, lambda o, d: b"x = " + b"9" * 10_000 + b"\n" + o), BAD),
     Mutation("twice", edited(FILE, lambda o, d: o + b"\n[data]\n"), BAD),
-    Mutation("many-keys", edited(FILE, lambda o, d: o + b"".join(b"k%d = 1\n" % i for i in range(20_000))), BAD),
+    Mutation(
+        "many-keys",
+        edited(FILE, lambda o, d: o + b"".join(b"k%d = 1\n" % i for i in range(20_000))),
+        BAD,
+    ),
     Mutation("bom", edited(FILE, lambda o, d: b"\xef\xbb\xbf" + o), MEASURED),
     Mutation("utf-16", edited(FILE, lambda o, d: o.decode().encode("utf-16")), BAD),
     Mutation("latin-1", edited(FILE, lambda o, d: o + b"# \xe9\n"), BAD),
@@ -117,7 +174,9 @@ TABLE = (
     Mutation("carriage-returns", edited(FILE, lambda o, d: o.replace(b"\n", b"\r")), BAD),
     Mutation("unknown-key-escape", edited(FILE, lambda o, d: b'"\\u001b[31m\\n" = 1\n' + o), BAD),
     Mutation("unknown-table", edited(FILE, lambda o, d: o + b'\n["\\u202e"]\n'), BAD),
-    Mutation("table-is-number", edited(FILE, lambda o, d: o.replace(b"[training]", b"[[training]]")), BAD),
+    Mutation(
+        "table-is-number", edited(FILE, lambda o, d: o.replace(b"[training]", b"[[training]]")), BAD
+    ),
     Mutation("json", content(FILE, b'{"model": {"name": "awd_lstm"}}'), BAD),
     Mutation("no-model", content(FILE, b"seed = 1\n"), BAD),
     Mutation("sparse-terabyte", lambda f, d: os.truncate(f / FILE, 2**40), BAD),
@@ -134,4 +193,8 @@ def _stranger(folder: Path) -> None:
     (folder / "out/thesis.tex").write_text("x")
 
 
-RECIPES = (Format("recipe", "recipes", {"train": TRAIN, "states": ON_STATES}, (FILE, "states.toml"), TABLE),)
+RECIPES = (
+    Format(
+        "recipe", "recipes", {"train": TRAIN, "states": ON_STATES}, (FILE, "states.toml"), TABLE
+    ),
+)

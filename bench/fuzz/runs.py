@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.fuzz.case import EITHER, MEASURED, REFUSED, Change, Command, Format, Mutation
 from bench.fuzz.edits import changed_json, content, edited, literal, of_any_file, of_any_json, rows
+from bench.fuzz.seeds import REPRODUCE as REPRODUCE_AGAIN
 
 BAD = REFUSED
 
@@ -71,48 +72,69 @@ def abouts(name: str, *commands: str) -> list[Mutation]:
     changes: dict[str, Callable[[dict[str, Any]], Any]] = {
         "empty": lambda a: {},
         "list": lambda a: [],
-        "null": lambda a: None if a.clear() else None,
+        "no-standing": lambda a: {k: v for k, v in a.items() if k != "standing"} | {"x": 7},
         "numbers": lambda a: {k: 7 for k in a},
         "texts": lambda a: {k: "x" for k in a},
         "nones": lambda a: dict.fromkeys(a),
         "negative": lambda a: {k: -v if isinstance(v, int) else v for k, v in a.items()},
-        "nan": lambda a: {k: float("nan") if isinstance(v, int | float) else v for k, v in a.items()},
+        "nan": lambda a: {
+            k: float("nan") if isinstance(v, int | float) else v for k, v in a.items()
+        },
         "huge": lambda a: {k: 10**30 if isinstance(v, int | float) else v for k, v in a.items()},
     }
-    return [Mutation(f"{base}-about-{k}", about(name, how), BAD, commands) for k, how in changes.items()]
+    return [
+        Mutation(f"{base}-about-{k}", about(name, how), BAD, commands) for k, how in changes.items()
+    ]
 
 
 CHECKPOINT, METRICS, RUN = "run/checkpoint.safetensors", "run/metrics.jsonl", "run"
 RESUME = (
     *regions(CHECKPOINT),
     *abouts(CHECKPOINT),
-    *of_any_file(CHECKPOINT, missing=EITHER),
+    *of_any_file(CHECKPOINT, gone=EITHER),
     *of_any_file("run/recipe.json"),
     *of_any_json("run/recipe.json"),
-    *of_any_file("run/vocabulary.txt"),
-    *of_any_file("run/model.safetensors", missing=EITHER),
-    *regions("run/model.safetensors")[:6],
+    *of_any_file("run/vocabulary.txt", gone=EITHER),
+    *of_any_file("run/model.safetensors", junk=EITHER, node=EITHER, gone=EITHER),
     Mutation("metrics-empty", content(METRICS, b""), BAD),
     Mutation("metrics-missing", lambda f, d: (f / METRICS).unlink(), BAD),
     Mutation("metrics-shorter", edited(METRICS, lambda o, d: o[: len(o) // 2]), BAD),
     Mutation("metrics-half-a-line-more", edited(METRICS, lambda o, d: o + b'{"step": 9'), MEASURED),
-    Mutation("metrics-lines-more", edited(METRICS, lambda o, d: o + b'{"step": 999}\n' * 3), MEASURED),
+    Mutation(
+        "metrics-lines-more", edited(METRICS, lambda o, d: o + b'{"step": 999}\n' * 3), MEASURED
+    ),
     Mutation("metrics-folder", lambda f, d: ((f / METRICS).unlink(), (f / METRICS).mkdir()), BAD),
     Mutation("metrics-fifo", lambda f, d: ((f / METRICS).unlink(), os.mkfifo(f / METRICS)), BAD),
-    Mutation("vocabulary-shorter", edited("run/vocabulary.txt", lambda o, d: o[: len(o) // 2]), BAD),
+    Mutation(
+        "vocabulary-shorter", edited("run/vocabulary.txt", lambda o, d: o[: len(o) // 2]), BAD
+    ),
     Mutation("vocabulary-other", edited("run/vocabulary.txt", lambda o, d: o[::-1]), BAD),
-    Mutation("vocabulary-bom", edited("run/vocabulary.txt", lambda o, d: b"\xef\xbb\xbf" + o), EITHER),
+    Mutation(
+        "vocabulary-bom", edited("run/vocabulary.txt", lambda o, d: b"\xef\xbb\xbf" + o), EITHER
+    ),
     Mutation("vocabulary-latin-1", edited("run/vocabulary.txt", lambda o, d: b"\xe9\n" + o), BAD),
     Mutation("recipe-other", edited("recipe.toml", lambda o, d: o.replace(b"1e-2", b"1e-3")), BAD),
     Mutation("text-other", edited("text.txt", lambda o, d: o.upper()), BAD),
-    Mutation("lock-folder", lambda f, d: ((f / "run/.lock").unlink(), (f / "run/.lock").mkdir()), BAD),
-    Mutation("lock-fifo", lambda f, d: ((f / "run/.lock").unlink(), os.mkfifo(f / "run/.lock")), EITHER),
-    Mutation("temporary", lambda f, d: (f / "run/.checkpoint.safetensors.partial").write_text("x"), MEASURED),
-    Mutation("temporary-folder", lambda f, d: (f / "run/.checkpoint.safetensors.partial").mkdir(), EITHER),
+    Mutation(
+        "lock-folder", lambda f, d: ((f / "run/.lock").unlink(), (f / "run/.lock").mkdir()), BAD
+    ),
+    Mutation(
+        "lock-fifo", lambda f, d: ((f / "run/.lock").unlink(), os.mkfifo(f / "run/.lock")), EITHER
+    ),
+    Mutation(
+        "temporary",
+        lambda f, d: (f / "run/.checkpoint.safetensors.partial").write_text("x"),
+        MEASURED,
+    ),
+    Mutation(
+        "temporary-folder", lambda f, d: (f / "run/.checkpoint.safetensors.partial").mkdir(), EITHER
+    ),
     Mutation("result-before", content("run/result.json", b"{}"), EITHER),
     Mutation("result-damaged", content("run/result.json", b'{"valid_loss": '), BAD),
     Mutation("result-list", content("run/result.json", b"[]"), BAD),
-    Mutation("result-of-texts", content("run/result.json", b'{"valid_loss": "x", "steps": "y"}'), BAD),
+    Mutation(
+        "result-of-texts", content("run/result.json", b'{"valid_loss": "x", "steps": "y"}'), BAD
+    ),
 )
 
 EVALUATE = Command(("evaluate", "run", "--tokens", "300", "--json", "out.json"), ("out.json",))
@@ -121,13 +143,21 @@ TRAINED = (
     *regions("run/model.safetensors"),
     *abouts("run/model.safetensors"),
     *of_any_file("run/model.safetensors"),
-    *of_any_file("run/recipe.json", missing=BAD),
+    *of_any_file("run/recipe.json"),
     *of_any_json("run/recipe.json"),
     *of_any_file("run/vocabulary.txt"),
     *of_any_file("text.txt"),
-    *rows("run/recipe.json", "model.options", ["7", "[]", "{}", '{"num_hidden_layers":1000000000}']),
-    *rows("run/recipe.json", "model.options.num_hidden_layers", ["0", "2", "-1", '"x"', "1000000000000"]),
-    *rows("run/recipe.json", "model.options.hidden_size", ["0", "17", "32", "1000000000000", "NaN"]),
+    *rows(
+        "run/recipe.json", "model.options", ["7", "[]", "{}", '{"num_hidden_layers":1000000000}']
+    ),
+    *rows(
+        "run/recipe.json",
+        "model.options.num_hidden_layers",
+        ["0", "2", "-1", '"x"', "1000000000000"],
+    ),
+    *rows(
+        "run/recipe.json", "model.options.hidden_size", ["0", "17", "32", "1000000000000", "NaN"]
+    ),
     *rows("run/recipe.json", "model.context", ["0", "-1", "32", "1000000000000", "null"]),
     *rows("run/recipe.json", "model.name", ['"states"', '"nonsense"', "7"]),
     *rows("run/recipe.json", "head.num_components", ["0", "3", "1000000000000", '"2"']),
@@ -136,8 +166,14 @@ TRAINED = (
     *rows("run/recipe.json", "data.tokens", ['"model"', '"nowhere"', "7"]),
     *rows("run/recipe.json", "seed", ["-1", "1e308", "18446744073709551616", '"x"']),
     *rows("run/recipe.json", "nonsense", ["7"]),
-    Mutation("vocabulary-shorter", edited("run/vocabulary.txt", lambda o, d: o[: len(o) // 2]), BAD),
-    Mutation("vocabulary-escape", edited("run/vocabulary.txt", lambda o, d: o.replace(b"wall", b"\x1b[31m")), BAD),
+    Mutation(
+        "vocabulary-shorter", edited("run/vocabulary.txt", lambda o, d: o[: len(o) // 2]), BAD
+    ),
+    Mutation(
+        "vocabulary-escape",
+        edited("run/vocabulary.txt", lambda o, d: o.replace(b"wall", b"\x1b[31m")),
+        BAD,
+    ),
     Mutation("text-other", edited("text.txt", lambda o, d: o.upper()), BAD),
 )
 
@@ -165,8 +201,12 @@ def of_an_array(name: str) -> list[Mutation]:
         "flip": flipped(path, lambda o, d: d.randrange(128, len(o))),
         "cut": edited(path, lambda o, d: o[:-3]),
         "more": edited(path, lambda o, d: o + bytes(64)),
-        "objects": edited(path, lambda o, d: o.replace(b"'<f4'", b"'|O' ").replace(b"'<i8'", b"'|O' ")),
-        "doubles": edited(path, lambda o, d: o.replace(b"'<f4'", b"'<f8'").replace(b"'<i8'", b"'<f8'")),
+        "objects": edited(
+            path, lambda o, d: o.replace(b"'<f4'", b"'|O' ").replace(b"'<i8'", b"'|O' ")
+        ),
+        "doubles": edited(
+            path, lambda o, d: o.replace(b"'<f4'", b"'<f8'").replace(b"'<i8'", b"'<f8'")
+        ),
         "shape": edited(path, lambda o, d: o.replace(b"(", b"(9", 1)),
         "fortran": edited(path, lambda o, d: o.replace(b"False", b"True ")),
         "zeros": edited(path, lambda o, d: o[:128] + bytes(len(o) - 128)),
@@ -191,15 +231,22 @@ def _with_doubles(how: Callable[[Path], object]) -> Change:
 
 
 ON_STATES = (
-    *[m for name in ("weight", "train-hidden", "train-target", "valid-hidden") for m in of_an_array(name)],
-    *[m for name in ("logit_scale", "valid-document", "train-bytes") for m in of_an_array(name)[:6]],
+    *[
+        m
+        for name in ("weight", "train-hidden", "train-target", "valid-hidden")
+        for m in of_an_array(name)
+    ],
+    *[
+        m
+        for name in ("logit_scale", "valid-document", "train-bytes")
+        for m in of_an_array(name)[:6]
+    ],
     Mutation("about-missing", _with_doubles(lambda p: (p / "about.json").unlink()), MEASURED),
     Mutation("about-empty", content_of(f"{CACHE}about.json", b""), EITHER),
     Mutation("about-list", content_of(f"{CACHE}about.json", b"[]"), EITHER),
     Mutation("about-other", content_of(f"{CACHE}about.json", b'{"model": "x"}'), EITHER),
     Mutation("leftover", lambda f, d: _leftover(f), MEASURED),
     *regions("runs/run/checkpoint.safetensors"),
-    *regions("runs/run/model.safetensors")[:6],
 )
 
 
@@ -213,27 +260,44 @@ def _leftover(folder: Path) -> None:
 def reproduction_rows() -> list[Mutation]:
     """A finished run's JSON, by values of other kinds."""
     name = "out/seed0.json"
-    keys = ("seed", "seconds", "versions", "audit", "head_sha256", "audit.by_size", "audit.num_windows")
+    keys = (
+        "seed",
+        "seconds",
+        "versions",
+        "audit",
+        "head_sha256",
+        "audit.by_size",
+        "audit.num_windows",
+    )
     keys += ("audit.by_size.0.mass", "audit.by_size.0.size", "audit.by_length.0.length")
-    return [m for key in keys for m in rows(name, key, ["null", '"x"', "-1", "1e999", "NaN", "[]", "{}"])]
+    return [
+        m
+        for key in keys
+        for m in rows(name, key, ["null", '"x"', "-1", "1e999", "NaN", "[]", "{}"])
+    ]
 
 
 REPRODUCE = Command(
-    ("reproduce", "attention", "--model", "model", "--text", "text.txt", "--seeds", "1")
-    + ("--out", "out", "--json", "out.json"),
+    (*REPRODUCE_AGAIN, "--json", "out.json"),
     ("out.json",),
     ("out",),
 )
 RESULTS = (
     *of_any_json("out/seed0.json"),
-    *[m for m in of_any_file("out/seed0.json") if "missing" not in m.name and "dangling" not in m.name and "loop" not in m.name],
+    *[
+        m
+        for m in of_any_file("out/seed0.json")
+        if "missing" not in m.name and "dangling" not in m.name and "loop" not in m.name
+    ],
     *of_any_json("out/settings.json"),
     *of_any_file("out/settings.json"),
     *reproduction_rows(),
     *rows("out/settings.json", "scale", ['"paper"', "null", "7"]),
     Mutation("unknown-key", literal("out/seed0.json", "nonsense", "7"), BAD),
     Mutation("settings-key", literal("out/settings.json", r"\u001b[31m", "7"), BAD),
-    Mutation("numbers-scaled", changed_json("out/seed0.json", lambda r: r | {"seconds": 1e308}), EITHER),
+    Mutation(
+        "numbers-scaled", changed_json("out/seed0.json", lambda r: r | {"seconds": 1e308}), EITHER
+    ),
     Mutation("text-other", edited("text.txt", lambda o, d: o.upper()), BAD),
 )
 

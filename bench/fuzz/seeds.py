@@ -87,9 +87,7 @@ def tokenizer() -> Any:
     merges += [("e", "r"), ("Ġ", "o"), ("r", "e"), ("o", "t"), ("l", "e"), ("l", "l")]
     words = [*singles, *(a + b for a, b in merges)]
     words += [f"<extra{i}>" for i in range(V - len(words))]
-    inner = Tokenizer(
-        models.BPE({w: i for i, w in enumerate(words)}, merges, unk_token="<unk>")
-    )
+    inner = Tokenizer(models.BPE({w: i for i, w in enumerate(words)}, merges, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
@@ -217,7 +215,9 @@ def interrupted(folder: Path) -> None:
     """run/: a run that was killed after its second checkpoint."""
     _interrupt()
     (folder / "text.txt").write_text(text())
-    (folder / "recipe.toml").write_text(RECIPE.replace("log_every", "checkpoint_every = 0\nlog_every"))
+    (folder / "recipe.toml").write_text(
+        RECIPE.replace("log_every", "checkpoint_every = 0\nlog_every")
+    )
     _command("train", "recipe.toml", "--out", "run")
 
 

@@ -45,7 +45,9 @@ def main() -> None:
             print(one.said.encode("unicode_escape").decode())
     show(outcomes, asked, time.monotonic() - start)
     if asked.json:
-        Path(asked.json).write_text(json.dumps([_as_json(one, asked) for one in outcomes], indent=1))
+        Path(asked.json).write_text(
+            json.dumps([_as_json(one, asked) for one in outcomes], indent=1)
+        )
     sys.exit(int(any(one.faults for one in outcomes)))
 
 
@@ -99,6 +101,7 @@ class Session:
             except (OSError, ValueError, LookupError, TypeError, AttributeError):
                 if len(case.changes) == 1:
                     raise  # an earlier change may be in the way, but here there is none
+        stdin = _stdin(folder)
         before = tree(folder)
         job = Job(
             name,
@@ -106,7 +109,7 @@ class Session:
             folder,
             home / "stdout",
             home / "stderr",
-            stdin=_stdin(folder, home),
+            stdin=stdin,
         )
         return job, before
 
@@ -117,9 +120,11 @@ class Session:
             for name in names:
                 folder = self.place / "good" / name
                 folder.mkdir()
-                paths = [self.place / f"{name}.{what}" for what in ("modules", "out", "err")]
-                work = _listing(lambda name=name: SEEDS[name](Path(".")), paths[0])
-                yield Job(name, work, folder, *paths[1:], seconds=SLOWEST)
+                out, err = self.place / f"{name}.out", self.place / f"{name}.err"
+                work = _listing(
+                    lambda name=name: SEEDS[name](Path(".")), self.place / f"{name}.modules"
+                )
+                yield Job(name, work, folder, out, err, seconds=SLOWEST)
 
         for ended in run_all(jobs(), WORKERS):
             if ended.code:
@@ -138,9 +143,7 @@ class Session:
             for number, case in enumerate(cases):
                 job, before = self._prepared(case, f"good{number}")
                 under_way[job.name] = (case, before)
-                yield replace(
-                    job, work=_listing(job.work, listed / job.name), seconds=SLOWEST
-                )
+                yield replace(job, work=_listing(job.work, listed / job.name), seconds=SLOWEST)
 
         for ended in run_all(jobs(), WORKERS):
             case, before = under_way.pop(ended.job.name)
@@ -162,7 +165,10 @@ def show(outcomes: Sequence[Outcome], asked: argparse.Namespace, seconds: float)
     ]
     rows.append(["all", *(f"{n:,}" for n in _row(counts, list(FORMATS)))])
     print(markdown(header, rows))
-    own, all_ = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    own, all_ = (
+        resource.getrusage(resource.RUSAGE_SELF),
+        resource.getrusage(resource.RUSAGE_CHILDREN),
+    )
     cpu = own.ru_utime + own.ru_stime + all_.ru_utime + all_.ru_stime
     slow = max(outcomes, key=lambda one: one.seconds)
     print(
@@ -259,7 +265,7 @@ def _import_listed(path: Path) -> None:
                 continue  # made by another module, under a name of its own
 
 
-def _stdin(folder: Path, home: Path) -> int | None:
+def _stdin(folder: Path) -> int | None:
     """A pipe with what lies in the folder's file of that name."""
     given = folder / "stdin"
     if not given.exists():
@@ -280,12 +286,10 @@ def _stdin(folder: Path, home: Path) -> int | None:
 
 def _import_all() -> None:
     import torch
-    import transformers
+    import transformers  # noqa: F401
 
-    import wideneck
-    import wideneck.cli
+    import wideneck.cli  # noqa: F401
 
-    assert transformers and wideneck
     torch.set_num_threads(1)
     import tqdm
 

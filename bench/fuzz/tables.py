@@ -12,5 +12,19 @@ from bench.fuzz.tensors import TENSORS
 from bench.fuzz.texts import TEXTS
 from bench.fuzz.vocabularies import TOKENIZERS
 
-FORMATS: dict[str, Format] = {one.name: one for one in (*CONFIGS, *TENSORS, *GGUFS, *PICKLES, *TOKENIZERS, *TEXTS, *RECIPES, *SAVED, *OWN, *FOLDERS)}
+FORMATS: dict[str, Format] = {
+    one.name: one
+    for one in (
+        *CONFIGS,
+        *TENSORS,
+        *GGUFS,
+        *PICKLES,
+        *TOKENIZERS,
+        *TEXTS,
+        *RECIPES,
+        *SAVED,
+        *OWN,
+        *FOLDERS,
+    )
+}
 """Name -> format."""

@@ -1,4 +1,4 @@
-"""Safetensors and indexes of shards: headers that lie, tensors that are not where they should be."""
+"""Safetensors and indexes of shards: headers that lie, tensors that are elsewhere."""
 
 import json
 import os
@@ -10,8 +10,7 @@ from typing import Any
 
 from bench.fuzz.case import EITHER, MEASURED, REFUSED, Change, Format, Mutation
 from bench.fuzz.configs import OF_A_MODEL
-from bench.fuzz.edits import changed_json, content, edited, literal, of_any_file
-from bench.fuzz.edits import of_any_json, rows
+from bench.fuzz.edits import changed_json, content, edited, literal, of_any_file, of_any_json, rows
 
 FILE = "model/model.safetensors"
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -117,7 +116,9 @@ def _transposed(*names: str) -> Change:
 
 def _many(count: int) -> Change:
     def put(h: Header) -> None:
-        h.update({f"x{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(count)})
+        h.update(
+            {f"x{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(count)}
+        )
 
     return header(put)
 
@@ -138,7 +139,11 @@ SAFETENSORS = (
     *both("size-2^63", size(2**63)),
     *both("size-2^64-1", size(-1)),
     *both("size-100MB", size(100_000_001)),
-    Mutation("size-one-more", edited(FILE, lambda o, d: struct.pack("<Q", o[0] + o[1] * 256 + 1) + o[8:]), BAD),
+    Mutation(
+        "size-one-more",
+        edited(FILE, lambda o, d: struct.pack("<Q", o[0] + o[1] * 256 + 1) + o[8:]),
+        BAD,
+    ),
     Mutation("cut-7", edited(FILE, lambda o, d: o[:7]), BAD),
     Mutation("cut-8", edited(FILE, lambda o, d: o[:8]), BAD),
     Mutation("cut-in-header", edited(FILE, lambda o, d: o[:300]), BAD),
@@ -153,11 +158,20 @@ SAFETENSORS = (
     Mutation("no-tensors", raw(lambda h: b"{}"), BAD),
     Mutation("deep", raw(lambda h: b'{"x":' * 20_000 + b"1" + b"}" * 20_000), BAD),
     Mutation("digits", raw(lambda h: h.replace(b"[96,", b"[" + b"9" * 5000 + b",", 1)), BAD),
-    Mutation("twice", raw(lambda h: h[:-1].rstrip() + b"," + h.split(b"{", 1)[1].split(b"},")[0] + b"}}"), EITHER),
+    Mutation(
+        "twice",
+        raw(lambda h: h[:-1].rstrip() + b"," + h.split(b"{", 1)[1].split(b"},")[0] + b"}}"),
+        EITHER,
+    ),
     Mutation("spaces", raw(lambda h: h + b" " * 2**20), EITHER),
     Mutation("metadata-list", header(lambda h: h.update(__metadata__=[])), EITHER),
     Mutation("metadata-number", header(lambda h: h.update(__metadata__={"x": 1})), EITHER),
-    Mutation("metadata-gone", header(lambda h: h.pop("__metadata__", None) and None), EITHER, ("head", WHOLE)),
+    Mutation(
+        "metadata-gone",
+        header(lambda h: h.pop("__metadata__", None) and None),
+        EITHER,
+        ("head", WHOLE),
+    ),
     *both("metadata-other", header(lambda h: h.update(__metadata__={"format": "tf"})), EITHER),
     *both("dtype-F99", field(HEAD, "dtype", "F99")),
     *both("dtype-7", field(HEAD, "dtype", 7)),
@@ -194,16 +208,36 @@ SAFETENSORS = (
     *loosely("name-escape", header(lambda h: h.update({"\x1b[31m\nx": h.pop(LAYER)}))),
     *loosely("name-empty", header(lambda h: h.update({"": h.pop(LAYER)}))),
     *loosely("name-long", header(lambda h: h.update({"x" * 10**6: h.pop(LAYER)}))),
-    *both("name-of-head-escape", header(lambda h: h.update({"\x1b]0;x\x07lm_head.weight": h.pop(HEAD)}))),
+    *both(
+        "name-of-head-escape",
+        header(lambda h: h.update({"\x1b]0;x\x07lm_head.weight": h.pop(HEAD)})),
+    ),
     *both("no-head", _dropped(HEAD)),
     *both("no-embedding", _dropped(EMBEDDING), EITHER),
     *both("neither", _dropped(HEAD, EMBEDDING)),
     Mutation("no-layer", _dropped(LAYER), BAD, (WHOLE,)),
     Mutation("no-norm", _dropped("model.norm.weight"), BAD, (WHOLE,)),
-    Mutation("layer-too-many", tensors(lambda t: t.update({"model.layers.2.mlp.up_proj.weight": t[LAYER].clone()})), BAD, (WHOLE,)),
-    Mutation("unexpected-key", _renamed(LAYER, "model.layers.1.mlp.nonsense.weight"), BAD, (WHOLE,)),
-    Mutation("extra-key", tensors(lambda t: t.update({"adapter.weight": t[LAYER].clone()})), BAD, (WHOLE,)),
-    Mutation("bias-too-many", tensors(lambda t: t.update({"model.layers.1.mlp.up_proj.bias": t[LAYER][:, 0].clone()})), BAD, (WHOLE,)),
+    Mutation(
+        "layer-too-many",
+        tensors(lambda t: t.update({"model.layers.2.mlp.up_proj.weight": t[LAYER].clone()})),
+        BAD,
+        (WHOLE,),
+    ),
+    Mutation(
+        "unexpected-key", _renamed(LAYER, "model.layers.1.mlp.nonsense.weight"), BAD, (WHOLE,)
+    ),
+    Mutation(
+        "extra-key",
+        tensors(lambda t: t.update({"adapter.weight": t[LAYER].clone()})),
+        BAD,
+        (WHOLE,),
+    ),
+    Mutation(
+        "bias-too-many",
+        tensors(lambda t: t.update({"model.layers.1.mlp.up_proj.bias": t[LAYER][:, 0].clone()})),
+        BAD,
+        (WHOLE,),
+    ),
     *both("transposed-head", _transposed(HEAD)),
     *both("transposed-both", _transposed(HEAD, EMBEDDING)),
     Mutation("transposed-layer", _transposed(LAYER), BAD, (WHOLE,)),
@@ -237,11 +271,19 @@ SAFETENSORS = (
     Mutation("100000-names", _many(100_000), EITHER),
     Mutation("gguf-inside", content(FILE, b"GGUF\x03\0\0\0" + bytes(64)), BAD),
     Mutation("pickle-inside", content(FILE, b"\x80\x04N."), BAD),
-    Mutation("lfs-pointer", content(FILE, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"), BAD),
+    Mutation(
+        "lfs-pointer",
+        content(FILE, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
+        BAD,
+    ),
     *of_any_file(FILE),
     *of_any_file(FILE, WHOLE),
     Mutation("sparse-terabyte", lambda f, d: os.truncate(f / FILE, 2**40), BAD),
-    Mutation("second-file", lambda f, d: (f / "model/other.safetensors").write_bytes((f / FILE).read_bytes()), EITHER),
+    Mutation(
+        "second-file",
+        lambda f, d: (f / "model/other.safetensors").write_bytes((f / FILE).read_bytes()),
+        EITHER,
+    ),
 )
 
 
@@ -312,7 +354,7 @@ INDEXES = (
     *both("map-empty", _map(lambda m: {})),
     *both("map-null", literal(INDEX, "weight_map", "null")),
     *both("map-numbers", _map(lambda m: dict.fromkeys(m, 7))),
-    *both("map-lists", _map(lambda m: dict.fromkeys(m, ["x"]))),
+    *both("map-lists", _map(lambda m: {k: ["x"] for k in m})),
     *both("map-without-head", _map(lambda m: {k: v for k, v in m.items() if k != HEAD})),
     *both("map-head-elsewhere", _map(lambda m: m | {HEAD: m[EMBEDDING]}), EITHER),
     *loosely("map-unknown-tensor", _map(lambda m: m | {"x.weight": m[HEAD]})),
@@ -322,8 +364,22 @@ INDEXES = (
     *of_any_file(INDEX),
     *of_any_json(INDEX),
     *of_any_json(INDEX, WHOLE),
-    Mutation("fifo-shard", lambda f, d: (_no_shard(f, d), os.mkfifo(_shard_of_head(f))), BAD, ("head", WHOLE)),
-    Mutation("many", changed_json(INDEX, lambda i: i["weight_map"].update({f"x{k}": i["weight_map"][HEAD] for k in range(100_000)})), EITHER),
+    Mutation(
+        "fifo-shard",
+        lambda f, d: (_no_shard(f, d), os.mkfifo(_shard_of_head(f))),
+        BAD,
+        ("head", WHOLE),
+    ),
+    Mutation(
+        "many",
+        changed_json(
+            INDEX,
+            lambda i: i["weight_map"].update(
+                {f"x{k}": i["weight_map"][HEAD] for k in range(100_000)}
+            ),
+        ),
+        EITHER,
+    ),
 )
 
 TENSORS = (

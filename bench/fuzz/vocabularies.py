@@ -7,8 +7,16 @@ from typing import Any
 
 from bench.fuzz.case import EITHER, MEASURED, REFUSED, Change, Format, Mutation
 from bench.fuzz.configs import OF_A_MODEL
-from bench.fuzz.edits import bom, changed_json, content, literal, of_any_file, of_any_json, rows
-from bench.fuzz.edits import without
+from bench.fuzz.edits import (
+    bom,
+    changed_json,
+    content,
+    literal,
+    of_any_file,
+    of_any_json,
+    rows,
+    without,
+)
 
 FILE = "model/tokenizer.json"
 CONFIG = "model/tokenizer_config.json"
@@ -51,7 +59,12 @@ TABLE = (
     *rows(FILE, "model.type", ['"nonsense"', '"Unigram"']),
     *rows(FILE, "model.vocab", ["{}", "[]", "null", '{"a":0}', '{"a":"b"}'], TEXT),
     *rows(FILE, "model.vocab", ["{}", "[]", '{"a":4294967295}', '{"a":1000000000}', '{"a":-1}']),
-    *rows(FILE, "model.vocab", {'{"a":4294967295,"b":1}': EITHER, '{"a":18446744073709551616}': BAD}, TEXT),
+    *rows(
+        FILE,
+        "model.vocab",
+        {'{"a":4294967295,"b":1}': EITHER, '{"a":18446744073709551616}': BAD},
+        TEXT,
+    ),
     *rows(FILE, "model.vocab", ['{"a":1000000000,"<unk>":3}'], TEXT, "head"),
     *rows(FILE, "model.merges", ["[]", "null", '["x y"]', '[["t","zz"]]', '[["t"]]', "7"], TEXT),
     *rows(FILE, "model.unk_token", ["null", '"nonsense"', "7"], TEXT),
@@ -71,7 +84,9 @@ TABLE = (
             REGEX % "(?<=",
             '{"type":"Sequence","pretokenizers":[]}',
             '{"type":"Whitespace"}',
-            '{"type":"Sequence","pretokenizers":[' + '{"type":"Digits","individual_digits":true},' * 500 + '{"type":"Whitespace"}]}',
+            '{"type":"Sequence","pretokenizers":['
+            + '{"type":"Digits","individual_digits":true},' * 500
+            + '{"type":"Whitespace"}]}',
         ],
         TEXT,
     ),
@@ -128,12 +143,25 @@ TABLE = (
     *rows(
         FILE,
         "added_tokens",
-        ["[]", "7", "null", "[7]", "[%s]" % (ADDED % (1000000000, "x")), "[%s]" % (ADDED % (3, "")),
-         "[%s]" % (ADDED % (-1, "x")), "[%s]" % (ADDED % (96, "b")), "[%s]" % (ADDED % (4294967295, "line")),
-         "[%s]" % (ADDED % (5, r"\u001b[31m\n"))],
+        [
+            "[]",
+            "7",
+            "null",
+            "[7]",
+            "[%s]" % (ADDED % (1000000000, "x")),
+            "[%s]" % (ADDED % (3, "")),
+            "[%s]" % (ADDED % (-1, "x")),
+            "[%s]" % (ADDED % (96, "b")),
+            "[%s]" % (ADDED % (4294967295, "line")),
+            "[%s]" % (ADDED % (5, r"\u001b[31m\n")),
+        ],
         TEXT,
     ),
-    *rows(FILE, "added_tokens", ["[%s]" % (ADDED % (1000000000, "x")), "[%s]" % (ADDED % (4294967295, "x"))]),
+    *rows(
+        FILE,
+        "added_tokens",
+        ["[%s]" % (ADDED % (1000000000, "x")), "[%s]" % (ADDED % (4294967295, "x"))],
+    ),
     *rows(FILE, "version", ["7", '"99"', "null"], TEXT),
     *both("token-escape", _swap("k", "\x1b[31m"), MEASURED, MEASURED),
     *both("token-newline", _swap("k", "\n\r\u2028"), MEASURED, MEASURED),
@@ -148,32 +176,80 @@ TABLE = (
     *both("ids-fewer", _vocabulary(lambda v: {k: i for k, i in v.items() if i < 40})),
     *both("100000-tokens", _vocabulary(lambda v: v | {f"x{i}": i for i in range(96, 100_000)})),
     *both("no-model", without(FILE, "model"), BAD),
-    *rows(CONFIG, "tokenizer_class", ['"nonsense"', "7", "null", '"AutoTokenizer"', '"T5Tokenizer"', '"BertTokenizer"', '"LlamaTokenizer"', '"PreTrainedTokenizerBase"', '"__import__"'], TEXT),
+    *rows(
+        CONFIG,
+        "tokenizer_class",
+        [
+            '"nonsense"',
+            "7",
+            "null",
+            '"AutoTokenizer"',
+            '"T5Tokenizer"',
+            '"BertTokenizer"',
+            '"LlamaTokenizer"',
+            '"PreTrainedTokenizerBase"',
+            '"__import__"',
+        ],
+        TEXT,
+    ),
     *rows(CONFIG, "model_max_length", ["NaN", "0", "-1", "7", '"x"', "1e999"], TEXT),
     *rows(CONFIG, "add_bos_token", ["true", '"x"'], TEXT),
-    *rows(CONFIG, "bos_token", ["7", "[]", '{"content":"zz"}', '{"content":7}', r'"\u001b[31m"', "null", '""'], TEXT),
-    *rows(CONFIG, "added_tokens_decoder", ['{"x":{}}', '{"1000000000":{"content":"x"}}', "7", '{"3":7}', '{"-1":{"content":"x"}}'], TEXT),
-    *rows(CONFIG, "added_tokens_decoder", ['{"1000000000":{"content":"x"}}', '{"4294967295":{"content":"x"}}']),
-    *rows(CONFIG, "extra_special_tokens", ["7", '{"x":7}', '["x"]', '{"vocab_size":"y"}', '{"__class__":"y"}'], TEXT),
+    *rows(
+        CONFIG,
+        "bos_token",
+        ["7", "[]", '{"content":"zz"}', '{"content":7}', r'"\u001b[31m"', "null", '""'],
+        TEXT,
+    ),
+    *rows(
+        CONFIG,
+        "added_tokens_decoder",
+        ['{"x":{}}', '{"1000000000":{"content":"x"}}', "7", '{"3":7}', '{"-1":{"content":"x"}}'],
+        TEXT,
+    ),
+    *rows(
+        CONFIG,
+        "added_tokens_decoder",
+        ['{"1000000000":{"content":"x"}}', '{"4294967295":{"content":"x"}}'],
+    ),
+    *rows(
+        CONFIG,
+        "extra_special_tokens",
+        ["7", '{"x":7}', '["x"]', '{"vocab_size":"y"}', '{"__class__":"y"}'],
+        TEXT,
+    ),
     *rows(CONFIG, "chat_template", ["7", r'"{{ cycler.__init__.__globals__ }}"'], TEXT),
     *rows(CONFIG, "name_or_path", ['"org/other"', "7"], TEXT),
     *rows(CONFIG, "padding_side", ['"x"', "7"], TEXT),
     *rows(CONFIG, "clean_up_tokenization_spaces", ['"x"'], TEXT),
     *rows(CONFIG, "fast_tokenizer_files", ["7", '["../x"]', '["tokenizer.99.json"]'], TEXT),
     Mutation("auto-map", _evil, EITHER, ("head", TEXT)),
-    Mutation("special-tokens-map", content("model/special_tokens_map.json", b'{"bos_token":7}'), EITHER, (TEXT,)),
-    Mutation("special-tokens-map-list", content("model/special_tokens_map.json", b"[]"), EITHER, (TEXT,)),
-    Mutation("added-tokens", content("model/added_tokens.json", b'{"x":1000000000}'), EITHER, (TEXT, "head")),
+    Mutation(
+        "special-tokens-map",
+        content("model/special_tokens_map.json", b'{"bos_token":7}'),
+        EITHER,
+        (TEXT,),
+    ),
+    Mutation(
+        "special-tokens-map-list", content("model/special_tokens_map.json", b"[]"), EITHER, (TEXT,)
+    ),
+    Mutation(
+        "added-tokens",
+        content("model/added_tokens.json", b'{"x":1000000000}'),
+        EITHER,
+        (TEXT, "head"),
+    ),
     Mutation("chat-template", content("model/chat_template.jinja", b"{% for"), EITHER, (TEXT,)),
     Mutation("vocab-json", content("model/vocab.json", b"[]"), EITHER, (TEXT,)),
-    Mutation("spiece", content("model/tokenizer.model", b"\x0a\xff\xff\xff\xff\x0f"), EITHER, (TEXT,)),
+    Mutation(
+        "spiece", content("model/tokenizer.model", b"\x0a\xff\xff\xff\xff\x0f"), EITHER, (TEXT,)
+    ),
     bom(FILE, expects=EITHER),
     bom(FILE, TEXT, expects=EITHER),
-    *of_any_file(FILE, missing=EITHER),
+    *of_any_file(FILE, node=EITHER, gone=EITHER),
     *of_any_file(FILE, TEXT),
     *of_any_json(FILE),
     *of_any_json(FILE, TEXT),
-    *of_any_file(CONFIG, TEXT, missing=EITHER),
+    *of_any_file(CONFIG, TEXT, junk=EITHER, node=EITHER, gone=EITHER),
     *of_any_json(CONFIG, TEXT, expects=EITHER),
     Mutation("truncation-and-head", literal(FILE, "truncation", '{"max_length":1}'), EITHER),
 )

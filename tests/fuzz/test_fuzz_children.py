@@ -36,7 +36,9 @@ def test_memory_time_and_every_way_to_end(tmp_path):
         check=True,
         timeout=60,
     )
-    ends = {line.split(" ", 1)[0]: line.split(" ", 1)[1].strip() for line in run.stdout.splitlines()}
+    ends = {
+        line.split(" ", 1)[0]: line.split(" ", 1)[1].strip() for line in run.stdout.splitlines()
+    }
     assert ends == {
         "allocate": "1 False MemoryError",
         "nearly": "0 False",

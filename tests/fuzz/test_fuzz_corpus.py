@@ -9,7 +9,6 @@ import subprocess
 import sys
 
 import pytest
-
 from bench.fuzz.draw import corpus, drawn, tables
 from bench.fuzz.main import run
 from bench.fuzz.tables import FORMATS

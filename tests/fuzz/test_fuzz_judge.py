@@ -5,7 +5,6 @@ import stat
 from dataclasses import replace
 
 import pytest
-
 from bench.fuzz.case import MEASURED, REFUSED, Case, Command
 from bench.fuzz.children import Ended, Job
 from bench.fuzz.judge import GREW, beside_progress, judged, tree

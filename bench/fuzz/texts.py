@@ -35,12 +35,17 @@ COMMANDS = {
 }
 
 
-def both(name: str, change: Change, expects: str = BAD) -> list[Mutation]:
-    return [Mutation(name, change, expects), Mutation(name, change, expects, ("evaluate",))]
+def both(name: str, change: Change, expects: str = BAD, *, slow: bool = False) -> list[Mutation]:
+    return [Mutation(name, change, expects, (command,), slow) for command in ("audit", "evaluate")]
 
 
 def recoded(encoding: str) -> Change:
     return edited(FILE, lambda old, draw: old.decode().encode(encoding))
+
+
+def repeated(data: bytes, times: int) -> Change:
+    """A long text, made when it is needed."""
+    return lambda folder, draw: content(FILE, data * times)(folder, draw)
 
 
 def zipped(how=lambda data: data) -> Change:
@@ -133,12 +138,8 @@ TABLE = (
     *both("long-title", content(FILE, b" = " + b"=x " * 100_000 + b"\n" + LINES), EITHER),
     *both("special-tokens", content(FILE, b"<s></s><pad><unk>" * 500), EITHER),
     *both("megabyte-of-a", content(FILE, b"a" * 1_000_000), EITHER),
-    *both(
-        "17-megabytes-of-a", lambda f, d: content(FILE, b"a" * 17_000_000)(f, d), EITHER, slow=True
-    ),
-    *both(
-        "2-megabytes-of-lines", lambda f, d: content(FILE, LINES * 1000)(f, d), MEASURED, slow=True
-    ),
+    *both("17-megabytes-of-a", repeated(b"a", 17_000_000), EITHER, slow=True),
+    *both("2-megabytes-of-lines", repeated(LINES, 1000), MEASURED, slow=True),
     *both("sparse-terabyte", lambda f, d: os.truncate(f / FILE, 2**40)),
     *both("png", content(FILE, b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20)),
     *both("gzip-without-its-name", edited(FILE, lambda o, d: gzip.compress(o))),

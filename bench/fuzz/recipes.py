@@ -144,7 +144,7 @@ TABLE = (
     *absurd(
         "data",
         "tokens",
-        values=('"nowhere"', '"/dev/zero"', "7", '""', '"default"', '"model/config.json"'),
+        values=('"nowhere"', '"/dev/zero"', "7", '""', '"model/config.json"'),
     ),
     *absurd("data", "tokens", values=('"model"', '"model/tokenizer.json"'), expects=MEASURED),
     *absurd(

@@ -1,12 +1,12 @@
 """Models saved with our heads, memories and normalizers."""
 
-from bench.fuzz.case import EITHER, REFUSED, Format, Mutation
+from bench.fuzz.case import EITHER, REFUSED, Command, Format, Mutation
 from bench.fuzz.configs import CONFIG, OF_A_MODEL
 from bench.fuzz.edits import literal, of_any_json, rows, without
 from bench.fuzz.tensors import FILE, header, tensors
 
 BAD = REFUSED
-WHOLE = "evaluate"
+WHOLE, LOAD = "evaluate", "load"
 
 
 def needed(*keys: str) -> list[Mutation]:
@@ -17,7 +17,7 @@ def needed(*keys: str) -> list[Mutation]:
 COMMON = (
     *needed("backbone", "architectures"),
     *of_any_json(CONFIG, WHOLE),
-    *rows(CONFIG, "backbone", dict.fromkeys(["7", "[]", "{}", "null"], BAD), WHOLE),
+    *rows(CONFIG, "backbone", dict.fromkeys(["7", "[]", "{}", "null"], BAD), WHOLE, LOAD),
     *rows(
         CONFIG,
         "backbone.backbone_type",
@@ -30,6 +30,7 @@ COMMON = (
         "backbone.num_hidden_layers",
         dict.fromkeys(["1", "3", "1000000000000", '"x"'], BAD),
         WHOLE,
+        LOAD,
     ),
     *rows(
         CONFIG,
@@ -49,7 +50,7 @@ COMMON = (
 HEAD = (
     *COMMON,
     *needed("head"),
-    *rows(CONFIG, "head", dict.fromkeys(["7", "[]", "{}", "null", '"moss"'], BAD), WHOLE),
+    *rows(CONFIG, "head", dict.fromkeys(["7", "[]", "{}", "null", '"moss"'], BAD), WHOLE, LOAD),
     *rows(
         CONFIG, "head.name", dict.fromkeys(['"nonsense"', "7", "null", r'"\u001b[31m"'], BAD), WHOLE
     ),
@@ -59,6 +60,7 @@ HEAD = (
         "head.num_components",
         dict.fromkeys(["0", "3", "-1", "1000000000000", '"2"', "NaN", "1e308", "true"], BAD),
         WHOLE,
+        LOAD,
     ),
     *rows(CONFIG, "head.dropout", dict.fromkeys(["1", "-1", "NaN", '"x"'], BAD), WHOLE),
     *rows(CONFIG, "head.nonsense", {"7": BAD}, WHOLE),
@@ -95,11 +97,15 @@ HEAD = (
 )
 MEMORY = (
     *COMMON,
-    *rows(CONFIG, "memory", dict.fromkeys(["7", "[]", "{}", '"x"'], BAD), WHOLE),
+    *rows(CONFIG, "memory", dict.fromkeys(["7", "[]", "{}", '"x"'], BAD), WHOLE, LOAD),
     *rows(
-        CONFIG, "memory.temperature", dict.fromkeys(["null", "NaN", '"x"', "0", "-1"], BAD), WHOLE
+        CONFIG,
+        "memory.temperature",
+        dict.fromkeys(["null", "NaN", '"x"', "0", "-1"], BAD),
+        WHOLE,
+        LOAD,
     ),
-    *rows(CONFIG, "memory.temperature", ["1e308", "1e-320"], WHOLE),
+    *rows(CONFIG, "memory.temperature", ["1e308", "1e-320"], WHOLE, LOAD),
     *rows(CONFIG, "memory.bias", dict.fromkeys(["null", "NaN", '"x"'], BAD), WHOLE),
     *rows(CONFIG, "memory.bias", ["1e308", "-1e308"], WHOLE),
     *rows(CONFIG, "memory.nonsense", {"7": BAD}, WHOLE),
@@ -108,16 +114,17 @@ MEMORY = (
 NORMALIZER = (
     *COMMON,
     *needed("attention"),
-    *rows(CONFIG, "attention", dict.fromkeys(["7", "[]", "{}", "null", '"x"'], BAD), WHOLE),
+    *rows(CONFIG, "attention", dict.fromkeys(["7", "[]", "{}", "null", '"x"'], BAD), WHOLE, LOAD),
     *rows(CONFIG, "attention.normalizer", ["7", '{"name":"nonsense"}', "[]", "null"], WHOLE),
     *rows(CONFIG, "attention.nonsense", ["7"], WHOLE),
 )
 
 FILES = (CONFIG, FILE)
+LOADED = Command(("wn.load", "model"))
+"""In Python, with a pass over a few tokens."""
+WAYS = {WHOLE: OF_A_MODEL[WHOLE], LOAD: LOADED}
 SAVED = (
-    Format(
-        "saved-head", "moss", {WHOLE: OF_A_MODEL[WHOLE], "head": OF_A_MODEL["head"]}, FILES, HEAD
-    ),
-    Format("saved-memory", "memory", {WHOLE: OF_A_MODEL[WHOLE]}, FILES, MEMORY),
-    Format("saved-normalizer", "normalizer", {WHOLE: OF_A_MODEL[WHOLE]}, FILES, NORMALIZER),
+    Format("saved-head", "moss", {**WAYS, "head": OF_A_MODEL["head"]}, FILES, HEAD),
+    Format("saved-memory", "memory", WAYS, FILES, MEMORY),
+    Format("saved-normalizer", "normalizer", WAYS, FILES, NORMALIZER),
 )

@@ -204,7 +204,7 @@ TARGETS = (
     *to("null", _node(NULL), MEASURED, "node"),
     Mutation("full", _node(FULL), BAD, ("evaluate", "heads")),
     Mutation("null", _node(NULL), MEASURED, ("evaluate", "heads")),
-    *to("read-only", _readonly, EITHER, "node"),
+    *to("read-only", _readonly, BAD, "node"),
     *to("new", lambda f, d: (f / "made").mkdir(), MEASURED, "new"),
     *to(
         "followed",

@@ -237,10 +237,31 @@ def _command_line(argv: tuple[str, ...]) -> Callable[[], object]:
     def work() -> None:
         from wideneck.cli import main
 
+        if argv[0] == "wn.load":
+            return _load(argv[1])
         sys.argv = ["wideneck", *argv]
         main()
 
     return work
+
+
+def _load(path: str) -> None:
+    """As a user of Python does: what `wn.load` raises is printed as the command line prints it."""
+    import torch
+
+    import wideneck as wn
+    from wideneck.files.printable import printable
+    from wideneck.models.quiet import quiet_transformers
+
+    try:
+        with quiet_transformers():  # its bars and warnings are its own
+            model = wn.load(path)
+    except wn.WideneckError as error:
+        sys.exit(printable(f"wideneck: {error}"))
+    try:
+        model(torch.arange(8)[None])
+    except Exception as error:  # the model is loaded, and reads no file any more
+        sys.exit(f"wideneck: the model raises a {type(error).__name__}.")
 
 
 def _listing(work: Callable[[], object], path: Path) -> Callable[[], object]:

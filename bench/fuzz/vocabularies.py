@@ -78,7 +78,6 @@ TABLE = (
             "7",
             '{"type":"nonsense"}',
             REGEX % "(a+)+$",
-            REGEX % "(([a-z ])+.)+[A-Z]([a-z ])+$",
             REGEX % "[",
             REGEX % "",
             REGEX % "(?<=",

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 MEMORY = 3 * 2**30
 """Bytes of private memory."""
@@ -100,14 +101,19 @@ def _kill(group: int) -> None:
 
 def _forked(job: Job) -> int:
     pid = os.fork()
-    if pid:
-        if job.stdin is not None:
-            os.close(job.stdin)
-        try:
-            os.setpgid(pid, pid)  # both do it: neither must come first
-        except OSError:
-            pass
-        return pid
+    if not pid:
+        _end(job)
+    if job.stdin is not None:
+        os.close(job.stdin)
+    try:
+        os.setpgid(pid, pid)  # both do it: neither must come first
+    except OSError:
+        pass
+    return pid
+
+
+def _end(job: Job) -> NoReturn:
+    """What the child does; it never returns into its parent's code."""
     code = 70
     try:
         os.setpgid(0, 0)

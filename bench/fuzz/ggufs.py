@@ -72,7 +72,7 @@ def written(how: Callable[[Any, dict[str, Any]], object]) -> Change:
         tokens = keys[TOKENS].contents()
         path.unlink()
         writer = GGUFWriter(path, "llama")
-        given = {"tensors": tensors, "tokens": tokens}
+        given: dict[str, Any] = {"tensors": tensors, "tokens": tokens}
         how(writer, given)
         for key, field in keys.items():
             if key in ("general.architecture", TOKENS) or key in given.get("without", ()):

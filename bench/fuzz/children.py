@@ -118,8 +118,9 @@ def _end(job: Job) -> NoReturn:
     try:
         os.setpgid(0, 0)
         code = _as_a_process(job)
-    finally:
-        os._exit(code)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(code)
 
 
 def _as_a_process(job: Job) -> int:

@@ -24,7 +24,7 @@ def edited(name: str, how: Callable[[bytes, Random], bytes]) -> Change:
 
     def change(folder: Path, draw: Random) -> None:
         path = _path(folder, name)
-        _write(path, how(path.read_bytes(), draw))
+        _write(path, how(_read(path), draw))
 
     return change
 
@@ -34,7 +34,7 @@ def changed_json(name: str, how: Callable[[Any], Any]) -> Change:
 
     def change(folder: Path, draw: Random) -> None:
         path = _path(folder, name)
-        value = json.loads(path.read_bytes())
+        value = json.loads(_read(path))
         new = how(value)
         path.write_text(json.dumps(value if new is None else new))
 
@@ -170,6 +170,13 @@ def _path(folder: Path, name: str) -> Path:
     if "*" not in name:
         return folder / name
     return sorted(folder.glob(name))[0]
+
+
+def _read(path: Path) -> bytes:
+    """Not from a pipe or a device that an earlier change has put there."""
+    if not path.is_file():
+        raise OSError(f"{path} is no file any more")
+    return path.read_bytes()
 
 
 def _write(path: Path, new: bytes) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -94,13 +95,7 @@ class Session:
         folder = home / "work"
         home.mkdir()
         shutil.copytree(self.place / "good" / case.seed, folder, symlinks=True)
-        draw = Random(case.stream)
-        for _, change in case.changes:
-            try:
-                change(folder, draw)
-            except (OSError, ValueError, LookupError, TypeError, AttributeError):
-                if len(case.changes) == 1:
-                    raise  # an earlier change may be in the way, but here there is none
+        self._change(case, home, folder)
         stdin = _stdin(folder)
         before = tree(folder)
         job = Job(
@@ -112,6 +107,23 @@ class Session:
             stdin=stdin,
         )
         return job, before
+
+    def _change(self, case: Case, home: Path, folder: Path) -> None:
+        draw = Random(case.stream)
+        if len(case.changes) <= 1:
+            for _, change in case.changes:
+                change(folder, draw)
+            return
+
+        def all_that_can_be_made() -> None:
+            for _, change in case.changes:
+                with suppress(Exception):  # what an earlier one has left may be in the way
+                    change(folder, draw)
+
+        # In a child, since it reads what an earlier change has left.
+        job = Job(case.name, all_that_can_be_made, folder, home / "changes", home / "errors")
+        for _ in run_all([replace(job, seconds=10)], workers=1):
+            pass
 
     def _make(self, names: Sequence[str]) -> None:
         """The good folders."""

@@ -10,6 +10,8 @@ from typing import Any
 from bench.fuzz.case import EITHER, MEASURED, REFUSED, Change, Command, Format, Mutation
 from bench.fuzz.edits import changed_json, content, edited, literal, of_any_file, of_any_json, rows
 from bench.fuzz.seeds import REPRODUCE as REPRODUCE_AGAIN
+from wideneck.files.sums import sum_of
+from wideneck.training.tensor_file import SUMMED
 
 BAD = REFUSED
 
@@ -50,15 +52,16 @@ def regions(name: str, *commands: str) -> list[Mutation]:
     return [Mutation(f"{base}-{how}", change, BAD, commands) for how, change in changes.items()]
 
 
-def about(name: str, how: Callable[[dict[str, Any]], Any]) -> Change:
-    """The JSON that a header carries in its metadata, through a function."""
+def about(name: str, how: Callable[[dict[str, Any]], Any], *, summed: bool) -> Change:
+    """The JSON that a header carries in its metadata, through a function; with its right sum?"""
 
     def change(old: bytes, draw: Random) -> bytes:
         size = int.from_bytes(old[:8], "little")
         head = json.loads(old[8 : 8 + size])
-        inside = json.loads(head["__metadata__"]["wideneck"])
-        new = how(inside)
-        head["__metadata__"]["wideneck"] = json.dumps(inside if new is None else new)
+        found, _, stored = head["__metadata__"][SUMMED].partition(" ")
+        inside = json.loads(stored)
+        new = json.dumps(inside | {"about": how(inside["about"])})
+        head["__metadata__"][SUMMED] = f"{sum_of(new.encode()) if summed else found} {new}"
         new_head = json.dumps(head).encode()
         new_head += b" " * (-len(new_head) % 8)
         return len(new_head).to_bytes(8, "little") + new_head + old[8 + size :]
@@ -67,7 +70,7 @@ def about(name: str, how: Callable[[dict[str, Any]], Any]) -> Change:
 
 
 def abouts(name: str, *commands: str) -> list[Mutation]:
-    """A header of other content: none of them carries its right sum."""
+    """A header of other content, with the sum of the old one and, as a forger would, its own."""
     base = Path(name).name.split(".")[0]
     changes: dict[str, Callable[[dict[str, Any]], Any]] = {
         "empty": lambda a: {},
@@ -83,7 +86,14 @@ def abouts(name: str, *commands: str) -> list[Mutation]:
         "huge": lambda a: {k: 10**30 if isinstance(v, int | float) else v for k, v in a.items()},
     }
     return [
-        Mutation(f"{base}-about-{k}", about(name, how), BAD, commands) for k, how in changes.items()
+        Mutation(
+            f"{base}-about-{k}{'-summed' if summed else ''}",
+            about(name, how, summed=summed),
+            EITHER if summed else BAD,
+            commands,
+        )
+        for k, how in changes.items()
+        for summed in (False, True)
     ]
 
 

@@ -142,7 +142,7 @@ TABLE = (
     *both("2-megabytes-of-lines", repeated(LINES, 1000), MEASURED, slow=True),
     *both("sparse-terabyte", lambda f, d: os.truncate(f / FILE, 2**40)),
     *both("png", content(FILE, b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20)),
-    *both("gzip-without-its-name", edited(FILE, lambda o, d: gzip.compress(o))),
+    *both("gzip-without-its-name", edited(FILE, lambda o, d: gzip.compress(o)), MEASURED),
     *both("folder-of-nothing", _folder()),
     *both("folder-without-valid", _folder(train=LINES)),
     Mutation(

@@ -415,7 +415,7 @@ def main() -> None:
 def _sentence(error: BaseException) -> str | None:
     """The one line that the user gets, or None for a mistake of ours, which shows its traceback."""
     if isinstance(error, WideneckError):
-        return printable(f"wideneck: {shortened(str(error), LONGEST)}")  # names may be a stranger's
+        return shortened(printable(f"wideneck: {error}"), LONGEST)  # names may be a stranger's
     if out_of_memory(error):
         return (
             "wideneck: This machine's memory is too small for it: give fewer --tokens or a smaller "

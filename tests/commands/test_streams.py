@@ -169,6 +169,18 @@ def test_warnings_and_logs_of_other_libraries_are_for_who_asks():
     assert loud.count("of another library") >= 2
 
 
+def test_streams_that_a_program_has_put_in_their_place_stop_nothing():
+    code = (
+        "import io, sys; from wideneck.cli import main\n"
+        "real, sys.stdout, sys.stderr = sys.stdout, io.StringIO(), io.StringIO()\n"
+        "try: main()\n"
+        "finally: real.write(sys.stdout.getvalue())"
+    )
+    done = python(code, "heads")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "sigsoftmax" in done.stdout
+
+
 def raising(what, **options):
     code = f"""
 import wideneck.cli as cli

@@ -201,6 +201,27 @@ def test_what_cannot_be_written_is_a_sentence_before_the_work(tmp_path):
         assert names(tmp_path) == before
 
 
+def test_a_descriptor_that_takes_nothing_is_refused_before_the_work(tmp_path):
+    reader, writer = os.pipe()
+    try:
+        check_writable(f"/dev/fd/{writer}")
+        with pytest.raises(WideneckError, match="open for reading only"):
+            check_writable(f"/dev/fd/{reader}")
+    finally:
+        os.close(reader)
+        os.close(writer)
+    with pytest.raises(WideneckError, match="cannot be written: Bad file descriptor"):
+        check_writable(f"/dev/fd/{writer}")
+
+
+@pytest.mark.parametrize("digits", [10, 20, 5000])
+def test_a_descriptor_of_more_digits_than_there_are_is_a_sentence(digits):
+    path = "/dev/fd/" + "9" * digits
+    assert stream_number(path) is None
+    with pytest.raises(WideneckError, match="cannot be written"):
+        check_writable(path)
+
+
 def test_a_disk_is_no_place_for_a_report(tmp_path, monkeypatch):
     real = os.stat
 

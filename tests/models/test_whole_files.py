@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+import wideneck as wn
 from checkpoints import edit_config, edit_tensors, saved
 from tiny import D, V, tiny_model
 from wideneck.errors import WideneckError
@@ -38,8 +39,42 @@ def test_a_matrix_of_integers_is_refused_unless_the_config_says_quantized(tmp_pa
     edit_tensors(tmp_path, lambda tensors: tensors | {name: tensors[name].to(dtype)})
     with pytest.raises(WideneckError, match=f"{name} is stored as "):
         check_files(resolve(tmp_path))
-    edit_config(tmp_path, quantization_config={"quant_method": "other"})
+    edit_config(tmp_path, quantization_config={"quant_method": "fp8"})
     check_files(resolve(tmp_path))
+
+
+@pytest.mark.parametrize("method", ["modelopt", 3])
+def test_a_quantization_that_transformers_skips_makes_no_weights_of_integers(tmp_path, method):
+    saved(tiny_model("llama"), tmp_path)
+    edit_config(tmp_path, quantization_config={"quant_method": method})
+    check_files(resolve(tmp_path))  # of floats, which are what they are
+    name = "model.layers.0.mlp.up_proj.weight"
+    edit_tensors(tmp_path, lambda tensors: tensors | {name: tensors[name].to(torch.int8)})
+    with pytest.raises(WideneckError, match=f"{name} is stored as I8"):
+        check_files(resolve(tmp_path))
+
+
+def test_a_quantization_that_is_none_is_one_sentence(tmp_path):
+    saved(tiny_model("llama"), tmp_path)
+    for content in ({"bits": 4}, [1], "x", {"quant_method": []}):
+        edit_config(tmp_path, quantization_config=content)
+        with pytest.raises(
+            WideneckError, match=r"config\.json of .*its quantization_config cannot"
+        ):
+            check_files(resolve(tmp_path))
+
+
+def test_a_saved_model_with_a_head_is_held_to_the_same(tmp_path):
+    model = wn.attach(tiny_model("llama"), "sigsoftmax")
+    folder = tmp_path / "model"
+    model.save_pretrained(folder, max_shard_size="4KB")
+    wn.load(folder)
+    weight_map = json.loads((folder / INDEX).read_text())["weight_map"]
+    shard = folder / weight_map["model.norm.weight"]
+    shutil.move(shard, tmp_path / "elsewhere.safetensors")
+    shard.symlink_to("../elsewhere.safetensors")
+    with pytest.raises(WideneckError, match="outside its folder"):
+        wn.load(folder)
 
 
 def test_a_matrix_that_is_stored_once_and_repeated_is_refused(tmp_path):

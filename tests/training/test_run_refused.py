@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from training_runs import AWD, Killed, changed, metrics, text, trained
 
+from wideneck.commands.evaluate import evaluate
 from wideneck.errors import WideneckError
 from wideneck.training import checkpoint, tensor_file, tracking
-from wideneck.training.folder import RunFolder
+from wideneck.training.folder import RunFolder, is_run
 from wideneck.training.loop import Trainer
 from wideneck.training.metrics import Metrics
 from wideneck.training.saved_run import load_run
@@ -314,6 +315,29 @@ def test_a_file_that_the_system_cuts_short_is_one_sentence(tmp_path):
     lines.close()
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, "metrics.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a/" * 2500, "a\0b", "loop"])
+def test_a_path_that_cannot_be_looked_at_is_no_run_and_one_sentence(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    assert not is_run(name)
+    with pytest.raises(WideneckError):
+        evaluate(name)
+    with pytest.raises(WideneckError, match="There is no file"):
+        tensor_file.Stored(tmp_path / name / "model.safetensors")
+
+
+def test_metrics_that_are_a_link_cut_no_file_elsewhere(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.symlink_to("elsewhere")
+    for there in (False, True):
+        if there:
+            (tmp_path / "elsewhere").write_text("of somebody")
+        with pytest.raises(WideneckError, match=r"metrics\.jsonl is a link"):
+            Metrics(path, 0)
+        assert (tmp_path / "elsewhere").exists() == there
+    assert (tmp_path / "elsewhere").read_text() == "of somebody"
 
 
 # Trackers

@@ -13,6 +13,8 @@ from wideneck.models.building import building, size_of_files
 from wideneck.models.config_file import read_config
 from wideneck.models.folder import LocalFolder
 from wideneck.models.quiet import quiet_transformers
+from wideneck.models.source import resolve
+from wideneck.models.whole_files import check_files
 from wideneck.training.folder import is_run
 
 WHERE = {"token", "revision", "subfolder", "cache_dir", "force_download", "local_files_only"}
@@ -48,6 +50,7 @@ def load(path: str | os.PathLike, **options: Any) -> Any:
     folder = _folder(name, options.get("subfolder"))
     if folder is not None:
         read_config(folder)  # refuses sizes that no model has
+        check_files(resolve(str(folder)))
     size = None if folder is None else size_of_files(folder)
     try:
         with quiet_transformers(), building(name, size):

@@ -21,7 +21,7 @@ def prepare_streams() -> None:
     """
     streams: list[Any] = [sys.stdout, sys.stderr]
     for stream in streams:
-        if stream is not None:
+        if hasattr(stream, "reconfigure"):  # not so where a notebook or a test has put its own
             stream.reconfigure(errors="backslashreplace")
     if asked_for_tracebacks():
         return

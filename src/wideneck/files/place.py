@@ -18,6 +18,8 @@ from wideneck.files.regular import kind_of
 
 READER = 10.0
 """Seconds for which a named pipe may be without its reader when there is something to write."""
+LONGEST_NUMBER = 9
+"""Digits of a descriptor, which is an int of C."""
 
 
 def check_writable(path: str | Path, reads: Iterable[object] = ()) -> None:
@@ -41,7 +43,9 @@ def check_writable(path: str | Path, reads: Iterable[object] = ()) -> None:
                 f"{path} is read by this command and cannot be written as well: give another name."
             )
     found = _found(path)
-    if stream_number(path) is not None:
+    number = stream_number(path)
+    if number is not None:
+        _check_open(path, number)
         return
     if found is not None and not stat.S_ISREG(found.st_mode):
         _check_stream(path, found.st_mode)
@@ -127,7 +131,7 @@ def stream_number(path: str | os.PathLike) -> int | None:
     for _ in range(8):
         folder, name = os.path.split(path)
         if os.path.realpath(folder) in own and name.isdecimal() and name.isascii():
-            return int(name)
+            return int(name) if len(name) <= LONGEST_NUMBER else None
         if not os.path.islink(path):
             return None
         path = os.path.join(folder, os.readlink(path))
@@ -167,6 +171,17 @@ def _check_stream(path: Path, mode: int) -> None:
         )
     if not os.access(path, os.W_OK):
         raise WideneckError(f"{path} cannot be written: no permission.")
+
+
+def _check_open(path: Path, number: int) -> None:
+    import fcntl  # where descriptors have names, it is there
+
+    try:
+        flags = fcntl.fcntl(number, fcntl.F_GETFL)
+    except OSError as error:
+        raise WideneckError(f"{path} cannot be written: {error.strerror}.") from None
+    if flags & os.O_ACCMODE == os.O_RDONLY:
+        raise WideneckError(f"{path} cannot be written: it is open for reading only.")
 
 
 def _pipe_with_reader(path: Path) -> int:

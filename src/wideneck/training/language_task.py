@@ -1,6 +1,7 @@
 """A small language model on its text, as a task."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def language_task(
     if share[0] == 0 and isinstance(corpus.tokenizer, Vocabulary):
         _keep_vocabulary(out / VOCABULARY, corpus.tokenizer)
     model = build_model(recipe, corpus.vocab_size)
-    if recipe.initial is not None and not (out / CHECKPOINT).exists():
+    if recipe.initial is not None and not os.path.exists(out / CHECKPOINT):
         _start_from(Path(recipe.initial).expanduser() / MODEL, model, corpus)
     batches = _batches(recipe, model, corpus.train.ids, share)
     rows = recipe.training.evaluation_batch_size

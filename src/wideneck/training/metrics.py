@@ -23,10 +23,16 @@ class Metrics:
         size: its bytes when the checkpoint was written.
 
     Raises:
-        WideneckError: lines of before the checkpoint are gone, or the file cannot be written.
+        WideneckError: lines of before the checkpoint are gone, or the file is a link or cannot be
+            written.
     """
 
     def __init__(self, path: Path, size: int):
+        if path.is_symlink():  # it is cut, and what it leads to may be anybody's
+            raise WideneckError(
+                f"{path} is a link, and metrics are written into a file of the run's folder: put "
+                "the file there, or remove the folder to start over."
+            )
         there = size_of_regular(path, "a file of metrics") if path.exists() else 0
         if there < size:
             raise WideneckError(

@@ -1,6 +1,7 @@
 """A head alone, on the cached hidden states of a model that stays as it is, as a task."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def states_task(
     check_start(recipe.head, config.start)
     states = recipe_states(recipe, out.parent, progress)
     model = HeadAlone(head_on(states, recipe, config.start))
-    if recipe.initial is not None and not (out / CHECKPOINT).exists():
+    if recipe.initial is not None and not os.path.exists(out / CHECKPOINT):
         initial = Stored(Path(recipe.initial).expanduser() / MODEL)
         load_model(model, initial)
         initial.say_if_without_sums()

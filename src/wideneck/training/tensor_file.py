@@ -91,7 +91,7 @@ class Stored:
 
     def __init__(self, path: Path, progress: Progress | None = None):
         self.path, self.mend = path, _mend(path)
-        if not path.exists():
+        if not os.path.exists(path):  # Path.exists may raise
             raise WideneckError(f"There is no file {path}.")
         size = size_of_regular(path, "a file of tensors")
         self._watch = Watch(progress, f"reading {path.name}", size)

@@ -4,8 +4,8 @@ Cost at the small scale: for 270 heads of width 64 some two minutes a seed on tw
 the scan for the critical N; 1 GB with the default model.
 """
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.measure import measure
@@ -37,7 +37,7 @@ def text_of(given: str | None) -> Text:
     """
     if given is None:
         return default_text()
-    if not given.startswith("datasets:") and not Path(given).is_dir():
+    if not given.startswith("datasets:") and not os.path.isdir(given):
         return read_text(given)
     corpus = read_corpus(given)
     split, documents = ("test", corpus.test) if corpus.test else ("valid", corpus.valid)

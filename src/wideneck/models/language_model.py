@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import is_a_failure, reading, reason
+from wideneck.files.boundary import failing, reading, reason
 from wideneck.models.building import building, size_of_files
 from wideneck.models.config_file import check_counts, plain, read_config
 from wideneck.models.gguf_head import check_gguf
@@ -140,30 +140,29 @@ def _load(source: Source, dtype: torch.dtype) -> Any:
         where["gguf_file"] = source.file
     options: dict[str, Any] = {"use_safetensors": False} if ".bin" in source.file else {}
     size = size_of_files(source.folder)
-    try:
-        with quiet_transformers(), building(source.display, size):
-            config = plain(AutoConfig.from_pretrained(name, **where))
-            model, info = AutoModelForCausalLM.from_pretrained(
-                name,
-                config=config,
-                dtype=dtype,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # so that they can be named
-                **where,
-                **options,
-            )
-    except WideneckError:
-        raise
     # A stranger's config and weights go through hundreds of model files here; whatever any of
     # them raises means the same to the user.
-    except BaseException as error:
-        if not is_a_failure(error):
-            raise
-        raise WideneckError(
-            f"{source.display} cannot be loaded as a causal language model "
-            f"({reason(error)}): expected a model of an "
-            "architecture that transformers knows, with complete weights."
-        ) from error
+    with (
+        failing(
+            lambda error: (
+                f"{source.display} cannot be loaded as a causal language model "
+                f"({reason(error)}): expected a model of an "
+                "architecture that transformers knows, with complete weights."
+            )
+        ),
+        quiet_transformers(),
+        building(source.display, size),
+    ):
+        config = plain(AutoConfig.from_pretrained(name, **where))
+        model, info = AutoModelForCausalLM.from_pretrained(
+            name,
+            config=config,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they can be named
+            **where,
+            **options,
+        )
     _check_complete(info, source)
     check_unused(model, info["unexpected_keys"], source.display)
     return model

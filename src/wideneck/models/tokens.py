@@ -29,8 +29,9 @@ def load_tokenizer(folder: Folder, gguf_file: str | None = None) -> Any:
     with (
         failing(
             lambda error: (
-                f"The tokenizer of {folder} cannot be loaded ({reason(error)}): install what it "
-                "asks for, or give the weights file alone in a folder of its own."
+                f"The tokenizer of {folder} cannot be loaded ({reason(error)}): download it "
+                "again, install what it asks for, or give the weights file alone in a folder of "
+                "its own."
             )
         ),
         quiet_transformers(),

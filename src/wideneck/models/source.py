@@ -121,7 +121,7 @@ def _below(folder: Folder) -> str:
 
 
 def _adapter(folder: Folder) -> WideneckError:
-    """Of LoRA and its like: a change to a model, which has no head of its own."""
+    """What is said of LoRA and its like, which change a model and have no head of their own."""
     config = folder.json(ADAPTER) if ADAPTER in folder.names() else {}
     base, kind = config.get("base_model_name_or_path"), config.get("peft_type")
     kind = f"a {kind} adapter" if isinstance(kind, str) else "an adapter"

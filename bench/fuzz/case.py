@@ -56,7 +56,7 @@ class Case:
     """One child's work."""
 
     name: str
-    """By which `python -m bench fuzz --case` repeats it."""
+    """What `python -m bench fuzz --case` repeats it by."""
     format: str
     seed: str
     command: Command

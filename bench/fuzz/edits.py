@@ -189,6 +189,6 @@ def _remove(path: Path) -> None:
 
 
 def short(text: str) -> str:
-    """For a name: what can stand in a shell without quotes."""
+    """The text made fit for the name of a case: it stands in a shell without quotes."""
     plain = re.sub(r"[^\w.+-]+", "_", text, flags=re.ASCII).strip("_")[:28]
     return plain if plain == text else f"{plain}.{zlib.crc32(text.encode()) % 1000}"

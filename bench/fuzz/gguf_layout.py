@@ -16,7 +16,7 @@ class Field:
     """Such as "general.architecture:length"."""
     start: int
     form: str
-    """Of `struct`; "" for the bytes of a text."""
+    """The format by which `struct` reads it; "" for the bytes of a text."""
     size: int
 
 

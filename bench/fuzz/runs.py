@@ -261,7 +261,7 @@ ON_STATES = (
 
 
 def _leftover(folder: Path) -> None:
-    """Of a process that was killed."""
+    """Leave what a process leaves that was killed while it cached states."""
     place = folder / "runs/.states-0123456789ab.x1y2"
     place.mkdir()
     (place / "weight.npy").write_bytes(bytes(999))

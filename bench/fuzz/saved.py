@@ -121,7 +121,7 @@ NORMALIZER = (
 
 FILES = (CONFIG, FILE)
 LOADED = Command(("wn.load", "model"))
-"""In Python, with a pass over a few tokens."""
+"""The model is loaded in Python and run on a few tokens."""
 WAYS = {WHOLE: OF_A_MODEL[WHOLE], LOAD: LOADED}
 SAVED = (
     Format("saved-head", "moss", {**WAYS, "head": OF_A_MODEL["head"]}, FILES, HEAD),

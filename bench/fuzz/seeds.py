@@ -131,7 +131,7 @@ def gemma2(folder: Path) -> None:
 
 
 def moss(folder: Path) -> None:
-    """With a mixture of sigsoftmaxes."""
+    """Save a model whose head is a mixture of sigsoftmaxes."""
     import wideneck as wn
 
     wn.attach(_saved(folder, "LlamaConfig"), "moss", num_components=2).save_pretrained(

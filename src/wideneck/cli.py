@@ -1,28 +1,20 @@
 """The command line.  Nothing heavy is imported before a command runs."""
 
-import sys
-import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from wideneck.commands.ending import ending
 from wideneck.commands.streams import native_output_apart, prepare_streams, printing
 from wideneck.commands.usage import Commands
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import asked_for_tracebacks, is_a_failure, out_of_memory
-from wideneck.files.printable import printable, shortened
 from wideneck.files.text_file import size_in_bytes, texts_up_to
 from wideneck.papers.registry import PAPERS
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-
-INTERRUPTED = 130
-"""Typer's exit code for Ctrl-C, which it catches before `main` could."""
-LONGEST = 2000
-"""Characters of a message; a stranger's file may hold a name of a megabyte."""
 
 EXAMPLES = (
     "Examples: wideneck audit gpt2 --html gpt2.html   "
@@ -396,29 +388,5 @@ def _show(found: Any, *written: Any) -> None:
 def main() -> None:
     """Entry point: the user's mistake is one line and exit code 1, a wrong usage 2."""
     prepare_streams()
-    try:
+    with ending():
         app()
-    except SystemExit as exit:
-        if exit.code != INTERRUPTED:
-            raise
-        sys.exit("wideneck: interrupted; reports of earlier runs are as they were.")
-    except BaseException as error:
-        if not is_a_failure(error):
-            raise
-        said = _sentence(error)
-        if said is None or asked_for_tracebacks():
-            for line in traceback.format_exc().splitlines():
-                print(printable(line), file=sys.stderr)
-        sys.exit(1 if said is None else said)
-
-
-def _sentence(error: BaseException) -> str | None:
-    """The one line that the user gets, or None for a mistake of ours, which shows its traceback."""
-    if isinstance(error, WideneckError):
-        return shortened(printable(f"wideneck: {error}"), LONGEST)  # names may be a stranger's
-    if out_of_memory(error):
-        return (
-            "wideneck: This machine's memory is too small for it: give fewer --tokens or a smaller "
-            "model, or set WIDENECK_DEBUG=1 to see where it ended."
-        )
-    return None

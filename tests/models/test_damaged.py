@@ -69,7 +69,7 @@ def test_a_pickle_without_a_state_dict_is_refused(tmp_path, content):
 def test_a_text_file_is_refused(tmp_path, ending):
     path = tmp_path / f"a.{ending}"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
-    refused(path, "damaged")
+    refused(path, "is a pointer of Git LFS")
 
 
 def test_a_shard_that_is_missing_is_named(tmp_path):

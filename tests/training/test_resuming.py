@@ -90,20 +90,26 @@ def test_what_was_done_after_the_last_checkpoint_is_done_again(kind, recipes, al
 
 def test_killed_while_it_writes_it_goes_on_bit_for_bit(recipes, alone, tmp_path, monkeypatch):
     content = changed(recipes["awd_lstm"], training={"checkpoint_every": 0})
-    replace, out = os.replace, tmp_path / "run"
+    replace, unlink, out = os.replace, os.unlink, tmp_path / "run"
 
     def kill_at(name, time):
-        seen = 0
+        seen, dead = 0, False
 
         def killed(source, target):
-            nonlocal seen
+            nonlocal seen, dead
             seen += str(target).endswith(name)
             if seen == time and str(target).endswith(name):
-                raise Killed  # and the temporary file stays
+                dead = True
+                raise Killed
             replace(source, target)
+
+        def removed(path, **options):
+            if not dead:  # a process that is killed tidies nothing up
+                unlink(path, **options)
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", killed)
+            patch.setattr(os, "unlink", removed)
             with pytest.raises(Killed):
                 trained(content, out)
 

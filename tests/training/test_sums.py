@@ -19,6 +19,9 @@ from wideneck.training.metrics import read_metrics
 from wideneck.training.saved_run import load_run
 from wideneck.training.tensor_file import PLAIN, Stored, write_tensors
 
+TEMPORARY = ".checkpoint.safetensors"
+"""How the name of a checkpoint begins that is being written."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -253,14 +256,15 @@ def test_metrics_are_on_the_disk_before_the_checkpoint_that_counts_them(
     synced, fsync = [], os.fsync
 
     def seen(number):
-        synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{number}")))
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{number}"))
+        synced.append(TEMPORARY if name.startswith(f"{TEMPORARY}.") else name)
         fsync(number)
 
     monkeypatch.setattr(os, "fsync", seen)
     with pytest.raises(Killed):
         trained(content, tmp_path / "run", kill_after=2)
-    at = synced.index(".checkpoint.safetensors.partial")
-    assert synced[at - 1 : at + 2] == ["metrics.jsonl", ".checkpoint.safetensors.partial", "run"]
+    at = synced.index(TEMPORARY)
+    assert synced[at - 1 : at + 2] == ["metrics.jsonl", TEMPORARY, "run"]
 
 
 def test_a_damaged_line_of_metrics_is_named(tmp_path):

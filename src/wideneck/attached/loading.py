@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from wideneck.attached.saved import MODEL_TYPE
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import is_a_failure, reason
+from wideneck.files.boundary import failing, reason
 from wideneck.models.building import building, size_of_files
 from wideneck.models.config_file import read_config
 from wideneck.models.folder import LocalFolder
@@ -52,20 +52,19 @@ def load(path: str | os.PathLike, **options: Any) -> Any:
         read_config(folder)  # refuses sizes that no model has
         check_files(resolve(str(folder)))
     size = None if folder is None else size_of_files(folder)
-    try:
-        with quiet_transformers(), building(name, size):
-            return _loaded(name, options)
-    except WideneckError:
-        raise
     # A stranger's config and weights go through many readers here; whatever any of them raises
     # means the same to the user.
-    except BaseException as error:
-        if not is_a_failure(error):
-            raise
-        raise WideneckError(
-            f"{name} cannot be loaded ({reason(error)}): expected what save_pretrained of a "
-            "model with a wideneck head or normalizer has written."
-        ) from error
+    with (
+        failing(
+            lambda error: (
+                f"{name} cannot be loaded ({reason(error)}): expected what save_pretrained of a "
+                "model with a wideneck head or normalizer has written."
+            )
+        ),
+        quiet_transformers(),
+        building(name, size),
+    ):
+        return _loaded(name, options)
 
 
 def _folder(name: str, below: Any) -> LocalFolder | None:

@@ -80,8 +80,7 @@ def native_output_apart() -> Iterator[None]:
         kept, "w", encoding=before.encoding, errors=before.errors, buffering=1, closefd=False
     )
     traced = faulthandler.is_enabled()
-    if traced:
-        faulthandler.enable(sys.stderr)
+    faulthandler.enable(sys.stderr)  # a crash of native code must be told somewhere
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
@@ -93,6 +92,8 @@ def native_output_apart() -> Iterator[None]:
         sys.stderr = before
         if traced:
             faulthandler.enable(before)
+        else:
+            faulthandler.disable()
         os.close(kept)
 
 

@@ -17,7 +17,7 @@ from wideneck.models.source import HUB_ID, resolve
 from wideneck.models.tokens import load_tokenizer
 
 ENDINGS = (".json", ".txt", ".model", ".tiktoken", ".jinja")
-"""Of the files that a tokenizer is read from."""
+"""The endings of the files that a tokenizer is read from."""
 
 
 def recipe_tokenizer(tokens: str) -> Any:

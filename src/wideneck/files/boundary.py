@@ -6,7 +6,7 @@ inside `reading` means that the file cannot be read, and says so with the file's
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from wideneck.errors import WideneckError
@@ -32,6 +32,20 @@ def reading(name: object, what: str, mend: str) -> Iterator[None]:
     Raises:
         WideneckError: as raised inside, or in place of anything else.
     """
+    with failing(lambda error: f"{name}: {what} cannot be read ({reason(error)}): {mend}."):
+        yield
+
+
+@contextmanager
+def failing(sentence: Callable[[BaseException], str]) -> Iterator[None]:
+    """The same boundary where the sentence is another one than that of `reading`.
+
+    Args:
+        sentence: gives the message for what came up, which `reason` shortens.
+
+    Raises:
+        WideneckError: as raised inside, or in place of anything else but an interruption.
+    """
     try:
         yield
     except WideneckError:
@@ -39,7 +53,7 @@ def reading(name: object, what: str, mend: str) -> Iterator[None]:
     except BaseException as error:
         if not is_a_failure(error):
             raise
-        raise WideneckError(f"{name}: {what} cannot be read ({reason(error)}): {mend}.") from error
+        raise WideneckError(sentence(error)) from error
 
 
 def is_a_failure(error: BaseException) -> bool:
@@ -62,6 +76,8 @@ def reason(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     lines = str(error).strip().splitlines()
     text = lines[0].strip() if lines else ""
+    if text.endswith(":") and len(lines) > 1:
+        text = f"{text} {lines[1].strip()}"
     if not text:
         return type(error).__name__
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -28,17 +28,28 @@ def read_object(path: Path, name: str, mend: str = "download it again") -> dict[
         WideneckError: it is no regular file, too large, not UTF-8, no JSON, nested deeper than
             `DEEPEST`, holds a number beyond `LARGEST_WHOLE`, or is no object.
     """
-    size = size_of_regular(path, "a JSON file")
-    if size > LARGEST:
-        raise WideneckError(f"{name} has {size:,} bytes, and JSON of a model at most {LARGEST:,}.")
+    check_json_file(path, name)
     with reading(name, "its JSON", mend):
         content = path.read_bytes()
     return parse_object(content, name, mend)
 
 
+def check_json_file(path: Path, name: str) -> None:
+    """Refuse what is no regular file, or larger than any JSON of a model, whoever reads it then.
+
+    Raises:
+        WideneckError: it is.
+    """
+    size = size_of_regular(path, "a JSON file")
+    if size > LARGEST:
+        raise WideneckError(f"{name} has {size:,} bytes, and JSON of a model at most {LARGEST:,}.")
+
+
 def parse_object(content: bytes, name: str, mend: str = "download it again") -> dict[str, Any]:
     """The object in the bytes of a JSON file, as `read_object`."""
     with reading(name, "its JSON", mend):
+        if not content.strip():
+            raise ValueError("the file is empty")
         # utf-8-sig: a byte order mark is no part of a text.
         value = json.loads(content.decode("utf-8-sig"))
     if not isinstance(value, dict):

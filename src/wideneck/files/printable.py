@@ -39,7 +39,7 @@ def shortened(text: str, most: int = LONGEST) -> str:
 
 
 def escaped(character: str) -> str:
-    """As Python writes a character that does not print."""
+    """The character as Python writes one that does not print."""
     return character.encode("unicode_escape").decode("ascii")
 
 

@@ -2,10 +2,16 @@
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
+
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""How the note begins that Git LFS leaves in place of a large file."""
+LONGEST_POINTER = 1024
+"""Bytes, which by its specification it stays below."""
 
 
 def size_of_regular(path: str | os.PathLike, kind: str) -> int:
@@ -16,7 +22,7 @@ def size_of_regular(path: str | os.PathLike, kind: str) -> int:
         kind: what it should hold, such as "a text" or "a weights file", for the message.
 
     Raises:
-        WideneckError: it is missing, a folder, a pipe, a socket or a device.
+        WideneckError: it is missing, a folder, a pipe, a socket, a device, or a pointer of Git LFS.
     """
     try:
         found = os.stat(path)
@@ -24,10 +30,32 @@ def size_of_regular(path: str | os.PathLike, kind: str) -> int:
         said = getattr(error, "strerror", None) or "no name of a file"
         raise WideneckError(f"{path} cannot be read as {kind}: {said}.") from None
     if stat.S_ISREG(found.st_mode):
+        refuse_pointer(path, found.st_size)
         return found.st_size
     raise WideneckError(
         f"{path} is {kind_of(found.st_mode)}, and {kind} must be a regular file: give its path."
     )
+
+
+def refuse_pointer(path: str | os.PathLike, size: int) -> None:
+    """Refuse a regular file of `size` bytes that only names the one which Git LFS would fetch.
+
+    It is what `git clone` leaves without LFS, and a text of three lines to whoever reads it as one.
+
+    Raises:
+        WideneckError: it is such a pointer.
+    """
+    if not len(POINTER) < size < LONGEST_POINTER:
+        return
+    with (
+        suppress(OSError),
+        open(path, "rb") as file,
+    ):  # its reader says what the system has against it
+        if file.read(len(POINTER)) == POINTER:
+            raise WideneckError(
+                f"{path} is a pointer of Git LFS and not the file itself: run `git lfs pull` where "
+                "it lies, or download the file again."
+            )
 
 
 def kind_of(mode: int) -> str:

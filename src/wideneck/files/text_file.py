@@ -18,7 +18,7 @@ from typing import IO, NoReturn
 
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading, reason
-from wideneck.files.regular import kind_of
+from wideneck.files.regular import kind_of, refuse_pointer
 
 LARGEST = 2_000_000_000
 """Bytes of a text where nobody says otherwise."""
@@ -87,12 +87,14 @@ def read_text_file(
 
     Raises:
         WideneckError: it is missing, a folder or a device, a pipe that nobody writes into, too
-            large, not UTF-8, or damaged gzip.
+            large, not UTF-8, damaged gzip, or a pointer of Git LFS.
     """
     found = _found(path, kind)
     limit = _most.get() if most is None else most
     if stat.S_ISREG(found.st_mode) and found.st_size > limit:
         _too_large(path, f"{found.st_size:,} bytes", most)
+    if stat.S_ISREG(found.st_mode):
+        refuse_pointer(path, found.st_size)
     with reading(path, f"the {kind}", "give another one"):
         with _opened(path, found.st_mode, limit, most) as file:
             content = _bounded(file, path, limit, most)

@@ -74,13 +74,6 @@ def json_text(content: dict[str, Any]) -> str:
     return text.translate({ord(c): _in_json(c) for c in unprintable}) if unprintable else text
 
 
-def make_readable(path: str | Path) -> None:
-    """Give a temporary file or folder, which is private, the permissions that a new one has."""
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(path, (0o777 if os.path.isdir(path) else 0o666) & ~mask)
-
-
 def sync_folder(path: Path) -> None:
     """Force the names in a folder to the disk: a file renamed there keeps its name in a power cut.
 
@@ -114,7 +107,9 @@ def _take_permissions(temporary: str, target: Path) -> None:
     try:
         before = os.stat(target)
     except FileNotFoundError:
-        make_readable(temporary)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)  # a temporary file is private, a new one is not
         return
     if hasattr(os, "chown"):
         try:

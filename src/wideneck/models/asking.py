@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from wideneck.errors import WideneckError
-from wideneck.files.boundary import is_a_failure, reason
+from wideneck.files.boundary import failing, reason
 
 
 def ask(model: Any, **inputs: Any) -> Any:
@@ -30,15 +29,11 @@ def running(model: Any, inputs: str = "input_ids") -> Iterator[None]:
         model: for its class's name.
         inputs: what it is run on, for the message.
     """
-    try:
-        yield
-    except WideneckError:
-        raise
     # The model is anybody's; each raises what it likes.
-    except BaseException as error:
-        if not is_a_failure(error):
-            raise
-        raise WideneckError(
+    with failing(
+        lambda error: (
             f"{type(model).__name__} does not run on {inputs} alone, by which wideneck gets to "
             f"know a model ({reason(error)}): give a model that predicts text from text."
-        ) from error
+        )
+    ):
+        yield

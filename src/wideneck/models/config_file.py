@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wideneck.errors import WideneckError
-from wideneck.files.regular import size_of_regular
+from wideneck.files.json_object import check_json_file
 from wideneck.models.folder import Folder, LocalFolder
 
 CONFIG = "config.json"
@@ -19,7 +19,6 @@ COUNTS = re.compile(
 """Words in the keys of counts: num_hidden_layers, n_head, block_count, decoder_layers."""
 MOST = 2**16
 """The largest such count.  A config checks a list of as many layers in a moment."""
-LARGEST_JSON = 256 * 2**20
 READ_BY_TRANSFORMERS = (
     "generation_config.json",
     "tokenizer.json",
@@ -41,7 +40,7 @@ def read_config(folder: Folder) -> dict[str, Any] | None:
     if isinstance(folder, LocalFolder):
         for name in names:
             if name in READ_BY_TRANSFORMERS:
-                _check_size(folder, name)
+                check_json_file(folder.path(name), f"{name} of {folder}")
     if CONFIG not in names:
         return None
     raw = folder.json(CONFIG)
@@ -83,11 +82,3 @@ def plain(config: Any) -> Any:
     config._attn_implementation = config._experts_implementation = None
     config.return_dict = True
     return config
-
-
-def _check_size(folder: LocalFolder, name: str) -> None:
-    size = size_of_regular(folder.path(name), "a JSON file")
-    if size > LARGEST_JSON:
-        raise WideneckError(
-            f"{name} of {folder} has {size:,} bytes, and JSON of a model at most {LARGEST_JSON:,}."
-        )

@@ -96,7 +96,9 @@ class LocalFolder(Folder):
         path = self._path / name
         with reading(self, name, "check its permissions"):
             if not path.exists():
-                raise WideneckError(f"{self} should hold {name}, but there is no such file.")
+                raise WideneckError(
+                    f"{self} should hold {name}, but there is no such file: download it as well."
+                )
         return path
 
     def tensors(self, name: str) -> TensorFile:

@@ -29,8 +29,8 @@ from wideneck.files.regular import size_of_regular
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MOST_ELEMENTS = 2**23
-"""Of all arrays of a file together.  Gemma's 262,144 tokens, with merges, scores and types, are
-1.5 million."""
+"""The limit for all arrays of a file together.  Gemma's 262,144 tokens, with merges, scores and
+types, are 1.5 million."""
 MOST_TENSORS = 2**21
 """A model of the largest kind has some 60,000."""
 MOST_KEYS = 2**16

@@ -7,15 +7,14 @@ header of one .safetensors file and the head's own bytes, whatever the size of t
 """
 
 import re
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import is_a_failure, reading, reason
+from wideneck.files.boundary import failing, reading, reason
 from wideneck.files.regular import check_name
 from wideneck.models.folder import STANDARD, Folder, open_tensors
 from wideneck.models.safetensors_file import BROKEN, DTYPES, header_length, parse_header
@@ -134,15 +133,9 @@ class HubFolder(Folder):
                 "of a folder."
             )
 
-    @contextmanager
-    def _reaching(self) -> Generator[None, None, None]:
+    def _reaching(self) -> AbstractContextManager[None]:
         """The boundary, for a file that is far away: what went wrong decides what to do."""
-        try:
-            yield
-        except BaseException as error:
-            if not is_a_failure(error):
-                raise
-            raise WideneckError(self._said(error)) from error
+        return failing(self._said)
 
     def _said(self, error: BaseException) -> str:
         from huggingface_hub.errors import (

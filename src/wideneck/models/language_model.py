@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import is_a_failure, reading, reason
+from wideneck.files.boundary import failing, reading, reason
 from wideneck.models.building import building, size_of_files
-from wideneck.models.config_file import check_counts, plain, read_config
+from wideneck.models.config_file import CONFIG, check_counts, plain, read_config
 from wideneck.models.gguf_head import check_gguf
 from wideneck.models.gguf_parts import GgufParts
+from wideneck.models.parts import missing_parts, parts_beside
 from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.source import ADAPTER, Source, resolve
@@ -118,7 +119,11 @@ def _wrap(model: Any, tokenizer: Any, source: str) -> LanguageModel:
 def _check_before(source: Source) -> None:
     """Refuse what its sizes give away, before a tokenizer or a model is made of it."""
     if not source.is_gguf:
-        read_config(source.folder)
+        if read_config(source.folder) is None:
+            raise WideneckError(
+                f"{source.folder} has no {CONFIG}, without which its weights are no model: "
+                "download that as well, or audit the weights alone (--section head)."
+            )
         return
     parts = GgufParts(source.folder.path(source.file))
     if parts.is_split:
@@ -140,30 +145,29 @@ def _load(source: Source, dtype: torch.dtype) -> Any:
         where["gguf_file"] = source.file
     options: dict[str, Any] = {"use_safetensors": False} if ".bin" in source.file else {}
     size = size_of_files(source.folder)
-    try:
-        with quiet_transformers(), building(source.display, size):
-            config = plain(AutoConfig.from_pretrained(name, **where))
-            model, info = AutoModelForCausalLM.from_pretrained(
-                name,
-                config=config,
-                dtype=dtype,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # so that they can be named
-                **where,
-                **options,
-            )
-    except WideneckError:
-        raise
     # A stranger's config and weights go through hundreds of model files here; whatever any of
     # them raises means the same to the user.
-    except BaseException as error:
-        if not is_a_failure(error):
-            raise
-        raise WideneckError(
-            f"{source.display} cannot be loaded as a causal language model "
-            f"({reason(error)}): expected a model of an "
-            "architecture that transformers knows, with complete weights."
-        ) from error
+    with (
+        failing(
+            lambda error: (
+                f"{source.display} cannot be loaded as a causal language model "
+                f"({reason(error)}): expected a model of an "
+                "architecture that transformers knows, with complete weights."
+            )
+        ),
+        quiet_transformers(),
+        building(source.display, size),
+    ):
+        config = plain(AutoConfig.from_pretrained(name, **where))
+        model, info = AutoModelForCausalLM.from_pretrained(
+            name,
+            config=config,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they can be named
+            **where,
+            **options,
+        )
     _check_complete(info, source)
     check_unused(model, info["unexpected_keys"], source.display)
     return model
@@ -203,6 +207,13 @@ def _refuse_part(source: Source) -> None:
     if source.file in standard or source.file.endswith(".index.json"):
         check_files(source)
         return
+    names = source.folder.names()
+    if parts_beside(source.file, names):
+        also = "".join(f", {name}" for name in missing_parts(source.file, names))
+        raise WideneckError(
+            f"{source.folder} holds parts of a model and no index that says what is in each: "
+            f"download the index (model.safetensors.index.json{also}) as well."
+        )
     raise WideneckError(
         f"{source.file} alone is no whole model: give the folder with config.json and "
         "model.safetensors, or a .gguf file."

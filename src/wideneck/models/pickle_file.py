@@ -68,6 +68,8 @@ def _unpickled(path: Path, size: int) -> dict[str, Tensor]:
             loaded = _loaded(path, size)
         except pickle.UnpicklingError as error:
             # torch says the same of a pickle that names code and of a file that is no pickle.
+            if not _begins_as_pickle(path):
+                raise ValueError("it is neither an archive nor a pickle") from error
             raise WideneckError(
                 f"{path} is not a plain file of tensors: loading it would run code stored in it, "
                 "or it is damaged, so it was not loaded; ask for a .safetensors file."
@@ -84,6 +86,12 @@ def _unpickled(path: Path, size: int) -> dict[str, Tensor]:
         for name, value in loaded.items()
         if isinstance(name, str) and isinstance(value, Tensor)
     }
+
+
+def _begins_as_pickle(path: Path) -> bool:
+    """Whether it is an archive, or has the opcode with which pickles of torch begin."""
+    with path.open("rb") as file:
+        return file.read(4).startswith((ZIP, pickle.PROTO))
 
 
 def _loaded(path: Path, size: int) -> Any:

@@ -70,6 +70,8 @@ def header_length(first: bytes, size: int) -> int:
     """What the first 8 bytes of a file of `size` bytes say.  To be called inside `reading`."""
     if len(first) < 8:
         raise ValueError(f"it has {size} bytes")
+    if first.isascii() and first.decode().isprintable():  # no header is as long as a text says
+        raise ValueError(f"it begins with the text {first.decode()!r}")
     (length,) = struct.unpack("<Q", first)
     if not 2 <= length <= min(LARGEST_HEADER, size - 8):
         raise ValueError(f"it says that its header has {length} bytes, the file has {size}")

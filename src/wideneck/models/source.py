@@ -19,6 +19,8 @@ from wideneck.models.parts import parts_beside
 
 WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt")
 """Endings, in the order in which one of several files is chosen."""
+OTHER_ENDINGS = (".pth", ".ckpt")
+"""What files of torch.save are called besides; others write files of these names too."""
 ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[^@\s]+)?", re.ASCII)
@@ -66,9 +68,10 @@ def resolve(model: str | os.PathLike | None) -> Source:
 
 def _of_file(text: str, path: Path) -> Source:
     if path.suffix not in WEIGHTS and not path.name.endswith(".index.json"):
+        renamed = " If torch.save wrote it, give it the ending .pt."
         raise WideneckError(
             f"{text} is not a weights file: expected .safetensors, .gguf, .bin or .pt, or the "
-            "folder that holds one."
+            f"folder that holds one.{renamed if path.suffix in OTHER_ENDINGS else ''}"
         )
     size_of_regular(path, "a weights file")
     folder = LocalFolder(path.parent)
@@ -100,12 +103,25 @@ def _weights_in(folder: Folder) -> str:
             )
     raise WideneckError(
         f"{folder} holds no model weights: expected model.safetensors, pytorch_model.bin (or their "
-        f"index of shards) or one .gguf file, found {shortened(names) or 'no file'}."
+        f"index of shards) or one .gguf file, found {shortened(names) or 'no file'}"
+        f"{_below(folder)}."
     )
 
 
+def _below(folder: Folder) -> str:
+    """What to do where the weights are one folder further down, as a trainer leaves them."""
+    if not isinstance(folder, LocalFolder):
+        return ""
+    with reading(folder, "the folder", "check its permissions"):
+        entries = sorted(Path(folder.pretrained[0]).iterdir())
+        found = [x.name for x in entries if any((x / name).is_file() for name in STANDARD)]
+    if not found:
+        return ""
+    return f"; give one of the models inside it ({shortened(found)}), or audit all by --series"
+
+
 def _adapter(folder: Folder) -> WideneckError:
-    """Of LoRA and its like: a change to a model, which has no head of its own."""
+    """What is said of LoRA and its like, which change a model and have no head of their own."""
     config = folder.json(ADAPTER) if ADAPTER in folder.names() else {}
     base, kind = config.get("base_model_name_or_path"), config.get("peft_type")
     kind = f"a {kind} adapter" if isinstance(kind, str) else "an adapter"

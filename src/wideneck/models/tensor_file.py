@@ -121,7 +121,7 @@ class Shards(TensorFile):
         return self._shard(name).dtype(name)
 
     def check(self, name: str) -> None:
-        """As of the shard."""
+        """The check is that of the shard."""
         self._shard(name).check(name)
 
     def _rows(self, name: str, start: int, stop: int) -> Tensor:

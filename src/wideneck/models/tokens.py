@@ -3,7 +3,7 @@
 from typing import Any
 
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import is_a_failure, reading, reason
+from wideneck.files.boundary import failing, reading, reason
 from wideneck.models.folder import Folder
 from wideneck.models.quiet import quiet_transformers
 
@@ -25,19 +25,20 @@ def load_tokenizer(folder: Folder, gguf_file: str | None = None) -> Any:
 
     name, revision = folder.pretrained
     options = {} if gguf_file is None else {"gguf_file": gguf_file}
-    try:
-        with quiet_transformers():
-            return AutoTokenizer.from_pretrained(
-                name, revision=revision or "main", trust_remote_code=False, **options
-            )
     # Two dozen tokenizer formats parse files of strangers here, each failing in its own way.
-    except BaseException as error:
-        if not is_a_failure(error):
-            raise
-        raise WideneckError(
-            f"The tokenizer of {folder} cannot be loaded ({reason(error)}): install what it "
-            "asks for, or give the weights file alone in a folder of its own."
-        ) from error
+    with (
+        failing(
+            lambda error: (
+                f"The tokenizer of {folder} cannot be loaded ({reason(error)}): download it "
+                "again, install what it asks for, or give the weights file alone in a folder of "
+                "its own."
+            )
+        ),
+        quiet_transformers(),
+    ):
+        return AutoTokenizer.from_pretrained(
+            name, revision=revision or "main", trust_remote_code=False, **options
+        )
 
 
 def token_strings(tokenizer: Any) -> list[str | None]:

@@ -46,7 +46,7 @@ class TextWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class HeadWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Those of a head alone."""
+    """The weights of a head alone."""
 
     step: int
     states: StatesAbout

@@ -72,7 +72,9 @@ def read_recipe(
         try:
             content = tomllib.loads(source)
         except tomllib.TOMLDecodeError as error:
-            raise WideneckError(f"{path} is not TOML: {error}.") from None
+            raise WideneckError(
+                f"{path} is not TOML: {error}; a recipe is (docs/train.md)."
+            ) from None
     _check_size(path, content)
     if text is not None and isinstance(content.get("data", {}), dict):
         content["data"] = {**content.get("data", {}), "text": text}

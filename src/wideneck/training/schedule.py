@@ -11,7 +11,7 @@ from wideneck.registry import LARGEST_COUNT, check_count, check_flag, check_numb
 
 MOST_EPOCHS = 1e6
 MOST_TOKENS = 2**24
-"""Of a step, all rows together: the largest models are trained with some millions."""
+"""The limit for a step, all rows together: the largest models are trained with some millions."""
 
 
 def name_of(config: "Schedule") -> str:

@@ -33,9 +33,9 @@ ABOUT = "about.json"
 
 class _Described(StatesAbout, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sums: dict[str, str] | None = None
-    """Of each file; None in caches of earlier versions."""
+    """The sum of each file; None in caches of earlier versions."""
     sum: str | None = None
-    """Of all the rest."""
+    """The sum of all the rest."""
 
 
 @final

@@ -11,7 +11,6 @@ is read once.  Files of earlier versions have no sums; they are read, and that i
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, final
@@ -30,7 +29,7 @@ from wideneck.files.printable import printable
 from wideneck.files.records import record
 from wideneck.files.regular import size_of_regular
 from wideneck.files.sums import Watch, sum_of
-from wideneck.files.writing import make_readable, sync_folder
+from wideneck.files.writing import replacing
 from wideneck.training.folder import CHECKPOINT, MODEL
 
 SUMMED, PLAIN = "wideneck, summed", "wideneck"
@@ -60,20 +59,15 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any])
     """
     sums = {name: tensor_sum(tensor) for name, tensor in tensors.items()}
     header = json.dumps({"about": about, "sums": sums}, allow_nan=False)
-    temporary = path.with_name(f".{path.name}.partial")
     try:
-        save_file(tensors, temporary, {SUMMED: f"{sum_of(header.encode())} {header}"})
-        with temporary.open("rb+") as file:  # Windows forces to the disk what it may write
-            os.fsync(file.fileno())
-        make_readable(temporary)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        with replacing(path) as temporary:
+            try:
+                save_file(tensors, temporary, {SUMMED: f"{sum_of(header.encode())} {header}"})
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
+    except WideneckError as error:
         raise WideneckError(
-            f"{path} could not be written: {reason}. What was there before is kept; make room and "
-            "start the same command again."
+            f"{error} What was there before is kept; make room and start the same command again."
         ) from error
 
 
@@ -118,11 +112,11 @@ class Stored:
         return record(kind, self.about, f"The header of {self.path}", self.mend)
 
     def names(self, prefix: str = "") -> list[str]:
-        """Of the tensors below a prefix, without it."""
+        """The names of the tensors below a prefix, without it."""
         return [name.removeprefix(prefix) for name in self._names if name.startswith(prefix)]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of a tensor, which is not read."""
+        """The shape of a tensor, which is not read."""
         with reading(self.path, f"the tensor {name}", self.mend):
             return tuple(self._file.get_slice(name).get_shape())
 

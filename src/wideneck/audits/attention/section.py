@@ -122,7 +122,7 @@ def audit_attention(
 
 
 def _smallest(gaps: list[Tensor]) -> float:
-    """Of those that are known: a head of one vector has none."""
+    """The smallest gap that is known; a head of one vector has none."""
     known = torch.cat(gaps)
     known = known[~known.isnan()]
     return float(known.min()) if len(known) else math.nan

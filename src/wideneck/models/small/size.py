@@ -49,7 +49,7 @@ def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: in
 def _parameters(
     model: AwdLstm | Transformer, head: HeadConfig, vocab_size: int
 ) -> list[torch.nn.Parameter]:
-    """Of a transformer, whose probe needs numbers, all but those of the output matrix."""
+    """All parameters; of a transformer, whose probe needs numbers, without the output matrix."""
     if isinstance(model, AwdLstm):
         return list(language_model(model, head, vocab_size=vocab_size).parameters())
     from transformers import AutoModel

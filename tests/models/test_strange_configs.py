@@ -44,6 +44,26 @@ def test_counts_that_no_model_has_are_refused_in_a_moment(folder, changes):
     assert time.perf_counter() - started < 30
 
 
+def test_large_numbers_that_are_no_sizes_are_left_alone(folder):
+    edit_config(folder, model_max_length=int(1e30), seed=2**64 - 1, parameter_count=7 * 10**9)
+    read_head(folder)
+    load_language_model(folder, tokenizer=_Plain())
+
+
+def test_gguf_files_may_count_other_things_than_parts_of_a_model():
+    check_counts(
+        {
+            "general.parameter_count": 8_030_261_312,  # as Ollama writes it
+            "quantize.imatrix.chunks_count": 70_000,  # as llama-quantize does
+            "llama.block_count": 32,
+        },
+        "The metadata of a GGUF file",
+    )
+    for key in ("block_count", "attention.head_count_kv", "expert_used_count"):
+        with pytest.raises(WideneckError, match=key):
+            check_counts({f"llama.{key}": 10**9}, "The metadata of a GGUF file")
+
+
 def test_the_counts_of_real_models_pass():
     check_counts(
         {

@@ -177,3 +177,11 @@ def test_a_pickle_that_shrinks_while_it_is_read_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(WideneckError, match="has changed while it was read"):
         file.read("lm_head.weight")
+
+
+def test_the_name_that_a_file_was_saved_under_is_part_of_the_names_of_its_records(tmp_path):
+    path = tmp_path / "data.bin"
+    matrix = torch.randn(V, D)
+    torch.save({"lm_head.weight": matrix}, path)
+    assert "data/data.pkl" in zipfile.ZipFile(path).namelist()
+    assert read_head(path).weight.equal(matrix)

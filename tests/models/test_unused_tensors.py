@@ -32,6 +32,10 @@ def holding(folder, *names, case="llama", shape=(2,)):
     [
         "model.layers.0.self_attn.rotary_emb.inv_freq",
         "model.layers.0.self_attn.masked_bias",
+        "model.layers.0.self_attn.rotary.inv_freq",
+        "model.freqs_cis",
+        "model.embed_positions._float_tensor",
+        "model.layers.0.self_attn.kv_scale",
         "model.vision_tower.layers.0.weight",
         "multi_modal_projector.linear.weight",
         "mtp.layers.0.weight",

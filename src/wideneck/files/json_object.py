@@ -14,6 +14,9 @@ DEEPEST = 64
 """Levels of nesting; a config of a model has five."""
 LARGEST_WHOLE = 2**63 - 1
 """No count or size of a model is larger, and what is reads as a mistake."""
+LARGEST_NUMBER = 2**127 - 1
+"""No whole number of JSON is larger.  Beside the sizes there are seeds of 64 bits without a sign,
+and the int(1e30) that transformers writes as `model_max_length` where there is no limit."""
 
 
 def read_object(path: Path, name: str, mend: str = "download it again") -> dict[str, Any]:
@@ -26,7 +29,7 @@ def read_object(path: Path, name: str, mend: str = "download it again") -> dict[
 
     Raises:
         WideneckError: it is no regular file, too large, not UTF-8, no JSON, nested deeper than
-            `DEEPEST`, holds a number beyond `LARGEST_WHOLE`, or is no object.
+            `DEEPEST`, holds a number beyond `LARGEST_NUMBER`, or is no object.
     """
     check_json_file(path, name)
     with reading(name, "its JSON", mend):
@@ -69,9 +72,9 @@ def _check_bounds(value: Any, name: str, mend: str) -> None:
             for x in inner:
                 if isinstance(x, dict | list):
                     below.append(x)
-                elif isinstance(x, int) and abs(x) > LARGEST_WHOLE:
+                elif isinstance(x, int) and abs(x) > LARGEST_NUMBER:
                     raise WideneckError(
-                        f"{name} holds a whole number of {x.bit_length()} bits, which is no size "
+                        f"{name} holds a whole number of {x.bit_length()} bits, which is no number "
                         f"of a model: {mend}."
                     )
         if not below:

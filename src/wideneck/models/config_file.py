@@ -14,9 +14,11 @@ from wideneck.models.folder import Folder, LocalFolder
 
 CONFIG = "config.json"
 COUNTS = re.compile(
-    r"(^|[_.])(n_layer|n_head|layers|blocks|depths?|heads|experts|labels|classes|count)([_.]|$)"
+    r"(^|[_.])(n_layer|n_head|layers|blocks|depths?|heads|experts|labels|classes"
+    r"|(block|layer|head|expert)(_[a-z]+)?_count)([_.]|$)"
 )
-"""Words in the keys of counts: num_hidden_layers, n_head, block_count, decoder_layers."""
+"""Words in the keys of counts: num_hidden_layers, n_head, block_count, decoder_layers.  Counts of
+other things may be as large as they are: Ollama writes general.parameter_count into GGUF."""
 MOST = 2**16
 """The largest such count.  A config checks a list of as many layers in a moment."""
 READ_BY_TRANSFORMERS = (

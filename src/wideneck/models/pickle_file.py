@@ -150,7 +150,8 @@ def _records(path: Path) -> list[int]:
         name = PurePosixPath(info.filename)
         if name.name == "data.pkl" and info.file_size > LARGEST_PICKLE:
             raise ValueError(f"its pickle has {info.file_size} bytes, at most {LARGEST_PICKLE}")
-        if name.parent.name == "data" and info.file_size:
+        # ROOT/data/KEY, where ROOT is the name that the file was saved under, perhaps "data".
+        if len(name.parts) > 2 and name.parts[1] == "data" and info.file_size:
             sizes.append(info.file_size)
     return sizes
 

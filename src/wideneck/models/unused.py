@@ -17,7 +17,8 @@ from wideneck.errors import WideneckError
 
 COMPUTED = re.compile(
     r"(^|\.)(rotary_emb|rotary_pos_emb|rope)\.|(^|\.)(masked_bias|causal_mask|position_ids)$"
-    r"|(^|\.)\w*(attn|attention)\.bias$|\.[qkv]_scale$"
+    r"|(^|\.)\w*(attn|attention)\.bias$|\.(kv|[qkv])_scale$"
+    r"|(^|\.)(\w*inv_freq|freqs_cis|(cos|sin)_cached|_float_tensor)$"
 )
 """Buffers of earlier versions, and the scales of a quantized cache."""
 BESIDE = re.compile(

@@ -11,6 +11,7 @@ is read once.  Files of earlier versions have no sums; they are read, and that i
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, final

@@ -268,3 +268,15 @@ def test_json_holds_no_character_that_acts_on_a_terminal():
 def test_json_of_a_name_that_is_no_utf8_is_json_for_every_reader():
     text = json_text({"name": os.fsdecode(b"\xff")})
     assert json.loads(text.encode()) == {"name": "\\udcff"}
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "model.safetensors", "recipe.json", "metrics.jsonl"]
+)
+def test_what_is_read_with_a_folder_is_not_written_over(tmp_path, name):
+    (tmp_path / name).write_text("")
+    (tmp_path / "report.json").write_text("")
+    with pytest.raises(WideneckError, match="is read by this command"):
+        check_writable(tmp_path / name, reads=[tmp_path])
+    check_writable(tmp_path / name, reads=[tmp_path.parent])
+    check_writable(tmp_path / "report.json", reads=[tmp_path])

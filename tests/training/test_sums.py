@@ -17,7 +17,7 @@ from wideneck.errors import WideneckError
 from wideneck.files import sums
 from wideneck.training.metrics import read_metrics
 from wideneck.training.saved_run import load_run
-from wideneck.training.tensor_file import PLAIN, Stored, write_tensors
+from wideneck.training.tensor_file import PLAIN, Stored, check, write_tensors
 
 TEMPORARY = ".checkpoint.safetensors"
 """How the name of a checkpoint begins that is being written."""
@@ -186,17 +186,16 @@ def without_sums(path):
 
 
 def test_a_run_of_an_earlier_version_goes_on_and_one_line_says_that_nothing_is_checked(
-    run, interrupted, content, tmp_path, caplog
+    run, interrupted, content, tmp_path
 ):
     for name in ("checkpoint.safetensors", "model.safetensors"):
         without_sums(run / name)
     other = shutil.copytree(interrupted, tmp_path / "other")
-    trained(content, other)
-    assert caplog.messages == []
-    trained(content, run)
-    said = [message for message in caplog.messages if "carries no sums" in message]
-    assert len(said) == 1
-    assert said[0].startswith(f"{run / 'checkpoint.safetensors'} is of an earlier version")
+    trained(content, other)  # a warning would be an error
+    with pytest.warns(UserWarning, match="carries no sums") as said:
+        trained(content, run)
+    (message,) = (str(one.message) for one in said)
+    assert message.startswith(f"wideneck: {run / 'checkpoint.safetensors'} is of an earlier")
     assert metrics(run) == metrics(other)
     ours, theirs = (load_file(out / "model.safetensors") for out in (run, other))
     assert ours.keys() == theirs.keys()
@@ -286,3 +285,17 @@ def test_a_result_that_is_not_as_it_should_be_is_one_sentence(run, content):
     (run / "result.json").write_text(json.dumps(result | {"valid_loss": "low"}))
     with pytest.raises(WideneckError, match=r"result\.json is not .* `str` - at `\$\.valid_loss`"):
         trained(content, run)
+
+
+@pytest.mark.parametrize(
+    "edit", [(b'"F32"', b'"I32"'), (b"[2,6]", b"[3,4]")], ids=["dtype", "shape"]
+)
+def test_a_tensor_of_another_dtype_or_shape_is_refused(tmp_path, edit):
+    """The bytes of the tensor are what they were; only the header says something else."""
+    path = tmp_path / "model.safetensors"
+    write_tensors(path, {"a": torch.randn(2, 6)}, {})
+    data = path.read_bytes()
+    assert data.count(edit[0]) == 1
+    path.write_bytes(data.replace(*edit))
+    with pytest.raises(WideneckError, match="the tensor a is not what was written"):
+        check(path)

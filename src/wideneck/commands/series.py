@@ -124,7 +124,8 @@ def _checkpoints(
     if len(names) == 1 and _is_folder(Path(names[0])):
         entries = sorted(Path(names[0]).iterdir(), key=lambda path: _natural(path.name))
         inside = [path for path in entries if _holds_weights(path)]
-        without = [path for path in entries if path not in inside and _is_seen(path)]
+        held = set(inside)
+        without = [path for path in entries if path not in held and _is_seen(path)]
         if without:
             notes.append(f"Without weights: {_first([path.name for path in without])}.")
         with_step = [path for path in inside if _step(path) is not None]

@@ -11,6 +11,7 @@ from typing import Any
 
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import asked_for_tracebacks
+from wideneck.files.printable import printable
 
 
 def prepare_streams() -> None:
@@ -29,6 +30,12 @@ def prepare_streams() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", message="wideneck:")
+        warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, *_: Any, **_options: Any) -> None:
+    """A warning of ours as one line, without the place in our code that gave it."""
+    print(printable(str(message)), file=sys.stderr)
 
 
 @contextmanager

@@ -47,6 +47,7 @@ def train(
     as_json = Destination.of(json, reads=[recipe, text])
     check_tracker(track_with)
     chosen = read_recipe(recipe, text=text, seed=seed, check=_check_model)
+    as_json = Destination.of(json, reads=[recipe, chosen.data.text])
 
     import torch.distributed as dist
     from accelerate import PartialState

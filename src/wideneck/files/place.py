@@ -6,6 +6,7 @@ write as it is: renaming a file over a device would take the device from the who
 
 import errno
 import os
+import re
 import stat
 import tempfile
 import time
@@ -18,6 +19,11 @@ from wideneck.files.regular import kind_of
 
 READER = 10.0
 """Seconds for which a named pipe may be without its reader when there is something to write."""
+READ_IN_FOLDERS = re.compile(
+    r"[.](safetensors|bin|pt|gguf|model|npy|jsonl|toml|txt)$"
+    r"|(config|token|vocab|index|recipe|result|settings|state|about).*[.]json$"
+)
+"""Files of a model's or run's folder that are read with it, whatever else lies there."""
 LONGEST_NUMBER = 9
 """Digits of a descriptor, which is an int of C."""
 
@@ -34,11 +40,14 @@ def check_writable(path: str | Path, reads: Iterable[object] = ()) -> None:
 
     Raises:
         WideneckError: it is a folder, a disk, a socket or a read-only file, its name is too long or
-            no UTF-8, its folder is missing or closed, or it is one of `reads`.
+            no UTF-8, its folder is missing or closed, or it is one of `reads` or of the model's or
+            run's files in a folder among them.
     """
     path = Path(path)
     for other in reads:
-        if isinstance(other, str | os.PathLike) and _is_there(other) and same_place(path, other):
+        if not isinstance(other, str | os.PathLike) or not _is_there(other):
+            continue
+        if same_place(path, other) or _is_part_of(path, Path(other)):
             raise WideneckError(
                 f"{path} is read by this command and cannot be written as well: give another name."
             )
@@ -66,6 +75,15 @@ def check_writable(path: str | Path, reads: Iterable[object] = ()) -> None:
         raise WideneckError(f"{path} cannot be written: no permission in {folder}.") from None
     except OSError as error:
         raise WideneckError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def _is_part_of(path: Path, folder: Path) -> bool:
+    """Whether it is a file that is read with a folder."""
+    return (
+        bool(READ_IN_FOLDERS.search(path.name))
+        and os.path.exists(path)
+        and same_place(path.absolute().parent, folder)
+    )
 
 
 def same_place(one: str | os.PathLike, other: str | os.PathLike) -> bool:

@@ -36,12 +36,18 @@ class ExpectedHead:
     """Whether transformers would make the head and the embedding one parameter."""
 
 
+MEND = (
+    "it is damaged, or of a model that this version of transformers does not know; upgrade "
+    "transformers, or give the weights file in a folder without it"
+)
+
+
 def expected_head(folder: Folder) -> ExpectedHead:
     """Ask the config in the folder, if there is one; a model without a causal head is refused."""
     raw = read_config(folder)
     if raw is None:
         return ExpectedHead()
-    with reading(folder, CONFIG, "download it again, or give the weights file without it"):
+    with reading(folder, CONFIG, MEND):
         _refuse_by_config(raw, folder)
         model = _meta_model(raw, folder)
     return _from_json(raw) if model is None else expected_of(model, raw, folder)
@@ -136,8 +142,12 @@ def _meta_model(raw: dict[str, Any], folder: Folder) -> Any:
             try:
                 with torch.device("meta"):
                     return auto.from_config(candidate, trust_remote_code=False)
-            except ImportError:  # of a package that only this model needs
-                return None
+            except Exception as error:
+                # A package that only this model needs; or a config that was written for code of
+                # its own, and only shares the name of an architecture.
+                if isinstance(error, ImportError) or "auto_map" in raw:
+                    return None
+                raise
     raise WideneckError(
         f"{folder} is a {config.model_type} model, which has no causal language model head: give a "
         "causal language model (GPT, Llama, Pythia, ...)."

@@ -24,7 +24,7 @@ COMPUTED = re.compile(
 BESIDE = re.compile(
     r"vision|visual|image|audio|speech|video|multi_?modal|(^|[._])mm_|projector|mtp|nextn|draft"
     r"|medusa|eagle|pooler|seq_relationship|classif|(^|\.)score\.|v_head|value_head|reward"
-    r"|qa_outputs|summary"
+    r"|qa_outputs|summary|(^|\.)(connector|aligner|resampler|vpm|apm|tts|talker)\."
 )
 """Words in the names of parts that add nothing to the next token's logits."""
 DRAFTED = ("num_nextn_predict_layers", "mtp_num_layers", "num_mtp_layers")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, final
 
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import reason
 from wideneck.files.json_object import read_object
 from wideneck.files.lock import LOCK, locked
 from wideneck.files.records import exact_record
@@ -51,7 +52,7 @@ class RunFolder(Generic[Run]):
             path.mkdir(parents=True, exist_ok=True)
             names = {file.name for file in path.iterdir() if not _temporary(file)} - {LOCK}
         except OSError as error:
-            raise WideneckError(f"{path} cannot be used as a folder: {error.strerror}.") from None
+            raise WideneckError(f"{path} cannot be used as a folder: {reason(error)}.") from None
         if names:  # strangers' files get no lock
             _check_settings(path, asked)
         with _alone(path):

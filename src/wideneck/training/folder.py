@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, final
 
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import reason
 from wideneck.files.json_object import read_object
 from wideneck.files.lock import LOCK, locked
 from wideneck.files.records import record
@@ -60,7 +61,7 @@ class RunFolder:
                 raise _strangers(path)
             self._lock = locked(path, "trains")
         except OSError as error:
-            raise WideneckError(f"{path} cannot be used as a folder: {error.strerror}.") from None
+            raise WideneckError(f"{path} cannot be used as a folder: {reason(error)}.") from None
         try:
             self._begin(recipe)
         except BaseException:

@@ -68,6 +68,9 @@ def read_recipe(
     """
     path = Path(path)
     source = read_text_file(path, "recipe", LARGEST)
+    # Before it is parsed, which takes a time and a memory that grow with the square of the dots.
+    if any(line.partition("=")[0].count(".") > DEEPEST for line in source.split("\n")):
+        raise _too_deep(path)
     with reading(path, "its TOML", "mend it"):
         try:
             content = tomllib.loads(source)
@@ -107,7 +110,11 @@ def _check_size(path: Path, content: dict[str, Any]) -> None:
             raise WideneckError(f"{path} has more than {MOST:,} settings; a recipe has some dozen.")
         if not level:
             return
-    raise WideneckError(f"{path} is nested deeper than {DEEPEST} levels; a recipe has three.")
+    raise _too_deep(path)
+
+
+def _too_deep(path: Path) -> WideneckError:
+    return WideneckError(f"{path} is nested deeper than {DEEPEST} levels; a recipe has three.")
 
 
 def recipe(content: dict[str, Any]) -> Recipe:

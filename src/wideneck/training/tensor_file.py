@@ -10,8 +10,8 @@ is read once.  Files of earlier versions have no sums; they are read, and that i
 """
 
 import json
-import logging
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, final
@@ -26,7 +26,6 @@ from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
 from wideneck.files.json_object import parse_object
-from wideneck.files.printable import printable
 from wideneck.files.records import record
 from wideneck.files.regular import size_of_regular
 from wideneck.files.sums import Watch, sum_of
@@ -175,10 +174,11 @@ def check(path: Path, progress: Progress | None = None) -> None:
 
 
 def say_without_sums(path: Path) -> None:
-    """One line on standard error, unless the program that calls us has its own log."""
-    logging.getLogger("wideneck").warning(
-        "%s is of an earlier version of wideneck and carries no sums: it is read unchecked.",
-        printable(str(path)),
+    """A warning, which the command line prints as one line."""
+    warnings.warn(
+        f"wideneck: {path} is of an earlier version of wideneck and carries no sums: it is read "
+        "unchecked.",
+        stacklevel=2,
     )
 
 

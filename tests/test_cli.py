@@ -142,7 +142,7 @@ BAD = {
     "missing folder for the heads": (["heads", "--json", "nowhere/h.json"], "no folder"),
     "empty text": (["audit", "{folder}", "--text", "{empty}"], "is empty"),
     "short text": (["audit", "{folder}", "--text", "{short}"], "shorter than one window"),
-    "no tokenizer": (["audit", "{head}"], "okenizer"),
+    "no config": (["audit", "{head}"], "has no config.json"),
     "unknown normalizer": (
         ["audit", "{folder}", "--section", "attention", "--normalizer", "sparsmax"],
         "Did you mean 'sparsemax'?",

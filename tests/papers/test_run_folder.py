@@ -2,7 +2,7 @@
 
 import errno
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pytest
@@ -159,3 +159,21 @@ def test_a_folder_of_strangers_files_is_left_as_it_is(tmp_path):
     with pytest.raises(WideneckError, match=r"not the settings\.json"):
         opened(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".mine.json.k3x9", "notes.txt"]
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "-Infinity"])
+def test_a_number_that_is_not_finite_is_refused_when_it_is_read(tmp_path, value):
+    with RunFolder.opened(tmp_path, SETTINGS, Outer) as folder:
+        folder.write("seed0", RUN)
+        path = tmp_path / "seed0.json"
+        path.write_text(path.read_text().replace("1.5", value))
+        with pytest.raises(WideneckError, match="which is no number"):
+            folder.finished("seed0")
+
+
+def test_and_when_it_is_written(tmp_path):
+    run = replace(RUN, one=Inner(value=float("nan")))
+    with RunFolder.opened(tmp_path, SETTINGS, Outer) as folder:
+        with pytest.raises(WideneckError, match="The run seed0 measured a number"):
+            folder.write("seed0", run)
+        assert folder.finished("seed0") is None

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from wideneck.commands.train import _check_model
+from wideneck.commands.train import CHECKS
 from wideneck.config import Softmax
 from wideneck.errors import WideneckError
 from wideneck.models.small import size
@@ -54,7 +54,7 @@ def refused(tmp_path, text):
     path = tmp_path / "recipe.toml"
     path.write_text(text)
     with pytest.raises(WideneckError) as caught:
-        read_recipe(path, check=_check_model)
+        read_recipe(path, checks=CHECKS)
     said = str(caught.value).removeprefix(str(path))
     assert "\n" not in said
     line, _, rest = said.removeprefix(", line ").partition(": ")
@@ -150,7 +150,7 @@ def test_what_is_raised_while_a_recipe_is_checked_is_one_sentence(tmp_path):
         raise OverflowError("cannot convert float infinity to integer")
 
     with pytest.raises(WideneckError, match=r"a setting cannot be read \(cannot convert float"):
-        read_recipe(tmp_path / "recipe.toml", check=check)
+        read_recipe(tmp_path / "recipe.toml", checks=[check])
 
 
 def test_a_model_is_compared_with_the_memory_and_nothing_is_drawn(monkeypatch):

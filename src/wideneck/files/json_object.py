@@ -1,6 +1,7 @@
 """A stranger's JSON, with bounds on what it may make a reader do."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,16 @@ LARGEST_NUMBER = 2**127 - 1
 and the int(1e30) that transformers writes as `model_max_length` where there is no limit."""
 
 
-def read_object(path: Path, name: str, mend: str = "download it again") -> dict[str, Any]:
+def read_object(
+    path: Path, name: str, mend: str = "download it again", *, finite: bool = False
+) -> dict[str, Any]:
     """The object that a JSON file holds.
 
     Args:
         path: the file.
         name: what messages call it.
         mend: what to do where it is damaged.
+        finite: whether NaN and infinity are refused.  Our own files hold none; configs of Mamba do.
 
     Raises:
         WideneckError: it is no regular file, too large, not UTF-8, no JSON, nested deeper than
@@ -34,7 +38,7 @@ def read_object(path: Path, name: str, mend: str = "download it again") -> dict[
     check_json_file(path, name)
     with reading(name, "its JSON", mend):
         content = path.read_bytes()
-    return parse_object(content, name, mend)
+    return parse_object(content, name, mend, finite=finite)
 
 
 def check_json_file(path: Path, name: str) -> None:
@@ -48,7 +52,9 @@ def check_json_file(path: Path, name: str) -> None:
         raise WideneckError(f"{name} has {size:,} bytes, and JSON of a model at most {LARGEST:,}.")
 
 
-def parse_object(content: bytes, name: str, mend: str = "download it again") -> dict[str, Any]:
+def parse_object(
+    content: bytes, name: str, mend: str = "download it again", *, finite: bool = False
+) -> dict[str, Any]:
     """The object in the bytes of a JSON file, as `read_object`."""
     with reading(name, "its JSON", mend):
         if not content.strip():
@@ -59,11 +65,11 @@ def parse_object(content: bytes, name: str, mend: str = "download it again") -> 
         raise WideneckError(
             f"{name} should hold a JSON object, it holds a {type(value).__name__}: {mend}."
         )
-    _check_bounds(value, name, mend)
+    _check_bounds(value, name, mend, finite)
     return value
 
 
-def _check_bounds(value: Any, name: str, mend: str) -> None:
+def _check_bounds(value: Any, name: str, mend: str, finite: bool) -> None:
     level = [value]
     for _ in range(DEEPEST):
         below: list[Any] = []
@@ -77,6 +83,8 @@ def _check_bounds(value: Any, name: str, mend: str) -> None:
                         f"{name} holds a whole number of {x.bit_length()} bits, which is no number "
                         f"of a model: {mend}."
                     )
+                elif finite and isinstance(x, float) and not math.isfinite(x):
+                    raise WideneckError(f"{name} holds {x}, which is no number: {mend}.")
         if not below:
             return
         level = below

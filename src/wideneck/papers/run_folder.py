@@ -74,9 +74,20 @@ class RunFolder(Generic[Run]):
         return exact_record(self.kind, _read(file), str(file), AGAIN)
 
     def write(self, name: str, run: Run) -> None:
-        """To a temporary name first, so a file that is there is whole."""
+        """To a temporary name first, so a file that is there is whole.
+
+        Raises:
+            WideneckError: it cannot be written, or a number of the run is not finite.
+        """
         content: Any = run
-        write_text(self._file(name), json_text(asdict(content)))
+        try:
+            text = json_text(asdict(content))
+        except ValueError:
+            raise WideneckError(
+                f"The run {name} measured a number that is not finite, so it cannot be compared "
+                "with others and is not kept: try another seed or text."
+            ) from None
+        write_text(self._file(name), text)
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}{ENDING}"
@@ -113,4 +124,4 @@ def _temporary(file: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return read_object(path, str(path), AGAIN)
+    return read_object(path, str(path), AGAIN, finite=True)

@@ -132,7 +132,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         WideneckError: it is missing or damaged.
     """
-    return read_object(path, str(path), START_OVER)
+    return read_object(path, str(path), START_OVER, finite=True)
 
 
 def _strangers(path: Path) -> WideneckError:

@@ -107,7 +107,7 @@ class StoredArrays:
         self.folder = folder
         self._mend = f"remove {folder}, and it is computed again"
         path = folder / ABOUT
-        content = read_object(path, str(path), self._mend)
+        content = read_object(path, str(path), self._mend, finite=True)
         described = record(_Described, content, str(path), self._mend)
         if (described.sums is None) != (described.sum is None):
             raise self._damaged(path)

@@ -134,7 +134,8 @@ def _faults_of_errors(said: str, came: str) -> list[str]:
         return [f"{kind}: {said[:200]!r}"]
     if not found[1].isprintable():
         return [f"unprintable: {said[:200]!r}"]
-    return [f"{len(said)} characters"] if len(said) > LONGEST else []
+    length = len(said.rstrip("\n"))
+    return [f"{length} characters"] if length > LONGEST else []
 
 
 def _faults_of_output(printed: str, came: str, case: Case) -> list[str]:

@@ -1,5 +1,7 @@
 """Finished runs read back, runs that start from others, and how long a run goes on."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -135,3 +137,17 @@ def test_fractions_of_an_epoch_end_at_the_first_batch_beyond(tmp_path):
     result = trained(content, tmp_path / "run")
     assert result["steps"] == 3  # of 10 an epoch
     assert len(result["valid_losses"]) == 3
+
+
+@pytest.mark.parametrize(("kind", "key"), [(AWD, "hidden_size"), (GPT2, "n_embd")])
+def test_a_recipe_of_a_larger_model_is_refused_before_it_is_allocated(tmp_path, kind, key):
+    with pytest.raises(Killed):
+        trained(changed(kind, data={"text": text(tmp_path)}), tmp_path / "run", kill_after=12)
+    load_run(tmp_path / "run")
+    path = tmp_path / "run" / "recipe.json"
+    recipe = json.loads(path.read_text())
+    model = recipe["model"]
+    (model if key in model else model["options"])[key] = 4096
+    path.write_text(json.dumps(recipe))
+    with pytest.raises(WideneckError, match=r"numbers, and the recipe makes a model of [\d,]+ or"):
+        load_run(tmp_path / "run")

@@ -299,3 +299,9 @@ def test_a_tensor_of_another_dtype_or_shape_is_refused(tmp_path, edit):
     path.write_bytes(data.replace(*edit))
     with pytest.raises(WideneckError, match="the tensor a is not what was written"):
         check(path)
+
+
+def test_another_file_in_the_place_of_the_best_weights_is_refused_at_once(run, content):
+    shutil.copy(run / "checkpoint.safetensors", run / "model.safetensors")
+    with pytest.raises(WideneckError, match="does not hold the best weights of this run"):
+        trained(content, run)

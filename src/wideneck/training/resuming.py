@@ -1,6 +1,7 @@
 """A run to its checkpoint and back."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -83,7 +84,18 @@ def restore(run: "Trainer", progress: Progress | None = None) -> None:
     with reading(path, "the state of the run", stored.mend):
         _restore_rest(run, stored)
     if run.standing.best is not None:
-        check(run.folder.model, progress)
+        _check_best(run.folder.model, ours, progress)
+
+
+def _check_best(path: Path, ours: dict[str, Any], progress: Progress | None) -> None:
+    """The best weights so far are read at the end of the run only, hours after they went bad."""
+    stored = Stored(path)
+    if "step" not in stored.about or any(stored.about.get(k) != v for k, v in ours.items()):
+        raise WideneckError(
+            f"{path} does not hold the best weights of this run, but another file of tensors: give "
+            "the right one back, or remove the folder to start over."
+        )
+    check(path, progress)
 
 
 def _restore_rest(run: "Trainer", stored: Stored) -> None:

@@ -1,5 +1,6 @@
 """A run's folder back to its recipe, its model and its tokenizer."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from wideneck.data.encoded import vocabulary_sha256
 from wideneck.errors import WideneckError
 from wideneck.models.small.config import States
 from wideneck.models.small.language_model import LanguageModel, language_model
+from wideneck.models.small.size import at_least
 from wideneck.training.checkpoint import load_model
 from wideneck.training.folder import MODEL, RECIPE, VOCABULARY, read_json
 from wideneck.training.headers import TextWeights
@@ -78,6 +80,13 @@ def load_run(path: str | Path) -> SavedRun:
         raise WideneckError(
             f"{named} is not the vocabulary that {path / MODEL} was trained with; give it back the "
             "one that it had, or train again."
+        )
+    needed = at_least(chosen.model, chosen.head, vocab_size=about.vocab_size)
+    held = sum(math.prod(stored.shape(name)) for name in stored.names())
+    if needed > held:  # said before a model is allocated that no file could fill
+        raise WideneckError(
+            f"{stored.path} holds {held:,} numbers, and the recipe makes a model of {needed:,} or "
+            "more: one of the two was changed; give back the one that belongs to the other."
         )
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn here do not stay
         model = language_model(chosen.model, chosen.head, vocab_size=about.vocab_size)

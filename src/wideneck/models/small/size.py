@@ -15,6 +15,15 @@ from wideneck.models.small.language_model import language_model
 from wideneck.models.small.transformer import hf_config, refusing
 
 
+def at_least(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: int) -> int:
+    """How many numbers a checkpoint of the model holds at the least; nothing is allocated.
+
+    Raises:
+        WideneckError: there is no such model.
+    """
+    return sum(p.numel() for p in _on_meta(model, head, vocab_size))
+
+
 def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: int) -> None:
     """Refuse a model that this machine has not the memory for.
 
@@ -26,8 +35,7 @@ def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: in
         WideneckError: it is too large, with the bytes that it needs.
     """
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            parameters = _parameters(model, head, vocab_size)
+        parameters = _on_meta(model, head, vocab_size)
     except WideneckError:
         return  # what is wrong with it is said where it is built
     except Exception as error:
@@ -44,6 +52,13 @@ def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: in
             f"The model's {what} would take {needed:,} bytes of memory, and this machine has "
             f"{memory:,}: give smaller sizes."
         )
+
+
+def _on_meta(
+    model: AwdLstm | Transformer, head: HeadConfig, vocab_size: int
+) -> list[torch.nn.Parameter]:
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return _parameters(model, head, vocab_size)
 
 
 def _parameters(

@@ -146,12 +146,12 @@ def test_a_cut_off_file_is_refused(tmp_path):
     saved(tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(wn.WideneckError, match="cannot be loaded"):
+    with pytest.raises(wn.WideneckError, match="its header cannot be read"):
         wn.load(tmp_path)
 
 
 def test_what_is_no_saved_model_is_refused(tmp_path):
-    with pytest.raises(wn.WideneckError, match="cannot be loaded"):
+    with pytest.raises(wn.WideneckError, match="holds no model weights"):
         wn.load(tmp_path)
     tr.LlamaForCausalLM(
         tr.LlamaConfig(

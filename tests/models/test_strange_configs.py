@@ -193,7 +193,9 @@ def test_a_panic_of_the_tokenizer_is_one_sentence(folder, monkeypatch):
         load_tokenizer(LocalFolder(folder))
 
 
-def test_no_library_speaks_while_it_is_quiet(capfd):
+def test_no_library_speaks_while_it_is_quiet(capfd, monkeypatch):
+    # A command line that another test has run in this process silences loggers for good.
+    monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)
     with quiet_transformers():
         for name in ("transformers", "huggingface_hub", "torch", "some.library"):
             logging.getLogger(name).error("a word")

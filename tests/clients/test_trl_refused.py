@@ -110,7 +110,7 @@ def test_losses_of_liger_are_refused(shows, tmp_path):
         shows("use_liger_kernel=True", "refused")
 
 
-@pytest.mark.skipif(VERSION < (1, 14), reason="DistillationTrainer came later")
+@pytest.mark.skipif(VERSION < (1, 14), reason="TRL has a DistillationTrainer from 1.14 on")
 def test_distillation_is_refused(shows, tmp_path):
     prompts = Dataset.from_list([{"prompt": text(i, 3)} for i in range(2)])
 
@@ -129,7 +129,7 @@ def test_distillation_is_refused(shows, tmp_path):
     shows("DistillationTrainer", "refused")
 
 
-@pytest.mark.skipif(not FUSED, reason="TRL 1.15 and later")
+@pytest.mark.skipif(not FUSED, reason="TRL has a fused head to refuse from 1.15 on")
 def test_a_forward_that_is_not_known_is_refused(tmp_path, monkeypatch):
     trainer = sft(tmp_path)
     trainer.model.asked_by_trl = None

@@ -127,7 +127,7 @@ def test_a_memory_without_a_ranking_loss(tmp_path):
     check_step(trainer_of(with_memory(alpha=0.0), tmp_path), own_loss)
 
 
-@pytest.mark.skipif(FUSED, reason="the same loss as the default since 1.15")
+@pytest.mark.skipif(FUSED, reason="from TRL 1.15 on it is the default, which the tests above run")
 @pytest.mark.parametrize("model", [with_head, with_memory])
 def test_a_loss_with_metrics_from_the_logits(shows, tmp_path, model):
     made = model("moss") if model is with_head else model()

@@ -13,7 +13,7 @@ import pytest
 
 from nodes import device, node, standard_output
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="devices are files on Unix")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no files of devices")
 
 MAIN = "from wideneck.cli import main; main()"
 

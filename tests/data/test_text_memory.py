@@ -21,7 +21,10 @@ TEXTS = {
 }
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is told by /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(),
+    reason="the peak is read and reset through the /proc of Linux",
+)
 @pytest.mark.parametrize("kind", TEXTS)
 def test_a_text_takes_little_memory_however_it_is_read(tmp_path, kind):
     line = TEXTS[kind]

@@ -18,7 +18,7 @@ from wideneck.files import place
 from wideneck.files.place import check_writable, same_place, stream_number
 from wideneck.files.writing import json_text, replacing, write_text
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="devices are files on Unix")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no files of devices")
 
 WRITE = (
     "import sys; from wideneck.files.writing import write_text\n"
@@ -132,7 +132,10 @@ def test_a_file_keeps_its_permissions_and_a_new_one_has_the_usual(tmp_path):
     assert stat.S_IMODE(old.stat().st_mode) == 0o604
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives away")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0,
+    reason="the system lets only root give a file to another owner",
+)
 def test_a_file_keeps_its_owner(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")

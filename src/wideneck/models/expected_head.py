@@ -142,6 +142,8 @@ def _meta_model(raw: dict[str, Any], folder: Folder) -> Any:
             try:
                 with torch.device("meta"):
                     return auto.from_config(candidate, trust_remote_code=False)
+            except WideneckError:
+                raise  # a model that its files cannot fill is refused, whoever wrote its code
             except Exception as error:
                 # A package that only this model needs; or a config that was written for code of
                 # its own, and only shares the name of an architecture.

@@ -17,7 +17,13 @@ from wideneck.errors import WideneckError
 from wideneck.files.boundary import failing, reading, reason
 from wideneck.files.regular import check_name
 from wideneck.models.folder import STANDARD, Folder, open_tensors
-from wideneck.models.safetensors_file import BROKEN, DTYPES, header_length, parse_header
+from wideneck.models.safetensors_file import (
+    BROKEN,
+    DTYPES,
+    WithHeader,
+    header_length,
+    parse_header,
+)
 from wideneck.models.tensor_file import TensorFile
 
 CHUNK = 64 * 2**20
@@ -168,7 +174,7 @@ class HubFolder(Folder):
         )
 
 
-class RemoteSafetensors(TensorFile):
+class RemoteSafetensors(WithHeader):
     """A .safetensors file on the hub: its header now, its tensors by byte range."""
 
     def __init__(self, folder: HubFolder, name: str):
@@ -180,18 +186,6 @@ class RemoteSafetensors(TensorFile):
             length = header_length(first, size)
             content, _ = folder.fetch(name, 8, 8 + length)
             self._header = parse_header(content, size)
-
-    def names(self) -> list[str]:
-        """Every tensor's name."""
-        return list(self._header.tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The tensor's shape, from the header."""
-        return self._header.tensors[name].shape
-
-    def dtype(self, name: str) -> str:
-        """The storage type."""
-        return self._header.tensors[name].dtype_name
 
     def _rows(self, name: str, start: int, stop: int) -> Tensor:
         """Fetched piece by piece into one tensor."""

@@ -10,9 +10,6 @@ from typing import Any
 
 from torch import nn
 
-from wideneck.errors import WideneckError
-from wideneck.models.expected_head import module_name
-
 LIMITS = ("max_position_embeddings", "max_seq_len")
 """Configs that call it n_positions or otherwise answer to the first, too."""
 TABLE = re.compile(r"wpe|(?!.*(relative|rel_)).*pos.*")
@@ -42,12 +39,13 @@ def _usable(table: nn.Embedding) -> int:
 def _tables(model: Any) -> list[nn.Embedding]:
     """Embeddings of positions in the module that holds the embedding of tokens."""
     try:
-        name = module_name(model, model.get_input_embeddings())
-    except (WideneckError, NotImplementedError, AttributeError):
+        tokens = model.get_input_embeddings()
+    except NotImplementedError:  # how transformers says that a model names none: no place to look
         return []
-    parent = model.get_submodule(name.rpartition(".")[0])
     return [
         child
-        for name, child in parent.named_children()
+        for module in model.modules()
+        if any(child is tokens for child in module.children())
+        for name, child in module.named_children()
         if isinstance(child, nn.Embedding) and TABLE.fullmatch(name)
     ]

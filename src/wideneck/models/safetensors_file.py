@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wideneck.files.boundary import reading
 from wideneck.files.json_object import LARGEST_WHOLE
-from wideneck.models.tensor_file import MappedFile
+from wideneck.models.tensor_file import MappedFile, TensorFile
 
 DTYPES = {
     "F64": torch.float64,
@@ -125,7 +125,25 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-class SafetensorsFile(MappedFile):
+class WithHeader(TensorFile):
+    """What the header tells of a .safetensors file, wherever its numbers are."""
+
+    _header: Header
+
+    def names(self) -> list[str]:
+        """Every tensor's name."""
+        return list(self._header.tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self._header.tensors[name].shape
+
+    def dtype(self, name: str) -> str:
+        """The storage type."""
+        return self._header.tensors[name].dtype_name
+
+
+class SafetensorsFile(WithHeader, MappedFile):
     """A .safetensors file on this machine, mapped."""
 
     def __init__(self, path: Path):
@@ -134,18 +152,6 @@ class SafetensorsFile(MappedFile):
             length = header_length(file.read(8), self.size)
             self._header = parse_header(file.read(length), self.size)
         self._bytes: Tensor | None = None
-
-    def names(self) -> list[str]:
-        """Every tensor's name."""
-        return list(self._header.tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The tensor's shape, from the header."""
-        return self._header.tensors[name].shape
-
-    def dtype(self, name: str) -> str:
-        """The storage type."""
-        return self._header.tensors[name].dtype_name
 
     def _mapped_rows(self, name: str, start: int, stop: int) -> Tensor:
         """A view of the mapped file: no copy is made."""

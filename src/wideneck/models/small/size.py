@@ -7,7 +7,7 @@ import torch
 
 from wideneck.config import HeadConfig
 from wideneck.errors import WideneckError
-from wideneck.files.boundary import reason
+from wideneck.files.boundary import failing, reason
 from wideneck.heads import build
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.small.config import AwdLstm, Transformer
@@ -32,16 +32,9 @@ def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: in
     milliseconds a layer.
 
     Raises:
-        WideneckError: it is too large, with the bytes that it needs.
+        WideneckError: it is too large, with the bytes that it needs; or there is no such model.
     """
-    try:
-        parameters = _on_meta(model, head, vocab_size)
-    except WideneckError:
-        return  # what is wrong with it is said where it is built
-    except Exception as error:
-        raise WideneckError(
-            f"No model has these sizes ({reason(error)}): give smaller ones."
-        ) from error
+    parameters = _on_meta(model, head, vocab_size)
     needed = sum(p.numel() * p.element_size() for p in parameters)
     what = "weights"
     if torch.accelerator.current_accelerator(check_available=True) is None:
@@ -57,7 +50,11 @@ def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: in
 def _on_meta(
     model: AwdLstm | Transformer, head: HeadConfig, vocab_size: int
 ) -> list[torch.nn.Parameter]:
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with (
+        failing(lambda error: f"No model has these sizes ({reason(error)}): give smaller ones."),
+        torch.random.fork_rng(devices=[]),
+        torch.device("meta"),
+    ):
         return _parameters(model, head, vocab_size)
 
 

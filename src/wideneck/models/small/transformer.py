@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import failing, reason
 from wideneck.models.language_model import evaluating
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.small.backbone import Backbone, Output
@@ -140,12 +141,9 @@ def hf_config(config: Transformer, vocab_size: int) -> Any:
 @contextmanager
 def refusing(architecture: str) -> Iterator[None]:
     """What transformers says of options that make no model, as our error."""
-    try:
+    with failing(
+        lambda error: (
+            f"transformers cannot build a {architecture} with these options: {reason(error)}"
+        )
+    ):
         yield
-    except WideneckError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise WideneckError(
-            f"transformers cannot build a {architecture} with these options: {reason}"
-        ) from error

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from wideneck.commands.train import CHECKS
+from wideneck.commands.train import _check_model
 from wideneck.config import Softmax
 from wideneck.errors import WideneckError
 from wideneck.models.small import size
@@ -54,7 +54,7 @@ def refused(tmp_path, text):
     path = tmp_path / "recipe.toml"
     path.write_text(text)
     with pytest.raises(WideneckError) as caught:
-        read_recipe(path, checks=CHECKS)
+        read_recipe(path, check=_check_model)
     said = str(caught.value).removeprefix(str(path))
     assert "\n" not in said
     line, _, rest = said.removeprefix(", line ").partition(": ")
@@ -150,7 +150,7 @@ def test_what_is_raised_while_a_recipe_is_checked_is_one_sentence(tmp_path):
         raise OverflowError("cannot convert float infinity to integer")
 
     with pytest.raises(WideneckError, match=r"a setting cannot be read \(cannot convert float"):
-        read_recipe(tmp_path / "recipe.toml", checks=[check])
+        read_recipe(tmp_path / "recipe.toml", check=check)
 
 
 def test_a_model_is_compared_with_the_memory_and_nothing_is_drawn(monkeypatch):
@@ -180,3 +180,15 @@ def test_the_bounds_of_numbers_are_one_mechanism():
     object.__setattr__(config, "clip", 2**31)
     with pytest.raises(WideneckError, match="at most 2,147,483,647 for clip, got 2147483648"):
         check_count(lambda _: "it", config, "clip", 1)
+
+
+def test_dots_are_counted_before_they_are_parsed(tmp_path, monkeypatch):
+    """Parsing 16,000 of them takes 1 GB and ten seconds."""
+
+    def never(text):
+        raise AssertionError("the recipe was parsed")
+
+    monkeypatch.setattr("wideneck.training.recipe_file.tomllib.loads", never)
+    (tmp_path / "recipe.toml").write_text(".".join("a" * 16_000) + " = 1\n")
+    with pytest.raises(WideneckError, match="nested deeper than 16 levels"):
+        read_recipe(tmp_path / "recipe.toml")

@@ -6,7 +6,7 @@ from importlib import resources
 
 import pytest
 
-from wideneck.commands.train import CHECKS
+from wideneck.commands.train import _check_model
 from wideneck.config import HEADS
 from wideneck.errors import WideneckError
 from wideneck.models.small.config import MODELS
@@ -198,7 +198,7 @@ def test_where_a_head_cannot_start_is_said_before_the_states_are_computed(
     head, start, message, tmp_path
 ):
     text = f'head = "{head}"\n[model]\nname = "states"\nstart = "{start}"\n'
-    line, said = mistake(tmp_path, text, checks=CHECKS)
+    line, said = mistake(tmp_path, text, check=_check_model)
     assert line in (1, 4)
     assert message in said
 
@@ -228,7 +228,7 @@ num_hidden_layers = 1
 )
 def test_options_of_transformers_are_checked_with_their_lines(before, after, message, tmp_path):
     text = OPTIONS.replace(before, after)
-    line, said = mistake(tmp_path, text, checks=CHECKS)
+    line, said = mistake(tmp_path, text, check=_check_model)
     assert text.splitlines()[line - 1] == after
     assert message in said
 
@@ -271,7 +271,7 @@ SHIPPED = sorted(
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_recipe_is_read(name):
-    made = read_recipe(shipped(name), checks=CHECKS)
+    made = read_recipe(shipped(name), check=_check_model)
     assert recipe(json.loads(json.dumps(made.to_dict()))) == made
 
 

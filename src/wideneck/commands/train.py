@@ -46,7 +46,7 @@ def train(
 
     as_json = Destination.of(json, reads=[recipe, text])
     check_tracker(track_with)
-    chosen = read_recipe(recipe, text=text, seed=seed, checks=CHECKS)
+    chosen = read_recipe(recipe, text=text, seed=seed, check=_check_model)
     as_json = Destination.of(json, reads=[recipe, chosen.data.text])
 
     import torch.distributed as dist
@@ -86,6 +86,7 @@ def train(
 def _check_model(recipe: "Recipe") -> None:
     """What transformers says of the options, or of where a head starts, with lines at hand."""
     from wideneck.models.small.config import States, Transformer
+    from wideneck.models.small.size import check_fits
 
     if isinstance(recipe.model, Transformer):
         from wideneck.models.small.transformer import hf_config
@@ -95,19 +96,8 @@ def _check_model(recipe: "Recipe") -> None:
         from wideneck.training.states_task import check_start
 
         check_start(recipe.head, recipe.model.start)
-
-
-def _check_size(recipe: "Recipe") -> None:
-    """Once more with the words of the text, which are not counted yet."""
-    from wideneck.models.small.config import States
-    from wideneck.models.small.size import check_fits
-
-    if not isinstance(recipe.model, States):
+    else:  # once more with the words of the text, which are not counted yet
         check_fits(recipe.model, recipe.head, vocab_size=LEAST_WORDS)
-
-
-CHECKS = (_check_model, _check_size)
-"""Of a recipe, beyond what each of its numbers may be."""
 
 
 def summary(folder: Path, result: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ line is looked for in the text; within an inline table it is that of the table.
 import json
 import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def read_recipe(
     *,
     text: str | None = None,
     seed: int | None = None,
-    checks: Sequence[Callable[[Recipe], None]] = (),
+    check: Callable[[Recipe], None] = lambda recipe: None,
 ) -> Recipe:
     """The recipe in a file.
 
@@ -59,9 +59,8 @@ def read_recipe(
         path: a TOML file.
         text: in place of that of its [data].
         seed: in place of its own.
-        checks: each refuses recipes that are wrong in another way, such as by what transformers
-            says of them, by a WideneckError, once the one before is content; it may be called
-            several times.
+        check: refuses recipes that are wrong in another way, such as by what transformers says of
+            them, by a WideneckError; may be called several times.
 
     Raises:
         WideneckError: the file is missing, too large, is no TOML, or has an unknown key, a value
@@ -85,30 +84,18 @@ def read_recipe(
     if seed is not None:
         content["seed"] = seed
 
-    with reading(path, "a setting", "mend it"):
-        # One after the other: a recipe without a wrong key may be too large, which says nothing
-        # of that key.
-        for check in checks:
-            _checked(path, source, content, check)
-        return _checked(path, source, content, lambda recipe: None)
-
-
-def _checked(
-    path: Path, source: str, content: dict[str, Any], check: Callable[[Recipe], None]
-) -> Recipe:
-    """The recipe, or its mistake with the line."""
-
     def make(content: dict[str, Any]) -> Recipe:
         made = recipe(content)
         check(made)
         return made
 
-    try:
-        return make(content)
-    except WideneckError as error:
-        line = _line_of(source, _to_blame(content, make, str(error)))
-        where = f"{path}, line {line}" if line else str(path)
-        raise WideneckError(f"{where}: {error}") from None
+    with reading(path, "a setting", "mend it"):
+        try:
+            return make(content)
+        except WideneckError as error:
+            line = _line_of(source, _to_blame(content, make, str(error)))
+            where = f"{path}, line {line}" if line else str(path)
+            raise WideneckError(f"{where}: {error}") from None
 
 
 def _check_size(path: Path, content: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Sums of stored bytes: what is read is what was written, or it is refused.
 
 XXH3 in 128 bits: it finds every flipped bit and every lost byte that a disk or a copy makes, at the
-speed of memory (8 GB/s on one core); it is no proof against a person who forges a file.
+speed of memory (`python -m bench train resume` prints it); it is no proof against a person who
+forges a file.
 """
 
 import time

@@ -123,11 +123,15 @@ class Stored:
     def tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         """Name, without the prefix, and tensor of each one below it; mapped, not copied.
 
+        The pages that were read stay in memory until the walk is done, and go with its own map.
+
         Raises:
             WideneckError: a tensor is not what was written.
         """
+        with reading(self.path, "its header", self.mend):
+            mapped = safe_open(self.path, framework="pt")
         for name in self.names(prefix):
-            yield name, self._tensor(prefix + name)
+            yield name, self._tensor(mapped, prefix + name)
 
     def say_if_without_sums(self) -> None:
         """One line, where the file cannot be checked."""
@@ -150,9 +154,9 @@ class Stored:
         self._sums = summed.sums
         return summed.about
 
-    def _tensor(self, name: str) -> Tensor:
+    def _tensor(self, mapped: safe_open, name: str) -> Tensor:
         with reading(self.path, f"the tensor {name}", self.mend):
-            tensor = self._file.get_tensor(name)
+            tensor = mapped.get_tensor(name)
         if self._sums is not None and tensor_sum(tensor, self._watch) != self._sums[name]:
             raise self._damaged(f"the tensor {name} is")
         return tensor

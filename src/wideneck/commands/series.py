@@ -14,12 +14,13 @@ from wideneck.audits.clock import Clock
 from wideneck.audits.head import HeadAudit, audit_head
 from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
-from wideneck.files.printable import shortened
+from wideneck.files.printable import listed
 from wideneck.models import read_head
+from wideneck.models.source import WEIGHTS
 from wideneck.report.provenance import provenance
 from wideneck.report.series import SeriesPoint, SeriesReport
 
-WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf", ".safetensors.index.json", ".bin.index.json")
+HELD = (*WEIGHTS, ".safetensors.index.json", ".bin.index.json")
 LONGEST_STEP = 15
 """Digits; a longer number in a name is a hash or a date, or means nothing."""
 NAMED_ONES = 12
@@ -27,6 +28,7 @@ NAMED_ONES = 12
 NAMED = re.compile(r"(?ai)(?:step|checkpoint|ckpt|iter|iteration)s?[-_=]?(\d+)")
 EPOCH = re.compile(r"(?ai)epochs?[-_=]?(\d+)")
 ALONE = re.compile(r"(?a)^(\d+)$")
+ENDING = re.compile(rf"({'|'.join(map(re.escape, WEIGHTS))})$")
 SHARD = re.compile(r"-\d+-of-\d+\.")
 
 
@@ -74,7 +76,7 @@ def audit_series(
     if len(points) < 2:
         raise WideneckError(
             f"A series needs two checkpoints that can be measured, of one shape; {len(points)} of "
-            f"{len(names)} can be. {_first(reasons, ' ')}"
+            f"{len(names)} can be. {listed(reasons, NAMED_ONES, ' ')}"
         )
     hashes: dict[str, list[str]] = {}
     for point in points:
@@ -127,11 +129,11 @@ def _checkpoints(
         held = set(inside)
         without = [path for path in entries if path not in held and _is_seen(path)]
         if without:
-            notes.append(f"Without weights: {_first([path.name for path in without])}.")
+            notes.append(f"Without weights: {listed([path.name for path in without], NAMED_ONES)}.")
         with_step = [path for path in inside if _step(path) is not None]
         if len(with_step) > 1 and len(with_step) < len(inside):
             left = [path.name for path in inside if _step(path) is None]
-            notes.append(f"Left out, having no step in the name: {_first(left)}.")
+            notes.append(f"Left out, having no step in the name: {listed(left, NAMED_ONES)}.")
             inside = with_step
         names = [*inside]
     if len(names) < 2:
@@ -157,9 +159,9 @@ def _holds_weights(path: Path) -> bool:
     if path.name.startswith("."):
         return False
     if not path.is_dir():
-        return path.name.endswith(WEIGHTS) and not SHARD.search(path.name)
+        return path.name.endswith(HELD) and not SHARD.search(path.name)
     try:
-        return any(inner.name.endswith(WEIGHTS) for inner in path.iterdir())
+        return any(inner.name.endswith(HELD) for inner in path.iterdir())
     except OSError:
         return True
 
@@ -171,7 +173,7 @@ def _is_seen(path: Path) -> bool:
 
 def _step(name: str | os.PathLike) -> int | None:
     """The step that the last part of a name gives: of a path, or the revision of `id@revision`."""
-    last = re.sub(r"\.(safetensors|bin|pt|gguf)$", "", str(name).rstrip("/\\"))
+    last = ENDING.sub("", str(name).rstrip("/\\"))
     last = re.split(r"[/\\@]", last)[-1]
     for pattern in (NAMED, EPOCH, ALONE):
         found = pattern.search(last)
@@ -184,10 +186,3 @@ def _natural(name: str) -> list[tuple[str, int, str]]:
     """A sort key in which 9 comes before 10."""
     found = re.findall(r"(?a)(\D*)(\d*)", name)
     return [(text, len(part.lstrip("0")), part.lstrip("0")) for text, part in found]
-
-
-def _first(texts: Sequence[str], between: str = ", ") -> str:
-    """All of a few, the first of many."""
-    more = len(texts) - NAMED_ONES
-    listed = between.join(map(shortened, texts[:NAMED_ONES]))
-    return f"{listed} and {more:,} more" if more > 0 else listed

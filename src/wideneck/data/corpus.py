@@ -22,8 +22,8 @@ from wideneck.data.text import (
     update_joined,
 )
 from wideneck.errors import WideneckError
+from wideneck.files.printable import listed
 from wideneck.files.text_file import read_text_file
-from wideneck.models.source import shortened
 
 Documents = tuple[str, ...]
 
@@ -231,12 +231,12 @@ def _split_files(folder: Path) -> dict[str, Path]:
         if len(candidates) > 1:
             raise WideneckError(
                 f"{folder} holds {len(candidates)} files that could be the {mark} split "
-                f"({shortened(candidates)}): leave one of them there."
+                f"({listed(candidates)}): leave one of them there."
             )
         if not candidates and mark != "test":
             raise WideneckError(
                 f"{folder} should hold a text file with '{mark}' in its name (.txt, .tokens, .raw "
-                f"or no ending, each also .gz), it holds {shortened(names) or 'no file'}."
+                f"or no ending, each also .gz), it holds {listed(names) or 'no file'}."
             )
     splits = {"valid" if mark == "val" else mark: c for mark, c in found.items()}
     return {split: folder / files[0] for split, files in splits.items() if files}

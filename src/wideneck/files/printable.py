@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 LONGEST = 200
 """Characters of a name that are shown."""
@@ -36,6 +37,13 @@ def shortened(text: str, most: int = LONGEST) -> str:
     said = f" ...{len(text):,} characters... "
     last = (most - len(said)) // 3
     return text[: most - len(said) - last] + said + text[-last:]
+
+
+def listed(texts: Sequence[str], most: int = 6, between: str = ", ") -> str:
+    """The first few of many, long ones shortened, and how many more there are; empty of none."""
+    more = len(texts) - most
+    rest = f" and {more:,} more" if more > 0 else ""
+    return between.join(map(shortened, texts[:most])) + rest
 
 
 def escaped(character: str) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
+from wideneck.files.printable import listed
 from wideneck.models.checks import check_dtype, check_matrix, sha256_of
 from wideneck.models.expected_head import ExpectedHead, expected_head
 from wideneck.models.gguf_head import read_gguf_head
@@ -18,7 +19,7 @@ from wideneck.models.head_weights import HeadWeights
 from wideneck.models.module_head import read_module_head
 from wideneck.models.naming import find_bias, find_embedding, find_head, only_matrix
 from wideneck.models.parts import missing_parts, open_weights
-from wideneck.models.source import Source, resolve, shortened
+from wideneck.models.source import Source, resolve
 from wideneck.models.tensor_file import TensorFile
 from wideneck.models.tokens import load_tokenizer, token_strings
 from wideneck.models.tying import describe_tying, same_numbers
@@ -117,6 +118,6 @@ def _no_head(file: TensorFile, source: Source, expected: ExpectedHead) -> Widene
     return WideneckError(
         f"{source.file} of {source.folder} holds neither {expected.weight or 'a head'} nor "
         f"{expected.embedding or 'an embedding'} with {expected.vocab_size} rows, but "
-        f"{len(names)} other tensors such as {shortened(names[:1]) or 'none'}: the weights and the "
+        f"{len(names)} other tensors such as {listed(names[:1]) or 'none'}: the weights and the "
         "config do not belong together."
     )

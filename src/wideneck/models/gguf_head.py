@@ -16,11 +16,11 @@ from torch import Tensor
 
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
+from wideneck.files.printable import listed
 from wideneck.models.checks import check_matrix
 from wideneck.models.gguf_header import MEND, GgufHeader, StoredTensor
 from wideneck.models.gguf_parts import GgufParts
 from wideneck.models.head_weights import HeadWeights
-from wideneck.models.source import shortened
 from wideneck.models.tying import describe_tying
 
 HEAD, BIAS, EMBEDDING = "output.weight", "output.bias", "token_embd.weight"
@@ -48,13 +48,13 @@ def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) ->
     if head is None and parts.missing:
         raise WideneckError(
             f"{path.name} is one part of a split model, and neither it nor the parts beside it "
-            f"hold {HEAD}: put {shortened(parts.missing)} beside it, or join the parts with "
+            f"hold {HEAD}: put {listed(parts.missing)} beside it, or join the parts with "
             "`llama-gguf-split --merge`."
         )
     if found is None:
         raise WideneckError(
             f"{path.name} holds neither {HEAD} nor {EMBEDDING}, so it is no whole language model; "
-            f"found {shortened(parts.names()) or 'no tensor'}."
+            f"found {listed(parts.names()) or 'no tensor'}."
         )
     file, stored = found
     with reading(path.name, stored.name, MEND):

@@ -6,9 +6,9 @@ by their dotted ends, from strict to loose, and shapes decide.  What stays ambig
 """
 
 from wideneck.errors import WideneckError
+from wideneck.files.printable import listed
 from wideneck.models.checks import check_dtype
 from wideneck.models.expected_head import ExpectedHead
-from wideneck.models.source import shortened
 from wideneck.models.tensor_file import TensorFile
 
 HEADS = (
@@ -92,7 +92,7 @@ def only_matrix(file: TensorFile) -> str:
         return matrices[0]
     raise WideneckError(
         f"No output layer was found: expected a name such as {HEADS[0]} or {EMBEDDINGS[0]}, or a "
-        f"file with one matrix alone, found {shortened(names) or 'no tensor'}."
+        f"file with one matrix alone, found {listed(names) or 'no tensor'}."
     )
 
 
@@ -136,7 +136,7 @@ def _find(
         fitting = [s for s in tier if _fits(file.shape(s), shape, rows)]
         if len(fitting) > 1:
             raise WideneckError(
-                f"Several tensors could be the {role}: {shortened(fitting)}; wideneck does not "
+                f"Several tensors could be the {role}: {listed(fitting)}; wideneck does not "
                 "guess, so name a file that holds one of them alone."
             )
         if fitting:
@@ -186,6 +186,6 @@ def _refuse_packed(file: TensorFile, expected: ExpectedHead) -> None:
     ]
     if packed:
         raise WideneckError(
-            f"The head is stored in a form that wideneck does not read ({shortened(packed)}), "
+            f"The head is stored in a form that wideneck does not read ({listed(packed)}), "
             "quantized or wrapped by another library: give the original checkpoint or a GGUF file."
         )

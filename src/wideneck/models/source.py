@@ -11,6 +11,7 @@ from pathlib import Path
 
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
+from wideneck.files.printable import listed
 from wideneck.files.regular import size_of_regular
 from wideneck.models.default import default_model
 from wideneck.models.folder import STANDARD, Folder, LocalFolder
@@ -99,11 +100,11 @@ def _weights_in(folder: Folder) -> str:
         if found:
             raise WideneckError(
                 f"{folder} holds {len(found)} files that could be the model "
-                f"({shortened(found)}): give the path of one of them."
+                f"({listed(found)}): give the path of one of them."
             )
     raise WideneckError(
         f"{folder} holds no model weights: expected model.safetensors, pytorch_model.bin (or their "
-        f"index of shards) or one .gguf file, found {shortened(names) or 'no file'}"
+        f"index of shards) or one .gguf file, found {listed(names) or 'no file'}"
         f"{_below(folder)}."
     )
 
@@ -117,7 +118,7 @@ def _below(folder: Folder) -> str:
         found = [x.name for x in entries if any((x / name).is_file() for name in STANDARD)]
     if not found:
         return ""
-    return f"; give one of the models inside it ({shortened(found)}), or audit all by --series"
+    return f"; give one of the models inside it ({listed(found)}), or audit all by --series"
 
 
 def _adapter(folder: Folder) -> WideneckError:
@@ -130,12 +131,4 @@ def _adapter(folder: Folder) -> WideneckError:
         f"{folder} holds {kind} of {base if named else 'a model that it does not name'}, and no "
         f"model: give {base if named else 'that model'}, or merge the adapter into it and save the "
         "result."
-    )
-
-
-def shortened(names: list[str], most: int = 6) -> str:
-    """The first few names, each at most 100 characters, and how many more there are."""
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return (
-        ", ".join(name if len(name) <= 100 else f"{name[:97]}..." for name in names[:most]) + rest
     )

@@ -120,7 +120,7 @@ def test_copies_answer_and_another_trainer_may_ask_anew():
 
 
 def test_log_probabilities_carry_a_memorys_own_loss_where_they_are_summed():
-    model = remembering("llama", alpha=2.0).train()
+    model = remembering("llama", alpha=2.0).double().train()
     utils.add_fused_lm_head(model)
     model.asked_by_trl = dataclasses.replace(model.asked_by_trl, sums=True)
     ids, labels = labelled()

@@ -20,6 +20,8 @@ class Block:
     line: int
     headings: tuple[str, ...]
     """Of the sections that hold it, the page's title first."""
+    language: str = ""
+    """Of a fenced block."""
 
 
 def pages() -> dict[str, Path]:
@@ -32,14 +34,14 @@ def blocks(page: str) -> list[Block]:
     """The blocks of a page in their order."""
     found: list[Block] = []
     headings: list[tuple[int, str]] = []
-    kind, lines, start, fence = "", [], 0, ""
+    kind, lines, start, fence, language = "", [], 0, "", ""
 
     def close() -> None:
-        nonlocal kind, lines
+        nonlocal kind, lines, language
         if lines:
             names = tuple(name for _, name in headings)
-            found.append(Block(kind, "\n".join(lines), start, names))
-        kind, lines = "", []
+            found.append(Block(kind, "\n".join(lines), start, names, language))
+        kind, lines, language = "", [], ""
 
     for number, line in enumerate(page.splitlines(), 1):
         mark = FENCE.match(line)
@@ -51,7 +53,7 @@ def blocks(page: str) -> list[Block]:
                 lines.append(line)
         elif mark:
             close()
-            kind, fence, start = "code", mark[2], number
+            kind, fence, start, language = "code", mark[2], number, mark[3].strip()
         elif heading := HEADING.match(line):
             close()
             level = len(heading[1])
@@ -85,3 +87,8 @@ def command_lines(block: Block) -> list[str]:
         return spans(block)
     joined = re.sub(r"\\\n\s*", "", block.text)
     return [re.split(r"\s{2,}|\s# ", line.strip())[0] for line in joined.splitlines()]
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

@@ -28,10 +28,6 @@ OPTIONS = {
 PATH = re.compile(r"(?<![\w/*.])(?:tests|bench|src)/[\w/.]*\w(?:\.py|\.toml)?(?![\w*])")
 
 
-class Reached(Exception):
-    """The benchmark took its arguments, and would begin to work."""
-
-
 def commands(page):
     """Each command of a page: the words after a name that a reader may type, with its line."""
     for block in blocks(page):
@@ -99,11 +95,11 @@ def check_bench(name, arguments, monkeypatch):
             module._parser().parse_args(arguments)
     else:
 
-        def reached(*_, **__):
-            raise Reached
+        def begins(*_, **__):  # the arguments were taken
+            raise InterruptedError
 
-        monkeypatch.setattr(subprocess, "run", reached)
-        with pytest.raises(Reached):
+        monkeypatch.setattr(subprocess, "run", begins)
+        with pytest.raises(InterruptedError):
             BENCHES[name](arguments)
 
 

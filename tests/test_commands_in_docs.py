@@ -10,8 +10,8 @@ from importlib.util import find_spec
 
 import pytest
 import typer
-
 from bench.__main__ import BENCHES
+
 from pages import ROOT, blocks, command_lines, pages
 from wideneck.cli import app
 from wideneck.commands.audit import ALL_SECTIONS

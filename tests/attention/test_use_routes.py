@@ -117,14 +117,20 @@ def test_the_number_of_visible_keys_is_that_of_the_mask():
 
 
 @pytest.mark.parametrize("name", FUSED)
-def test_dropout_is_that_of_the_weights(name):
-    module = layer(name, causal=False).train()
-    query, key, value = (x[:1].detach().expand(500, -1, -1, -1) for x in inputs())
+def test_dropout_drops_the_weights_one_by_one(name):
+    """Mean and variance of the output, against those of independent masks of the weights."""
+    module, rate, count = layer(name, causal=False).train(), 0.4, 500
+    one = [x[:1].detach() for x in inputs()]
     torch.manual_seed(0)
-    runs, _ = attention_forward(module, query, key, value, None, dropout=0.4)
-    expected, _ = attention_forward(module.eval(), query, key, value, None, dropout=0.4)
-    assert not torch.equal(runs[0], runs[1])
-    assert (runs.mean(0) - expected[0]).abs().mean() < 0.1
+    many = [x.expand(count, -1, -1, -1) for x in one]
+    runs, _ = attention_forward(module, *many, None, dropout=rate)
+    _, p = attention_forward(module.eval(), *one, None, output_attentions=True)
+    value = one[2][0].repeat_interleave(H // G, 0)
+    mean = (p[0] @ value).transpose(0, 1)
+    variance = (p[0] ** 2 @ value**2).transpose(0, 1) * rate / (1 - rate)
+    score = (runs.mean(0) - mean) / (variance / count).sqrt()
+    assert score.abs().max() < 5
+    assert (runs.var(0) / variance).mean().item() == pytest.approx(1, abs=0.03)
 
 
 def test_a_module_by_itself_is_the_function_with_parameters():

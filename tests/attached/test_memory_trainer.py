@@ -71,15 +71,24 @@ def test_every_part_is_logged_in_training_and_evaluation(tmp_path):
     names |= {"accuracy", "accuracy_model_only", "accuracy_cache_only"}
     for entry in logs:
         assert names <= entry.keys()
-        assert entry["loss"] == pytest.approx(entry["nll"] + 0.5 * entry["ranking_loss"], rel=1e-3)
-        assert 0 < entry["cache_mass"] < 1
+        assert entry["loss"] == pytest.approx(entry["nll"] + 0.5 * entry["ranking_loss"], rel=1e-5)
 
     metrics = trainer.evaluate()
 
     last = trainer.state.log_history[-1]
     assert {f"eval_{name}" for name in names} <= last.keys()
-    want = last["eval_nll"] + 0.5 * last["eval_ranking_loss"]
-    assert metrics["eval_loss"] == pytest.approx(want, rel=0.1)  # a mean of its batches' means
+    model, parts, losses = trainer.model.eval(), [], []
+    for rows in (range(8), range(8, 12)):  # eval_batch_size is 8
+        batch = {key: torch.stack([Rows()[i][key] for i in rows]) for key in Rows()[0]}
+        with torch.no_grad():
+            losses.append(model(**batch).loss.item())
+        count = int((batch["labels"][:, 1:] != -100).sum())
+        parts.append((count, model.cache_memory.statistics.take(False)))
+    # A mean of the batches' means by their rows, and means over targets by their targets.
+    assert metrics["eval_loss"] == pytest.approx((8 * losses[0] + 4 * losses[1]) / 12, rel=1e-5)
+    for name in ("nll", "nll_model_only", "cache_mass", "accuracy"):
+        want = sum(count * part[name] for count, part in parts) / sum(c for c, _ in parts)
+        assert last[f"eval_{name}"] == pytest.approx(want, rel=1e-5), name
     assert trainer.predict(Rows()).predictions.shape == (4 * NUM_STEPS, 12, 96)
 
 

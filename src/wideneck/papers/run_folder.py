@@ -12,7 +12,7 @@ from wideneck.files.boundary import reason
 from wideneck.files.json_object import read_object
 from wideneck.files.lock import LOCK, locked
 from wideneck.files.records import exact_record
-from wideneck.files.writing import json_text, write_text
+from wideneck.files.writing import json_text, remove, write_text
 from wideneck.training.recipe import difference
 
 SETTINGS = "settings.json"
@@ -114,7 +114,7 @@ def _alone(path: Path) -> AbstractContextManager[Any]:
     except OSError:
         return nullcontext()
     for file in filter(_temporary, list(path.iterdir())):
-        file.unlink(missing_ok=True)  # of a process that was killed while it wrote
+        remove(file)  # of a process that was killed while it wrote
     return lock
 
 

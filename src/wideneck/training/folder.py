@@ -18,7 +18,7 @@ from wideneck.files.boundary import reason
 from wideneck.files.json_object import read_object
 from wideneck.files.lock import LOCK, locked
 from wideneck.files.records import record
-from wideneck.files.writing import json_text, sync_folder, write_text
+from wideneck.files.writing import json_text, remove, sync_folder, write_text
 from wideneck.training.headers import Result
 from wideneck.training.recipe import difference
 
@@ -80,16 +80,11 @@ class RunFolder:
             if (path / RECIPE).exists() and read_json(path / RECIPE).keys() != recipe.keys():
                 raise _strangers(path)
             write_text(path / RECIPE, json_text(recipe))
-            (path / VOCABULARY).unlink(missing_ok=True)
+            remove(path / VOCABULARY)
         if (path / RESULT).exists():
-            self.checkpoint.unlink(missing_ok=True)
+            remove(self.checkpoint)
         for file in filter(_temporary, list(path.iterdir())):
-            try:
-                file.unlink()  # of a process that was killed while it wrote
-            except OSError as error:
-                raise WideneckError(
-                    f"{file} is in the way and cannot be removed: {error.strerror}; remove it."
-                ) from None
+            remove(file)  # of a process that was killed while it wrote
 
     @property
     def checkpoint(self) -> Path:
@@ -118,7 +113,7 @@ class RunFolder:
         """The run is done; its checkpoint is needed no more."""
         write_text(self.path / RESULT, json_text(result))
         sync_folder(self.path)  # or a power cut could take both
-        self.checkpoint.unlink(missing_ok=True)
+        remove(self.checkpoint)
 
     def close(self) -> None:
         """Let others in."""

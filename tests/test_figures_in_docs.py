@@ -30,9 +30,10 @@ TESTS = re.compile(r"tests/\S+\.py")
 TOOLS = r"(?:torch|PyTorch|TRL|transformers|Python|CPython|lm-eval|wideneck|version)"
 NO_FIGURE = re.compile(
     rf"95\s%|arXiv[:\s]\d+\.\d+|{TOOLS}\s\d+(?:\.\d+)+(?:\s(?:to|and|or)\s\d+(?:\.\d+)+)?"
+    r"|(?:[Tt]heorem|[Ee]quation|[Ff]igure|[Tt]able|[Ss]ection)\s\d+(?:\.\d+)+"
     r"|\]\([^)]*\)|<[^>]*>|https?://\S+"
 )
-"""Levels of intervals, papers, versions, links and pictures."""
+"""Levels of intervals, papers and their parts, versions, links and pictures."""
 NUMBER = r"(?<![\w.^])(?<![A-Za-z]-)[\u2212+-]?\d[\d,]*(?:\.\d+)?"
 UNIT = r"(?:%|(?:s|ms|min|minutes?|hours?|seconds?|[KMG]B|nats?|points?|times|GFLOP/s)\b)"
 FIGURE = re.compile(
@@ -228,6 +229,7 @@ def test_in_the_readme_the_command_stands_beside_the_figure():
         ("`0.5` of torch 2.11 or later and TRL 1.7 to 1.14", []),
         ("Apache-2.0", []),
         ("94 %, not 95 %", ["94 %"]),
+        ("by Theorem 1.2, as in Figure 3", []),
     ],
 )
 def test_what_a_figure_is(text, found):

@@ -162,3 +162,14 @@ def test_hidden_states_bend_asentmax_for_each_head_and_query():
         w, v, x = module.beta[h], module.gamma[h], hidden[b, q]
         torch.testing.assert_close(config.beta[b, h, q, 0], torch.log1p((w @ x).exp()))
         torch.testing.assert_close(config.gamma[b, h, q, 0], 2 * torch.tanh(v @ x))
+
+
+@pytest.mark.parametrize("name", ["sparsemax", "entmax15", "sigmoid", "stickbreaking"])
+def test_scores_of_half_precision_are_formed_in_float32(name):
+    """So that the weights have the rounding of their own type alone."""
+    module = layer(name)
+    given = [x.detach() for x in inputs(dtype=torch.bfloat16)]
+    _, found = attention_forward(module, *given, None, output_attentions=True)
+    exact = attention_forward(module, *(x.double() for x in given), None, output_attentions=True)[1]
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-6)

@@ -37,4 +37,5 @@ def main() -> None:
     BENCHES[sys.argv[1]](sys.argv[2:])
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers as tr
 from attachable import attached, token_ids
-from remembering import MODELS, prompts, remembering
+from remembering import MODELS, model_of, prompts, remembering
 from trainer_arguments import sgd
 
 from wideneck.attached.memory_call import MemoryCall
@@ -63,11 +63,19 @@ def test_a_head_learns_nothing_without_targets(head, num_items):
 
 
 @pytest.mark.parametrize("length", [1, 2])
-def test_nothing_is_learned_from_the_shortest_texts(length):
-    """Which have no memory that anything sees."""
-    model, ids = remembering("llama").train(), torch.full((2, length), 5)
-    model(ids, labels=ids).loss.backward()
-    assert all(p.grad.isfinite().all() for p in model.parameters())
+def test_the_shortest_texts_teach_the_model_alone(length):
+    """They have no memory that anything sees."""
+    model, plain, ids = remembering("llama").train(), model_of("llama"), torch.full((2, length), 5)
+    loss = model(ids, labels=ids).loss
+    loss.backward()
+    if length == 2:
+        torch.testing.assert_close(loss, plain(ids, labels=ids).loss)
+    else:
+        assert loss.item() == 0
+    for name, parameter in model.named_parameters():
+        learns = length == 2 and not name.startswith("cache_memory")
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any() == learns, name
 
 
 def test_every_number_has_a_gradient_in_every_batch():

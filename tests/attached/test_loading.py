@@ -59,7 +59,8 @@ def test_the_generation_config_and_options_are_kept(tmp_path):
     loaded = wn.load(tmp_path, attn_implementation="eager", output_hidden_states=True)
     assert loaded.generation_config.max_new_tokens == 3
     assert loaded.config._attn_implementation == "eager"
-    assert loaded(input_ids=token_ids()).hidden_states is not None
+    states = loaded(input_ids=token_ids()).hidden_states
+    assert torch.equal(states[-1], loaded.model(token_ids()).last_hidden_state)
     assert type(loaded.config) is tr.LlamaConfig
     assert loaded.config.name_or_path == str(tmp_path)
     assert not loaded.training

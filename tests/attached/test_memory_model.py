@@ -1,6 +1,7 @@
 """A model with a memory against the definition, computed from its own hidden states in float64."""
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -10,6 +11,8 @@ from remembering import DECODERS, ENCODER_DECODERS, MODELS, model_of, prompts, r
 
 import wideneck as wn
 from memory.slow_memory import slow_mixture, slow_ranking, slow_sees
+from tiny import V
+from wideneck.attached.probe import random_ids
 
 F64 = torch.float64
 KINDS = [
@@ -181,6 +184,24 @@ def test_at_the_start_the_predictions_move_by_a_hundredth(name):
     real = prompts()["attention_mask"].bool()
     assert (before - after).abs().sum(-1)[real].mean() < 0.05
     assert (before - after).abs().max() > 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", DECODERS)
+def test_at_the_start_the_odds_of_the_memory_are_a_hundredth_on_the_tokens_of_the_probe(name):
+    """Told from the predictions alone: a token that is not in the context loses the share."""
+    model = model_of(name, F64)
+    ids = random_ids(model)
+    before = model(ids).logits.softmax(-1)
+
+    after = wn.attach_memory(model)(ids).logits.exp()
+
+    shares = []
+    for row, (was, now) in zip(ids.tolist(), zip(before, after, strict=True), strict=True):
+        absent = min(set(range(V)) - set(row))
+        shares.append(1 - now[1:, absent] / was[1:, absent])
+    odds = torch.stack(shares).logit().mean()
+    assert odds.item() == pytest.approx(math.log(0.01 / 0.99), rel=1e-6)  # a bias in float32
 
 
 def test_a_context_of_one_token_is_the_models_own_prediction():

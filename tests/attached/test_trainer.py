@@ -55,8 +55,17 @@ def test_the_trainer_evaluates_with_and_without_predictions(tmp_path):
 
 
 def test_labels_can_be_smoothed(tmp_path):
-    losses, _ = trained(
+    losses, trainer = trained(
         tmp_path, "llama", "sigsoftmax", batch=4, accumulate=1, label_smoothing_factor=0.1
     )
     assert len(losses) == NUM_STEPS
-    assert all(0 < loss < 10 for loss in losses)
+    rows, model = [Rows()[i] for i in range(12)], trainer.model.eval()
+    ids, labels = (torch.stack([row[key] for row in rows]) for key in ("input_ids", "labels"))
+    with torch.no_grad():
+        log_probs = model(input_ids=ids).logits[:, :-1].double()
+    kept = labels[:, 1:] != -100
+    target = labels[:, 1:].clamp(min=0)[..., None]
+    each = -0.9 * log_probs.gather(-1, target)[..., 0] - 0.1 * log_probs.mean(-1)
+    batches = [each[i : i + 8][kept[i : i + 8]].mean() for i in (0, 8)]  # eval_batch_size is 8
+    want = (8 * batches[0] + 4 * batches[1]) / 12
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(want.item(), rel=1e-5)

@@ -68,7 +68,7 @@ def test_two_equal_scores_reach_one_over_two_t(temperature):
 def test_one_large_weight_above_many_small_ones_does_not_exceed_it_either(name):
     """Where an entmax passes the 2^(alpha - 2) of a tie: 0.84 at alpha 1.5."""
     config, largest = CASES[name], 0.0
-    for top in torch.linspace(0.5, 3, 26, dtype=torch.float64).tolist():
+    for top in torch.linspace(0.5, 3, 101, dtype=torch.float64).tolist():
         rows = torch.zeros(1, 512, dtype=torch.float64)
         rows[0, 0] = top
         p = weights_of(rows, None, config)
@@ -78,7 +78,7 @@ def test_one_large_weight_above_many_small_ones_does_not_exceed_it_either(name):
         largest = max(largest, norm.item())
     assert largest <= largest_norm(config, 512) * (1 + 1e-9)
     if name == "entmax15":
-        assert largest > 0.8
+        assert f"{largest:.2f}" == "0.84"
 
 
 @pytest.mark.parametrize("name", ["softmax", "sparsemax"])
@@ -101,7 +101,8 @@ def test_stick_breaking_comes_near_its_bound_and_stays_below():
             (-norms.sum()).backward()
             optimizer.step()
         largest = max(largest, norms.max().item())
-    assert 0.3 < largest < largest_norm(config, 2)
+    assert f"{largest:.3f}" == "0.354"  # "seen", of its config
+    assert largest < largest_norm(config, 2)
 
 
 def test_above_alpha_2_no_norm_is_documented():

@@ -262,11 +262,19 @@ def test_scores_of_one_key_and_no_rows_are_fine():
         assert weights(name, torch.zeros(0, 5)).shape == (0, 5)
 
 
-def test_extreme_scores_stay_finite():
-    for name in NAMES:
-        for size in (1e4, -1e4):
-            p = weights(name, torch.tensor([[size, -size, 0.0]]))
-            assert p.isfinite().all()
+EXTREME = {
+    "sigmoid": ([1, 0, 1 / 4], [0, 1, 1 / 4]),
+    "relu": ([1e4 / 3, 0, 0], [0, 1e4 / 3, 0]),
+    "stickbreaking": ([1 / 2, 0, 1 / 2], [0, 1 / 2, 1 / 2]),
+}
+"""Of the scores 1e4, -1e4, 0 and of -1e4, 1e4, 0, by hand; the others give the largest all."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_extreme_scores_give_the_limits_of_the_formulas(name):
+    scores = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]])
+    want = torch.tensor(EXTREME.get(name, ([1, 0, 0], [0, 1, 0])), dtype=torch.float32)
+    torch.testing.assert_close(weights(name, scores), want)
 
 
 @pytest.mark.parametrize(
@@ -297,4 +305,4 @@ def test_a_nan_is_never_taken_for_a_hidden_key():
 def test_a_hidden_nan_is_not_looked_at():
     scores = torch.tensor([[0.0, math.nan, 1.0]])
     p = normalize(scores, "softmax", torch.tensor([[True, False, True]]))
-    assert p.isfinite().all()
+    torch.testing.assert_close(p, torch.tensor([[1, 0, math.e]]) / (1 + math.e))

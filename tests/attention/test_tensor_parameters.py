@@ -177,7 +177,7 @@ def test_where_nobody_looks_an_alpha_below_1_gives_nan_in_its_rows():
     assert entmax(scores, None, torch.full((1, 1, 1), 0.9)).isnan().all()
     seen = torch.func.vmap(lambda row, a: normalize(row, "entmax", alpha=a))(scores[0], alpha)
     assert seen[0].isnan().all()
-    assert seen[1:].isfinite().all()
+    torch.testing.assert_close(seen[1:], normalize(scores[0, 1:], "entmax", alpha=alpha[1:]))
 
 
 def test_a_compiled_graph_takes_a_tensor_along_another_dim():

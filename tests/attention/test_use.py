@@ -236,7 +236,8 @@ def test_bfloat16_models_learn_in_float32(name):
     assert logits(made, ids).dtype == torch.bfloat16
     with evaluating(made):
         away = logits(made, ids).float() - logits(used_plain(name), ids)
-    assert away.abs().mean() < 0.05
+    of_the_model = logits(tiny("llama").bfloat16(), ids).float() - logits(tiny("llama"), ids)
+    assert away.abs().mean() < 2 * of_the_model.abs().mean()
 
 
 def used_plain(name):
@@ -245,12 +246,13 @@ def used_plain(name):
 
 @pytest.mark.parametrize("name", ["ssmax", "sink", "entmax15", "asentmax"])
 def test_autocast_runs_forward_and_backward(name):
-    made, ids = use(tiny("llama"), name), token_ids()
-    expected = logits(made, ids)
+    plain, made, ids = tiny("llama"), use(tiny("llama"), name), token_ids()
+    expected, of_the_plain = logits(made, ids), logits(plain, ids)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = made(input_ids=ids, labels=ids)
+        rounded = logits(plain, ids).float() - of_the_plain
     out.loss.backward()
-    assert (out.logits.float() - expected).abs().mean() < 0.05
+    assert (out.logits.float() - expected).abs().mean() < 2 * rounded.abs().mean()
 
 
 # Newer versions of transformers say that the method has got another name.
@@ -311,7 +313,8 @@ def test_a_head_goes_with_a_normalizer_in_either_order(name):
     for made in (first, second):
         torch.testing.assert_close(logits(made, ids), expected)
         loss = made(input_ids=ids, labels=ids).loss
-        assert loss > 0
+        want = F.nll_loss(expected[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+        torch.testing.assert_close(loss, want)
         assert type(made) is type(first)
         use(made, "softmax")
         torch.testing.assert_close(logits(made, ids), logits(tiny("llama"), ids).log_softmax(-1))

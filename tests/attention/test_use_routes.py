@@ -116,15 +116,22 @@ def test_the_number_of_visible_keys_is_that_of_the_mask():
     torch.testing.assert_close(out, (weights @ value.repeat_interleave(2, 1)).transpose(1, 2))
 
 
-@pytest.mark.parametrize("name", FUSED)
-def test_dropout_is_that_of_the_weights(name):
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("name", [name for name in names() if name != "asentmax"])
+def test_dropout_is_that_of_the_weights(name, asked):
+    """Of one key: what is kept is 1 / (1 - p) of it, and a share p of all is 0."""
     module = layer(name, causal=False).train()
-    query, key, value = (x[:1].detach().expand(500, -1, -1, -1) for x in inputs())
+    query, key, value = (x[:1].detach().expand(4000, -1, -1, -1) for x in inputs(1, 1))
+    given = (query, key, value, None)
     torch.manual_seed(0)
-    runs, _ = attention_forward(module, query, key, value, None, dropout=0.4)
-    expected, _ = attention_forward(module.eval(), query, key, value, None, dropout=0.4)
-    assert not torch.equal(runs[0], runs[1])
-    assert (runs.mean(0) - expected[0]).abs().mean() < 0.1
+    runs, _ = attention_forward(module, *given, dropout=0.3, output_attentions=asked)
+    whole, _ = attention_forward(module.eval(), *given, dropout=0.3, output_attentions=asked)
+    shares = runs[:, 0, :, 0] / whole[:, 0, :, 0]  # of each head
+    seen = whole[0, 0, :, 0] != 0  # a relu may give a head nothing
+    assert seen.any()
+    kept = shares[:, seen]
+    assert ((kept == 0) | ((kept - 1 / 0.7).abs() < 1e-5)).all()
+    assert ((kept == 0).double().mean(0) - 0.3).abs().max() < 0.03  # four standard errors
 
 
 def test_a_module_by_itself_is_the_function_with_parameters():
@@ -155,3 +162,14 @@ def test_hidden_states_bend_asentmax_for_each_head_and_query():
         w, v, x = module.beta[h], module.gamma[h], hidden[b, q]
         torch.testing.assert_close(config.beta[b, h, q, 0], torch.log1p((w @ x).exp()))
         torch.testing.assert_close(config.gamma[b, h, q, 0], 2 * torch.tanh(v @ x))
+
+
+@pytest.mark.parametrize("name", ["sparsemax", "entmax15", "sigmoid", "stickbreaking"])
+def test_scores_of_half_precision_are_formed_in_float32(name):
+    """So that the weights have the rounding of their own type alone."""
+    module = layer(name)
+    given = [x.detach() for x in inputs(dtype=torch.bfloat16)]
+    _, found = attention_forward(module, *given, None, output_attentions=True)
+    exact = attention_forward(module, *(x.double() for x in given), None, output_attentions=True)[1]
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-6)

@@ -1,6 +1,7 @@
 """Splits from folders and files."""
 
 import gzip
+from itertools import accumulate
 
 import pytest
 
@@ -87,8 +88,14 @@ def test_the_default_corpus_shares_no_document_between_its_splits():
     assert not set(corpus.train) & {*corpus.valid, *corpus.test}
     assert not set(corpus.valid) & set(corpus.test)
     sizes = [sum(map(len, split)) for split in (corpus.train, corpus.valid, corpus.test)]
-    assert 0.7 < sizes[0] / sum(sizes) < 0.9
-    assert min(sizes) > 0.08 * sum(sizes)
+    # Each cut is the one between two documents that is nearest to 8 and to 9 tenths.
+    upto = [0, *accumulate(map(len, [*corpus.train, *corpus.valid, *corpus.test]))]
+    for place, tenths in (
+        (len(corpus.train), 8),
+        (len(corpus.train) + len(corpus.valid), 9),
+    ):
+        away = [abs(10 * upto[n] - tenths * upto[-1]) for n in (place - 1, place, place + 1)]
+        assert away[1] == min(away)
     # No subject of its own is a split.
     for split, size in zip((corpus.valid, corpus.test), sizes[1:], strict=True):
         assert max(map(len, split)) < size / 3

@@ -157,12 +157,20 @@ def test_the_memories_own_loss_has_finite_gradients_over_the_vocabulary():
 def test_narrow_hidden_states_give_no_nan(dtype):
     hidden, ids, _, _ = example()
     hidden = (hidden * 100).to(dtype).requires_grad_()
-    s = m.similarities(hidden, hidden[:, :-1])
     seen = m.visible_history(torch.ones_like(ids, dtype=torch.bool))
-    nll = torch.full(ids.shape, 2.0)
 
-    loss = m.mixture_nll(Memory(), nll, m.recall(s, seen, ids[:, 1:], ids.roll(-1, 1)))
-    (gradient,) = torch.autograd.grad(loss.sum(), hidden)
+    def loss_of(hidden):
+        s = m.similarities(hidden, hidden[:, :-1])
+        nll = torch.full(ids.shape, 2.0, dtype=s.dtype)
+        return m.mixture_nll(Memory(), nll, m.recall(s, seen, ids[:, 1:], ids.roll(-1, 1)))
 
-    assert loss.isfinite().all()
-    assert gradient.isfinite().all()
+    exact = hidden.detach().double().requires_grad_()
+    loss, want = loss_of(hidden), loss_of(exact)
+    torch.testing.assert_close(loss.double(), want, rtol=1e-5, atol=1e-5)
+    gradient, wanted = (
+        torch.autograd.grad(x.sum(), h)[0] for x, h in ((loss, hidden), (want, exact))
+    )
+    rounding = torch.finfo(dtype).eps
+    torch.testing.assert_close(
+        gradient.double(), wanted, rtol=rounding, atol=rounding * wanted.abs().max().item()
+    )

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from small_analogies import PAIRS, read
+from small_analogies import PAIRS, of_the_real_shape, read
 
 from wideneck.memory.ambiguous import (
     SPLITS,
@@ -106,23 +106,38 @@ def test_a_share_of_no_prompt_is_not_a_number():
     assert math.isnan(counts.test_words_in_train)
 
 
-@pytest.mark.skipif(
-    not REAL.exists(),
-    reason="Google's analogy file, which is not ours to ship; its format is tested above",
-)
-def test_the_real_file_gives_the_sizes_of_the_paper_and_none_of_its_leaks():
+def of_real_sizes(tmp_path):
+    """Questions of the real file's sizes and, where it is at hand, its own; it is not ours to ship.
+
+    Their number for a leak-free split stands beside them.
+    """
+    (tmp_path / "shape.txt").write_text("\n".join(of_the_real_shape()) + "\n")
+    yield read_analogies(tmp_path / "shape.txt"), None
+    if REAL.exists():
+        yield read_analogies(REAL), 7_832
+
+
+def test_a_file_of_the_real_size_gives_the_sizes_of_the_paper_and_none_of_its_leaks(tmp_path):
     """Wan et al. 2023, appendix A.1: 122k / 250k / 122k rows; the sum holds for any seed."""
-    analogies = read_analogies(REAL)
-    paper = count(paper_split(analogies))
-    assert paper.train.rows + paper.validation.rows + paper.test.rows == 493_248
-    # Simulated with 20 seeds, the construction spans these ranges.
-    assert 118_600 <= paper.train.rows <= 128_400
-    assert 243_000 <= paper.validation.rows <= 251_000
-    assert 0.24 <= paper.test_prompts_in_train <= 0.35
-    ours = count(leak_free_split(analogies))
-    assert ours.train.questions + ours.validation.questions + ours.test.questions == 7_832
-    assert ours.train.rows + ours.validation.rows + ours.test.rows == 247_872
-    assert abs(ours.train.rows - ours.test.rows) < 0.1 * ours.test.rows
-    assert ours.test_words_in_train == ours.test_prompts_in_train == 0
-    known = {word for some in analogies.values() for q in some for pair in q.pairs for word in pair}
-    assert known.isdisjoint(word for some in TEMPLATES.values() for t in some for word in t.split())
+    for analogies, distinct in of_real_sizes(tmp_path):
+        assert [len(some) for some in analogies.values()] == [506, 506, 4_524, 2_467]
+        paper = count(paper_split(analogies))
+        # Of a family of 23 pairs two are pronouns; places are in a file of their own and in one
+        # of all places.
+        assert 32 * (21 * 20 + 2 * (506 + 4_524 + 2_467)) == 493_248
+        assert paper.train.rows + paper.validation.rows + paper.test.rows == 493_248
+        # Simulated with 20 seeds, the construction spans these ranges.
+        assert 118_600 <= paper.train.rows <= 128_400
+        assert 243_000 <= paper.validation.rows <= 251_000
+        assert 0.24 <= paper.test_prompts_in_train <= 0.35
+        ours = count(leak_free_split(analogies))
+        questions = {q for some in analogies.values() for q in some}
+        assert distinct in (None, len(questions))
+        parts = (ours.train, ours.validation, ours.test)
+        assert sum(part.questions for part in parts) == len(questions)
+        assert sum(part.rows for part in parts) == 32 * (len(questions) - 506 + 21 * 20)
+        assert abs(ours.train.rows - ours.test.rows) < 0.1 * ours.test.rows
+        assert ours.test_words_in_train == ours.test_prompts_in_train == 0
+        known = {w for some in analogies.values() for q in some for pair in q.pairs for w in pair}
+        templates = {w for some in TEMPLATES.values() for t in some for w in t.split()}
+        assert known.isdisjoint(templates)

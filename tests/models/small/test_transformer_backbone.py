@@ -103,12 +103,25 @@ def test_other_heads_are_tied_as_well(head):
     assert all(p.grad is not None for p in model.parameters())
 
 
+def assert_loss_of_the_log_probs(model, **size):
+    """Of a causal model: a last token that is changed moves no earlier prediction."""
+    ids, targets = segment(**size)
+    model.eval()
+    log_probs, _ = model.log_probs(ids)
+    want = -log_probs.gather(-1, targets[..., None]).mean()
+    torch.testing.assert_close(model(ids, targets).nll.double(), want.double())
+    other = ids.clone()
+    other[:, -1] = (ids[:, -1] + 1) % V
+    changed, _ = model.log_probs(other)
+    torch.testing.assert_close(changed[:, :-1], log_probs[:, :-1])
+    assert not torch.allclose(changed[:, -1], log_probs[:, -1])
+
+
 def test_a_decoder_that_reads_no_positions_is_built_as_it_is():
     config = Transformer(
         architecture="bloom", options={"hidden_size": 16, "n_layer": 1, "n_head": 2}, context=6
     )
-    model = language_model(config, c.Softmax(), vocab_size=V)
-    assert model(*segment(time=6)).nll > 0
+    assert_loss_of_the_log_probs(language_model(config, c.Softmax(), vocab_size=V), time=6)
 
 
 @pytest.mark.parametrize(
@@ -136,4 +149,4 @@ def test_what_makes_no_causal_language_model_is_refused(architecture, options, m
 
 def test_a_bert_that_is_told_to_be_a_decoder_is_one():
     config = Transformer(architecture="bert", options={**LLAMA, "is_decoder": True})
-    assert language_model(config, c.Softmax(), vocab_size=V)(*segment()).nll > 0
+    assert_loss_of_the_log_probs(language_model(config, c.Softmax(), vocab_size=V))

@@ -7,14 +7,12 @@ from audits.attention.attention_layers import (
     KINDS,
     TIED,
     by_rows,
-    context,
     distances_of_all_sets,
-    each,
     layer,
     rows,
     seeded,
-    split,
 )
+from audits.attention.row_definitions import MEASURES
 from wideneck.audits.attention import selection
 from wideneck.audits.attention.distance import selection_distances
 
@@ -22,72 +20,6 @@ SIZES = (1, 2, 5, 8, 9, 20)
 """Of 9 keys: up to more than there are."""
 
 
-def mass(alpha, x, size):
-    return sum(alpha[i] for i in split(alpha, size)[0])
-
-
-def of_selected(alpha, x, size):
-    return each(alpha, x, split(alpha, size)[0])
-
-
-def net(alpha, x, size):
-    selected, outside = split(alpha, size)
-    return (context(alpha, x, outside) - context(alpha, x, selected)).norm()
-
-
-def summed(alpha, x, size):
-    selected, outside = split(alpha, size)
-    s = context(alpha, x, selected)
-    return sum(alpha[i] * x[i] - s for i in outside).norm()
-
-
-def theorem(alpha, x, size, largest):
-    selected, outside = split(alpha, size)
-    out = sum(alpha[i] for i in outside)
-    d1 = max((x[i] - x[j]).norm() for i in outside for j in selected)
-    return out * d1 + largest * (mass(alpha, x, size) * len(outside) - out)
-
-
-def bound(alpha, x, size):
-    return theorem(alpha, x, size, max(x[j].norm() for j in split(alpha, size)[0]))
-
-
-def bound_tight(alpha, x, size):
-    s = context(alpha, x, split(alpha, size)[0])
-    return theorem(alpha, x, size, s.norm() / mass(alpha, x, size))
-
-
-def closed_form(alpha, x, size, residual):
-    count = len(alpha)
-    total = 0
-    for i in range(count):
-        others = [alpha[j] * x[j] for j in range(count) if j != i]
-        mean = sum(others) / (count - 1)
-        spread = sum(y.square().sum() for y in others) / (count - 1) - mean.square().sum()
-        left = (count - 1 - size) / max(count - 2, 1)
-        square = (alpha[i] * x[i] - size * mean).square().sum() + residual * size * left * spread
-        total += (count - size) / count * square.sqrt()
-    return total
-
-
-def expected_paper(alpha, x, size):
-    return closed_form(alpha, x, size, residual=0)
-
-
-def expected_upper(alpha, x, size):
-    return closed_form(alpha, x, size, residual=1)
-
-
-MEASURES = {
-    "mass": mass,
-    "each": of_selected,
-    "net": net,
-    "summed": summed,
-    "bound": bound,
-    "bound_tight": bound_tight,
-    "expected_paper": expected_paper,
-    "expected_upper": expected_upper,
-}
 CHOICE_MATTERS = {"bound", "bound_tight"}
 
 

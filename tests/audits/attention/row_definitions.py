@@ -2,11 +2,13 @@
 
 import math
 
-from audits.attention.attention_layers import context, each, split
+import torch
+
+from audits.attention.attention_layers import context, each, split, weighted
 
 
 def mass(alpha, x, size):
-    return sum(alpha[i] for i in split(alpha, size)[0])
+    return alpha[split(alpha, size)[0]].sum()
 
 
 def of_selected(alpha, x, size):
@@ -20,19 +22,18 @@ def net(alpha, x, size):
 
 def summed(alpha, x, size):
     selected, outside = split(alpha, size)
-    s = context(alpha, x, selected)
-    return sum(alpha[i] * x[i] - s for i in outside).norm()
+    return (weighted(alpha, x, outside) - context(alpha, x, selected)).sum(0).norm()
 
 
 def theorem(alpha, x, size, largest):
     selected, outside = split(alpha, size)
-    out = sum(alpha[i] for i in outside)
-    d1 = max((x[i] - x[j]).norm() for i in outside for j in selected)
+    out = alpha[outside].sum()
+    d1 = (x[outside, None] - x[selected]).norm(dim=-1).max()
     return out * d1 + largest * (mass(alpha, x, size) * len(outside) - out)
 
 
 def bound(alpha, x, size):
-    return theorem(alpha, x, size, max(x[j].norm() for j in split(alpha, size)[0]))
+    return theorem(alpha, x, size, x[split(alpha, size)[0]].norm(dim=1).max())
 
 
 def bound_tight(alpha, x, size):
@@ -41,17 +42,15 @@ def bound_tight(alpha, x, size):
 
 
 def closed_form(alpha, x, size, residual):
-    count = len(alpha)
-    weighted = alpha[:, None] * x
-    total = 0
-    for i in range(count):
-        others = [j for j in range(count) if j != i]
-        mean = weighted[others].mean(0)
-        spread = weighted[others].square().sum(1).mean() - mean.square().sum()
-        left = (count - 1 - size) / max(count - 2, 1)
-        square = (weighted[i] - size * mean).square().sum() + residual * size * left * spread
-        total += (count - size) / count * square.sqrt()
-    return total
+    """The mean over the keys outside, with the mean and the variance of a set of the others."""
+    count, ones = len(alpha), torch.ones(len(alpha), len(alpha), dtype=alpha.dtype)
+    y = weighted(alpha, x, slice(None))
+    of_others = (ones - torch.eye(count, dtype=alpha.dtype)) / (count - 1)
+    mean = of_others @ y
+    spread = of_others @ y.square().sum(1) - mean.square().sum(1)
+    left = (count - 1 - size) / max(count - 2, 1)
+    square = (y - size * mean).square().sum(1) + residual * size * left * spread
+    return (count - size) / count * square.sqrt().sum()
 
 
 def expected_paper(alpha, x, size):
@@ -78,8 +77,8 @@ def ball(alpha, x, size):
     """Distances from s of the selected vectors, and the radius that excludes all others."""
     selected, outside = split(alpha, size)
     s = context(alpha, x, selected)
-    distance = [(alpha[i] * x[i] - s).norm().item() for i in range(len(alpha))]
-    return [distance[i] for i in selected], min(distance[i] for i in outside)
+    distance = (weighted(alpha, x, slice(None)) - s).norm(dim=1)
+    return distance[selected].tolist(), float(distance[outside].min())
 
 
 def share(alpha, x, size):
@@ -111,7 +110,7 @@ def upper(alpha, x, size, radius, delta):
 
 def closest(vectors, visible):
     """The smallest distance of two vectors that some query sees, and the largest length."""
-    used = [i for i in range(len(vectors)) if visible[:, i].any()]
-    pairs = [(vectors[i] - vectors[j]).norm().item() for i in used for j in used if i < j]
-    lengths = [vectors[i].norm().item() for i in used]
-    return (min(pairs), max(lengths)) if pairs else (math.nan, math.nan)
+    used = vectors[visible.any(0)]
+    gaps = (used[:, None] - used).norm(dim=-1)
+    pairs = gaps[torch.ones_like(gaps).triu(1).bool()].tolist()
+    return (min(pairs), float(used.norm(dim=1).max())) if pairs else (math.nan, math.nan)

@@ -123,7 +123,9 @@ class ObviousModel:
                 stack.callback(register(function, **how).remove)
 
             embedding = self.model.get_input_embeddings()
-            hook(embedding.register_forward_hook, lambda _m, _a, out: seen.embeddings.append(out[0]))
+            hook(
+                embedding.register_forward_hook, lambda _m, _a, out: seen.embeddings.append(out[0])
+            )
             for layer, attention in enumerate(self.attention):
                 hook(attention.register_forward_pre_hook, _entering(seen), with_kwargs=True)
                 maker = attention.c_attn if self.is_gpt2 else attention.v_proj
@@ -186,61 +188,59 @@ def softmax(scores, _place=None):
     return raised / raised.sum(-1, keepdim=True)
 
 
-def ssmax(scale):
-    """`scale`: a number for each layer and head."""
+def scaled(scale, bias):
+    """The same numbers for all heads."""
+
+    def formula(scores, _place):
+        return softmax((scale * math.log(scores.shape[-1]) + bias) * scores)
+
+    return formula
+
+
+def ssmax(scale, bias):
+    """Of each layer (H,)."""
 
     def formula(scores, place):
-        n = torch.tensor(float(scores.shape[-1]), dtype=scores.dtype)
-        return softmax(scale[place.layer][place.head] * n.log() * scores)
+        s, b = scale[place.layer][place.head], bias[place.layer][place.head]
+        return softmax((s * math.log(scores.shape[-1]) + b) * scores)
 
     return formula
 
 
 def sink(logit):
-    """`logit`: a number for each layer and head."""
+    """A number for all heads."""
 
-    def formula(scores, place):
-        b = torch.full_like(scores[..., :1], logit[place.layer][place.head])
-        return softmax(torch.cat([scores, b], -1))[..., :-1]
-
-    return formula
-
-
-def entmax(alpha):
-    """By bisection on the threshold; `alpha` a number for each layer and head."""
-
-    def formula(scores, place):
-        return _entmax(scores, alpha[place.layer][place.head])
+    def formula(scores, _place):
+        last = torch.full_like(scores[..., :1], logit)
+        return softmax(torch.cat([scores, last], -1))[..., :-1]
 
     return formula
-
-
-def _entmax(scores, alpha):
-    scaled = (alpha - 1) * scores
-    low = scaled.amax(-1, keepdim=True) - 1
-    high = low + 1
-    for _ in range(60):
-        middle = (low + high) / 2
-        enough = _powers(scaled - middle, alpha).sum(-1, keepdim=True) >= 1
-        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
-    weights = _powers(scaled - low, alpha)
-    return weights / weights.sum(-1, keepdim=True)
-
-
-def _powers(above, alpha):
-    return above.clamp(min=0) ** (1 / (alpha - 1))
 
 
 def asentmax(beta, gamma, reach=2.0):
-    """`beta` and `gamma`: (H, D) for each layer."""
+    """Of each layer (H, D); alpha is 1.5."""
 
     def formula(scores, place):
         n = torch.tensor(float(scores.shape[-1]), dtype=scores.dtype)
-        b = F.softplus(beta[place.layer][place.head].double() @ place.hidden)
-        g = reach * torch.tanh(gamma[place.layer][place.head].double() @ place.hidden)
-        return _entmax((1 + b * (n + 1).log() ** g) * scores, 1.5)
+        b = F.softplus(beta[place.layer][place.head] @ place.hidden)
+        g = reach * torch.tanh(gamma[place.layer][place.head] @ place.hidden)
+        return _entmax15((1 + b * (n + 1).log() ** g) * scores)
 
     return formula
+
+
+def _entmax15(scores):
+    """With z half the scores, m and v mean and variance of the k largest: z - m + sqrt(1 / k - v).
+
+    k is the largest for which all of the k are above 0.
+    """
+    falling = scores.sort(descending=True).values / 2
+    k = torch.arange(1, scores.shape[-1] + 1, dtype=scores.dtype)
+    mean = falling.cumsum(-1) / k
+    variance = falling.square().cumsum(-1) / k - mean.square()
+    threshold = mean - (1 / k - variance).clamp(min=0).sqrt()
+    last = (threshold <= falling).sum(-1, keepdim=True) - 1
+    return (scores / 2 - threshold.gather(-1, last)).clamp(min=0).square()
 
 
 def stickbreaking(scores, _place=None):
@@ -251,9 +251,9 @@ def stickbreaking(scores, _place=None):
     return weights
 
 
-def logn(scores, _place=None):
-    return softmax(math.log(scores.shape[-1]) * scores)
-
-
 def sparsemax(scores, _place=None):
-    return _entmax(scores, 2.0)
+    """The threshold is the largest of (sum of the k largest - 1) / k over k."""
+    falling = scores.sort(descending=True).values
+    k = torch.arange(1, scores.shape[-1] + 1, dtype=scores.dtype)
+    threshold = ((falling.cumsum(-1) - 1) / k).amax(-1, keepdim=True)
+    return (scores - threshold).clamp(min=0)

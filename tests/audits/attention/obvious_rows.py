@@ -9,8 +9,6 @@ from audits.attention.attention_layers import each
 from audits.attention.row_definitions import MEASURES, closest, lower, share, upper
 
 CHOICE_MATTERS = ("bound", "bound_tight")
-ELEMENTS = 2**16
-"""Weights that the section takes at a time, and with them random numbers."""
 
 
 @dataclass
@@ -45,13 +43,15 @@ def keys_of(visible, settings):
     return counted
 
 
-def measured_rows(passes, formula, settings, seed, temperatures, elements=ELEMENTS):
+def measured_rows(passes, formula, settings, seed, temperatures, elements, compared):
     """All rows, in the order of windows and layers, in which the section draws random numbers.
 
     Args:
         passes: of `ObviousModel.read`, one a window.
         formula: of the model's normalizer, or None for no Jacobian.
         temperatures: for each layer, what q k is divided by; None for no finite differences.
+        elements: weights that the section takes at a time, and with them random numbers.
+        compared: measure only what is compared between normalizers.
     """
     generator = torch.Generator().manual_seed(seed)
     found = []
@@ -65,7 +65,10 @@ def measured_rows(passes, formula, settings, seed, temperatures, elements=ELEMEN
             ]
             vectors = vectors_of(settings.vectors, one, attention)
             counted = keys_of(attention.visible[queries], settings)
-            _geometry(rows, attention, vectors, counted, settings, generator, elements)
+            if compared:
+                _selection(rows, attention, vectors, counted, settings)
+            else:
+                _geometry(rows, attention, vectors, counted, settings, generator, elements)
             if formula is not None:
                 for row in rows:
                     row.jacobian = _jacobian(row, attention, formula, layer)
@@ -120,8 +123,21 @@ def _geometry(rows, attention, vectors, counted, settings, generator, elements):
             row.scan[size]["expected_monte_carlo"] = float(each(alpha, x, chosen))
 
 
+def _selection(rows, attention, vectors, counted, settings):
+    """Weight and separability alone."""
+    if settings.normalize_geometry:
+        vectors = vectors / vectors.norm(dim=-1, keepdim=True)
+    for place, row in enumerate(rows):
+        keys = counted[place % len(counted)].nonzero()[:, 0].tolist()
+        alpha, x = attention.weights[row.head, row.query, keys], vectors[row.head, keys]
+        for size in settings.sizes:
+            if len(keys) > size:
+                row.at[size] = {"mass": float(MEASURES["mass"](alpha, x, size))}
+                row.at[size]["share"] = share(alpha, x, size)
+
+
 def _is_one_choice(alpha, size):
-    """Whether the weights at the edge of the selection differ; which are taken is arbitrary else."""
+    """Whether the weights at the edge differ; which of equal ones are selected is arbitrary."""
     falling = sorted(alpha.tolist(), reverse=True)
     return falling[size - 1] > falling[size]
 

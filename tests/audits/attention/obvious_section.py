@@ -10,7 +10,6 @@ import torch
 from scipy.stats import ks_2samp
 
 from audits.attention.obvious_rows import (
-    ELEMENTS,
     keys_of,
     measured_rows,
     queries_of,
@@ -52,6 +51,8 @@ class ObviousSection:
     settings, seed: of the section.
     temperatures: for each layer what it divides q k by; None where it is no softmax of scores.
     has_jacobian: whether the normalizer has a closed form.
+    elements: weights that the section takes at a time.
+    compared: whether only what is compared between normalizers is wanted.
     """
 
     def __init__(
@@ -63,7 +64,8 @@ class ObviousSection:
         *,
         temperatures=None,
         has_jacobian=True,
-        elements=ELEMENTS,
+        elements=2**16,
+        compared=False,
     ):
         self.model, self.windows, self.settings = model, windows, settings
         self.temperatures = temperatures
@@ -79,6 +81,7 @@ class ObviousSection:
             seed,
             temperatures,
             elements,
+            compared,
         )
         self.num_layers = len(self.passes[0].layers)
         self.heads_of = [len(layer.weights) for layer in self.passes[0].layers]
@@ -87,7 +90,9 @@ class ObviousSection:
 
     def each_head(self):
         return [
-            (layer, head) for layer in range(self.num_layers) for head in range(self.heads_of[layer])
+            (layer, head)
+            for layer in range(self.num_layers)
+            for head in range(self.heads_of[layer])
         ]
 
     def of_head(self, name, size, layer, head):

@@ -1,5 +1,6 @@
 """The attention section against its second, obvious implementation, every field of its report."""
 
+import copy
 import dataclasses
 import math
 from dataclasses import dataclass, field
@@ -12,13 +13,12 @@ import transformers as tr
 import wideneck as wn
 from audits.attention import obvious_model as formulas
 from audits.attention.obvious_model import ObviousModel
-from audits.attention.obvious_rows import ELEMENTS
 from audits.attention.obvious_section import ObviousSection
 from tiny import GPT2, LLAMA
 from tiny_text import character_tokenizer
 from wideneck.attention import use
 from wideneck.audits.attention import jacobian, selection
-from wideneck.audits.attention.results import AttentionAudit, Spread
+from wideneck.audits.attention.results import Spread
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.data import cut_windows, read_text
 
@@ -29,14 +29,16 @@ SETTINGS = AttentionSettings(
     num_windows=3,
     sizes=(1, 3, 6),
     reference_size=3,
-    num_queries=5,
-    critical_up_to=6,
+    num_queries=4,
+    critical_up_to=5,
     level=0.3,
     temperatures=(0.3, 3.0),
     steps=(1e-2, 1.0),
     ablation_context=9,
 )
-GROUPED = {"hidden_size": 24, "num_attention_heads": 6, "num_key_value_heads": 2}
+TWO = {"num_hidden_layers": 2}
+TWO_LAYERS = {"n_layer": 2}
+GROUPED = TWO | {"num_attention_heads": 4, "num_key_value_heads": 2}
 DOCUMENTS = (9, 15, 90, 33)
 """Characters, one a token: the first is shorter than a window, the third gives two."""
 
@@ -46,33 +48,95 @@ class Case:
     """A model, what is asked of it, and what the report says that is not a number measured."""
 
     config: Any
+    temperatures: tuple[float, ...]
+    """What each layer divides q k by."""
     changes: dict = field(default_factory=dict)
     """Of the settings."""
-    normalizer: str = "softmax"
+    choices: tuple[str, ...] = ()
+    start: dict | None = None
+    """The normalizer that the model is under."""
+    numbers: tuple[str, ...] = ()
+    """Its parameters, which differ from head to head and from layer to layer."""
     said: str = "softmax"
     limit: float | None = 0.5
+    steps: bool = True
     comparison: tuple[str, ...] = ()
-    choices: tuple[str, ...] = ()
-    elements: int = ELEMENTS
-    temperatures: tuple[float, ...] | None = None
-    head_dim: int = 4
+    elements: int = 2**16
+    noise: float = 0.2
+    """Of every weight; without, attention rows would be nearly uniform."""
 
 
 CASES = {
-    "heads": Case(
+    "heads of two scales": Case(
         lambda: tr.GPT2Config(
             **GPT2 | {"n_layer": 2, "n_head": 4}, scale_attn_by_inverse_layer_idx=True
         ),
+        (2.0, 4.0),
         {"draws": 3},
-        temperatures=(2.0, 4.0),
         choices=("draws = 3",),
     ),
-    "groups": Case(
-        lambda: tr.LlamaConfig(**LLAMA | GROUPED | {"num_hidden_layers": 2}),
+    "grouped heads": Case(
+        lambda: tr.GraniteConfig(
+            **LLAMA | GROUPED, attention_multiplier=0.4, logits_scaling=8.0, head_dim=4
+        ),
+        (2.5, 2.5),
         {"normalize_distance": True, "normalize_geometry": False},
-        temperatures=(2.0, 2.0),
         choices=("normalize_distance = True", "normalize_geometry = False"),
-        comparison=("logn", "sparsemax", "stickbreaking"),
+        comparison=("ssmax", "sparsemax", "stickbreaking"),
+    ),
+    "windows and capped scores": Case(
+        lambda: tr.Gemma2Config(
+            **LLAMA | TWO | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6},
+            sliding_window=5,
+            query_pre_attn_scalar=9,
+            attn_logit_softcapping=2.0,
+            final_logit_softcapping=5.0,
+        ),
+        (3.0, 3.0),
+        {"vectors": "hidden", "drop_first": True},
+        choices=("drop_first = True",),
+        steps=False,
+    ),
+    "long, a block of queries at a time": Case(
+        lambda: tr.Qwen3Config(
+            **LLAMA | TWO | {"head_dim": 4},
+            layer_types=["sliding_attention", "full_attention"],
+            use_sliding_window=True,
+            sliding_window=20,
+        ),
+        (2.0, 2.0),
+        {"context": 40, "num_windows": 2, "sizes": (1, 4), "reference_size": 4, "num_queries": 6},
+        elements=100,
+    ),
+    "scaled by head": Case(
+        lambda: tr.LlamaConfig(**LLAMA | TWO | {"hidden_size": 24, "num_attention_heads": 6}),
+        (2.0, 2.0),
+        {"vectors": "embeddings"},
+        start={"name": "ssmax", "scale": 0.2, "bias": 0.3},
+        numbers=("scale", "bias"),
+        said="ssmax (scale 0.2, bias 0.3)",
+        limit=None,
+        steps=False,
+    ),
+    "a sink, and keys that are hidden": Case(
+        lambda: tr.GPT2Config(**GPT2 | TWO_LAYERS),
+        (math.sqrt(8), math.sqrt(8)),
+        {"include_masked": True, "sizes": (1, 2, 3), "ablation_context": 0},
+        choices=("include_masked = True",),
+        start={"name": "sink", "logit": 0.7, "learned": False},
+        said="sink (logit 0.7)",
+        steps=False,
+    ),
+    "numbers by query": Case(
+        lambda: tr.LlamaConfig(**LLAMA | GROUPED),
+        (2.0, 2.0),
+        {"num_windows": 2, "sizes": (1, 2), "reference_size": 2, "ablation_context": 0},
+        start={"name": "asentmax"},
+        numbers=("beta", "gamma"),
+        said="asentmax (alpha 1.5, delta 1, reach 2, beta 0.693147, gamma 0)",
+        limit=None,
+        steps=False,
+        noise=0.1,
     ),
 }
 
@@ -80,8 +144,8 @@ CASES = {
 def model_of(case):
     torch.manual_seed(1)
     model = tr.AutoModelForCausalLM.from_config(case.config())
-    for parameter in model.parameters():  # or every attention row is nearly uniform
-        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    for parameter in model.parameters():
+        parameter.data.add_(case.noise * torch.randn_like(parameter))
     return model.eval()
 
 
@@ -95,11 +159,28 @@ def text_of(folder):
     return read_text(path)
 
 
+SCALED = {"name": "ssmax", "scale": 0.4, "bias": 0.2}
 COMPARED = {
-    "logn": ("logn", formulas.logn, True),
-    "sparsemax": ("sparsemax", formulas.sparsemax, True),
-    "stickbreaking": ("stickbreaking", formulas.stickbreaking, False),
+    "ssmax": ("ssmax (scale 0.4, bias 0.2)", SCALED, formulas.scaled(0.4, 0.2), True),
+    "sparsemax": ("sparsemax", "sparsemax", formulas.sparsemax, True),
+    "stickbreaking": ("stickbreaking", "stickbreaking", formulas.stickbreaking, False),
 }
+
+
+def put_under(model, case):
+    """The model under the normalizer of its case, and the formula of that."""
+    if case.start is None:
+        return formulas.softmax
+    use(model, case.start)
+    found = {name: [] for name in case.numbers}
+    for module in model.modules():
+        for name in case.numbers if hasattr(module, "normalizer") else ():
+            parameter = getattr(module.normalizer, name)
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+            found[name].append(parameter.detach().double().clone())
+    if case.start["name"] == "sink":
+        return formulas.sink(case.start["logit"])
+    return getattr(formulas, case.start["name"])(**found)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -108,8 +189,9 @@ def test_every_field_is_that_of_the_obvious_implementation(name, tmp_path, monke
     monkeypatch.setattr(selection, "BLOCK_ELEMENTS", case.elements)
     monkeypatch.setattr(jacobian, "BLOCK_ELEMENTS", case.elements)
     settings = dataclasses.replace(SETTINGS, **case.changes)
-    model, text = model_of(case), text_of(tmp_path)
-    tokenizer = character_tokenizer(bos=True)
+    model, text, tokenizer = model_of(case), text_of(tmp_path), character_tokenizer(bos=True)
+    plain = copy.deepcopy(model)
+    formula = put_under(model, case)
     length = settings.context - 1
     windows = cut_windows(
         text,
@@ -119,22 +201,25 @@ def test_every_field_is_that_of_the_obvious_implementation(name, tmp_path, monke
         prefix=(0,),
         seed=SEED,
     )
-
-    def section(formula, settings, **how):
-        return ObviousSection(ObviousModel(model, formula), windows, settings, SEED, **how)
-
-    own = section(
-        formulas.softmax, settings, temperatures=case.temperatures, elements=case.elements
+    own = ObviousSection(
+        ObviousModel(plain, formula),
+        windows,
+        settings,
+        SEED,
+        temperatures=case.temperatures if case.steps else None,
+        elements=case.elements,
     )
+    compared = [COMPARED[name] for name in case.comparison]
     few = dataclasses.replace(settings, sizes=(settings.reference_size,), critical_up_to=0)
-    comparison = [("softmax, the model's own", own)] if case.comparison else []
-    for compared in case.comparison:
-        said, formula, has_jacobian = COMPARED[compared]
-        comparison.append((said, section(formula, few, has_jacobian=has_jacobian)))
+    comparison = [("softmax, the model's own", own)] if compared else []
+    for said, _, formula, has_jacobian in compared:
+        under = ObviousModel(plain, formula)
+        how = {"has_jacobian": has_jacobian, "compared": True}
+        comparison.append((said, ObviousSection(under, windows, few, SEED, **how)))
     expected = own.audit(
         comparison,
         normalizer=case.said,
-        choices=chosen(case),
+        choices=[*case.choices, *changed_of(settings)],
         temperature=case.temperatures[0],
         jacobian_limit=case.limit,
         notes=[],
@@ -145,21 +230,17 @@ def test_every_field_is_that_of_the_obvious_implementation(name, tmp_path, monke
         "attention",
         tokenizer=tokenizer,
         attention=settings,
-        normalizers=case.comparison,
+        normalizers=[config for _, config, *_ in compared],
         seed=SEED,
     )
     assert report.attention is not None
     assert differences(report.attention, expected) == []
 
 
-def chosen(case):
-    """As the report names what is not the default, in the order of the settings."""
-    told = ["critical_up_to = 6", "level = 0.3", "temperatures = (0.3, 3.0)", "steps = (0.01, 1.0)"]
-    before = [c for c in case.choices if c.split()[0] in BEFORE]
-    return [*before, *told, "ablation_context = 9"]
-
-
-BEFORE = ("normalize_distance", "normalize_geometry", "include_masked", "drop_first", "draws")
+def changed_of(settings):
+    """What no case leaves at its default, as the report names it."""
+    names = ("critical_up_to", "level", "temperatures", "steps", "ablation_context")
+    return [f"{name} = {getattr(settings, name)}" for name in names]
 
 
 def differences(found, expected, path="attention"):
@@ -194,3 +275,15 @@ def differences(found, expected, path="attention"):
 
 def vars_of(record):
     return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+
+
+def test_a_field_that_the_obvious_implementation_lacks_is_a_difference():
+    found = Spread(lowest=0.0, quarter=0.25, median=0.5, three_quarters=0.75, highest=1.0)
+    same = vars_of(found)
+    assert differences(found, same) == []
+    fewer = {name: value for name, value in same.items() if name != "median"}
+    for expected in (fewer, same | {"another": 1.0}, same | {"median": 0.5001}, [found]):
+        assert len(differences([found], [expected])) == 1
+    assert len(differences([found], [same, same])) == 1
+    assert len(differences(1, 1.0)) == len(differences(None, math.nan)) == 1
+    assert differences(math.nan, math.nan) == differences(None, None) == []

@@ -18,6 +18,13 @@ from audits.attention.obvious_rows import (
 from audits.attention.row_definitions import closest
 from wideneck.audits.estimate import estimate
 
+SAME_NAMES = (
+    "bound",
+    "bound_tight",
+    "expected_paper",
+    "expected_upper",
+    "expected_monte_carlo",
+)
 LINKED = ["effective_keys", "spread", "first_key", "mass", "distance", "separability"]
 
 
@@ -45,14 +52,17 @@ def five(values):
 
 
 class ObviousSection:
-    """Args:
-    model: an `ObviousModel`.
-    windows: that the section reads.
-    settings, seed: of the section.
-    temperatures: for each layer what it divides q k by; None where it is no softmax of scores.
-    has_jacobian: whether the normalizer has a closed form.
-    elements: weights that the section takes at a time.
-    compared: whether only what is compared between normalizers is wanted.
+    """The numbers of one model under one normalizer.
+
+    Args:
+        model: an `ObviousModel`.
+        windows: that the section reads.
+        settings: of the section.
+        seed: of the section.
+        temperatures: for each layer what it divides q k by; None where it is no softmax of scores.
+        has_jacobian: whether the normalizer has a closed form.
+        elements: weights that the section takes at a time.
+        compared: whether only what is compared between normalizers is wanted.
     """
 
     def __init__(
@@ -176,11 +186,7 @@ class ObviousSection:
             "distance": self.over_heads("each", size),
             "distance_net": self.over_heads("net", size),
             "distance_summed": self.over_heads("summed", size),
-            "bound": self.over_heads("bound", size),
-            "bound_tight": self.over_heads("bound_tight", size),
-            "expected_paper": self.over_heads("expected_paper", size),
-            "expected_upper": self.over_heads("expected_upper", size),
-            "expected_monte_carlo": self.over_heads("expected_monte_carlo", size),
+            **{name: self.over_heads(name, size) for name in SAME_NAMES},
             "separability": five(self.of_head("share", size, *p) for p in self.each_head()),
             "separability_lower": known(self.over_heads("lower", size)),
             "separability_upper": self.over_heads("upper", size),
@@ -197,19 +203,16 @@ class ObviousSection:
             return None
         whole = length == self.windows.ids.shape[1]
         size = self.settings.reference_size
-        rows = [
-            row.at[size]
-            for row in self.rows
-            if row.query < length and size in row.at and (whole or not self.settings.include_masked)
-        ]
-        return {
-            "length": length,
-            "effective_keys": five(keys),
-            "distance": known(mean(at["each"] for at in rows)),
-            "bound": known(mean(at["bound"] for at in rows)),
-            "expected_paper": known(mean(at["expected_paper"] for at in rows)),
-            "expected_monte_carlo": known(mean(at["expected_monte_carlo"] for at in rows)),
+        rows = [row.at[size] for row in self.rows if row.query < length and size in row.at]
+        if self.settings.include_masked and not whole:
+            rows = []
+        names = ("distance", "bound", "expected_paper", "expected_monte_carlo")
+        measures = ("each", *names[1:])
+        means = {
+            name: known(mean(at[measure] for at in rows))
+            for name, measure in zip(names, measures, strict=True)
         }
+        return {"length": length, "effective_keys": five(keys), **means}
 
     def lengths(self):
         context = self.windows.ids.shape[1]

@@ -26,11 +26,10 @@ SEED = 5
 CONTEXT = 14
 SETTINGS = AttentionSettings(
     context=CONTEXT,
-    num_windows=3,
+    num_windows=2,
     sizes=(1, 3, 6),
     reference_size=3,
     num_queries=4,
-    critical_up_to=5,
     level=0.3,
     temperatures=(0.3, 3.0),
     steps=(1e-2, 1.0),
@@ -72,8 +71,8 @@ CASES = {
             **GPT2 | {"n_layer": 2, "n_head": 4}, scale_attn_by_inverse_layer_idx=True
         ),
         (2.0, 4.0),
-        {"draws": 3},
-        choices=("draws = 3",),
+        {"num_windows": 3, "draws": 3, "critical_up_to": 5},
+        choices=("draws = 3", "critical_up_to = 5"),
     ),
     "grouped heads": Case(
         lambda: tr.GraniteConfig(
@@ -93,8 +92,8 @@ CASES = {
             final_logit_softcapping=5.0,
         ),
         (3.0, 3.0),
-        {"vectors": "hidden", "drop_first": True},
-        choices=("drop_first = True",),
+        {"vectors": "hidden", "drop_first": True, "critical_up_to": 5},
+        choices=("drop_first = True", "critical_up_to = 5"),
         steps=False,
     ),
     "long, a block of queries at a time": Case(
@@ -105,7 +104,8 @@ CASES = {
             sliding_window=20,
         ),
         (2.0, 2.0),
-        {"context": 40, "num_windows": 2, "sizes": (1, 4), "reference_size": 4, "num_queries": 6},
+        {"context": 40, "sizes": (1, 4), "reference_size": 4, "critical_up_to": 4},
+        choices=("critical_up_to = 4",),
         elements=100,
     ),
     "scaled by head": Case(
@@ -121,7 +121,7 @@ CASES = {
     "a sink, and keys that are hidden": Case(
         lambda: tr.GPT2Config(**GPT2 | TWO_LAYERS),
         (math.sqrt(8), math.sqrt(8)),
-        {"include_masked": True, "sizes": (1, 2, 3), "ablation_context": 0},
+        {"num_windows": 4, "include_masked": True, "sizes": (1, 2, 3), "ablation_context": 0},
         choices=("include_masked = True",),
         start={"name": "sink", "logit": 0.7, "learned": False},
         said="sink (logit 0.7)",
@@ -130,7 +130,7 @@ CASES = {
     "numbers by query": Case(
         lambda: tr.LlamaConfig(**LLAMA | GROUPED),
         (2.0, 2.0),
-        {"num_windows": 2, "sizes": (1, 2), "reference_size": 2, "ablation_context": 0},
+        {"sizes": (1, 2), "reference_size": 2, "ablation_context": 0},
         start={"name": "asentmax"},
         numbers=("beta", "gamma"),
         said="asentmax (alpha 1.5, delta 1, reach 2, beta 0.693147, gamma 0)",
@@ -239,7 +239,7 @@ def test_every_field_is_that_of_the_obvious_implementation(name, tmp_path, monke
 
 def changed_of(settings):
     """What no case leaves at its default, as the report names it."""
-    names = ("critical_up_to", "level", "temperatures", "steps", "ablation_context")
+    names = ("level", "temperatures", "steps", "ablation_context")
     return [f"{name} = {getattr(settings, name)}" for name in names]
 
 

@@ -5,7 +5,6 @@ Results are dictionaries with the fields of the dataclasses in `audits.attention
 
 import math
 
-import numpy as np
 import torch
 from scipy.stats import ks_2samp
 
@@ -15,40 +14,19 @@ from audits.attention.obvious_rows import (
     queries_of,
     vectors_of,
 )
+from audits.attention.obvious_statistics import (
+    five,
+    known,
+    mean,
+    partial_correlation,
+    pearson,
+    ranks,
+)
 from audits.attention.row_definitions import closest
 from wideneck.audits.estimate import estimate
 
-SAME_NAMES = (
-    "bound",
-    "bound_tight",
-    "expected_paper",
-    "expected_upper",
-    "expected_monte_carlo",
-)
+EXPECTED = ("expected_paper", "expected_upper", "expected_monte_carlo")
 LINKED = ["effective_keys", "spread", "first_key", "mass", "distance", "separability"]
-
-
-def mean(values):
-    """Of those that are finite; NaN of none."""
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.nan
-
-
-def known(value):
-    return None if math.isnan(value) else value
-
-
-def five(values):
-    """A `Spread`."""
-    finite = sorted(value for value in values if math.isfinite(value)) or [math.nan]
-
-    def quantile(share):
-        place = share * (len(finite) - 1)
-        below, above = finite[math.floor(place)], finite[math.ceil(place)]
-        return below + (place - math.floor(place)) * (above - below)
-
-    names = ("lowest", "quarter", "median", "three_quarters", "highest")
-    return {name: quantile(i / 4) for i, name in enumerate(names)}
 
 
 class ObviousSection:
@@ -186,7 +164,7 @@ class ObviousSection:
             "distance": self.over_heads("each", size),
             "distance_net": self.over_heads("net", size),
             "distance_summed": self.over_heads("summed", size),
-            **{name: self.over_heads(name, size) for name in SAME_NAMES},
+            **{name: self.over_heads(name, size) for name in ("bound", "bound_tight", *EXPECTED)},
             "separability": five(self.of_head("share", size, *p) for p in self.each_head()),
             "separability_lower": known(self.over_heads("lower", size)),
             "separability_upper": self.over_heads("upper", size),
@@ -383,25 +361,3 @@ def links(heads):
             }
         )
     return found
-
-
-def ranks(values):
-    """From 1; equal values share the mean of theirs, shares of keys that rounding parts, too."""
-    values = [float(f"{value:.9g}") for value in values]
-    return [
-        1 + sum(other < value for other in values) + (values.count(value) - 1) / 2
-        for value in values
-    ]
-
-
-def pearson(xs, ys):
-    x, y = np.array(xs) - mean(xs), np.array(ys) - mean(ys)
-    length = math.sqrt((x @ x) * (y @ y))
-    return float(x @ y) / length if length else 0.0
-
-
-def partial_correlation(xs, ys, zs):
-    """Of x and y, both without what is linear in z; None where that is all of one."""
-    xy, xz, yz = pearson(xs, ys), pearson(xs, zs), pearson(ys, zs)
-    left = (1 - xz**2) * (1 - yz**2)
-    return (xy - xz * yz) / math.sqrt(left) if left > 1e-12 else None

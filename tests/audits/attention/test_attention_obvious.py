@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -159,11 +159,23 @@ def text_of(folder):
     return read_text(path)
 
 
-SCALED = {"name": "ssmax", "scale": 0.4, "bias": 0.2}
+class Compared(NamedTuple):
+    """A normalizer that the model is put under for a comparison."""
+
+    config: str | dict
+    said: str
+    formula: Any
+    has_jacobian: bool = True
+
+
 COMPARED = {
-    "ssmax": ("ssmax (scale 0.4, bias 0.2)", SCALED, formulas.scaled(0.4, 0.2), True),
-    "sparsemax": ("sparsemax", "sparsemax", formulas.sparsemax, True),
-    "stickbreaking": ("stickbreaking", "stickbreaking", formulas.stickbreaking, False),
+    "ssmax": Compared(
+        {"name": "ssmax", "scale": 0.4, "bias": 0.2},
+        "ssmax (scale 0.4, bias 0.2)",
+        formulas.scaled(0.4, 0.2),
+    ),
+    "sparsemax": Compared("sparsemax", "sparsemax", formulas.sparsemax),
+    "stickbreaking": Compared("stickbreaking", "stickbreaking", formulas.stickbreaking, False),
 }
 
 
@@ -185,17 +197,36 @@ def put_under(model, case):
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_field_is_that_of_the_obvious_implementation(name, tmp_path, monkeypatch):
-    case = CASES[name]
-    monkeypatch.setattr(selection, "BLOCK_ELEMENTS", case.elements)
-    monkeypatch.setattr(jacobian, "BLOCK_ELEMENTS", case.elements)
+    monkeypatch.setattr(selection, "BLOCK_ELEMENTS", CASES[name].elements)
+    monkeypatch.setattr(jacobian, "BLOCK_ELEMENTS", CASES[name].elements)
+    text = text_of(tmp_path)
+    assert differences(audited(CASES[name], text), expected_of(CASES[name], text)) == []
+
+
+def audited(case, text):
+    model = model_of(case)
+    put_under(model, case)
+    report = wn.audit(
+        model,
+        text,
+        "attention",
+        tokenizer=character_tokenizer(bos=True),
+        attention=dataclasses.replace(SETTINGS, **case.changes),
+        normalizers=[COMPARED[name].config for name in case.comparison],
+        seed=SEED,
+    )
+    return report.attention
+
+
+def expected_of(case, text):
     settings = dataclasses.replace(SETTINGS, **case.changes)
-    model, text, tokenizer = model_of(case), text_of(tmp_path), character_tokenizer(bos=True)
+    model = model_of(case)
     plain = copy.deepcopy(model)
     formula = put_under(model, case)
     length = settings.context - 1
     windows = cut_windows(
         text,
-        tokenizer,
+        character_tokenizer(bos=True),
         num_tokens=settings.num_windows * length,
         window=length,
         prefix=(0,),
@@ -209,14 +240,13 @@ def test_every_field_is_that_of_the_obvious_implementation(name, tmp_path, monke
         temperatures=case.temperatures if case.steps else None,
         elements=case.elements,
     )
-    compared = [COMPARED[name] for name in case.comparison]
+    comparison = [("softmax, the model's own", own)] if case.comparison else []
     few = dataclasses.replace(settings, sizes=(settings.reference_size,), critical_up_to=0)
-    comparison = [("softmax, the model's own", own)] if compared else []
-    for said, _, formula, has_jacobian in compared:
-        under = ObviousModel(plain, formula)
-        how = {"has_jacobian": has_jacobian, "compared": True}
-        comparison.append((said, ObviousSection(under, windows, few, SEED, **how)))
-    expected = own.audit(
+    for other in (COMPARED[name] for name in case.comparison):
+        under = ObviousModel(plain, other.formula)
+        how = {"has_jacobian": other.has_jacobian, "compared": True}
+        comparison.append((other.said, ObviousSection(under, windows, few, SEED, **how)))
+    return own.audit(
         comparison,
         normalizer=case.said,
         choices=[*case.choices, *changed_of(settings)],
@@ -224,17 +254,6 @@ def test_every_field_is_that_of_the_obvious_implementation(name, tmp_path, monke
         jacobian_limit=case.limit,
         notes=[],
     )
-    report = wn.audit(
-        model,
-        text,
-        "attention",
-        tokenizer=tokenizer,
-        attention=settings,
-        normalizers=[config for _, config, *_ in compared],
-        seed=SEED,
-    )
-    assert report.attention is not None
-    assert differences(report.attention, expected) == []
 
 
 def changed_of(settings):

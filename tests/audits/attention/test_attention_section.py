@@ -1,6 +1,8 @@
-"""The attention section against what transformers' own attention says of the same model."""
+"""The attention section: what it leaves as it was, what it refuses, and how it is cut.
 
-import copy
+What its numbers are is in test_attention_obvious.py.
+"""
+
 import math
 from dataclasses import replace
 
@@ -8,7 +10,6 @@ import pytest
 import torch
 import transformers as tr
 
-from audits.attention.attention_layers import context, each, split
 from tiny import GPT2, LLAMA, V
 from wideneck.attention import use
 from wideneck.attention.config import normalizer_config
@@ -59,70 +60,6 @@ def windows_of(num_windows=2, length=T):
 def audited(model, settings=SETTINGS, windows=None, **how):
     reader = Reader(model, LogitMap("identity"))
     return audit_attention(reader, windows or windows_of(), settings, Clock(), **how)
-
-
-def eager_maps(model, ids):
-    """(layers, W, H, Q, K) by transformers' eager attention, in float64."""
-    model = copy.deepcopy(model).double()
-    model.set_attn_implementation("eager")
-    with torch.no_grad():
-        return torch.stack(model(ids, output_attentions=True).attentions)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_rows_of_every_head_are_those_of_eager_attention(name):
-    model, windows = model_of(name), windows_of()
-    maps = eager_maps(model, windows.ids)
-    entropy = torch.special.entr(maps).sum(-1)  # (layers, W, H, Q)
-    for head in audited(model).heads:
-        rows = entropy[head.layer - 1, :, head.head - 1]
-        assert head.entropy == pytest.approx(float(rows.mean()), rel=1e-4)
-        assert head.effective_keys == pytest.approx(float(rows.exp().mean()), rel=1e-4)
-        first = maps[head.layer - 1, :, head.head - 1, 1:, 0].mean()
-        assert head.first_key == pytest.approx(float(first), rel=1e-4)
-
-
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_geometry_is_that_of_the_definitions_on_eager_maps_and_the_values(name):
-    model, windows = model_of(name), windows_of(1)
-    (maps,) = eager_maps(model, windows.ids)[:1, 0]  # (H, Q, K) of the first layer
-    values = first_values(model, windows.ids)
-    audit = audited(model, windows=windows)
-    for head in audit.heads[: len(maps)]:
-        alpha, x = maps[head.head - 1], values[head.head - 1]
-        unit = x / x.norm(dim=-1, keepdim=True)
-        rows = [(alpha[q, : q + 1], x[: q + 1], unit[: q + 1]) for q in range(3, T)]
-        far = [float(each(a, v, split(a, 3)[0])) for a, v, _ in rows]
-        apart = [share_apart(a, u) for a, _, u in rows]
-        assert head.distance == pytest.approx(sum(far) / len(far), rel=1e-4)
-        assert head.separability == pytest.approx(sum(apart) / len(apart), abs=0.02)
-    point = audit.by_size[1]
-    assert (point.size, point.num_queries, point.num_excluded) == (3, T - 3, 3)
-
-
-def share_apart(alpha, x, size=3):
-    """N_s / N of one query."""
-    selected, outside = split(alpha, size)
-    s = context(alpha, x, selected)
-    far = [float((alpha[i] * x[i] - s).norm()) for i in range(len(alpha))]
-    return sum(far[i] < min(far[j] for j in outside) for i in selected) / size
-
-
-def first_values(model, ids):
-    """(H, K, d) of the first layer, by its own projection."""
-    taken = []
-    if isinstance(model, tr.GPT2LMHeadModel):
-        layer = model.transformer.h[0].attn.c_attn
-        layer.register_forward_hook(lambda _m, _a, out: taken.append(out[0].chunk(3, -1)[2]))
-        groups = 2
-    else:
-        layer = model.model.layers[0].self_attn.v_proj
-        layer.register_forward_hook(lambda _m, _a, out: taken.append(out[0]))
-        groups = 1
-    with torch.no_grad():
-        model(ids)
-    value = taken[0].view(len(taken[0]), groups, -1).transpose(0, 1)
-    return value.repeat_interleave(2 // groups, 0).double()
 
 
 @pytest.mark.parametrize("name", MODELS)

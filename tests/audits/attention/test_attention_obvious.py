@@ -71,7 +71,7 @@ CASES = {
             **GPT2 | {"n_layer": 2, "n_head": 4}, scale_attn_by_inverse_layer_idx=True
         ),
         (2.0, 4.0),
-        {"num_windows": 3, "draws": 3, "critical_up_to": 5},
+        {"num_windows": 4, "draws": 3, "critical_up_to": 5},
         choices=("draws = 3", "critical_up_to = 5"),
     ),
     "grouped heads": Case(
@@ -121,7 +121,7 @@ CASES = {
     "a sink, and keys that are hidden": Case(
         lambda: tr.GPT2Config(**GPT2 | TWO_LAYERS),
         (math.sqrt(8), math.sqrt(8)),
-        {"num_windows": 4, "include_masked": True, "sizes": (1, 2, 3), "ablation_context": 0},
+        {"num_windows": 3, "include_masked": True, "sizes": (1, 2, 3), "ablation_context": 0},
         choices=("include_masked = True",),
         start={"name": "sink", "logit": 0.7, "learned": False},
         said="sink (logit 0.7)",

@@ -205,6 +205,22 @@ def test_jacobians_are_below_their_limits():
     assert {p.temperature for p in audit.by_step} >= {audit.temperature}
 
 
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("sparsemax", 1.0), ("logn", math.log(T) / 2), ("relu", 1.0), ("stickbreaking", None)],
+)
+def test_the_limit_of_a_jacobian_is_that_of_the_number_of_keys_where_it_is_largest(name, limit):
+    """The longest row where the norm grows with the keys that are seen, one key where it falls."""
+    model = use(model_of("llama"), name)
+    audit = audited(model)
+    if limit is None:
+        assert audit.heads[0].jacobian_spectral is None
+        assert audit.jacobian_limit == pytest.approx(1 / math.sqrt(2 * math.e))
+    else:
+        assert audit.jacobian_limit == pytest.approx(limit)
+        assert all(head.jacobian_spectral <= limit for head in audit.heads)
+
+
 def test_a_model_without_the_interface_is_refused():
     config = tr.BloomConfig(vocab_size=V, hidden_size=16, n_layer=1, n_head=2)
     model = tr.BloomForCausalLM(config).eval()
@@ -230,6 +246,8 @@ def test_a_model_that_does_more_than_its_normalizer_is_refused():
         ({"context": 8}, "take a longer context"),
         ({"vectors": "keys"}, "values, hidden, embeddings"),
         ({"level": 1.0}, "between 0 and 1"),
+        ({"level": 0.0}, "between 0 and 1"),
+        ({"sizes": (0, 3)}, "above 0"),
         ({"steps": (0.0,)}, "from 1e-6 on"),
         ({"temperatures": (math.inf,)}, "from 1e-6 on"),
         ({"num_queries": 0}, "number >= 1"),

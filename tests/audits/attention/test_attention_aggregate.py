@@ -87,6 +87,10 @@ def test_a_length_has_the_queries_that_see_more_than_half_of_it():
     assert short.effective_keys.median == pytest.approx(sum(range(17, 33)) / 16)
     assert whole.effective_keys.median == pytest.approx(sum(range(21, 41)) / 20)
     assert (short.distance, whole.distance) == (sum(range(32)) / 32, sum(range(40)) / 40)
+    # With keys of the future, the first 32 queries are not those of a window of 32.
+    masked = replace(settings, include_masked=True)
+    short, whole = Collected([layer], masked, torch.arange(40)).lengths()
+    assert (short.distance, whole.distance) == (None, sum(range(40)) / 40)
 
 
 def test_five_numbers_are_quartiles_of_what_is_finite():

@@ -104,7 +104,13 @@ CASES = {
             sliding_window=20,
         ),
         (2.0, 2.0),
-        {"context": 40, "sizes": (1, 4), "reference_size": 4, "critical_up_to": 4},
+        {
+            "context": 40,
+            "sizes": (1, 4),
+            "reference_size": 4,
+            "critical_up_to": 4,
+            "level": 0.02,  # below 2 / 70, the least of four heads against four
+        },
         choices=("critical_up_to = 4",),
         elements=100,
     ),

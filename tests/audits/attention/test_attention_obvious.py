@@ -92,8 +92,8 @@ CASES = {
             final_logit_softcapping=5.0,
         ),
         (3.0, 3.0),
-        {"vectors": "hidden", "drop_first": True, "critical_up_to": 5},
-        choices=("drop_first = True", "critical_up_to = 5"),
+        {"vectors": "hidden", "drop_first": True, "critical_up_to": 7},
+        choices=("drop_first = True", "critical_up_to = 7"),
         steps=False,
     ),
     "long, a block of queries at a time": Case(

@@ -9,11 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers as tr
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from tiny import GPT2, LLAMA, V
 from wideneck.attention import use
 from wideneck.attention.config import normalizer_config
-from wideneck.audits.attention.ablation import ablation_losses
+from wideneck.attention.forward import Call
+from wideneck.audits.attention.ablation import _mean_of_visible, ablation_losses
 from wideneck.audits.attention.reading import Reader
 from wideneck.audits.attention.section import audit_attention
 from wideneck.audits.attention.settings import AttentionSettings
@@ -136,6 +138,40 @@ def test_a_shorter_context_is_the_beginning_of_a_longer_one():
     for name in ("distance", "bound", "expected_paper"):
         assert getattr(long.by_length[0], name) == pytest.approx(getattr(whole, name), rel=1e-4)
     assert long.by_length[0].effective_keys == whole.effective_keys
+
+
+@pytest.mark.parametrize("wide", [0, 1])
+def test_layers_may_have_different_numbers_of_heads(wide):
+    torch.manual_seed(0)
+    model = tr.LlamaForCausalLM(tr.LlamaConfig(**LLAMA | TWO, head_dim=8)).eval()
+    model.config.num_attention_heads = 4
+    model.model.layers[wide].self_attn = LlamaAttention(model.config, wide).eval()
+    model.config.num_attention_heads = 2
+    audit = audited(model)
+    counts = (4, 2) if wide == 0 else (2, 4)
+    assert audit.num_heads == 4
+    places = [(layer, head + 1) for layer in (1, 2) for head in range(counts[layer - 1])]
+    assert [(head.layer, head.head) for head in audit.heads] == places
+    assert [len(heads) for heads in audit.by_size[0].distance_by_head] == [*counts]
+
+
+def test_without_a_mask_a_head_is_replaced_by_the_mean_of_all_values():
+    """As where a window is one token: it sees all keys that there are."""
+    value = torch.randn(2, 1, 5, 3, generator=torch.Generator().manual_seed(0))
+    query = torch.zeros(2, 4, 1, 3)
+    call = Call(
+        query=query,
+        key=value,
+        value=value,
+        mask=None,
+        causal=False,
+        scaling=1.0,
+        softcap=None,
+        dropout=0.0,
+    )
+    found = _mean_of_visible(call)
+    assert found.shape == (2, 4, 1, 3)
+    torch.testing.assert_close(found, value.mean(2, keepdim=True).expand(2, 4, 1, 3))
 
 
 def test_a_sliding_window_is_what_its_queries_see():

@@ -174,6 +174,20 @@ def test_without_a_mask_a_head_is_replaced_by_the_mean_of_all_values():
     torch.testing.assert_close(found, value.mean(2, keepdim=True).expand(2, 4, 1, 3))
 
 
+def test_each_stage_tells_how_far_it_is_and_ends_where_all_is_done():
+    calls = []
+    how = {"normalizers": [normalizer_config("logn")], "progress": lambda *told: calls.append(told)}
+    audited(model_of("llama"), replace(SETTINGS, ablation_context=8), **how)
+    told = {name: [call[1:] for call in calls if call[0] == name] for name, *_ in calls}
+    layers_of_windows = [(done, 4) for done in (1, 2, 3, 4)]
+    heads_of_windows = [(done, 8) for done in (2, 4, 6, 8)]  # those of a layer at once
+    assert told == {
+        "attention heads": layers_of_windows,
+        "replacing heads": heads_of_windows,
+        "under logn": layers_of_windows,
+    }
+
+
 def test_a_sliding_window_is_what_its_queries_see():
     audit = audited(model_of("mistral"))
     assert all(head.effective_keys <= 9 for head in audit.heads)

@@ -177,3 +177,11 @@ def test_the_papers_bound_of_the_entries_is_attained():
         p = torch.tensor([[0.5, 0.5]], dtype=torch.float64)
         largest = (matrix(p, 1.0) / temperature).abs().max().item()
         assert largest == pytest.approx(paper_bound(temperature))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_scores_of_a_step_are_left_as_they_are(dtype):
+    scores = torch.randn(2, 3, 5, generator=seeded(8), dtype=dtype)
+    kept = scores.clone()
+    finite_difference(scores, torch.ones(3, 5, dtype=torch.bool).tril(2), 0.7, 0.1, seeded(9))
+    assert torch.equal(scores, kept)

@@ -92,7 +92,7 @@ CASES = {
             final_logit_softcapping=5.0,
         ),
         (3.0, 3.0),
-        {"vectors": "hidden", "drop_first": True, "critical_up_to": 7},
+        {"num_windows": 1, "vectors": "hidden", "drop_first": True, "critical_up_to": 7},
         choices=("drop_first = True", "critical_up_to = 7"),
         steps=False,
     ),

@@ -85,6 +85,17 @@ def test_two_keys_have_one_random_set_for_each_and_no_gap_between_the_closed_for
         torch.testing.assert_close(form[0, :, 1], distance)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_of_keys_that_are_all_alike_is_no_distance_from_the_others(dtype):
+    """Rounding would make some of the squares negative, whose root is no number."""
+    vectors = torch.randn(50, 1, 16, generator=seeded(3), dtype=dtype).expand(50, 7, 16)
+    weights = torch.full((50, 1, 7), 1 / 7, dtype=dtype)
+    found = measure(weights, vectors.contiguous(), torch.ones(1, 7, dtype=torch.bool), sizes=[1])
+    length = vectors.norm(dim=-1).max()
+    for form in (found.each, found.expected_paper, found.expected_upper, found.bound_tight):
+        assert form.abs().max() <= 10 * torch.finfo(dtype).eps ** 0.5 * length
+
+
 def test_random_sets_are_uniform():
     args = [part[:1] for part in layer("partly")]
     sizes, draws = (1, 2, 4), 2000

@@ -71,14 +71,20 @@ def split(alpha, size):
     return order[:size], order[size:]
 
 
+def weighted(alpha, x, keys):
+    """alpha_i x_i of some keys, (n, d)."""
+    return (alpha[:, None] * x)[keys]
+
+
 def context(alpha, x, selected):
-    return sum(alpha[i] * x[i] for i in selected)
+    return weighted(alpha, x, selected).sum(0)
 
 
 def each(alpha, x, selected):
+    chosen = set(selected)
+    outside = [i for i in range(len(alpha)) if i not in chosen]
     s = context(alpha, x, selected)
-    outside = [i for i in range(len(alpha)) if i not in selected]
-    return sum((alpha[i] * x[i] - s).norm() for i in outside)
+    return (weighted(alpha, x, outside) - s).norm(dim=1).sum()
 
 
 def distances_of_all_sets(alpha, x, size):

@@ -156,3 +156,32 @@ def test_the_change_of_a_small_step_has_the_mean_square_of_the_frobenius_norm_ov
     p = (scores[visible] / 0.7).softmax(0)
     expected = (frobenius_norm(p, 1.0) / 0.7).square() / 6
     assert abs(squares.mean() - expected) <= 5 * squares.std() / 100
+
+
+def test_the_bound_of_a_step_is_attained_by_small_steps_and_by_large_ones():
+    """At two equal scores, along their difference; and where all the weight changes its key."""
+    equal, visible = torch.zeros(500, 2), torch.ones(500, 2, dtype=torch.bool)
+    for temperature in (0.05, 1.0, 8.0):
+        found = finite_difference(equal, visible, temperature, 1e-4, seeded(6)).max().item()
+        bound = finite_difference_bound(temperature, 1e-4)
+        assert bound * 0.999 < found <= bound
+    for step in (10.0, 40.0):
+        apart = torch.tensor([step / 4, 0.0]).expand(500, 2)
+        found = finite_difference(apart, visible, 0.1, step, seeded(7)).max().item()
+        bound = finite_difference_bound(0.1, step)
+        assert bound * (1 - 1e-6) < found <= bound * (1 + 1e-12)
+
+
+def test_the_papers_bound_of_the_entries_is_attained():
+    for temperature in (0.2, 1.0, 8.0):
+        p = torch.tensor([[0.5, 0.5]], dtype=torch.float64)
+        largest = (matrix(p, 1.0) / temperature).abs().max().item()
+        assert largest == pytest.approx(paper_bound(temperature))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_scores_of_a_step_are_left_as_they_are(dtype):
+    scores = torch.randn(2, 3, 5, generator=seeded(8), dtype=dtype)
+    kept = scores.clone()
+    finite_difference(scores, torch.ones(3, 5, dtype=torch.bool).tril(2), 0.7, 0.1, seeded(9))
+    assert torch.equal(scores, kept)

@@ -1,18 +1,21 @@
-"""The attention section against what transformers' own attention says of the same model."""
+"""The attention section: what it leaves as it was, what it refuses, and how it is cut.
 
-import copy
+What its numbers are is in test_attention_obvious.py.
+"""
+
 import math
 from dataclasses import replace
 
 import pytest
 import torch
 import transformers as tr
+from transformers.models.llama.modeling_llama import LlamaAttention
 
-from audits.attention.attention_layers import context, each, split
 from tiny import GPT2, LLAMA, V
 from wideneck.attention import use
 from wideneck.attention.config import normalizer_config
-from wideneck.audits.attention.ablation import ablation_losses
+from wideneck.attention.forward import Call
+from wideneck.audits.attention.ablation import _mean_of_visible, ablation_losses
 from wideneck.audits.attention.reading import Reader
 from wideneck.audits.attention.section import audit_attention
 from wideneck.audits.attention.settings import AttentionSettings
@@ -59,70 +62,6 @@ def windows_of(num_windows=2, length=T):
 def audited(model, settings=SETTINGS, windows=None, **how):
     reader = Reader(model, LogitMap("identity"))
     return audit_attention(reader, windows or windows_of(), settings, Clock(), **how)
-
-
-def eager_maps(model, ids):
-    """(layers, W, H, Q, K) by transformers' eager attention, in float64."""
-    model = copy.deepcopy(model).double()
-    model.set_attn_implementation("eager")
-    with torch.no_grad():
-        return torch.stack(model(ids, output_attentions=True).attentions)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_rows_of_every_head_are_those_of_eager_attention(name):
-    model, windows = model_of(name), windows_of()
-    maps = eager_maps(model, windows.ids)
-    entropy = torch.special.entr(maps).sum(-1)  # (layers, W, H, Q)
-    for head in audited(model).heads:
-        rows = entropy[head.layer - 1, :, head.head - 1]
-        assert head.entropy == pytest.approx(float(rows.mean()), rel=1e-4)
-        assert head.effective_keys == pytest.approx(float(rows.exp().mean()), rel=1e-4)
-        first = maps[head.layer - 1, :, head.head - 1, 1:, 0].mean()
-        assert head.first_key == pytest.approx(float(first), rel=1e-4)
-
-
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_geometry_is_that_of_the_definitions_on_eager_maps_and_the_values(name):
-    model, windows = model_of(name), windows_of(1)
-    (maps,) = eager_maps(model, windows.ids)[:1, 0]  # (H, Q, K) of the first layer
-    values = first_values(model, windows.ids)
-    audit = audited(model, windows=windows)
-    for head in audit.heads[: len(maps)]:
-        alpha, x = maps[head.head - 1], values[head.head - 1]
-        unit = x / x.norm(dim=-1, keepdim=True)
-        rows = [(alpha[q, : q + 1], x[: q + 1], unit[: q + 1]) for q in range(3, T)]
-        far = [float(each(a, v, split(a, 3)[0])) for a, v, _ in rows]
-        apart = [share_apart(a, u) for a, _, u in rows]
-        assert head.distance == pytest.approx(sum(far) / len(far), rel=1e-4)
-        assert head.separability == pytest.approx(sum(apart) / len(apart), abs=0.02)
-    point = audit.by_size[1]
-    assert (point.size, point.num_queries, point.num_excluded) == (3, T - 3, 3)
-
-
-def share_apart(alpha, x, size=3):
-    """N_s / N of one query."""
-    selected, outside = split(alpha, size)
-    s = context(alpha, x, selected)
-    far = [float((alpha[i] * x[i] - s).norm()) for i in range(len(alpha))]
-    return sum(far[i] < min(far[j] for j in outside) for i in selected) / size
-
-
-def first_values(model, ids):
-    """(H, K, d) of the first layer, by its own projection."""
-    taken = []
-    if isinstance(model, tr.GPT2LMHeadModel):
-        layer = model.transformer.h[0].attn.c_attn
-        layer.register_forward_hook(lambda _m, _a, out: taken.append(out[0].chunk(3, -1)[2]))
-        groups = 2
-    else:
-        layer = model.model.layers[0].self_attn.v_proj
-        layer.register_forward_hook(lambda _m, _a, out: taken.append(out[0]))
-        groups = 1
-    with torch.no_grad():
-        model(ids)
-    value = taken[0].view(len(taken[0]), groups, -1).transpose(0, 1)
-    return value.repeat_interleave(2 // groups, 0).double()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -201,6 +140,54 @@ def test_a_shorter_context_is_the_beginning_of_a_longer_one():
     assert long.by_length[0].effective_keys == whole.effective_keys
 
 
+@pytest.mark.parametrize("wide", [0, 1])
+def test_layers_may_have_different_numbers_of_heads(wide):
+    torch.manual_seed(0)
+    model = tr.LlamaForCausalLM(tr.LlamaConfig(**LLAMA | TWO, head_dim=8)).eval()
+    model.config.num_attention_heads = 4
+    model.model.layers[wide].self_attn = LlamaAttention(model.config, wide).eval()
+    model.config.num_attention_heads = 2
+    audit = audited(model)
+    counts = (4, 2) if wide == 0 else (2, 4)
+    assert audit.num_heads == 4
+    places = [(layer, head + 1) for layer in (1, 2) for head in range(counts[layer - 1])]
+    assert [(head.layer, head.head) for head in audit.heads] == places
+    assert [len(heads) for heads in audit.by_size[0].distance_by_head] == [*counts]
+
+
+def test_without_a_mask_a_head_is_replaced_by_the_mean_of_all_values():
+    """As where a window is one token: it sees all keys that there are."""
+    value = torch.randn(2, 1, 5, 3, generator=torch.Generator().manual_seed(0))
+    query = torch.zeros(2, 4, 1, 3)
+    call = Call(
+        query=query,
+        key=value,
+        value=value,
+        mask=None,
+        causal=False,
+        scaling=1.0,
+        softcap=None,
+        dropout=0.0,
+    )
+    found = _mean_of_visible(call)
+    assert found.shape == (2, 4, 1, 3)
+    torch.testing.assert_close(found, value.mean(2, keepdim=True).expand(2, 4, 1, 3))
+
+
+def test_each_stage_tells_how_far_it_is_and_ends_where_all_is_done():
+    calls = []
+    how = {"normalizers": [normalizer_config("logn")], "progress": lambda *told: calls.append(told)}
+    audited(model_of("llama"), replace(SETTINGS, ablation_context=8), **how)
+    told = {name: [call[1:] for call in calls if call[0] == name] for name, *_ in calls}
+    layers_of_windows = [(done, 4) for done in (1, 2, 3, 4)]
+    heads_of_windows = [(done, 8) for done in (2, 4, 6, 8)]  # those of a layer at once
+    assert told == {
+        "attention heads": layers_of_windows,
+        "replacing heads": heads_of_windows,
+        "under logn": layers_of_windows,
+    }
+
+
 def test_a_sliding_window_is_what_its_queries_see():
     audit = audited(model_of("mistral"))
     assert all(head.effective_keys <= 9 for head in audit.heads)
@@ -268,6 +255,22 @@ def test_jacobians_are_below_their_limits():
     assert {p.temperature for p in audit.by_step} >= {audit.temperature}
 
 
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("sparsemax", 1.0), ("logn", math.log(T) / 2), ("relu", 1.0), ("stickbreaking", None)],
+)
+def test_the_limit_of_a_jacobian_is_that_of_the_number_of_keys_where_it_is_largest(name, limit):
+    """The longest row where the norm grows with the keys that are seen, one key where it falls."""
+    model = use(model_of("llama"), name)
+    audit = audited(model)
+    if limit is None:
+        assert audit.heads[0].jacobian_spectral is None
+        assert audit.jacobian_limit == pytest.approx(1 / math.sqrt(2 * math.e))
+    else:
+        assert audit.jacobian_limit == pytest.approx(limit)
+        assert all(head.jacobian_spectral <= limit for head in audit.heads)
+
+
 def test_a_model_without_the_interface_is_refused():
     config = tr.BloomConfig(vocab_size=V, hidden_size=16, n_layer=1, n_head=2)
     model = tr.BloomForCausalLM(config).eval()
@@ -293,6 +296,8 @@ def test_a_model_that_does_more_than_its_normalizer_is_refused():
         ({"context": 8}, "take a longer context"),
         ({"vectors": "keys"}, "values, hidden, embeddings"),
         ({"level": 1.0}, "between 0 and 1"),
+        ({"level": 0.0}, "between 0 and 1"),
+        ({"sizes": (0, 3)}, "above 0"),
         ({"steps": (0.0,)}, "from 1e-6 on"),
         ({"temperatures": (math.inf,)}, "from 1e-6 on"),
         ({"num_queries": 0}, "number >= 1"),

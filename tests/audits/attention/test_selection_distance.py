@@ -7,14 +7,12 @@ from audits.attention.attention_layers import (
     KINDS,
     TIED,
     by_rows,
-    context,
     distances_of_all_sets,
-    each,
     layer,
     rows,
     seeded,
-    split,
 )
+from audits.attention.row_definitions import MEASURES
 from wideneck.audits.attention import selection
 from wideneck.audits.attention.distance import selection_distances
 
@@ -22,72 +20,6 @@ SIZES = (1, 2, 5, 8, 9, 20)
 """Of 9 keys: up to more than there are."""
 
 
-def mass(alpha, x, size):
-    return sum(alpha[i] for i in split(alpha, size)[0])
-
-
-def of_selected(alpha, x, size):
-    return each(alpha, x, split(alpha, size)[0])
-
-
-def net(alpha, x, size):
-    selected, outside = split(alpha, size)
-    return (context(alpha, x, outside) - context(alpha, x, selected)).norm()
-
-
-def summed(alpha, x, size):
-    selected, outside = split(alpha, size)
-    s = context(alpha, x, selected)
-    return sum(alpha[i] * x[i] - s for i in outside).norm()
-
-
-def theorem(alpha, x, size, largest):
-    selected, outside = split(alpha, size)
-    out = sum(alpha[i] for i in outside)
-    d1 = max((x[i] - x[j]).norm() for i in outside for j in selected)
-    return out * d1 + largest * (mass(alpha, x, size) * len(outside) - out)
-
-
-def bound(alpha, x, size):
-    return theorem(alpha, x, size, max(x[j].norm() for j in split(alpha, size)[0]))
-
-
-def bound_tight(alpha, x, size):
-    s = context(alpha, x, split(alpha, size)[0])
-    return theorem(alpha, x, size, s.norm() / mass(alpha, x, size))
-
-
-def closed_form(alpha, x, size, residual):
-    count = len(alpha)
-    total = 0
-    for i in range(count):
-        others = [alpha[j] * x[j] for j in range(count) if j != i]
-        mean = sum(others) / (count - 1)
-        spread = sum(y.square().sum() for y in others) / (count - 1) - mean.square().sum()
-        left = (count - 1 - size) / max(count - 2, 1)
-        square = (alpha[i] * x[i] - size * mean).square().sum() + residual * size * left * spread
-        total += (count - size) / count * square.sqrt()
-    return total
-
-
-def expected_paper(alpha, x, size):
-    return closed_form(alpha, x, size, residual=0)
-
-
-def expected_upper(alpha, x, size):
-    return closed_form(alpha, x, size, residual=1)
-
-
-MEASURES = {
-    "mass": mass,
-    "each": of_selected,
-    "net": net,
-    "summed": summed,
-    "bound": bound,
-    "bound_tight": bound_tight,
-    "expected_paper": expected_paper,
-    "expected_upper": expected_upper,
-}
 CHOICE_MATTERS = {"bound", "bound_tight"}
 
 
@@ -151,6 +83,17 @@ def test_two_keys_have_one_random_set_for_each_and_no_gap_between_the_closed_for
         alpha, x = args[0][:, 1, :2], args[1][:, :2]
         distance = (alpha[:, 0, None] * x[:, 0] - alpha[:, 1, None] * x[:, 1]).norm(dim=1)
         torch.testing.assert_close(form[0, :, 1], distance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_of_keys_that_are_all_alike_is_no_distance_from_the_others(dtype):
+    """Rounding would make some of the squares negative, whose root is no number."""
+    vectors = torch.randn(50, 1, 16, generator=seeded(3), dtype=dtype).expand(50, 7, 16)
+    weights = torch.full((50, 1, 7), 1 / 7, dtype=dtype)
+    found = measure(weights, vectors.contiguous(), torch.ones(1, 7, dtype=torch.bool), sizes=[1])
+    length = vectors.norm(dim=-1).max()
+    for form in (found.each, found.expected_paper, found.expected_upper, found.bound_tight):
+        assert form.abs().max() <= 10 * torch.finfo(dtype).eps ** 0.5 * length
 
 
 def test_random_sets_are_uniform():

@@ -1,58 +1,16 @@
 """Separability against loops over the selected keys."""
 
-import math
 from functools import partial
 
 import pytest
 import torch
 
-from audits.attention.attention_layers import KINDS, by_rows, context, layer, split
+from audits.attention.attention_layers import KINDS, by_rows, layer
+from audits.attention.row_definitions import closest, lower, share, upper
 from wideneck.audits.attention import selection
 from wideneck.audits.attention.separability import separability
 
 SIZES = (1, 2, 5, 8, 9, 20)
-
-
-def ball(alpha, x, size):
-    """Distances from s of the selected vectors, and the radius that excludes all others."""
-    selected, outside = split(alpha, size)
-    s = context(alpha, x, selected)
-    distance = [(alpha[i] * x[i] - s).norm().item() for i in range(len(alpha))]
-    return [distance[i] for i in selected], min(distance[i] for i in outside)
-
-
-def share(alpha, x, size):
-    inside, radius = ball(alpha, x, size)
-    # 1e-9: of distances that are equal in exact arithmetic neither is the smaller one.
-    return sum(d < radius * (1 - 1e-9) for d in inside) / size
-
-
-def xi(alpha, size, radius, delta):
-    selected, _ = split(alpha, size)
-    found = []
-    for i in selected:
-        others = [alpha[j].item() for j in selected if j != i]
-        pairs = sum(a * b for k, a in enumerate(others) for m, b in enumerate(others) if k != m)
-        found.append(math.sqrt(max(radius**2 * sum(others) ** 2 - delta**2 / 2 * pairs, 0)))
-    return found
-
-
-def lower(alpha, x, size, radius, delta):
-    _, r = ball(alpha, x, size)
-    return 1 - sum(xi(alpha, size, radius, delta)) / (r * size) if r else -math.inf
-
-
-def upper(alpha, x, size, radius, delta):
-    _, r = ball(alpha, x, size)
-    penalties = [max(one - r, 0) ** 2 for one in xi(alpha, size, radius, delta)]
-    return sum(math.exp(-penalty / (2 * radius**2)) for penalty in penalties) / size
-
-
-def closest(vectors, visible):
-    used = [i for i in range(len(vectors)) if visible[:, i].any()]
-    pairs = [(vectors[i] - vectors[j]).norm().item() for i in used for j in used if i < j]
-    lengths = [vectors[i].norm().item() for i in used]
-    return (min(pairs), max(lengths)) if pairs else (math.nan, math.nan)
 
 
 def one_length(kind):

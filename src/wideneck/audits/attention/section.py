@@ -28,6 +28,10 @@ from wideneck.audits.states import Progress
 from wideneck.data import Windows
 from wideneck.errors import WideneckError
 
+ROUNDING = 1e-6
+"""Values of a measure that are this close, relative to their size, are equal: they are means of
+float32, and two equal shares of keys would have different ranks."""
+
 LINKED = ("effective_keys", "spread", "first_key", "mass", "distance", "separability")
 """Measures that are set beside the loss of ablation."""
 
@@ -344,6 +348,7 @@ def _links(heads: list[HeadMeasures]) -> list[Link]:
             unknown_link = Link(measure=name, spearman=math.nan, spearman_without_depth=None)
             found.append(unknown_link)
             continue
+        values = _merged(values)
         if len(set(values)) < 2 or len(set(losses)) < 2:
             continue
         found.append(
@@ -354,6 +359,17 @@ def _links(heads: list[HeadMeasures]) -> list[Link]:
             )
         )
     return found
+
+
+def _merged(values: list[float]) -> list[float]:
+    """The values, with one for all that rounding alone tells apart."""
+    known: dict[float, float] = {}
+    last = -math.inf
+    for value in sorted(set(values)):
+        near = value - last <= ROUNDING * abs(value)
+        known[value] = known[last] if near else value
+        last = value
+    return [known[value] for value in values]
 
 
 def _partial(values: list[float], losses: list[float], depth: list[float]) -> float | None:

@@ -64,7 +64,9 @@ def with_unreachable(head: HeadAudit) -> HeadAudit:
 
 def around(value: float, half: float | None = 0.1) -> Estimate:
     low, high = (None, None) if half is None else (value - half, value + half)
-    return Estimate(value=value, low=low, high=high, over="documents", num_groups=8)
+    return Estimate(
+        value=value, low=low, high=high, over="documents", num_groups=8, effective_groups=6.5
+    )
 
 
 def output_audit(

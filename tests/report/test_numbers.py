@@ -46,7 +46,9 @@ def test_share():
     ],
 )
 def test_an_estimate_shows_what_its_interval_grants(low, value, high, text):
-    e = Estimate(value=value, low=low, high=high, over="documents", num_groups=2)
+    e = Estimate(
+        value=value, low=low, high=high, over="documents", num_groups=2, effective_groups=2.0
+    )
     assert estimate(e) == text
 
 

@@ -4,9 +4,10 @@ The mean M = sum_g w_g m_g of group means m_g, w_g the group's share of all valu
 
     V = sum_g w_g^2 (m_g - M)^2 / (1 - 2 w_g + sum_h w_h^2)
 
-which is unbiased where the m_g are independent and have one variance, whatever the sizes (CR2 of
-Bell & McCaffrey, Survey Methodology 2002, for a mean).  A large group leaves a small residual, for
-it draws M to itself, so without the denominator V is far too small.
+which is unbiased where the m_g are independent and have one variance, whatever the sizes: the
+correction CR2 of Bell & McCaffrey (Survey Methodology 28, 2002) for a mean and that variance.  A
+large group draws M to itself and leaves a small residual, so without the denominator V is far too
+small.
 
 |M - mean| / sqrt(V) has no t distribution where sizes differ: the factor that it exceeds once in
 twenty is computed for normal m_g.  Their variance may be the same for all, as of documents that
@@ -14,7 +15,7 @@ differ, or fall as 1 / size, as of tokens that differ, or lie between: the large
 such cases is taken.  Groups of one size give the factor of Student's t exactly.
 
 Groups are taken to be drawn independently.  Skewed group means make every such interval too short,
-of equal groups too; `python -m bench intervals` measures by how much.
+of equal groups too: `python -m bench intervals` measures by how much.
 """
 
 import math
@@ -25,7 +26,7 @@ from scipy.optimize import root_scalar
 
 LEAST = 1.5
 """Groups of equal size that a mean must be worth to have an interval.  Below it one group holds
-four fifths of all values or more, and only the others would say how much such a group varies."""
+more than two thirds of all values, and only the others would say how much such a group varies."""
 
 LEVEL = 0.05
 """Share of means that lie outside."""

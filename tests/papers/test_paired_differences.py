@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from wideneck.papers.paired import paired, seeds_to_see
+from wideneck.papers.spread import Spread, spread
 
 
 def test_the_interval_is_that_of_a_paired_t_test():
@@ -16,6 +17,22 @@ def test_the_interval_is_that_of_a_paired_t_test():
     assert found.mean == pytest.approx(np.mean(values))
     assert found.std == pytest.approx(np.std(values, ddof=1))
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_the_seeds_it_takes_are_those_of_the_mean_and_the_deviation():
+    values = [0.1, -0.3, 0.25, 0.4, 0.05]
+
+    found = paired(values)
+
+    assert found.seeds_to_see == seeds_to_see(np.mean(values), np.std(values, ddof=1))
+    # 7.85 (0.262 / 0.1)^2 = 54.0 were the deviation known, and two more for Student's t.
+    assert found.seeds_to_see == 56
+
+
+def test_a_spread_is_a_mean_and_the_deviation_with_n_minus_1():
+    assert spread([1.0, 2.0, 6.0]) == Spread(mean=3.0, std=pytest.approx(math.sqrt(14 / 2)))
+    assert spread([1.0, 2.0]).std == pytest.approx(math.sqrt(0.5))
+    assert spread([4.0]) == Spread(mean=4.0, std=None)
 
 
 def test_one_seed_has_no_interval():

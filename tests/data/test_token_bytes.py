@@ -67,3 +67,10 @@ def test_they_are_the_bytes_of_the_text_whatever_the_pieces(byte_level, monkeypa
     real = tokenizing.pieces
     monkeypatch.setattr(tokenizing, "pieces", lambda text: real(text, 20))
     assert torch.equal(token_bytes([document], tokenizer), before)
+
+
+@pytest.mark.parametrize("character", "\x7f\x80\u07ff\u0800\u08ff\u0900\uffff\U00010000")
+def test_a_character_has_its_bytes_up_to_the_ends_of_each_length(byte_level, character):
+    sizes = token_bytes([f"a{character}b"], byte_level).tolist()
+    assert sizes[0] == sizes[-1] == 1
+    assert sum(sizes) == 2 + len(character.encode())

@@ -96,6 +96,7 @@ def _means(rng: Any, n: Any, kind: float | str) -> Any:
         return rng.standard_t(3, size)
     if kind == "skewed":
         return rng.exponential(1, size) - 1
+    assert isinstance(kind, float)
     variances = kind + (1 - kind) * np.median(n) / n
     return rng.normal(0, np.sqrt(variances), size)
 
@@ -163,7 +164,11 @@ def _paired(draw: Callable, num: int) -> str:
     from wideneck.papers.paired import paired
 
     found = [paired(values) for values in (1 + draw((DRAWS // 4, num))).tolist()]
-    return f"{100 * sum(f.low <= 1 <= f.high for f in found) / len(found):.1f}"
+    return f"{100 * sum(_holds(f, 1) for f in found) / len(found):.1f}"
+
+
+def _holds(found: Any, truth: float) -> bool:
+    return found.low <= truth <= found.high
 
 
 def _welch(draw: Callable, num: int, other: int | None, scale: float) -> str:
@@ -181,7 +186,7 @@ def _welch(draw: Callable, num: int, other: int | None, scale: float) -> str:
             value=over.mean, spread=over.std, seeds=other,
         )  # fmt: skip
         found = judge(result, spread(mine), num)
-        hits += found.low <= 0 <= found.high
+        hits += _holds(found, 0)
     return f"{100 * hits / DRAWS:.1f}"
 
 

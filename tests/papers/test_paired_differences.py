@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wideneck.papers.paired import paired, seeds_to_see
+from wideneck.papers.paired import _power, paired, seeds_to_see
 from wideneck.papers.spread import Spread, spread
 
 
@@ -42,20 +42,27 @@ def test_one_seed_has_no_interval():
     assert found.std is found.low is found.high is found.seeds_to_see is None
 
 
+def power(size, n):
+    """Over all deviations that n differences may have, of the mean being far enough from 0."""
+    deviation = stats.chi(n - 1, scale=(n - 1) ** -0.5)
+    some = np.linspace(deviation.ppf(1e-10), deviation.isf(1e-10), 20_001)
+    needed = stats.t.ppf(0.975, n - 1) * some
+    mean = stats.norm(size * math.sqrt(n))
+    return np.trapezoid(deviation.pdf(some) * (mean.sf(needed) + mean.cdf(-needed)), some)
+
+
 @pytest.mark.parametrize("size", [0.02, 0.1, 0.5, 1.0, 2.0, 4.0, 7.0, 20.0])
 def test_an_effect_is_seen_with_the_power_that_is_promised_and_no_seed_more(size):
-    def power(n):
-        """Over all deviations that n differences may have, of the mean being far enough from 0."""
-        deviation = stats.chi(n - 1, scale=(n - 1) ** -0.5)
-        some = np.linspace(deviation.ppf(1e-10), deviation.isf(1e-10), 20_001)
-        needed = stats.t.ppf(0.975, n - 1) * some
-        mean = stats.norm(size * math.sqrt(n))
-        return np.trapezoid(deviation.pdf(some) * (mean.sf(needed) + mean.cdf(-needed)), some)
-
     n = seeds_to_see(-size * 0.2, 0.2)
     assert n is not None
-    assert power(n) >= 0.8
-    assert n == 2 or power(n - 1) < 0.8
+    assert power(size, n) >= 0.8
+    assert n == 2 or power(size, n - 1) < 0.8
+
+
+@pytest.mark.parametrize("n", [3, 4, 9])
+@pytest.mark.parametrize("size", [0.3, 1.0, 2.5])
+def test_the_power_is_that_of_a_paired_t_test(size, n):
+    assert _power(size, n) == pytest.approx(power(size, n), abs=1e-6)
 
 
 def test_no_effect_is_never_seen_and_a_sure_one_needs_two():

@@ -85,7 +85,7 @@ def test_the_variance_is_that_of_the_mean_where_all_groups_vary_alike(shape):
 @pytest.mark.parametrize("kind", ["between", "within", "both"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_intervals_cover_as_often_as_they_say_whatever_varies(shape, kind):
-    """Between documents, as 1 / length within, or both: the old interval covers 0.6 to 0.93."""
+    """Between documents, as 1 / length within, or both: Student's t covers 0.6 to 0.93."""
     sizes = np.array(SHAPES[shape], dtype=float)
     within = np.median(sizes) / sizes
     variances = {"between": np.ones(len(sizes)), "within": within, "both": 0.2 + 0.8 * within}
@@ -106,7 +106,7 @@ def test_the_effective_number_is_that_of_equal_groups_with_a_mean_as_sure():
 
 
 def test_one_group_among_small_ones_has_no_interval():
-    """Thirty windows beside three of one: the old interval covered 0.24 where it said 0.95."""
+    """Thirty windows beside three of one: Student's t covers 0.23 where it says 0.95."""
     for sizes in ([15_360.0, 512, 512, 512], [10.0], [10.0, 0.0, 0.0]):
         sizes = np.array(sizes)
         assert effective_number(sizes) < LEAST

@@ -57,8 +57,8 @@ def _sizes(by_arm: dict[str, dict[int, dict]]) -> str:
         "content); mismatched: the same with prompts of other documents.  ±: standard deviation "
         f"over {seeds} seed{'s' if seeds > 1 else ''}, each a choice and order of the training "
         "windows and of the random "
-        "numbers of the continuations, the same for all arms; intervals: 95 %, Student's t, over "
-        "documents or prompts, of the mean over seeds.  torch "
+        "numbers of the continuations, the same for all arms; intervals: 95 %, as in "
+        "docs/evaluate.md, over documents or prompts, of the mean over seeds.  torch "
         f"{machine['torch']}, {machine['threads']} threads.  "
         "`python -m bench memory-study --out DIR`"
     )

@@ -160,14 +160,13 @@ def _row(head: str, by_head: dict[str, dict[int, dict]]) -> list[str]:
 
 
 def _over_seeds(pairs: list[tuple[dict, dict]]) -> str:
-    from scipy.special import stdtrit
+    from wideneck.papers.paired import paired
 
     values = [ours["loss_after"] - softmax["loss_after"] for ours, softmax in pairs]
-    if len(values) == 1:
-        return f"{values[0]:+.4f}"
-    mean = statistics.mean(values)
-    half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
-    return f"{_mean_sd(values, '+')} [{mean - half:+.4f}, {mean + half:+.4f}]"
+    found = paired(values)
+    if found.low is None or found.high is None:
+        return f"{found.mean:+.4f}"
+    return f"{_mean_sd(values, '+')} [{found.low:+.4f}, {found.high:+.4f}]"
 
 
 def _over_documents(pairs: list[tuple[dict, dict]]) -> str:
@@ -215,7 +214,8 @@ def _caption(line: dict) -> str:
         f"{settings['valid_tokens']:,} tokens of {settings['valid']}, windows of "
         f"{settings['window']}; float32, AdamW, learning rates {settings['lr']:g} (matrix), "
         f"{settings['projection_lr']:g} (projections), {settings['scalar_lr']:g} (learned numbers "
-        f"of activations).  ±: standard deviation over seeds; intervals: 95 %, Student's t.  Rank: "
+        f"of activations).  ±: standard deviation over seeds; intervals: 95 %, over seeds "
+        "Student's t, over documents as in docs/evaluate.md.  Rank: "
         f"of the log-probabilities of {line['rank_contexts']:,} contexts, singular values above "
         "the tolerance of Press et al. 2007; 1e-3 / 1e-4: fewest squared singular values that sum "
         f"to 1 - 1e-3 / 1 - 1e-4 of all.  torch {machine['torch']}, {machine['threads']} threads."

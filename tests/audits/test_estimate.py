@@ -41,15 +41,39 @@ def test_a_single_window_has_no_interval():
     assert found.high is None
 
 
+def test_documents_without_a_token_that_counts_are_no_documents():
+    """One document has all: its mean is known without error, and that of others not at all."""
+    counted = torch.zeros(3, 4, dtype=torch.bool)
+    counted[1] = True
+    found = estimate(torch.rand(3, 4), torch.arange(3), counted)
+    assert (found.over, found.num_groups, found.effective_groups) == ("documents", 1, 1.0)
+    assert found.low is found.high is None
+
+
+def test_the_effective_number_is_of_the_tokens_that_count():
+    counted = torch.tensor([[1, 1, 1], [1, 1, 1], [1, 0, 0]]).bool()
+    found = estimate(torch.rand(3, 3), torch.tensor([5, 5, 8]), counted)
+    assert (found.num_groups, found.effective_groups) == (2, pytest.approx(49 / 37))
+    assert found.low is None
+
+
+def test_a_scale_moves_value_and_ends_and_nothing_else():
+    found = estimate(torch.rand(4, 3), torch.arange(4))
+    twice = found.map(lambda x: 2 * x + 1)
+    assert (twice.value, twice.low, twice.high) == pytest.approx(
+        (2 * found.value + 1, 2 * found.low + 1, 2 * found.high + 1)
+    )
+    assert (twice.over, twice.num_groups, twice.effective_groups) == ("documents", 4, 4.0)
+
+
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     """Documents of unequal size with a mean of their own: an interval over tokens would fail."""
     generator = torch.Generator().manual_seed(0)
+    document = torch.arange(12).repeat_interleave(torch.tensor([1, 3, 2] * 4))
     hits = 0
     for _ in range(400):
-        sizes = torch.randint(1, 4, (12,), generator=generator)
-        document = torch.repeat_interleave(torch.arange(12), sizes)
-        shift = torch.randn(12, generator=generator)[document]
+        shift = 3 + torch.randn(12, generator=generator)[document]
         values = shift[:, None] + torch.randn(len(document), 5, generator=generator)
         found = estimate(values, document)
-        hits += found.low <= 0 <= found.high
-    assert 0.90 <= hits / 400 <= 0.98
+        hits += found.low <= 3 <= found.high
+    assert 0.92 <= hits / 400 <= 0.98

@@ -126,9 +126,9 @@ def test_the_test_text_of_a_run_is_read_in_one_row(trained, text):
     ids = encoded(trained[0]).test.ids
     assert found.plain.loss == pytest.approx(slow_loss(trained[0], ids), rel=1e-5)
     assert found.plain.num_tokens == len(ids) - 1
-    num_bytes = len((text / "test.txt").read_bytes())
-    nats = found.plain.loss * found.plain.num_tokens
-    assert found.plain.bits_per_byte == pytest.approx(nats / math.log(2) / num_bytes)
+    read = (text / "test.txt").read_bytes()
+    num_bytes = len(read) - len(read.split()[0])  # the first word is not predicted
+    assert found.plain.bits_per_byte == pytest.approx(bits(found.plain) / num_bytes)
     assert (found.source.split, found.source.kind) == ("test", "run")
     assert found.source.num_parameters == trained[1]["num_parameters"]
     assert "<unk>" in found.source.notes[0]
@@ -148,13 +148,37 @@ def test_a_file_is_read_whole_by_the_vocabulary_of_the_run(trained, text):
     assert folder.plain == own.plain
 
 
-def test_a_part_of_the_text_has_no_bytes(trained):
+def bits(found):
+    return found.loss * found.num_tokens / math.log(2)
+
+
+def test_bytes_are_those_of_the_tokens_that_are_predicted_in_rows(trained, text):
+    """The first word of each of ten rows, and what does not fill them, cost nothing."""
+    found = evaluate(trained[0], split="valid").plain
+    words = (text / "valid.txt").read_text().replace("\n", " <eos> ").split()
+    length = len(words) // 10
+    sizes = [
+        1 if word == "<eos>" else len(word) + (words[i - 1] != "<eos>")
+        for i, word in enumerate(words)
+    ]
+    if load_run(trained[0]).model.backbone.context:
+        expected = sum(sizes[1:])
+    else:
+        expected = sum(sum(sizes[row * length + 1 : (row + 1) * length]) for row in range(10))
+    assert found.bits_per_byte == pytest.approx(bits(found) / expected, rel=1e-12)
+
+
+def test_a_part_of_the_text_has_the_bytes_of_its_tokens(trained, text):
     found = evaluate(trained[0], num_tokens=40)
     assert found.plain.loss == pytest.approx(
         slow_loss(trained[0], encoded(trained[0]).test.ids[:40]), rel=1e-5
     )
-    assert found.plain.bits_per_byte is None
-    assert "first 40 tokens" in found.source.notes[0]
+    lines = (text / "test.txt").read_text().replace("\n", " \0 ").split(" ")
+    tokens = [word for word in lines if word]
+    read = " ".join(tokens[:40]).replace(" \0 ", "\n").replace(" \0", "\n")
+    expected = len(read) - len(tokens[0])
+    assert found.plain.bits_per_byte == pytest.approx(bits(found.plain) / expected)
+    assert "first 40 tokens" in found.source.notes[-1]
 
 
 def test_cache_and_statistics_come_from_the_other_splits_of_the_run(trained, text):
@@ -164,7 +188,8 @@ def test_cache_and_statistics_come_from_the_other_splits_of_the_run(trained, tex
     assert found.neural_cache.theta == fit.cache.theta
     assert found.neural_cache.weight == fit.cache.weight
     assert found.neural_cache.valid_loss == pytest.approx(fit.loss)
-    beside = {"num_bytes": corpus.test.num_bytes}
+    first = (text / "test.txt").read_text().split()[0]
+    beside = {"num_bytes": corpus.test.num_bytes - len(first)}
     rows = 1 if model.backbone.context is None else 10
     assert found.neural_cache.perplexity == cache_perplexity(
         model, corpus.test.ids, fit.cache, batch_size=rows, **beside
@@ -224,7 +249,7 @@ def test_a_model_in_memory_is_evaluated_as_the_one_on_disk(saved):
 def test_a_window_alone_has_no_interval(saved):
     found = evaluate(saved, saved / "text.txt", num_tokens=20)
     assert found.over_documents.loss.low is None
-    assert "No interval" in shown(found)
+    assert "no 95 % interval: 1 window is one sample" in " ".join(shown(found).split())
 
 
 def shown(found):

@@ -169,3 +169,74 @@ def test_a_mistake_is_one_sentence():
     model.transformer.ln_f.weight.data[0] = math.nan
     with pytest.raises(WideneckError, match="a loss that is not finite"):
         document_losses(model, windows)
+
+
+@pytest.mark.parametrize("num_tokens", range(1, 41, 3))
+def test_so_many_tokens_are_predicted_wherever_a_piece_of_the_text_ends(monkeypatch, num_tokens):
+    from wideneck.data import tokenizing
+
+    real = tokenizing.pieces
+    monkeypatch.setattr(tokenizing, "pieces", lambda text: real(text, 4))
+    windows = cut_documents(
+        ["a b c d e f g h i j k l m n o p q r s t u"], character_tokenizer(), window=7,
+        num_tokens=num_tokens,
+    )  # fmt: skip
+    assert sum(len(window.target) for window in windows) == min(num_tokens, 40)
+
+
+def test_a_text_needs_a_row_for_its_largest_id_in_both_layers():
+    """The last row is as good as any; one below it, of either layer alone, is refused."""
+    model = tiny_model("gpt2")
+    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    largest = max(int(window.target.max()) for window in windows)
+    for rows, refused in ((largest + 1, False), (largest, True)):
+        model.resize_token_embeddings(rows)
+        if refused:
+            with pytest.raises(WideneckError, match=f"id {largest}, the model has {rows} rows"):
+                document_losses(model, windows)
+        else:
+            document_losses(model, windows)
+    untied = tiny_model("llama")
+    assert len(untied.get_input_embeddings().weight) > largest
+    layer = untied.get_output_embeddings()
+    assert layer.weight is not untied.get_input_embeddings().weight
+    layer.weight.data = layer.weight.data[:largest]
+    with pytest.raises(WideneckError, match=f"the model has {largest} rows"):
+        document_losses(untied, windows)
+
+
+def test_a_head_a_little_beside_the_logits_is_refused_too():
+    model = tiny_model("gpt2")
+    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+
+    def shifted(_module, _args, scores):
+        off = torch.zeros_like(scores)
+        off[..., 3] = 0.05
+        return scores + off
+
+    handle = model.get_output_embeddings().register_forward_hook(shifted)
+    with pytest.raises(WideneckError, match="does not give its own logits"):
+        own_head(model, windows[0])
+    handle.remove()
+
+
+def test_losses_of_bfloat16_logits_are_summed_in_float32():
+    from wideneck.evaluation.documents import _nll
+
+    torch.manual_seed(0)
+    logits = (4 * torch.randn(9, 500)).bfloat16()
+    target = torch.randint(500, (9,))
+    found = _nll(logits, target)
+    assert found.dtype == torch.float32
+    slow = -logits.double().log_softmax(1)[torch.arange(9), target]
+    torch.testing.assert_close(found.double(), slow, rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_is_off_while_losses_are_measured():
+    model = MODELS["mos"]()
+    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    expected = document_losses(model, windows).nll
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    assert torch.equal(document_losses(model.train(), windows).nll, expected)

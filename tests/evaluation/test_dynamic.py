@@ -249,3 +249,12 @@ def test_the_conventions_hold_every_number():
     found = dynamic_perplexity(model, TEST, statistics, DynamicEvaluation.published()).conventions
     for part in ("old scaling", "rate 0.002", "decay 0.02", "epsilon 0.001", "every 5 tokens"):
         assert part in found
+
+
+def test_squares_of_small_gradients_in_bfloat16_add_up_in_float32():
+    model = recurrent().bfloat16()
+    statistics = gradient_statistics(model, TRAIN, batch_size=4)
+    assert all(squares.dtype == torch.float32 for squares in statistics.sum_of_squares)
+    exact = gradient_statistics(recurrent(), TRAIN, batch_size=4)
+    for ours, true in zip(statistics.sum_of_squares, exact.sum_of_squares, strict=True):
+        torch.testing.assert_close(ours.sum().double(), true.sum(), rtol=0.1, atol=1e-4)

@@ -12,7 +12,7 @@ from wideneck import heads
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.output.log_prob_rank import log_prob_rank
 from wideneck.errors import WideneckError
-from wideneck.evaluation import log_prob_ranks, spread_contexts, stream
+from wideneck.evaluation import log_prob_ranks, ranks, spread_contexts, stream
 from wideneck.models import LogitMap
 
 
@@ -60,6 +60,24 @@ def test_scores_are_described_before_the_activation(case):
     assert found.mean_logit == pytest.approx(z.mean().item(), rel=1e-9)
     assert found.sd_logit == pytest.approx(z.std(correction=0).item(), rel=1e-9)
     assert found.share_curved == pytest.approx((z.abs() < 5).double().mean().item())
+
+
+def test_scores_of_parts_of_unequal_size_are_described_as_of_one(monkeypatch):
+    """Three parts that differ in mean and spread: 90, 90 and 20 contexts."""
+    head = some_head("softmax").double()
+    hidden = states(200) * torch.linspace(0.1, 4, 200)[:, None].double() + 0.5
+    whole = log_prob_ranks(head, hidden, num_contexts=200)
+    monkeypatch.setattr(ranks, "TOKENS", 90)
+    parts = log_prob_ranks(head, hidden, num_contexts=200)
+    for name in ("mean_logit", "sd_logit", "share_curved"):
+        assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-12), name
+    assert 0 < parts.share_curved < 1
+
+
+def test_no_rank_is_above_the_number_of_contexts():
+    head = some_head("softmax").double()
+    assert log_prob_ranks(head, states(3)).bound == 3
+    assert head.rank_bound > 3
 
 
 WIDE = {

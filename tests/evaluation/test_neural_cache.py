@@ -92,6 +92,26 @@ def test_the_best_of_the_grid_is_found(make):
     assert found.loss_model == pytest.approx(losses[0.0, 0.0], rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("thetas", "weights"),
+    [([4.0, 0.0], [0.6, 0.02, 0.3]), ([0.5], [0.9, 0.1]), ([2.0, 1.0, 0.0], [0.2])],
+)
+def test_a_grid_of_any_order_and_shape_is_searched_and_the_model_s_own_loss_told(thetas, weights):
+    model, ids = recurrent(), text(50)
+    losses = {
+        (theta, w): cache_perplexity(
+            model, ids, NeuralCache(theta=theta, weight=w), batch_size=2
+        ).loss
+        for theta in thetas
+        for w in weights
+    }
+    found = fit_cache(model, ids, batch_size=2, thetas=thetas, weights=weights)
+    assert (found.cache.theta, found.cache.weight) == min(losses, key=lambda pair: losses[pair])
+    assert found.loss == pytest.approx(min(losses.values()), rel=1e-12)
+    static = static_perplexity(model, ids, batch_size=2).loss
+    assert found.loss_model == pytest.approx(static, rel=1e-12)
+
+
 def test_a_fitted_cache_gains_on_a_text_that_repeats_itself():
     model = recurrent()
     ids = text(12).repeat(8)

@@ -8,7 +8,8 @@ import torch
 from evaluation.tiny_lms import V, modes, recurrent, text, windowed
 from wideneck import config as c
 from wideneck.errors import WideneckError
-from wideneck.evaluation import static_perplexity
+from wideneck.evaluation import Perplexity, static_perplexity
+from wideneck.evaluation.perplexity import total
 
 HEADS = {"softmax": c.Softmax(), "moss": c.Mixture(activation=c.Sigsoftmax(), num_components=3)}
 
@@ -75,3 +76,23 @@ def test_a_loss_that_is_not_finite_is_refused():
     model.head.weight.data[3] = torch.nan
     with pytest.raises(WideneckError, match="loss on this text is nan"):
         static_perplexity(model, text(), batch_size=1)
+
+
+def test_losses_in_float32_are_summed_in_float64():
+    """In float32 there is no odd number beyond 2^24."""
+    assert total(torch.tensor([2.0**24, 1.0, 1.0, 1.0])) == 2.0**24 + 3
+
+
+def test_tokens_of_no_bytes_have_no_bits_a_byte():
+    """The last line of a text without its end: its `<eos>` stands for nothing."""
+    assert Perplexity.of(3.0, 1, "", 0).bits_per_byte is None
+    assert Perplexity.of(3.0, 1, "", 6).bits_per_byte == pytest.approx(0.5 / math.log(2))
+
+
+def test_a_text_is_read_in_segments_as_long_as_asked_for():
+    done = []
+    model = recurrent()
+    static_perplexity(
+        model, text(41), batch_size=2, segment=7, progress=lambda _, n, total: done.append(n)
+    )
+    assert done == [14, 28, 38]

@@ -128,3 +128,15 @@ def test_what_cannot_be_read_is_refused(ids, message):
 def test_sizes_below_one_are_refused(sizes):
     with pytest.raises(WideneckError, match="at least 1"):
         list(stream(recurrent(), text(), **sizes))
+
+
+@pytest.mark.parametrize("length", [60, 61, 62])
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+@pytest.mark.parametrize("name", [*MODELS, *WINDOWED])
+def test_the_tokens_said_to_be_predicted_are_the_targets(name, batch_size, length):
+    model = (MODELS | WINDOWED)[name]()
+    reading = Reading.of(model, torch.arange(length) % V, batch_size=batch_size, segment=7)
+    places = Reading(torch.arange(length), length, batch_size, 7, reading.context)
+    targets = torch.cat([target.flatten() for _, target in places])
+    assert reading.predicted.nonzero()[:, 0].tolist() == sorted(targets.tolist())
+    assert int(reading.predicted.sum()) == reading.num_predicted

@@ -63,8 +63,11 @@ def with_unreachable(head: HeadAudit) -> HeadAudit:
 
 
 def around(value: float, half: float | None = 0.1) -> Estimate:
-    low, high = (None, None) if half is None else (value - half, value + half)
-    return Estimate(value=value, low=low, high=high, over="documents", num_groups=8)
+    if half is None:
+        ends = {"low": None, "high": None, "num_groups": 1, "effective_groups": 1.0}
+    else:
+        ends = {"low": value - half, "high": value + half, "num_groups": 8, "effective_groups": 6.5}
+    return Estimate(value=value, over="documents", **ends)
 
 
 def output_audit(

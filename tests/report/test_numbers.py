@@ -4,7 +4,7 @@ import pytest
 
 from wideneck.audits.estimate import Estimate
 from wideneck.report.axes import linear, logarithmic
-from wideneck.report.numbers import estimate, number, pretty, share, visible
+from wideneck.report.numbers import basis, estimate, number, pretty, share, visible
 from wideneck.report.reference import sentence
 from wideneck.report.series_charts import step_axis
 from wideneck.report.svg import thin
@@ -46,7 +46,9 @@ def test_share():
     ],
 )
 def test_an_estimate_shows_what_its_interval_grants(low, value, high, text):
-    e = Estimate(value=value, low=low, high=high, over="documents", num_groups=2)
+    e = Estimate(
+        value=value, low=low, high=high, over="documents", num_groups=2, effective_groups=2.0
+    )
     assert estimate(e) == text
 
 
@@ -126,3 +128,27 @@ def test_thin_keeps_the_ends():
     assert kept[:3] == [0, 1, 2]
     assert kept[-3:] == [4997, 4998, 4999]
     assert thin(points[:100]) == points[:100]
+
+
+@pytest.mark.parametrize(
+    ("num_groups", "worth", "low", "text"),
+    [
+        (8, 8.0, 1.0, "95 % intervals over 8 documents"),
+        (1200, 1199.98, 1.0, "95 % intervals over 1,200 documents"),
+        (4, 2.0738, 1.0, "95 % intervals over 4 documents, worth 2.1 of equal length"),
+        (1, 1.0, None, "no 95 % interval: 1 document is one sample"),
+        (
+            4,
+            1.206,
+            None,
+            "no 95 % interval: 4 documents, worth 1.2 of equal length, and less than 1.5 says "
+            "nothing of others",
+        ),
+    ],
+)
+def test_what_intervals_are_over_is_said_with_what_it_is_worth(num_groups, worth, low, text):
+    e = Estimate(
+        value=2.0, low=low, high=low, over="documents", num_groups=num_groups,
+        effective_groups=worth,
+    )  # fmt: skip
+    assert basis(e) == text

@@ -96,6 +96,28 @@ def test_holds_the_memory_figures_with_their_baselines(encoding):
     assert "No cache was measured: one window of text" in text
 
 
+@pytest.mark.parametrize(
+    ("half", "words"),
+    [
+        (0.1, "95 % intervals over 8 documents, worth 6.5 of equal length"),
+        (None, "no 95 % interval: 1 document is one sample"),
+    ],
+)
+def test_terminal_and_page_say_what_the_documents_of_an_interval_are_worth(half, words):
+    found = report(None, output_audit(half=half))
+    assert words in " ".join(piped(show, found).split())
+    assert words in " ".join(render(found).replace("\u00a0", " ").split())
+
+
+@pytest.mark.parametrize("section", ["attention", "memory"])
+def test_so_do_attention_and_memory(section):
+    audits = {"attention": attention_audit, "memory": memory_audit}
+    found = report(None, None, **{section: audits[section]()})
+    for text in (piped(show, found), render(found).replace("\u00a0", " ")):
+        said = " ".join(text.split())
+        assert "n brackets: 95 % intervals over" in said
+
+
 def test_a_wide_interval_folds_and_pushes_nothing_out():
     audit = attention_audit()
     heads = [

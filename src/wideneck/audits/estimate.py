@@ -1,18 +1,19 @@
 """A mean with an interval over documents.
 
 Tokens of one document share its subject, so an interval over tokens is too narrow.  The mean is
-the ratio sum(values) / count(values), over all tokens or over those that count; its interval is the
-linearized ratio estimator's, with Student's t over the groups (Cochran, Sampling Techniques, 3rd
-ed., section 6.4).
+the ratio sum(values) / count(values), over all tokens or over those that count.  Documents differ
+in length, so its interval is that of `unequal_groups`: it takes the documents as independent, and
+asks nothing of the tokens within one.  Of a single document the windows are taken as independent,
+which neighbouring ones are not quite.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
 
 from wideneck.audits.measure import measure
+from wideneck.audits.unequal_groups import LEAST, effective_number, half_width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,23 +21,28 @@ class Estimate:
     """A mean over tokens and how far other text of the same kind might move it."""
 
     value: float = measure("mean over tokens")
-    low: float | None = measure("lower end of the 95 % interval; none from a single group")
+    low: float | None = measure(
+        f"lower end of the 95 % interval; none where effective_groups is below {LEAST}: from a "
+        "single group, or where one outweighs all others",
+        caution="skewed documents make it too short; windows of one document say nothing of others",
+    )
     high: float | None = measure("upper end of the 95 % interval")
     over: str = measure(
         "what the interval is taken over: documents, or windows where all of them come from one"
     )
-    num_groups: int = measure("number of documents (or windows)")
+    num_groups: int = measure("number of documents (or windows) that the mean is over")
+    effective_groups: float = measure(
+        "documents of one length whose mean would be as sure: (sum of n)^2 / (sum of n^2), n the "
+        "tokens of each that the mean is over"
+    )
 
     def map(self, function) -> "Estimate":
         """The same estimate on another scale; `function` must be increasing."""
-        low = None if self.low is None else function(self.low)
-        high = None if self.high is None else function(self.high)
-        return Estimate(
+        return replace(
+            self,
             value=function(self.value),
-            low=low,
-            high=high,
-            over=self.over,
-            num_groups=self.num_groups,
+            low=None if self.low is None else function(self.low),
+            high=None if self.high is None else function(self.high),
         )
 
 
@@ -48,20 +54,22 @@ def estimate(values: Tensor, document: Tensor, counted: Tensor | None = None) ->
     """
     if counted is None:
         counted = torch.ones_like(values, dtype=torch.bool)
-    totals = torch.where(counted, values, 0).double().sum(1)
     over = "documents"
     groups = document
     if len(document.unique()) == 1:
         over, groups = "windows", torch.arange(len(document))
     _, index = groups.unique(return_inverse=True)
-    num_groups = int(index.max()) + 1
-    sums = totals.new_zeros(num_groups).index_add_(0, index, totals)
-    counts = totals.new_zeros(num_groups).index_add_(0, index, counted.double().sum(1))
-    mean = sums.sum() / counts.sum()
-    low = high = None
-    if num_groups > 1:
-        residual = sums - mean * counts
-        variance = residual.square().sum() * num_groups / (num_groups - 1) / counts.sum() ** 2
-        half = float(stdtrit(num_groups - 1, 0.975)) * variance.sqrt().item()
-        low, high = mean.item() - half, mean.item() + half
-    return Estimate(value=mean.item(), low=low, high=high, over=over, num_groups=num_groups)
+    sums = torch.zeros(int(index.max()) + 1, dtype=torch.float64)
+    counts = torch.zeros_like(sums)
+    sums.index_add_(0, index, torch.where(counted, values, 0).double().sum(1))
+    counts.index_add_(0, index, counted.double().sum(1))
+    mean = (sums.sum() / counts.sum()).item()
+    half = half_width(sums.numpy(), counts.numpy())
+    return Estimate(
+        value=mean,
+        low=None if half is None else mean - half,
+        high=None if half is None else mean + half,
+        over=over,
+        num_groups=int((counts > 0).sum()),
+        effective_groups=effective_number(counts.numpy()),
+    )

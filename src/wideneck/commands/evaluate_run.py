@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from wideneck.audits.clock import Clock
@@ -17,6 +18,7 @@ from wideneck.data import (
     encode_corpus,
     encode_documents,
     read_corpus,
+    token_bytes,
 )
 from wideneck.errors import WideneckError
 from wideneck.evaluation.config import DynamicEvaluation
@@ -25,6 +27,7 @@ from wideneck.evaluation.neural_cache import THETAS, cache_perplexity, fit_cache
 from wideneck.evaluation.perplexity import Perplexity, static_perplexity
 from wideneck.evaluation.ranks import LogProbRanks, log_prob_ranks, spread_contexts
 from wideneck.evaluation.results import Evaluation, WithCache, WithLearning
+from wideneck.evaluation.streaming import SEGMENT, Reading
 from wideneck.models.small.language_model import LanguageModel
 from wideneck.training.saved_run import SavedRun, load_run
 
@@ -59,7 +62,7 @@ def evaluate_run(
         else:
             chosen = chosen_text(text, split)
             encoded = encode_documents(chosen.documents, run.tokenizer, chosen.name)
-    part = _Part.of(run.model, encoded, chosen, num_tokens)
+    part = _Part.of(run, encoded, chosen, num_tokens)
     with clock("perplexity"):
         plain = part.perplexity(progress)
     cache = learning = ranks = None
@@ -124,23 +127,33 @@ class _Part:
 
     model: LanguageModel
     ids: Tensor
-    num_bytes: int | None
-    """None where the text is cut."""
+    bytes: Tensor
+    """(N,): of each token."""
+    cut: bool
+    """Whether the text goes on."""
     rows: int
 
     @classmethod
     def of(
-        cls, model: LanguageModel, encoded: Encoded | None, chosen: Chosen, num_tokens: int | None
+        cls, run: SavedRun, encoded: Encoded | None, chosen: Chosen, num_tokens: int | None
     ) -> "_Part":
         assert encoded is not None
         ids = encoded.ids[:num_tokens]
-        many = model.backbone.context is not None or chosen.split in ("train", "valid")
+        sizes = token_bytes(chosen.documents, run.tokenizer, chosen.name)
+        assert len(sizes) == len(encoded.ids)
+        many = run.model.backbone.context is not None or chosen.split in ("train", "valid")
         return cls(
-            model=model,
+            model=run.model,
             ids=ids,
-            num_bytes=encoded.num_bytes if len(ids) == len(encoded.ids) else None,
+            bytes=sizes[: len(ids)],
+            cut=len(ids) < len(encoded.ids),
             rows=MANY if many else 1,
         )
+
+    def num_bytes(self, rows: int) -> int:
+        """Of the tokens that are predicted where the text is read in so many rows."""
+        reading = Reading.of(self.model, self.ids, batch_size=rows, segment=SEGMENT)
+        return int(self.bytes[reading.predicted].sum(dtype=torch.long))
 
     def perplexity(self, progress: Progress | None) -> Perplexity:
         """The model as it is."""
@@ -148,7 +161,7 @@ class _Part:
             self.model,
             self.ids,
             batch_size=self.rows,
-            num_bytes=self.num_bytes,
+            num_bytes=self.num_bytes(self.rows),
             progress=progress,
         )
 
@@ -167,7 +180,7 @@ def _cache(part: _Part, own: _OwnText, size: int, progress: Progress | None) -> 
         part.ids,
         fit.cache,
         batch_size=part.rows,
-        num_bytes=part.num_bytes,
+        num_bytes=part.num_bytes(part.rows),
         progress=_named(progress, "neural cache"),
     )
     return WithCache(
@@ -186,7 +199,12 @@ def _dynamic(
     """Statistics from the run's own training split, whatever is read then."""
     statistics = gradient_statistics(part.model, own.encoded.train.ids, progress=progress)
     found = dynamic_perplexity(
-        part.model, part.ids, statistics, settings, num_bytes=part.num_bytes, progress=progress
+        part.model,
+        part.ids,
+        statistics,
+        settings,
+        num_bytes=part.num_bytes(1),
+        progress=progress,
     )
     return WithLearning(**asdict(settings), num_batches=statistics.num_batches, perplexity=found)
 
@@ -213,15 +231,13 @@ def _notes(run: SavedRun, part: _Part, cache: WithCache | None) -> list[str]:
     notes = []
     if isinstance(run.tokenizer, Vocabulary):
         share = (part.ids == run.tokenizer.unk_id).double().mean().item()
-        if share > 0 and part.num_bytes is not None:
+        if share > 0:
             notes.append(
                 f"{100 * share:.2f} % of the tokens are <unk>, for whose bytes nothing is paid: "
                 "bits per byte are too low by what their words would cost."
             )
     if cache is not None and cache.weight > 0 and cache.theta == max(THETAS):
         notes.append("The cache's theta is the largest of its grid: a larger one may do better.")
-    if part.num_bytes is None:
-        notes.append(
-            f"The first {len(part.ids):,} tokens of the text were read; their bytes are not known."
-        )
+    if part.cut:
+        notes.append(f"The first {len(part.ids):,} tokens of the text were read.")
     return notes

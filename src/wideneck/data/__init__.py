@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from wideneck.lazy import on_first_use
 
 if TYPE_CHECKING:
+    from wideneck.data.bytes_of_tokens import token_bytes as token_bytes
     from wideneck.data.config import Data as Data
     from wideneck.data.corpus import Corpus as Corpus
     from wideneck.data.corpus import read_corpus as read_corpus
@@ -33,6 +34,7 @@ __getattr__, __dir__ = on_first_use(
         "corpus": ("Corpus", "read_corpus"),
         "encoded": ("Encoded", "EncodedCorpus", "encode_corpus", "encode_documents"),
         "text": ("Text", "Windows", "cut_windows", "default_text", "read_text"),
+        "bytes_of_tokens": ("token_bytes",),
         "tokenizer": ("recipe_tokenizer",),
         "vocabulary": ("Vocabulary", "read_vocabulary", "write_vocabulary"),
     },

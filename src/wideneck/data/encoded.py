@@ -35,7 +35,7 @@ class Encoded:
     ids: Tensor
     """(N,) int64."""
     num_bytes: int
-    """UTF-8 bytes of the documents, line ends included: what bits per byte divide by."""
+    """UTF-8 bytes of the documents, line ends included; `token_bytes` has those of each token."""
     num_lines: int
     """Lines of the documents; with words, the number of `<eos>` put in."""
 

@@ -112,7 +112,7 @@ def dynamic_perplexity(
         ids: (N,) token ids.
         statistics: of this model on its training text.
         settings: the numbers of the rule.
-        num_bytes: UTF-8 bytes of the text, for bits per byte.
+        num_bytes: UTF-8 bytes of the predicted tokens, all but the first, for bits per byte.
         progress: called as progress("dynamic evaluation", predictions done, in all).
 
     Raises:

@@ -27,7 +27,8 @@ class Perplexity:
     perplexity: float = measure("exp(loss)")
     num_tokens: int = measure("tokens predicted", unit="tokens")
     bits_per_byte: float | None = measure(
-        "loss times num_tokens / log(2) / bytes of the text; none where the bytes are not known",
+        "loss times num_tokens / log(2) / UTF-8 bytes of the predicted tokens; none where the "
+        "bytes are not known or none",
         caution="too low where the vocabulary replaces words by <unk>, whose bytes nobody pays for",
     )
     conventions: str = measure("how the text was cut, and which of its tokens were predicted")
@@ -51,7 +52,7 @@ class Perplexity:
             loss=loss,
             perplexity=math.exp(min(loss, 700.0)),  # beyond, float64 overflows
             num_tokens=num_tokens,
-            bits_per_byte=None if num_bytes is None else nats / math.log(2) / num_bytes,
+            bits_per_byte=nats / math.log(2) / num_bytes if num_bytes else None,
             conventions=conventions,
         )
 
@@ -73,7 +74,8 @@ def static_perplexity(
         batch_size: rows or windows at a time; the papers take 10 for the validation text and 1 for
             the test text.
         segment: tokens of a segment, where the backbone carries a state.
-        num_bytes: UTF-8 bytes of the text that `ids` stand for, for bits per byte.
+        num_bytes: UTF-8 bytes of the tokens that `Reading.predicted` names, for bits per byte;
+            `wideneck.data.token_bytes` has those of every token.
         progress: as in `stream`.
 
     Raises:

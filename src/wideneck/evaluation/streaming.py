@@ -81,6 +81,15 @@ class Reading:
         return self.batch_size * (len(self.ids) // self.batch_size - 1)
 
     @property
+    def predicted(self) -> Tensor:
+        """(N,) bool: the tokens of the text that are predicted."""
+        place = torch.arange(len(self.ids))
+        if self.context:
+            return place > 0
+        length = len(self.ids) // self.batch_size
+        return (place % length > 0) & (place < self.batch_size * length)
+
+    @property
     def conventions(self) -> str:
         """The cut in words, for a report."""
         if self.context:

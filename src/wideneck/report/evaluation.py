@@ -9,7 +9,7 @@ from wideneck.evaluation.perplexity import Perplexity
 from wideneck.evaluation.ranks import LogProbRanks
 from wideneck.evaluation.results import Evaluation
 from wideneck.report.console import say
-from wideneck.report.numbers import estimate, number, share
+from wideneck.report.numbers import basis, estimate, number, share
 
 LABEL = 34
 
@@ -63,10 +63,7 @@ def _conventions(found: Evaluation) -> list[str]:
         over = found.over_documents
         lines.append(
             f"Perplexity {estimate(over.perplexity)}, nats {estimate(over.loss)}, bits a byte "
-            f"{estimate(over.bits_per_byte)}; 95 % intervals over {over.loss.num_groups:,} "
-            f"{over.loss.over}."
-            if over.loss.low is not None
-            else "No interval: one window is one sample."
+            f"{estimate(over.bits_per_byte)}; {basis(over.loss)}."
         )
     if found.neural_cache is not None:
         cache = found.neural_cache

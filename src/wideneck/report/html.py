@@ -25,7 +25,7 @@ from wideneck.report.attention_figures import attention_figures
 from wideneck.report.figures import head_figures, output_figures, token_figures
 from wideneck.report.heatmap import NAMED
 from wideneck.report.memory_figures import memory_figures
-from wideneck.report.numbers import interval, number, pretty, value, visible
+from wideneck.report.numbers import basis, interval, number, pretty, value, visible
 from wideneck.report.reference import Reference
 from wideneck.report.report import Report
 from wideneck.report.series import SeriesReport
@@ -56,6 +56,7 @@ def environment() -> Environment:
         "visible": visible,
         "value": value,
         "interval": interval,
+        "basis": basis,
     }
     return found
 

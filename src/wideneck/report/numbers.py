@@ -9,6 +9,7 @@ import re
 from markupsafe import Markup, escape
 
 from wideneck.audits.estimate import Estimate
+from wideneck.audits.unequal_groups import LEAST
 from wideneck.files.printable import LONGEST, printable, shortened
 
 UNMEASURED = "not measurable"
@@ -84,6 +85,21 @@ def interval(e: Estimate) -> str:
 def estimate(e: Estimate) -> str:
     """Value and interval: `2.46 [2.03, 2.90]`."""
     return f"{value(e)} {interval(e)}".rstrip()
+
+
+def basis(e: Estimate) -> str:
+    """What the intervals are over, or why there is none."""
+    groups = e.over if e.num_groups != 1 else e.over.removesuffix("s")
+    worth = f"{e.effective_groups:,.1f}"
+    if float(worth.replace(",", "")) == e.num_groups:
+        words = f"{e.num_groups:,} {groups}"
+    else:
+        words = f"{e.num_groups:,} {groups}, worth {worth} of equal length"
+    if e.low is not None:
+        return f"95 % intervals over {words}"
+    if e.num_groups == 1:
+        return f"no 95 % interval: {words} is one sample"
+    return f"no 95 % interval: {words}, and less than {LEAST} says nothing of others"
 
 
 def _places(e: Estimate) -> int | None:

@@ -9,8 +9,8 @@ from wideneck.audits.output import OutputAudit
 from wideneck.report.attention_tables import by_ablation
 from wideneck.report.figures import half_rank
 from wideneck.report.numbers import (
+    basis,
     estimate,
-    interval,
     known,
     number,
     percentage,
@@ -72,8 +72,7 @@ def _output(output: OutputAudit) -> list[str]:
         return [f"The model's loss on {output.num_tokens:,} tokens is not measurable."]
     found = [
         f"On {output.num_tokens:,} tokens the model loses {estimate(nats)} nats a token, where a "
-        f"uniform guess loses {number(output.loss.uniform_nats)}"
-        + (f" (95 % interval over {nats.over})." if interval(nats) else "."),
+        f"uniform guess loses {number(output.loss.uniform_nats)}" + f" ({basis(nats)}).",
     ]
     for point in [p for p in half_rank(output)[:1] if known(p.measured.value)]:
         found.append(

@@ -27,7 +27,7 @@ from wideneck.report.figures import (
 )
 from wideneck.report.memory_figures import memory_figures
 from wideneck.report.memory_tables import cache_name, fitted_number
-from wideneck.report.numbers import interval, number, share, value, visible
+from wideneck.report.numbers import basis, interval, number, share, value, visible
 from wideneck.report.provenance import Provenance
 from wideneck.report.report import Report
 from wideneck.report.series import SeriesReport
@@ -55,12 +55,18 @@ def show(report: Report, console: Console) -> None:
         _print_notes(report.output.notes, console)
     if report.attention is not None:
         _print_figures("attention", attention_figures(report.attention), console)
-        say("Median: over heads; a to b: between which half of the heads lie.", console)
+        say(
+            "Median: over heads; a to b: between which half of the heads lie; "
+            f"in brackets: {basis(report.attention.loss)}.",
+            console,
+        )
         console.print()
         _print_comparison(report.attention, console)
         _print_notes(report.attention.notes, console)
     if report.memory is not None:
         _print_figures("memory", memory_figures(report.memory), console)
+        say(f"In brackets: {basis(report.memory.recurrence.share)}.", console)
+        console.print()
         _print_caches(report.memory, console)
         _print_notes(report.memory.notes, console)
     if report.head is not None:

@@ -15,6 +15,7 @@ from wideneck.papers.saturation.reproduction import Reproduction
 from wideneck.papers.saturation.scaling import ScalingFit
 from wideneck.papers.spread import Spread, cell
 from wideneck.papers.verdict import MARKS, published_cell
+from wideneck.report.numbers import basis
 
 FIGURE_6 = ("Pythia-410M", "Pythia-1B", "Llama-7B")
 LARGEST = "Pythia-410M"
@@ -152,8 +153,8 @@ def _heads(found: Reproduction, console: Console) -> None:
         f"Nats a token; the untouched output layer's loss is {untouched.value:.3f}. cut: whitened "
         "truncation less the untouched; foreseen: the audit's second-order prediction of it; "
         "plain: the plain truncation; trained: after training, less the untouched; to r=d: less "
-        f"the trained softmax. {PLUS_MINUS}: half of the 95 % interval over "
-        f"{untouched.num_groups} {untouched.over}. slope: change over the last 10 % of the steps.",
+        f"the trained softmax. {PLUS_MINUS}: half the width, {basis(untouched)}. "
+        "slope: change over the last 10 % of the steps.",
         console,
     )
 

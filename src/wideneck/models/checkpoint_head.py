@@ -46,8 +46,8 @@ def read_head(model: str | os.PathLike | nn.Module | None, *, tokenizer: Any = N
 def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeights:
     expected = expected_head(source.folder)
     file = open_weights(source.folder, source.file)
-    head = find_head(file, expected)
     embedding = find_embedding(file, expected)
+    head = find_head(file, expected, embedding)
     _refuse_missing_parts(source, head, expected)
     if head is None and embedding is None:
         if expected.vocab_size is not None:
@@ -58,7 +58,7 @@ def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeigh
     assert name is not None
     check_dtype(name, file.dtype(name))
     weight = file.read(name)
-    bias_name = find_bias(file, name, expected)
+    bias_name = find_bias(file, name, expected, embedding)
     bias = None
     if bias_name is not None:
         check_dtype(bias_name, file.dtype(bias_name))

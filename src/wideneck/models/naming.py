@@ -90,7 +90,9 @@ def find_bias(
     if bias is None:
         return None
     names = file.names()
-    found = [stored for name in _bias_names(bias) if (stored := _one_by_name(names, name, embedding))]
+    found = [
+        stored for name in _bias_names(bias) if (stored := _one_by_name(names, name, embedding))
+    ]
     if not found:
         raise WideneckError(
             f"The model's head has a bias, but the checkpoint with {head} holds no {bias}: it is "

@@ -235,13 +235,14 @@ def _refuse_packed(file: TensorFile, expected: ExpectedHead, embedding: str | No
     """A quantized or wrapped head has other names; taking it for a tied one would be wrong."""
     weights = HEADS[:2] if expected.weight is None else (expected.weight,)
     modules = [name.removesuffix(".weight") for name in weights]
-    packed = [
-        name
-        for name in file.names()
-        for module in modules
-        if f".{module}." in f".{name}" and not name.endswith(".bias")
-        if not _is_beside(name, name[f".{name}".index(f".{module}.") :], embedding)
-    ]
+    packed = []
+    for name in file.names():
+        for module in modules:
+            before, found, rest = f".{name}".partition(f".{module}.")
+            if not found or rest == "bias" or (expected.form.is_ours and "." in rest):
+                continue  # heads of wideneck have parts of their own
+            if not _is_beside(name, name[len(before) :], embedding):
+                packed.append(name)
     if packed:
         raise WideneckError(
             f"The head is stored in a form that wideneck does not read ({listed(packed)}), "

@@ -43,8 +43,9 @@ def audit_own_head(
     hidden = states.hidden.flatten(0, 1).to(device, head.weight.dtype)
     targets = states.targets.flatten().to(device)
     notes = [
-        f"Not measured of a {name} head: size and spread of the scores, share of the logit gradient "
-        "and nats lost at rank r, which this section knows of a softmax on hidden states alone."
+        f"Not measured of a {name} head: size and spread of the scores, share of the logit "
+        "gradient and nats lost at rank r, which this section knows of a softmax on hidden states "
+        "alone."
     ]
     with evaluating(head), clock("loss"):
         _check(head, states)

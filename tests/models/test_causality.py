@@ -9,7 +9,7 @@ import transformers as tr
 
 import wideneck as wn
 from checkpoints import saved
-from tiny import CASES, D, LLAMA, SHORT, V, tiny_model
+from tiny import CASES, LLAMA, SHORT, D, V, tiny_model
 from tiny_text import character_tokenizer, write_text
 from wideneck.commands.evaluate import evaluate
 from wideneck.errors import WideneckError

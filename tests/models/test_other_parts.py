@@ -1,12 +1,12 @@
-"""A checkpoint may hold the head of another part beside the model: a draft's, or further tokens'."""
+"""A checkpoint may hold the heads of other parts: of a draft, or of further tokens."""
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from test_read_head import vision_model
 
 import wideneck as wn
 from checkpoints import assert_is_head_of, edit_tensors, saved
-from test_read_head import vision_model
 from tiny import D, V, tiny_model
 from wideneck.errors import WideneckError
 from wideneck.models import read_head

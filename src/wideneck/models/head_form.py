@@ -57,7 +57,8 @@ def head_in(model: Any) -> Head | None:
     Raises:
         WideneckError: it stands in a wrapper, such as PEFT's, which may change what it does.
     """
-    layer = model.get_output_embeddings()
+    getter = getattr(model, "get_output_embeddings", None)
+    layer = None if getter is None else getter()
     if layer is None or isinstance(layer, Head):
         return layer
     if any(isinstance(part, Head) for part in layer.modules()):

@@ -54,7 +54,7 @@ def test_the_head_of_a_run_is_the_one_that_was_trained(kind, tmp_path):
     head = wn.audit(run, sections="head").head
     assert head == wn.audit(run / "model.safetensors", sections="head").head
     assert head.kind == KINDS[kind]
-    assert head.has_bias == (kind == "gpt2 bias")
+    assert head.has_bias == (kind in ("gpt2 bias", "awd", "awd untied"))
     assert head.tied == (kind in ("gpt2", "gpt2 bias", "awd"))
     assert (head.argmaxable is None) == (kind == "gpt2 relu untied")
     assert ("which meets contexts" in " ".join(head.notes)) == (

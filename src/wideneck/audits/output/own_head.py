@@ -5,13 +5,12 @@ of one vector of scores under a softmax.
 """
 
 import math
-from dataclasses import asdict, fields
 
 import torch
 
 from wideneck.audits.clock import Clock
 from wideneck.audits.measured import UnmeasurableError, measured, unknown
-from wideneck.audits.output.log_prob_rank import CONTEXTS, LogProbRank, NumericalRanks
+from wideneck.audits.output.log_prob_rank import CONTEXTS, LogProbRank
 from wideneck.audits.output.rank_cost import RankCost
 from wideneck.audits.output.section import LogitMapMeasured, OutputAudit
 from wideneck.audits.output.summary import Gradient, Logits, loss_over_text
@@ -20,10 +19,10 @@ from wideneck.config import name_of
 from wideneck.evaluation.ranks import log_prob_ranks
 from wideneck.heads import Head
 from wideneck.models import evaluating
+from wideneck.sizes import is_linear
 
 CHUNK = 1024
 """Tokens whose loss is computed at a time."""
-RANKS = {field.name for field in fields(NumericalRanks)}
 
 
 @torch.no_grad()
@@ -94,11 +93,13 @@ def _rank(head: Head, contexts: torch.Tensor, progress: Progress | None) -> LogP
     found = log_prob_ranks(head, contexts, num_contexts=len(contexts), progress=progress)
     if not math.isfinite(found.press_tolerance):
         raise UnmeasurableError("some log-probabilities are not finite")
-    ranks = {name: value for name, value in asdict(found).items() if name in RANKS}
-    bounded = head.rank_bound < head.vocab_size
     return LogProbRank(
         num_contexts=found.num_contexts,
-        bound=found.bound if bounded else None,
-        **ranks,
+        bound=found.bound if is_linear(head.config) else None,
+        press=found.press,
+        press_tolerance=found.press_tolerance,
+        effective_1e3=found.effective_1e3,
+        effective_1e4=found.effective_1e4,
+        effective_1e5=found.effective_1e5,
         singular_values=found.singular_values[: head.hidden_size + 8],
     )

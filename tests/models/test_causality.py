@@ -1,6 +1,7 @@
 """Models that see the tokens which they are to predict are refused by all that run a model."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,6 +126,26 @@ def test_a_look_at_one_token_ahead_is_seen_wherever_a_change_is_made(reach):
     assert found.sees_later
     assert 1e-4 < found.share < 1e-2
     assert not look_ahead(planted, Planted().requires_grad_(False), ids, V).sees_later
+
+
+class Translator(Planted):
+    """Its decoder sees all of the source, and its own tokens so far, or more."""
+
+    config = tr.T5Config(vocab_size=V)
+
+    def get_input_embeddings(self):
+        return torch.nn.Embedding(V, 5)
+
+    def forward(self, input_ids, decoder_input_ids, use_cache):
+        source = self.table[input_ids].mean(1, keepdim=True)
+        return SimpleNamespace(logits=super().forward(decoder_input_ids) + source)
+
+
+def test_of_a_model_with_an_encoder_the_decoder_is_looked_at():
+    torch.manual_seed(0)
+    check_left_to_right(Translator())
+    with pytest.raises(WideneckError, match="Translator sees the tokens"):
+        check_left_to_right(Translator((10, 12)))
 
 
 def test_rounding_by_what_else_is_in_the_batch_is_no_look_ahead():

@@ -190,15 +190,16 @@ def test_a_model_that_draws_is_judged_by_the_same_draws_and_nothing_of_its_state
     model, ids = Drawing().train(), torch.randint(V, (1, 12))
     model.dropout.eval()  # a part that its owner froze
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
-    shares = []
+    found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        shares.append(look_ahead(model, model, ids, V).share)
+        found.append(look_ahead(model, model, ids, V))
         torch.manual_seed(seed)
         expected = torch.get_rng_state()
         look_ahead(model, model, ids, V)
         assert torch.get_rng_state().equal(expected)
-    assert shares == [0, 0]
+    assert [look.share for look in found] == [0, 0]
+    assert found[0].answers.equal(found[1].answers)
     assert [model.training, model.dropout.training] == [True, False]
     assert random.getstate() == before[1]
     assert (np.random.get_state()[1] == before[2]).all()

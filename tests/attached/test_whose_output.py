@@ -149,6 +149,14 @@ def test_what_a_head_does_not_allow_is_a_note_and_alone_one_sentence(text):
         wn.audit(model, text, "memory", num_tokens=TOKENS, tokenizer=tokenizer)
 
 
+@pytest.mark.parametrize("head", ["moss", "moc", "sigsoftmax"])
+def test_hidden_states_weigh_the_spectrum_of_a_matrix_that_they_meet(head, text):
+    """In a mixture, contexts meet it, which are not hidden states."""
+    model, tokenizer = attached("llama", head), character_tokenizer()
+    found = wn.audit(model, text, "head", num_tokens=TOKENS, tokenizer=tokenizer).head
+    assert (found.spectrum.data_weighted is None) == (head != "sigsoftmax")
+
+
 def test_a_model_with_a_memory_is_not_run_and_its_matrix_is_measured(text):
     model, tokenizer = wn.attach_memory(tiny_model("llama")), character_tokenizer()
     report = wn.audit(model, text, num_tokens=TOKENS, tokenizer=tokenizer)

@@ -42,7 +42,7 @@ class OutputLayer:
             what = "memory" if head.form.has_memory else f"{head.form.name} head"
             raise UnmeasurableError(
                 f"{head.model} has a {what}, which is more than one softmax of the scores of a "
-                "matrix"
+                "matrix."
             )
         bias = None if head.bias is None else head.bias.float()
         return cls(head.weight.float(), bias, logit_map, normalized=head.form.is_ours)

@@ -77,12 +77,6 @@ def test_a_model_that_gives_no_numbers_is_refused():
     refused(model, "not finite on random tokens")
 
 
-@pytest.mark.parametrize("head", ["softmax", "moss"])
-def test_the_audit_refuses_a_model_with_a_head(head):
-    with pytest.raises(wn.WideneckError, match=f"has a {head} head of wideneck"):
-        wn.audit(attached("llama", head), sections="head")
-
-
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 @torch.no_grad()
 def test_copies_work_on_their_own(copied):

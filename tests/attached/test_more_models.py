@@ -164,7 +164,7 @@ def test_a_layer_for_each_codebook_is_refused(call):
     [
         lambda: tr.BartForCausalLM(tr.BartConfig(**BART, is_decoder=True)),
         lambda: tr.XLMWithLMHeadModel(
-            tr.XLMConfig(vocab_size=V, emb_dim=16, n_layers=1, n_heads=2, n_langs=1)
+            tr.XLMConfig(vocab_size=V, emb_dim=16, n_layers=1, n_heads=2, n_langs=1, causal=True)
         ),
     ],
     ids=["bart", "xlm"],

@@ -44,9 +44,10 @@ def use(model: Any, normalizer: str | dict | Normalizer, **parameters: Any) -> A
     Returns:
         The model.
 
-    Cost: nine forward passes of 12 tokens, or of a window and some more.  After that temperature,
-    ssmax, logn, sink, softmax1 and topk run in PyTorch's fused attention, unless a call asks for
-    weights or caps its scores; the others form the scores, (B, H, Q, K) in float32.
+    Cost: nine forward passes of 12 tokens, or of a window and some more, six of them of four
+    sequences at once.  After that temperature, ssmax, logn, sink, softmax1 and topk run in
+    PyTorch's fused attention, unless a call asks for weights or caps its scores; the others form
+    the scores, (B, H, Q, K) in float32.
 
     Raises:
         WideneckError: an unknown normalizer or parameter; a model that does not go through the
@@ -165,9 +166,7 @@ def _check_all_found(model: Any, found: dict[nn.Module, int]) -> None:
 
 
 def _check_causality(model: Any, own: Answers, new: Answers) -> None:
-    """To the bit where the model is causal to the bit; a router of experts may round otherwise."""
-    allowed = own.leak if own.leak == 0 else tolerance(model)
-    if own.leak <= allowed < new.leak:
+    if new.sees_later and not own.sees_later:
         raise WideneckError(
             f"Under the normalizer, {type(model).__name__} lets tokens see later ones, which it "
             "did not before, so the normalizer cannot be set."

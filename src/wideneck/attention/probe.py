@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from wideneck.attention.learned import note_hidden, take_hidden
 from wideneck.errors import WideneckError
 from wideneck.models import ask, evaluating
-from wideneck.models.positions import max_positions
+from wideneck.models.causality import NUM_TOKENS, logits_of, look_ahead, probe_ids, vocab_size
 
-NUM_TOKENS = 12
-"""Or, where layers see a window or chunk of fewer than `LONGEST` tokens, some more than those."""
 LONGEST = 512
+"""Layers may see a window or chunk of fewer tokens than these: then some more than it are taken."""
 WINDOWS = ("sliding_window", "attention_chunk_size")
 
 
@@ -22,15 +21,10 @@ class Answers:
     """What a model answers: logits, or its last hidden states, (1, T, V)."""
 
     plain: Tensor
-    other_end: Tensor
-    """With another last token."""
     padded: Tensor
     """With padding on the left, which is cut off here."""
-
-    @property
-    def leak(self) -> float:
-        """How much the last token moves what comes before it; 0 in a causal model."""
-        return distance(self.other_end[:, :-1], self.plain[:, :-1])
+    sees_later: bool
+    """Whether a later token moves what comes before it; see `wideneck.models.causality`."""
 
 
 def distance(ours: Tensor, theirs: Tensor) -> float:
@@ -55,18 +49,15 @@ def answers(model: Any) -> Answers:
         WideneckError: it does not take token ids, or gives numbers that are not finite.
     """
     ids = _token_ids(model)
-    other = ids.clone()
-    other[:, -1] = (other[:, -1] + 1) % _vocab_size(model)
     num_padded = ids.shape[1] // 4
-    mask = torch.ones_like(ids)
-    padded_mask = mask.clone()
+    padded_mask = torch.ones_like(ids)
     padded_mask[:, :num_padded] = 0
+    found = look_ahead(
+        model, lambda rows: _run(model, rows, torch.ones_like(rows)), ids, vocab_size(model)
+    )
     with evaluating(model):
-        result = Answers(
-            plain=_run(model, ids, mask),
-            other_end=_run(model, other, mask),
-            padded=_run(model, ids, padded_mask)[:, num_padded:],
-        )
+        padded = _run(model, ids, padded_mask)[:, num_padded:]
+    result = Answers(plain=found.answers, padded=padded, sees_later=found.sees_later)
     if not all(x.isfinite().all() for x in (result.plain, result.padded)):
         raise WideneckError(
             f"{type(model).__name__} gives numbers that are not finite on random tokens, so no "
@@ -108,22 +99,11 @@ def widths(model: Any, layers: list[nn.Module]) -> dict[nn.Module, int]:
 
 
 def _run(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    result = ask(model, input_ids=ids, attention_mask=mask, use_cache=False)
-    logits = getattr(result, "logits", None)
-    logits = result[0] if logits is None else logits
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits_of(ask(model, input_ids=ids, attention_mask=mask, use_cache=False))
 
 
 def _token_ids(model: Any) -> Tensor:
     config = model.config.get_text_config()
     windows = [getattr(config, name, None) for name in WINDOWS]
     small = [w for w in windows if isinstance(w, int) and 0 < w < LONGEST]
-    length = max([NUM_TOKENS, *(w + NUM_TOKENS // 2 for w in small)])
-    length = min(length, max_positions(model) or length)
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(_vocab_size(model), (1, length), generator=generator)
-    return ids.to(model.get_input_embeddings().weight.device)
-
-
-def _vocab_size(model: Any) -> int:
-    return model.get_input_embeddings().weight.shape[0]
+    return probe_ids(model, max([NUM_TOKENS, *(w + NUM_TOKENS // 2 for w in small)]))

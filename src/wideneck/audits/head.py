@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from wideneck.audits.applying import not_one_order, what_does_not_apply
 from wideneck.audits.argmaxable import Argmaxable, find_unargmaxable
 from wideneck.audits.clock import Clock
 from wideneck.audits.geometry import Geometry, measure_geometry
@@ -24,6 +25,13 @@ class HeadAudit(Geometry):
     tied: bool = measure("input embedding and output layer hold the same numbers")
     tying: str = measure("how that was decided")
     has_bias: bool = measure("the output layer adds a bias to each score")
+    kind: str = measure(
+        "softmax for a plain layer, or the head of wideneck that it is, by its name in `wideneck "
+        "heads`",
+        caution="the measures are those of the output matrix alone; the notes say what does not "
+        "apply to it",
+    )
+    has_memory: bool = measure("the model predicts from a cache memory besides")
     tensor: str = measure("the tensor's name in the checkpoint")
     dtype: str = measure("storage type of the tensor")
     sha256: str = measure("hash of the tensor's stored bytes")
@@ -32,8 +40,8 @@ class HeadAudit(Geometry):
         "the same measures without the rows listed as rows.excluded; none if there are none"
     )
     argmaxable: Argmaxable | None = measure(
-        "tokens that no hidden state can make the most probable; none if not asked for, or not "
-        "to be told (see notes)"
+        "tokens that no hidden state can make the most probable; none if not asked for, not to "
+        "be told, or not of this kind of head (see notes)"
     )
     notes: list[str] = measure("what could not be measured of the head, and why")
 
@@ -51,11 +59,15 @@ def audit_head(
     """Measure one output layer.
 
     Args:
-        second_moment: (D, D) E[x x^T] of hidden states on a text, for the data-weighted spectrum.
-        argmaxable: look for tokens that can never win; the longest step, 2 V^2 D operations.
+        second_moment: (D, D) E[x x^T] of hidden states on a text, for the data-weighted spectrum
+            of a head whose matrix they meet.
+        argmaxable: look for tokens that can never win, where the head has one order of scores; the
+            longest step, 2 V^2 D operations.
         seed: of the Gaussian null.
     """
-    notes: list[str] = []
+    notes = what_does_not_apply(head.form)
+    if head.form.has_contexts:
+        second_moment = None
     with clock("special rows"):
         rows = special_rows(head.weight, head.tokens, head.bias)
     with clock("geometry"):
@@ -77,7 +89,7 @@ def audit_head(
             )
             notes += [f"Without special rows: {note[0].lower()}{note[1:]}" for note in rest]
     verdicts = None
-    if argmaxable:
+    if argmaxable and not_one_order(head.form) is None:
         with clock("unargmaxable tokens"):
             verdicts = measured(
                 "which tokens can be the most probable",
@@ -94,6 +106,8 @@ def audit_head(
         tied=head.tied,
         tying=head.tying,
         has_bias=head.bias is not None,
+        kind=head.form.name,
+        has_memory=head.form.has_memory,
         tensor=head.name,
         dtype=head.dtype,
         sha256=head.sha256,

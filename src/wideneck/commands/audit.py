@@ -17,9 +17,11 @@ from wideneck.audits.head import audit_head
 from wideneck.audits.measured import UnmeasurableError, measured
 from wideneck.audits.memory import LayerRanks, audit_memory
 from wideneck.audits.output import audit_output
+from wideneck.audits.output.own_head import audit_own_head
 from wideneck.audits.states import Progress, States, collect_states
 from wideneck.data import Text, Windows, cut_windows, default_text, read_text
 from wideneck.errors import WideneckError
+from wideneck.heads import Head
 from wideneck.models import (
     LanguageModel,
     LogitMap,
@@ -28,6 +30,7 @@ from wideneck.models import (
     measure_logit_map,
     read_head,
 )
+from wideneck.models.head_form import head_in
 from wideneck.report.provenance import provenance
 from wideneck.report.report import Report
 
@@ -97,7 +100,13 @@ def audit(
         head = read_head(model, tokenizer=tokenizer)
     run = None
     notes: list[str] = []
-    if used is not None:
+    if used is not None and head.form.has_memory:
+        notes.append(
+            "Not measurable: what needs a run of the model (it predicts from a memory besides its "
+            "head, whose states alone do not show what it predicts; `wideneck evaluate` measures "
+            "its loss)."
+        )
+    elif used is not None:
         run = _run_model(model, tokenizer, used, asked, clock, notes, progress)
     head_audit = output_audit = memory_audit = None
     states = None if run is None else run.states
@@ -111,11 +120,15 @@ def audit(
             progress=progress,
         )
     if run is not None and states is not None:
-        logit_map, ranks = run.logit_map, run.ranks
+        logit_map, ranks, own = run.logit_map, run.ranks, run.head
         if "output" in sections:
             output_audit = measured(
                 "the output layer on the text",
-                lambda: audit_output(head, logit_map, states, clock, progress=progress),
+                lambda: (
+                    audit_output(head, logit_map, states, clock, progress=progress)
+                    if own is None or head.form.is_one_softmax
+                    else audit_own_head(own, states, clock, progress=progress)
+                ),
                 None,
                 notes,
             )
@@ -137,8 +150,8 @@ def audit(
             seed=seed,
             seconds=clock.seconds,
             compute_dtype=None if run is None else run.dtype,
-            text=None if used is None else used.name,
-            text_sha256=None if used is None else used.sha256,
+            text=None if used is None or run is None else used.name,
+            text_sha256=None if used is None or run is None else used.sha256,
             num_tokens=None if run is None else run.num_tokens,
             notes=notes if run is None else [*notes, *_notes(run, num_tokens, sections)],
         ),
@@ -183,6 +196,8 @@ class _Run:
     num_windows: int
     """Of attention, as they were asked for."""
     logit_map: LogitMap
+    head: Head | None
+    """Of wideneck, where the model has one."""
     dtype: str
     num_tokens: int
 
@@ -260,6 +275,7 @@ def _run_model(
         attention=found,
         num_windows=num_windows,
         logit_map=logit_map,
+        head=head_in(loaded.model),
         dtype=str(loaded.model.dtype).removeprefix("torch."),
         num_tokens=num_read,
     )

@@ -10,11 +10,11 @@ from wideneck.lazy import on_first_use
 
 if TYPE_CHECKING:
     from wideneck.models.asking import ask as ask
+    from wideneck.models.asking import evaluating as evaluating
     from wideneck.models.checkpoint_head import read_head as read_head
     from wideneck.models.default import default_model as default_model
     from wideneck.models.head_weights import HeadWeights as HeadWeights
     from wideneck.models.language_model import LanguageModel as LanguageModel
-    from wideneck.models.language_model import evaluating as evaluating
     from wideneck.models.language_model import load_language_model as load_language_model
     from wideneck.models.logit_map import LogitMap as LogitMap
     from wideneck.models.logit_map import measure_logit_map as measure_logit_map
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = on_first_use(
     __name__,
     {
-        "asking": ("ask",),
+        "asking": (
+            "ask",
+            "evaluating",
+        ),
         "checkpoint_head": ("read_head",),
         "default": ("default_model",),
         "head_weights": ("HeadWeights",),
         "language_model": (
             "LanguageModel",
-            "evaluating",
             "load_language_model",
         ),
         "logit_map": (

@@ -13,16 +13,20 @@ from torch import Tensor, nn
 from wideneck.errors import WideneckError
 from wideneck.files.printable import listed
 from wideneck.models.checks import check_dtype, check_matrix, sha256_of
+from wideneck.models.config_file import CONFIG
 from wideneck.models.expected_head import ExpectedHead, expected_head
 from wideneck.models.gguf_head import read_gguf_head
 from wideneck.models.head_weights import HeadWeights
 from wideneck.models.module_head import read_module_head
 from wideneck.models.naming import find_bias, find_embedding, find_head, only_matrix
 from wideneck.models.parts import missing_parts, open_weights
-from wideneck.models.source import Source, resolve
+from wideneck.models.source import RECIPE, Source, resolve
 from wideneck.models.tensor_file import TensorFile
 from wideneck.models.tokens import load_tokenizer, token_strings
 from wideneck.models.tying import describe_tying, same_numbers
+
+MEMORY = "cache_memory."
+"""How the names of a memory's tensors begin; see `attached.memory_place`."""
 
 
 def read_head(model: str | os.PathLike | nn.Module | None, *, tokenizer: Any = None) -> HeadWeights:
@@ -44,10 +48,13 @@ def read_head(model: str | os.PathLike | nn.Module | None, *, tokenizer: Any = N
 
 
 def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeights:
+    names = source.folder.names()
+    if RECIPE in names and CONFIG not in names:
+        return _read_run(source, strings)
     expected = expected_head(source.folder)
     file = open_weights(source.folder, source.file)
-    head = find_head(file, expected)
     embedding = find_embedding(file, expected)
+    head = find_head(file, expected, embedding)
     _refuse_missing_parts(source, head, expected)
     if head is None and embedding is None:
         if expected.vocab_size is not None:
@@ -58,12 +65,13 @@ def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeigh
     assert name is not None
     check_dtype(name, file.dtype(name))
     weight = file.read(name)
-    bias_name = find_bias(file, name, expected)
+    bias_name = find_bias(file, name, expected, embedding)
     bias = None
     if bias_name is not None:
         check_dtype(bias_name, file.dtype(bias_name))
         bias = file.read(bias_name)
     check_matrix(name, weight, bias)
+    _refuse_more_than_a_matrix(file, name, expected)
     _refuse_transposed(file, name, weight, embedding, expected)
 
     same = head is not None and embedding is not None and same_numbers(weight, file, embedding)
@@ -82,7 +90,38 @@ def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeigh
         sha256=sha256_of(weight),
         tokens=strings,
         model=source.display,
+        form=expected.form,
     )
+
+
+def _read_run(source: Source, strings: list[str | None] | None) -> HeadWeights:
+    from wideneck.training.folder import MODEL
+    from wideneck.training.run_head import read_run_head  # training needs this package
+
+    if source.file != MODEL:
+        raise WideneckError(
+            f"{source.file} of {source.folder} is not the weights of that run of wideneck train: "
+            f"give the folder, or its {MODEL}."
+        )
+    return read_run_head(source.folder.path(MODEL).parent, source.display, strings)
+
+
+def _refuse_more_than_a_matrix(file: TensorFile, name: str, expected: ExpectedHead) -> None:
+    """Parts of a head or memory of wideneck, or of an adapter, of which no config says anything."""
+    if expected.form.is_ours or not name.endswith(".weight"):
+        return
+    module = name.removesuffix("weight")
+    more = [
+        other
+        for other in file.names()
+        if other.startswith((module, MEMORY)) and other not in (name, f"{module}bias")
+    ]
+    if more:
+        raise WideneckError(
+            f"Beside {name} the checkpoint holds {listed(more)}, so that its head does more than a "
+            "matrix, and config.json says nothing of it: give the config.json that was saved with "
+            "it, or merge an adapter before."
+        )
 
 
 def _refuse_missing_parts(source: Source, head: str | None, expected: ExpectedHead) -> None:

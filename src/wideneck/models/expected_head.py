@@ -16,6 +16,7 @@ from wideneck.files.boundary import reading
 from wideneck.models.building import building, size_of_files
 from wideneck.models.config_file import CONFIG, plain, read_config
 from wideneck.models.folder import Folder
+from wideneck.models.head_form import PLAIN, HeadForm, form_of
 from wideneck.models.quiet import quiet_transformers
 
 
@@ -34,6 +35,8 @@ class ExpectedHead:
     vocab_size: int | None = None
     tied: bool | None = None
     """Whether transformers would make the head and the embedding one parameter."""
+    form: HeadForm = PLAIN
+    """Of a head of wideneck, where the config names one."""
 
 
 MEND = (
@@ -70,6 +73,7 @@ def expected_of(model: Any, raw: dict[str, Any], folder: Folder) -> ExpectedHead
         embedding_shape=tuple(embedding.weight.shape),
         vocab_size=rows,
         tied=head.weight is embedding.weight,
+        form=form_of(model),
     )
 
 

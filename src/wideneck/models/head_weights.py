@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from wideneck.models.head_form import PLAIN, HeadForm
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadWeights:
@@ -34,3 +36,5 @@ class HeadWeights:
     """The tokenizer's strings by id, None for an id without a token; None without a tokenizer."""
     model: str
     """What the user named, for display."""
+    form: HeadForm = PLAIN
+    """What makes probabilities of the matrix's scores."""

@@ -5,8 +5,6 @@ Cost: the model in memory in the type asked for; a GGUF file is dequantized by t
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +14,14 @@ from torch import nn
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import failing, reading, reason
 from wideneck.models.building import building, size_of_files
+from wideneck.models.causality import check_left_to_right
 from wideneck.models.config_file import CONFIG, check_counts, plain, read_config
 from wideneck.models.gguf_head import check_gguf
 from wideneck.models.gguf_parts import GgufParts
 from wideneck.models.parts import missing_parts, parts_beside
 from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
-from wideneck.models.source import ADAPTER, Source, resolve
+from wideneck.models.source import ADAPTER, RECIPE, Source, resolve
 from wideneck.models.tokens import load_tokenizer
 from wideneck.models.unused import check_unused
 from wideneck.models.whole_files import check_files
@@ -58,7 +57,8 @@ def load_language_model(
 
     Raises:
         WideneckError: a file of it cannot be read, or it asks for more than the files hold; it
-            lacks tensors of the model of its config, or holds others.
+            lacks tensors of the model of its config, or holds others; it sees later tokens than
+            the one that it predicts from.
     """
     if isinstance(model, nn.Module):
         if tokenizer is None:
@@ -79,18 +79,6 @@ def load_language_model(
     return _wrap(_load(source, dtype), tokenizer, source.display)
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside, and each module's own mode again after: the model may be in training."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def bos_of(tokenizer: Any) -> list[int]:
     """The ids in front of a text, seen by tokenizing one with and without special tokens."""
     name = type(tokenizer).__name__
@@ -107,6 +95,7 @@ def bos_of(tokenizer: Any) -> list[int]:
 
 
 def _wrap(model: Any, tokenizer: Any, source: str) -> LanguageModel:
+    check_left_to_right(model)
     return LanguageModel(
         model=model,
         tokenizer=tokenizer,
@@ -120,6 +109,11 @@ def _check_before(source: Source) -> None:
     """Refuse what its sizes give away, before a tokenizer or a model is made of it."""
     if not source.is_gguf:
         if read_config(source.folder) is None:
+            if RECIPE in source.folder.names():
+                raise WideneckError(
+                    f"{source.display} is a run of wideneck train, whose head alone an audit reads "
+                    "(--section head): `wideneck evaluate` measures it on a text, its ranks too."
+                )
             raise WideneckError(
                 f"{source.folder} has no {CONFIG}, without which its weights are no model: "
                 "download that as well, or audit the weights alone (--section head)."

@@ -18,8 +18,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from wideneck.config import ScaledSoftmax, SoftCap, Softmax
 from wideneck.errors import WideneckError
+from wideneck.heads.head import Head
 from wideneck.models.asking import ask
+from wideneck.models.head_form import head_in
 from wideneck.models.module_head import output_layer
 
 AMPLITUDES = (100.0, 100.0, 10.0, 0.5)
@@ -58,7 +61,13 @@ def measure_logit_map(model: nn.Module) -> LogitMap:
 
     A map that is neither identity, scale nor tanh cap, or that is not the same for every token
     id and every position, is refused: measures that assumed one would be wrong.
+
+    A head of wideneck says itself what it does to the scores of its matrix before its softmax; it
+    is the identity for one that is not one softmax, whose output nothing changes.
     """
+    head = head_in(model)
+    if head is not None:
+        return _of_head(head)
     raw, final = _probe(model)
     precision = torch.finfo(final.dtype).eps
     raw, final = raw.double().flatten(), final.double().flatten()
@@ -70,6 +79,17 @@ def measure_logit_map(model: nn.Module) -> LogitMap:
             if found is not None:
                 return found
     raise _not_understood(model, raw, final)
+
+
+def _of_head(head: Head) -> LogitMap:
+    activation, scale = head.activation(), head.logit_scale
+    if isinstance(head.config, SoftCap):
+        return LogitMap("softcap", scale, head.config.cap)
+    if isinstance(activation, ScaledSoftmax) and isinstance(head.config, ScaledSoftmax):
+        scale *= float(activation.scale)
+    elif not isinstance(head.config, Softmax):
+        return LogitMap("identity")
+    return LogitMap("identity") if scale == 1 else LogitMap("scale", scale)
 
 
 def _probe(model: Any) -> tuple[Tensor, Tensor]:

@@ -5,11 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wideneck.config import name_of
 from wideneck.errors import WideneckError
-from wideneck.heads.head import Head
 from wideneck.models.checks import check_dtype, check_matrix, sha256_of
 from wideneck.models.expected_head import module_name
+from wideneck.models.head_form import form_of
 from wideneck.models.head_weights import HeadWeights
 from wideneck.models.tying import describe_tying, dtype_of
 
@@ -23,11 +22,6 @@ def output_layer(model: nn.Module) -> Any:
         raise WideneckError(
             f"{type(model).__name__} names no output embedding with a weight: expected a causal "
             "language model of transformers, such as AutoModelForCausalLM gives."
-        )
-    if isinstance(head, Head):
-        raise WideneckError(
-            f"This {type(model).__name__} has a {name_of(head.config)} head of wideneck, and the "
-            "audit knows plain softmax heads only: audit the model before attaching it."
         )
     return head
 
@@ -59,6 +53,7 @@ def read_module_head(model: nn.Module, tokens: list[str | None] | None) -> HeadW
         sha256=sha256_of(weight),
         tokens=tokens,
         model=_display(model),
+        form=form_of(model),
     )
 
 

@@ -2,7 +2,9 @@
 
 The same parameter is `transformer.wte.weight` in a saved GPT-2 and `wte.weight` in the one on
 the hub; a vision model puts `language_model.` before or into the middle.  So names are compared
-by their dotted ends, from strict to loose, and shapes decide.  What stays ambiguous is refused.
+by their dotted ends, from strict to loose, and shapes decide.  A name that only ends as the head's
+does must begin as that of the input embedding: a checkpoint may also hold the head of a smaller
+model that drafts, or of further tokens.  What stays ambiguous is refused.
 """
 
 from wideneck.errors import WideneckError
@@ -31,11 +33,36 @@ EMBEDDINGS = (
 )
 
 
-def find_head(file: TensorFile, expected: ExpectedHead) -> str | None:
-    """The stored name of the head's matrix, or None where the checkpoint has none."""
-    found = _find(file, "head", expected.weight, HEADS, expected.shape, expected.vocab_size)
+def find_head(file: TensorFile, expected: ExpectedHead, embedding: str | None) -> str | None:
+    """The stored name of the head's matrix, or None where the checkpoint has none.
+
+    Args:
+        embedding: the stored name of the input embedding, which says where the model itself is.
+
+    Raises:
+        WideneckError: several tensors could be the head, it has a wrong shape or is packed, or only
+            parts beside the model have one and the model is not said to be tied.
+    """
+    others: list[str] = []
+    found = _find(
+        file,
+        "head",
+        expected.weight,
+        HEADS,
+        expected.shape,
+        expected.vocab_size,
+        within=embedding,
+        others=others,
+    )
     if found is None:
-        _refuse_packed(file, expected)
+        _refuse_packed(file, expected, embedding)
+        if others and not expected.tied:
+            raise WideneckError(
+                f"The only heads in the checkpoint ({listed(others)}) are of parts beside the "
+                f"model of {embedding} by their names, such as one that drafts, and no config.json "
+                "says that this matrix is the head as well: give a checkpoint that holds the head, "
+                "or its config.json."
+            )
     return found
 
 
@@ -47,7 +74,9 @@ def find_embedding(file: TensorFile, expected: ExpectedHead) -> str | None:
     )
 
 
-def find_bias(file: TensorFile, head: str, expected: ExpectedHead) -> str | None:
+def find_bias(
+    file: TensorFile, head: str, expected: ExpectedHead, embedding: str | None
+) -> str | None:
     """The stored name of the head's bias.  A model that has one must find it.
 
     A tied head has its bias under a name of its own, so the model's name for it is what counts; or
@@ -61,7 +90,9 @@ def find_bias(file: TensorFile, head: str, expected: ExpectedHead) -> str | None
     if bias is None:
         return None
     names = file.names()
-    found = [stored for name in _bias_names(bias) if (stored := _one_by_name(names, name))]
+    found = [
+        stored for name in _bias_names(bias) if (stored := _one_by_name(names, name, embedding))
+    ]
     if not found:
         raise WideneckError(
             f"The model's head has a bias, but the checkpoint with {head} holds no {bias}: it is "
@@ -80,8 +111,18 @@ def _bias_names(bias: str) -> list[str]:
     return [bias, f"{around}.bias"] if around else [bias]
 
 
-def _one_by_name(names: list[str], name: str) -> str | None:
-    return next((tier[0] for tier in _by_name(names, name) if len(tier) == 1), None)
+def _one_by_name(names: list[str], name: str, embedding: str | None) -> str | None:
+    tiers = (
+        [stored for stored in tier if not _is_beside(stored, name, embedding)]
+        for tier in _by_name(names, name)
+    )
+    return next((tier[0] for tier in tiers if len(tier) == 1), None)
+
+
+def _is_beside(stored: str, end: str, embedding: str | None) -> bool:
+    """Whether a name has a prefix before `end` that leads to another part than the embedding's."""
+    prefix = stored.removesuffix(end)
+    return prefix != stored and embedding is not None and not embedding.startswith(prefix)
 
 
 def only_matrix(file: TensorFile) -> str:
@@ -123,17 +164,32 @@ def _find(
     well_known: tuple[str, ...],
     shape: tuple[int, int] | None,
     rows: int | None,
+    *,
+    within: str | None = None,
+    others: list[str] | None = None,
 ) -> str | None:
+    """The one tensor that the names and shapes lead to.
+
+    Args:
+        within: as `embedding` of `_is_beside`.
+        others: takes the names that fit and are of another part.
+    """
     last = None if name is None else ".".join(name.split(".")[-2:])
     names = _likely(file.names(), name, well_known if last is None else (last, *well_known))
-    tiers: list[list[str]] = []
+    tiers: list[tuple[str, list[str]]] = []
     if name is not None and last is not None:
-        tiers += [*_by_name(names, name), [s for s in names if ends_with(s, last)]]
+        tiers += [(name, tier) for tier in _by_name(names, name)]
+        tiers.append((last, [s for s in names if ends_with(s, last)]))
     for known in well_known:
-        tiers.append([stored for stored in names if ends_with(stored, known)])
-    for tier in tiers:
+        tiers.append((known, [stored for stored in names if ends_with(stored, known)]))
+    own: list[list[str]] = []
+    for end, tier in tiers:
+        own.append([s for s in tier if not _is_beside(s, end, within)])
         # A projection or another modality may share the last name, not the shape.
         fitting = [s for s in tier if _fits(file.shape(s), shape, rows)]
+        if others is not None:
+            others += [s for s in fitting if s not in own[-1] and s not in others]
+        fitting = [s for s in fitting if s in own[-1]]
         if len(fitting) > 1:
             raise WideneckError(
                 f"Several tensors could be the {role}: {listed(fitting)}; wideneck does not "
@@ -142,7 +198,7 @@ def _find(
         if fitting:
             return fitting[0]
     # Only the strict tiers may speak of a wrong shape: a loose match is then another layer.
-    strict = [stored for tier in tiers[:2] for stored in tier] if name is not None else tiers[0]
+    strict = [stored for tier in own[:2] for stored in tier] if name is not None else own[0]
     if strict:
         # Packed numbers have a shape of their own, so the storage is judged first.
         check_dtype(strict[0], file.dtype(strict[0]))
@@ -175,15 +231,18 @@ def _refuse_shape(
     )
 
 
-def _refuse_packed(file: TensorFile, expected: ExpectedHead) -> None:
+def _refuse_packed(file: TensorFile, expected: ExpectedHead, embedding: str | None) -> None:
     """A quantized or wrapped head has other names; taking it for a tied one would be wrong."""
     weights = HEADS[:2] if expected.weight is None else (expected.weight,)
     modules = [name.removesuffix(".weight") for name in weights]
-    packed = [
-        name
-        for name in file.names()
-        if any(f".{module}." in f".{name}" for module in modules) and not name.endswith(".bias")
-    ]
+    packed = []
+    for name in file.names():
+        for module in modules:
+            before, found, rest = f".{name}".partition(f".{module}.")
+            if not found or rest == "bias" or (expected.form.is_ours and "." in rest):
+                continue  # heads of wideneck have parts of their own
+            if not _is_beside(name, name[len(before) :], embedding):
+                packed.append(name)
     if packed:
         raise WideneckError(
             f"The head is stored in a form that wideneck does not read ({listed(packed)}), "

@@ -23,6 +23,8 @@ WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt")
 OTHER_ENDINGS = (".pth", ".ckpt")
 """What files of torch.save are called besides; others write files of these names too."""
 ADAPTER = "adapter_config.json"
+RECIPE = "recipe.json"
+"""What a run of wideneck train has in the place of a config; `training.folder` says more."""
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[^@\s]+)?", re.ASCII)
 

@@ -12,6 +12,7 @@ from wideneck.audits.output.layer import OutputLayer
 from wideneck.config import SoftCap, Softmax
 from wideneck.errors import WideneckError
 from wideneck.functional import linear_cross_entropy
+from wideneck.heads.head import Head
 from wideneck.models import LogitMap, ask
 
 
@@ -19,7 +20,8 @@ class Reader:
     """A model, its logit map, and what a window costs it.
 
     Args:
-        model: a causal language model in eval mode, with a linear head.
+        model: a causal language model in eval mode, with a linear head or one of wideneck, and
+            without a memory.
         logit_map: what the model does to its logits after the head.
     """
 
@@ -53,13 +55,16 @@ class Reader:
             )
         (hidden,) = entering
         head = self.model.get_output_embeddings()
-        layer = OutputLayer(head.weight.float(), head.bias, self.logit_map)
-        layer.check(hidden[:, -1].float(), logits[:, -1], type(self.model).__name__)
+        if not isinstance(head, Head):  # which is the model's answer itself
+            layer = OutputLayer(head.weight.float(), head.bias, self.logit_map)
+            layer.check(hidden[:, -1].float(), logits[:, -1], type(self.model).__name__)
         return self._nll(hidden[:, -targets.shape[1] :], targets.to(hidden.device))
 
     @torch.no_grad()
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         head = self.model.get_output_embeddings()
+        if isinstance(head, Head):
+            return head.nll(hidden, targets).cpu()
         scale, cap = self.logit_map.scale, self.logit_map.cap
         bias = head.bias
         if scale != 1:

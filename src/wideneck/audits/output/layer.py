@@ -28,12 +28,24 @@ class OutputLayer:
     bias: Tensor | None
     """(V,)."""
     logit_map: LogitMap
+    normalized: bool = False
+    """Whether the model gives log-probabilities for its logits, as with a head of wideneck."""
 
     @classmethod
     def of(cls, head: HeadWeights, logit_map: LogitMap) -> "OutputLayer":
-        """Upcast once; all passes share it."""
+        """Upcast once; all passes share it.
+
+        Raises:
+            UnmeasurableError: the head is more than one softmax of the scores of a matrix.
+        """
+        if not head.form.is_one_softmax:
+            what = "memory" if head.form.has_memory else f"{head.form.name} head"
+            raise UnmeasurableError(
+                f"{head.model} has a {what}, which is more than one softmax of the scores of a "
+                "matrix."
+            )
         bias = None if head.bias is None else head.bias.float()
-        return cls(head.weight.float(), bias, logit_map)
+        return cls(head.weight.float(), bias, logit_map, normalized=head.form.is_ours)
 
     def raw(self, hidden: Tensor) -> Tensor:
         """Scores before the map: (N, D) -> (N, V)."""
@@ -54,7 +66,9 @@ class OutputLayer:
         """
         if not bool(logits.isfinite().all()):
             raise UnmeasurableError(f"{model} gives logits that are not finite on this text.")
-        off = (self.logits(hidden) - logits).abs().max().item()
+        own = self.logits(hidden)
+        own = own.log_softmax(-1) if self.normalized else own
+        off = (own - logits).abs().max().item()
         # Rounding of the model's own product: 1e-3 is generous for float32, not for bfloat16.
         rounding = max(1e-3, 4 * torch.finfo(logits.dtype).eps)
         if not math.isfinite(off):

@@ -29,7 +29,7 @@ class LogProbRank:
     num_contexts: int = measure("rows N: contexts taken at equal distances from the text")
     bound: int | None = measure(
         "largest rank that this kind of head can have: d + 1 for a softmax over W x, d + 2 with "
-        "a bias, never more than N or V; none for a soft cap, which bends the scores"
+        "a bias, never more than N or V; none for a soft cap, or a head that bends or mixes scores"
     )
     press: int | None = measure(
         "singular values above press_tolerance",

@@ -21,7 +21,8 @@ class LogitMapMeasured:
 
     kind: str = measure(
         "identity, scale or softcap (cap tanh(scale z / cap)), measured by putting known values "
-        "in place of the head's output, not looked up by architecture"
+        "in place of the head's output, not looked up by architecture; of a head of wideneck, what "
+        "it does to the scores before its softmax itself, and identity where it has not one softmax"
     )
     scale: float = measure("factor on the logits")
     cap: float | None = measure("largest size of a logit after a soft cap")

@@ -153,8 +153,6 @@ def summarize(
     def over_text(values: list[Tensor]) -> Estimate:
         return estimate(torch.cat(values).view(num_windows, window), states.document)
 
-    nats = over_text(nll)
-    per_byte = num_tokens / int(states.num_bytes.sum()) / math.log(2)
     count = num_tokens * vocab_size
     mean = moments[0].item() / count
     gradient = unknown(Gradient)
@@ -167,13 +165,7 @@ def summarize(
             norm_baseline=min(math.sqrt(rank / vocab_size), 1.0),
         )
     return Summary(
-        loss=Loss(
-            nats_per_token=nats,
-            bits_per_byte=nats.map(lambda x: x * per_byte),
-            perplexity=nats.map(_perplexity),
-            uniform_nats=math.log(vocab_size),
-            unigram_nats=_entropy(states.targets),
-        ),
+        loss=loss_over_text(torch.cat(nll).view(num_windows, window), states, vocab_size),
         logits=Logits(
             mean=mean,
             std=math.sqrt(max(moments[1].item() / count - mean**2, 0)),
@@ -184,6 +176,19 @@ def summarize(
         gradient=gradient,
         log_normalizer=torch.cat(lse).view(num_windows, window),
         mean_probability=mean_probability / max(int(fit.sum()) * window, 1),
+    )
+
+
+def loss_over_text(nll: Tensor, states: States, vocab_size: int) -> Loss:
+    """The loss of the tokens of `states`, from their negative log-likelihoods (W, T)."""
+    nats = estimate(nll, states.document)
+    per_byte = nll.numel() / int(states.num_bytes.sum()) / math.log(2)
+    return Loss(
+        nats_per_token=nats,
+        bits_per_byte=nats.map(lambda x: x * per_byte),
+        perplexity=nats.map(_perplexity),
+        uniform_nats=math.log(vocab_size),
+        unigram_nats=_entropy(states.targets),
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wideneck import config as c
 from wideneck.errors import WideneckError
 from wideneck.heads import Head, build
-from wideneck.models.language_model import evaluating
+from wideneck.models.asking import evaluating
 from wideneck.models.small.awd_lstm import RANGE, AwdLstmBackbone
 from wideneck.models.small.backbone import Backbone, Output
 from wideneck.models.small.config import AwdLstm, Transformer

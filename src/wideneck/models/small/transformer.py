@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import failing, reason
-from wideneck.models.language_model import evaluating
+from wideneck.models.asking import evaluating
+from wideneck.models.causality import look_ahead
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.small.backbone import Backbone, Output
 from wideneck.models.small.config import Transformer
@@ -69,23 +70,21 @@ class TransformerBackbone(Backbone):
         """0: nothing is added to the loss."""
         return output.hidden.new_zeros(())
 
-    @torch.no_grad()
     def _probed_width(self) -> int:
-        """D, from a few tokens, whose last must not change what stands before it."""
+        """D, from a few tokens, none of which may change what stands before it."""
         weight = self.embedding.weight
-        ids = torch.zeros(
-            2, min(PROBE, self.config.context), dtype=torch.long, device=weight.device
-        )
-        ids[1, -1] = len(weight) - 1
-        with evaluating(self):
-            hidden = self(ids).hidden
-        first, second = hidden[:, :-1].float()
-        if not weight.is_meta and not torch.allclose(first, second, rtol=1e-4, atol=1e-5):
+        num_tokens = min(PROBE, self.config.context)
+        ids = torch.zeros(1, num_tokens, dtype=torch.long, device=weight.device)
+        if weight.is_meta:
+            with torch.no_grad(), evaluating(self):
+                return self(ids).hidden.shape[-1]
+        found = look_ahead(self, lambda rows: self(rows).hidden, ids, len(weight))
+        if found.sees_later:
             raise WideneckError(
                 f"{self.config.architecture} with these options sees the tokens that it is to "
                 "predict; choose a causal language model (some need is_decoder = true)."
             )
-        return hidden.shape[-1]
+        return found.answers.shape[-1]
 
 
 def hf_config(config: Transformer, vocab_size: int) -> Any:

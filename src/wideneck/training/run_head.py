@@ -1,0 +1,97 @@
+"""The output layer of a run of `wideneck train`, from its recipe and its best weights."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from wideneck.config import head_config
+from wideneck.data import read_vocabulary
+from wideneck.errors import WideneckError
+from wideneck.models.checks import check_dtype, check_matrix, sha256_of
+from wideneck.models.expected_head import module_name
+from wideneck.models.head_form import HeadForm
+from wideneck.models.head_weights import HeadWeights
+from wideneck.models.quiet import quiet_transformers
+from wideneck.models.small.awd_lstm import AwdLstmBackbone
+from wideneck.models.small.config import AwdLstm, States, Transformer
+from wideneck.models.small.transformer import hf_config, refusing
+from wideneck.models.tying import dtype_of
+from wideneck.training import headers
+from wideneck.training.folder import MODEL, VOCABULARY
+from wideneck.training.saved_run import read_run_recipe
+from wideneck.training.tensor_file import Stored
+
+WEIGHT, BIAS = "head.weight", "head.bias"
+
+
+def read_run_head(path: Path, display: str, strings: list[str | None] | None) -> HeadWeights:
+    """The head's matrix and bias, each checked by its sum; no other tensor is read.
+
+    Args:
+        path: the run's folder.
+        display: what the user named.
+        strings: the tokens by id; None for the run's own words, where it has some.
+
+    Raises:
+        WideneckError: the run has no weights yet, damaged ones, or none of its recipe.
+    """
+    recipe, stored = read_run_recipe(path), Stored(path / MODEL)
+    tied, name, config = False, WEIGHT, recipe.head
+    if isinstance(recipe.model, States):
+        config = head_config(stored.header(headers.HeadWeights).head)
+    elif recipe.model.tied:
+        tied = True
+        name = _embedding_name(recipe.model, stored.header(headers.TextWeights).vocab_size)
+    weight = _tensor(stored, name)
+    bias = _tensor(stored, BIAS) if BIAS in stored.names() else None
+    check_dtype(name, dtype_of(weight))
+    check_matrix(name, weight, bias)
+    stored.say_if_without_sums()
+    return HeadWeights(
+        weight=weight,
+        bias=bias,
+        name=name,
+        dtype=dtype_of(weight),
+        rounding=torch.finfo(weight.dtype).eps,
+        tied=tied,
+        tying=_tying(tied),
+        sha256=sha256_of(weight),
+        tokens=_words(path) if strings is None else strings,
+        model=display,
+        form=HeadForm(config=config, is_ours=True),
+    )
+
+
+def _tying(tied: bool) -> str:
+    matrix = "makes head and embedding one matrix" if tied else "gives the head its own matrix"
+    return f"the run's recipe {matrix}"
+
+
+def _embedding_name(model: AwdLstm | Transformer, vocab_size: int) -> str:
+    """Under which a tied matrix is stored; the backbone is built on the meta device."""
+    with torch.device("meta"):
+        if isinstance(model, AwdLstm):
+            backbone = AwdLstmBackbone(model, vocab_size=vocab_size)
+            return f"backbone.{module_name(backbone, backbone.embedding)}.weight"
+        from transformers import AutoModel
+
+        with quiet_transformers(), refusing(model.architecture):
+            inner: nn.Module = AutoModel.from_config(hf_config(model, vocab_size))
+        embedding = inner.get_input_embeddings()  # pyrefly: ignore[not-callable]
+    return f"backbone.model.{module_name(inner, embedding)}.weight"
+
+
+def _tensor(stored: Stored, name: str) -> Tensor:
+    for rest, tensor in stored.tensors(name):
+        if not rest:
+            return tensor.clone()  # a map of the file goes with its walk
+    raise WideneckError(
+        f"{stored.path} lacks {name}, which the recipe beside it makes: give back the weights that "
+        "belong to it."
+    )
+
+
+def _words(path: Path) -> list[str | None] | None:
+    file = path / VOCABULARY
+    return [*read_vocabulary(file).words] if file.exists() else None

@@ -102,7 +102,9 @@ def test_a_number_that_the_user_gives_is_taken_as_it_is(head, options, expected)
 
 def logits_of_the_probe(model):
     with torch.no_grad():
-        return torch.cat([model(input_ids=ids[None]).logits[0].double() for ids in random_ids(model)])
+        return torch.cat(
+            [model(input_ids=ids[None]).logits[0].double() for ids in random_ids(model)]
+        )
 
 
 def test_the_numbers_that_are_measured_are_those_of_the_logits():

@@ -168,7 +168,9 @@ def test_what_a_loss_may_be_asked_for_reaches_it(case):
     weighted = head.nll(hidden, ids, weight=weight, reduction="mean")
     torch.testing.assert_close(weighted, F.nll_loss(log_probs, ids, weight))
     ignored = head.nll(hidden, ids, ignore_index=2)
-    torch.testing.assert_close(ignored, F.nll_loss(log_probs, ids, ignore_index=2, reduction="none"))
+    torch.testing.assert_close(
+        ignored, F.nll_loss(log_probs, ids, ignore_index=2, reduction="none")
+    )
 
     some = torch.stack([ids, ids + 1], -1)
     share = torch.tensor([0.3, 0.7]).double().expand(N, 2)

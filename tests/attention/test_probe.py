@@ -1,4 +1,4 @@
-"""What the probe of `use` looks at: padding, windows longer than a dozen tokens, and how closely."""
+"""What the probe of `use` looks at, and how closely: padding, and windows of many tokens."""
 
 import pytest
 import torch

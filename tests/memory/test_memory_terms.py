@@ -173,7 +173,7 @@ def test_a_loss_of_the_order_has_no_gradient_for_temperature_and_bias():
     )
     by_temperature, by_bias = torch.autograd.grad(s.sum(), numbers)
     # d(x exp(-tau) + b) / dtau = -x exp(-tau)
-    torch.testing.assert_close(by_temperature.item(), -(similarity / 1.7).sum().item(), rtol=1e-6, atol=1e-6)  # fmt: skip
+    assert by_temperature.item() == pytest.approx(-(similarity / 1.7).sum().item(), rel=1e-6)
     assert by_bias.item() == s.numel()
 
 
@@ -211,10 +211,10 @@ def made_of(total, mixture, model, ranking, mass, count):
 
 def test_logs_are_means_over_targets_and_over_those_that_were_looked_at():
     kept = Statistics()
-    rights = ({"": 1, "_model_only": 2, "_cache_only": 0}, {"": 3, "_model_only": 0, "_cache_only": 1})  # fmt: skip
     batches = [made_of(9, 1, 2, 3, 0.25, 10), made_of(9, 5, 4, 7, 0.75, 30)]
-    for batch, right, looked in zip(batches, rights, (2, 6), strict=True):
-        hits = {name: torch.tensor(value) for name, value in right.items()}
+    for batch, right, looked in zip(batches, ((1, 2, 0), (3, 0, 1)), (2, 6), strict=True):
+        names = ("", "_model_only", "_cache_only")
+        hits = {name: torch.tensor(number) for name, number in zip(names, right, strict=True)}
         kept.add(True, batch, hits, torch.tensor(looked))
     kept.add(False, made_of(1, 100, 100, 100, 1, 5), {"": torch.tensor(5)}, torch.tensor(5))
 

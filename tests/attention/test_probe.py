@@ -49,6 +49,17 @@ def test_an_attention_that_looks_at_padding_is_refused(monkeypatch):
         use(tiny("mistral"), "ssmax")
 
 
+def test_the_least_leak_is_refused_where_there_was_none(monkeypatch):
+    """Far below what rounding may move in a model that sees both ways."""
+
+    def leaking(call, config):
+        return original(call, config) + 1e-6 * call.value[:, :1].mean(2, keepdim=True)
+
+    monkeypatch.setattr(forward, "_fused", leaking)
+    with pytest.raises(wn.WideneckError, match="lets tokens see later ones"):
+        use(tiny("llama"), "ssmax")
+
+
 @pytest.mark.parametrize(
     ("window", "positions", "expected"),
     [(20, 1024, 26), (LONGEST, 1024, NUM_TOKENS), (20, 24, 24), (3, 8, 8)],

@@ -1,9 +1,11 @@
 """The Trainer of transformers on a model with a memory."""
 
+import math
+
 import pytest
 import torch
 import transformers as tr
-from remembering import remembering
+from remembering import model_of, remembering
 from trainer_arguments import sgd
 
 import wideneck as wn
@@ -78,21 +80,48 @@ def test_every_part_is_logged_in_training_and_evaluation(tmp_path):
 
     last = trainer.state.log_history[-1]
     assert {f"eval_{name}" for name in names} <= last.keys()
-    want = last["eval_nll"] + 0.5 * last["eval_ranking_loss"]
-    assert metrics["eval_loss"] == pytest.approx(want, rel=0.1)  # a mean of its batches' means
+    model, parts = trainer.model.eval(), []
+    with torch.no_grad():
+        for part in torch.arange(len(Rows())).split(trainer.args.eval_batch_size):
+            rows = [Rows()[int(i)] for i in part]
+            batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+            count = (batch["labels"][:, 1:] != -100).sum().item()
+            parts.append((model(**batch).loss.item(), len(rows), count))
+    assert len(parts) > 1
+    # The Trainer's is over rows, ours over targets.
+    by_row = sum(x * rows for x, rows, _ in parts) / len(Rows())
+    by_target = sum(x * n for x, _, n in parts) / sum(n for _, _, n in parts)
+    assert metrics["eval_loss"] == pytest.approx(by_row, rel=1e-5)
+    assert last["eval_nll"] + 0.5 * last["eval_ranking_loss"] == pytest.approx(by_target, rel=1e-5)
     assert trainer.predict(Rows()).predictions.shape == (4 * NUM_STEPS, 12, 96)
 
 
-def test_accuracies_are_those_of_the_predictions(tmp_path):
-    model = remembering("llama")
-    batch = {k: v[None] for k, v in Rows()[0].items()}
-    result = model(**batch)
-    target = batch["labels"][:, 1:]
-
-    found = model.cache_memory.statistics.take(False)
-
-    want = (result.logits[:, :-1].argmax(-1) == target).float().mean().item()
-    assert found["accuracy"] == pytest.approx(want)
+@pytest.mark.parametrize("options", [{}, {"mixture": "linear"}, {"scores": "logits", "bias": 0.0}])
+def test_accuracies_are_those_of_the_predictions(options):
+    """Of the mixture, of the model before it had a memory, and of the memory by loops."""
+    model, plain, hidden = remembering("llama", **options), model_of("llama"), []
+    for i in range(0, 8, 2):
+        batch = {k: v[None] for k, v in Rows()[i].items()}
+        ids, target = batch["input_ids"][0], batch["labels"][0, 1:]
+        hook = model.lm_head.register_forward_pre_hook(lambda _, args: hidden.append(args[0][0]))
+        log_p = model(**batch).logits[0, :-1]
+        hook.remove()
+        states, own = hidden[-1], []
+        for t in range(len(target)):
+            sums = {}  # of what each token of the memory has
+            for j in range(t):
+                s = (states[t] @ states[j] / states.shape[-1] ** 0.5 / 0.5).item()
+                sums[ids[j + 1].item()] = sums.get(ids[j + 1].item(), 0.0) + math.exp(s)
+            own.append(max(sums, key=sums.get) if sums else -1)
+        kept = target != -100
+        found = model.cache_memory.statistics.take(False)
+        for name, predicted in (
+            ("accuracy", log_p.argmax(-1)),
+            ("accuracy_model_only", plain(ids[None]).logits[0, :-1].argmax(-1)),
+            ("accuracy_cache_only", torch.tensor(own)),
+        ):
+            want = (predicted == target)[kept].double().mean().item()
+            assert found[name] == pytest.approx(want), name
     assert model.cache_memory.statistics.take(False) == {}
 
 

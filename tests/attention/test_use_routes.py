@@ -116,15 +116,22 @@ def test_the_number_of_visible_keys_is_that_of_the_mask():
     torch.testing.assert_close(out, (weights @ value.repeat_interleave(2, 1)).transpose(1, 2))
 
 
-@pytest.mark.parametrize("name", FUSED)
-def test_dropout_is_that_of_the_weights(name):
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("name", [name for name in names() if name != "asentmax"])
+def test_dropout_is_that_of_the_weights(name, asked):
+    """Of one key: what is kept is 1 / (1 - p) of it, and a share p of all is 0."""
     module = layer(name, causal=False).train()
-    query, key, value = (x[:1].detach().expand(500, -1, -1, -1) for x in inputs())
+    query, key, value = (x[:1].detach().expand(4000, -1, -1, -1) for x in inputs(1, 1))
+    given = (query, key, value, None)
     torch.manual_seed(0)
-    runs, _ = attention_forward(module, query, key, value, None, dropout=0.4)
-    expected, _ = attention_forward(module.eval(), query, key, value, None, dropout=0.4)
-    assert not torch.equal(runs[0], runs[1])
-    assert (runs.mean(0) - expected[0]).abs().mean() < 0.1
+    runs, _ = attention_forward(module, *given, dropout=0.3, output_attentions=asked)
+    whole, _ = attention_forward(module.eval(), *given, dropout=0.3, output_attentions=asked)
+    shares = runs[:, 0, :, 0] / whole[:, 0, :, 0]  # of each head
+    seen = whole[0, 0, :, 0] != 0  # a relu may give a head nothing
+    assert seen.any()
+    kept = shares[:, seen]
+    assert ((kept == 0) | ((kept - 1 / 0.7).abs() < 1e-5)).all()
+    assert ((kept == 0).double().mean(0) - 0.3).abs().max() < 0.03  # four standard errors
 
 
 def test_a_module_by_itself_is_the_function_with_parameters():

@@ -73,6 +73,16 @@ def test_counts_alone_are_among_what_similarity_may_choose(mixture):
 
 
 @pytest.mark.parametrize("mixture", FITS)
+def test_counts_do_not_see_the_scores(mixture):
+    """Also where the scores would help."""
+    scores, nll = example(2, helpful=1)
+    level = Scores(0 * scores.scores, scores.visible, scores.where, scores.positive)
+    counts = FITS[mixture](scores, nll, counts=True)
+    assert counts == FITS[mixture](level, nll)
+    assert FITS[mixture](scores, nll).loss < counts.loss - 0.01
+
+
+@pytest.mark.parametrize("mixture", FITS)
 def test_a_constant_added_to_the_similarities_changes_no_loss(mixture):
     scores, nll = example(3, helpful=1, level=0)
     moved = Scores(scores.scores + 64, scores.visible, scores.where, scores.positive)

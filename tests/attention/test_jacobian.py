@@ -56,6 +56,16 @@ def test_the_closed_form_is_autograds_jacobian(name):
     assert (matrix - jacobians(rows, config)).abs().max() < 1e-9
 
 
+def test_sticks_have_no_closed_form_of_that_kind():
+    """Their dp/dl is triangular: a key feels itself and the newer ones."""
+    config, rows = CASES["stickbreaking"], many_rows(6, 50).clamp(-3, 3)
+    p = weights_of(rows, None, config)
+    assert jacobian_of(p, count(rows, None), config) is None
+    exact = jacobians(rows, config)
+    assert not exact.tril(-1).any()
+    torch.testing.assert_close(exact.diagonal(dim1=1, dim2=2), p * torch.sigmoid(-rows))
+
+
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 8.0])
 def test_two_equal_scores_reach_one_over_two_t(temperature):
     config = Temperature(temperature=temperature)

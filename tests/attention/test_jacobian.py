@@ -129,6 +129,18 @@ def test_the_documented_norm_is_reached(name):
     assert max(norms).item() == pytest.approx(largest_norm(config, 3), rel=1e-9)
 
 
+@pytest.mark.parametrize("name", ["ssmax below 0", "sparsemax scaled", "temperature 0.3"])
+def test_a_factor_gives_norms_of_its_size_also_below_0(name):
+    config, rows = {**CASES, **MORE}[name], many_rows(5, 100)
+    p = weights_of(rows, None, config)
+    found = jacobian_of(p, count(rows, None), config)
+    assert found is not None
+    assert (found.factor > 0).all()
+    norms = spectral_norm(found.diagonal, found.rank_one) * found.factor
+    exact = torch.linalg.matrix_norm(jacobians(rows, config), 2)
+    torch.testing.assert_close(norms, exact, atol=1e-8, rtol=1e-6)
+
+
 def test_below_alpha_2_the_documented_norm_is_come_near():
     """It is the least upper bound: one weight near 1 above very many of nearly 0."""
     config, n = Entmax(alpha=1.5), 20_000

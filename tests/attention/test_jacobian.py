@@ -167,5 +167,22 @@ def test_stick_breaking_comes_near_its_bound_and_stays_below():
     assert 0.3 < largest < largest_norm(config, 2)
 
 
+def test_the_bound_of_stick_breaking_is_made_of_two_sums_that_are_reached():
+    """1/e of a row, an old key behind many that each take little; 1/2 of a column, by a coin."""
+    config, many = CASES["stickbreaking"], 1000
+    little = torch.full((many,), 1 / many, dtype=torch.float64).logit()
+    old = torch.cat([torch.tensor([40.0], dtype=torch.float64), little])
+    row = jacobians(old[None], config)[0, 0].abs().sum().item()
+    assert row == pytest.approx(1 / math.e, rel=1e-3)
+    coin = torch.tensor([[40.0, 0.0]], dtype=torch.float64)
+    column = jacobians(coin, config)[0, :, 1].abs().sum().item()
+    assert column == pytest.approx(1 / 2, rel=1e-9)
+    assert largest_norm(config, 5) == pytest.approx(math.sqrt(row * column), rel=1e-3)
+    for num_keys in (2, 6):
+        sizes = jacobians(many_rows(num_keys), config).abs()
+        assert sizes.sum(2).max() <= 1 / math.e
+        assert sizes.sum(1).max() <= 1 / 2 + 1e-12
+
+
 def test_above_alpha_2_no_norm_is_documented():
     assert largest_norm(Entmax(alpha=2.5), 5) == float("inf")

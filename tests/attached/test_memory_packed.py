@@ -196,6 +196,21 @@ def test_flash_attention_keeps_documents_apart_in_one_row_only(monkeypatch):
         model(**two)
 
 
+def test_flash_attention_begins_a_document_at_a_position_of_0_only(monkeypatch):
+    model, ids = remembering("llama"), packed()["input_ids"]
+    monkeypatch.setattr(model.config, "_attn_implementation_internal", "flash_attention_2")
+    back_to_3 = torch.cat([torch.arange(9), torch.arange(3, 15)])[None]
+    with pytest.raises(WideneckError, match=r"with flash attention .* in one row, counted from 0"):
+        model(ids, position_ids=back_to_3)
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 2], [7, 5, 3], [1, 0, 1]])
+def test_a_document_may_have_any_number_in_seq_idx(numbers):
+    model, batch = remembering("llama", F64).train(), packed()
+    index = torch.tensor(numbers).repeat_interleave(torch.tensor([9, 7, 5]))[None]
+    assert torch.equal(model(**batch, seq_idx=index).loss, model(**batch).loss)
+
+
 def test_ranks_over_all_columns_do_not_go_with_packed_documents():
     with pytest.raises(WideneckError, match="rank_over='all' ranks the memories of all documents"):
         remembering("llama", rank_over="all")(**packed())

@@ -6,7 +6,7 @@ from attachable import BENT, PAIRS, attached, token_ids
 
 import wideneck as wn
 from tiny import tiny_model
-from wideneck.attached.probe import probe_logits
+from wideneck.attached.probe import probe_logits, random_ids
 from wideneck.config import HEADS
 
 
@@ -98,6 +98,32 @@ def test_the_probe_leaves_the_random_state_and_the_mode_alone():
 )
 def test_a_number_that_the_user_gives_is_taken_as_it_is(head, options, expected):
     assert attached("llama", head, **options).lm_head.config == expected
+
+
+def logits_of_the_probe(model):
+    with torch.no_grad():
+        return torch.cat(
+            [model(input_ids=ids[None]).logits[0].double() for ids in random_ids(model)]
+        )
+
+
+def test_the_numbers_that_are_measured_are_those_of_the_logits():
+    """gss bends at the mean logit, by the model's own probabilities; others beyond the range."""
+    z = logits_of_the_probe(tiny_model("llama"))
+    margin = 5 + 0.5 * float(z.max() - z.min())
+    found = probe_logits(tiny_model("llama"))
+    mean = float((z.softmax(-1) * z).sum(-1).mean())
+    assert (found.lowest, found.highest, found.mean, found.margin) == pytest.approx(
+        (float(z.min()), float(z.max()), mean, margin), rel=1e-5
+    )
+    for head, field, want in (
+        ("gss", "bend", mean),
+        ("sigsoftmax", "shift", margin - float(z.min())),
+        ("sigmoid", "shift", -margin - float(z.max())),
+    ):
+        config = attached("llama", head).lm_head.config
+        assert getattr(config, field) == pytest.approx(want, rel=1e-5), head
+        assert config.learned
 
 
 def test_a_config_with_default_numbers_gets_its_start():

@@ -5,7 +5,7 @@ import torch
 from attachable import attached, token_ids
 
 import wideneck as wn
-from tiny import tiny_model
+from tiny import CASES, tiny_model
 
 TIED = ["llama-tied", "gpt2", "opt", "gemma2", "cohere"]
 
@@ -40,6 +40,31 @@ def test_an_untied_weight_stays_its_own():
     weight = original.lm_head.weight
     model = wn.attach(original, "mos", tie=False)
     assert model.lm_head.weight is weight
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_head_is_in_the_mode_of_the_layer(training):
+    """Or a model that only predicts would drop out contexts."""
+    model = wn.attach(tiny_model("llama").train(training), "mos", dropout=0.5)
+    assert {part.training for part in model.lm_head.modules()} == {training}
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_a_weight_that_is_cut_from_the_embedding_trains_as_it_did(trains):
+    original = tiny_model("llama-tied")
+    original.lm_head.weight.requires_grad_(trains)
+    model = wn.attach(original, "softmax", tie=False)
+    assert model.lm_head.weight.requires_grad == trains
+    assert model.get_input_embeddings().weight.requires_grad == trains
+
+
+@pytest.mark.parametrize("case", ["granite", "cohere", "hyperclovax"])
+def test_the_factor_of_the_logits_is_the_heads(case):
+    model = tiny_model(case)
+    head = wn.attach(tiny_model(case), "softmax").lm_head
+    hidden = torch.randn(3, head.hidden_size, generator=torch.Generator().manual_seed(0))
+    z = CASES[case][1].scale * (hidden @ model.get_output_embeddings().weight.T)
+    torch.testing.assert_close(head(hidden), z.log_softmax(-1))
 
 
 def test_the_bias_of_the_layer_is_kept():

@@ -1,6 +1,7 @@
 """What every normalizer promises, against loops, `entmax`, and its own derivatives."""
 
 import math
+from decimal import Decimal, getcontext
 
 import entmax as peer
 import pytest
@@ -10,6 +11,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from wideneck.attention import names, normalize
 from wideneck.attention.config import NORMALIZERS
+from wideneck.attention.entmax import _remainder
 from wideneck.errors import WideneckError
 
 PARAMETERS = {
@@ -210,6 +212,37 @@ def test_entmax_and_its_gradients_are_those_of_entmax_bisect(alpha):
         results.append((p, *torch.autograd.grad((p * upstream).sum(), (scores, a))))
     for mine, theirs in zip(*results, strict=True):
         assert (mine - theirs).abs().max() < 1e-7
+
+
+ALPHAS = (1.0001, 1.04, 1.06, 1.3, 1.5, 1.79, 1.81, 1.95, 2.0, 2.01, 2.5)
+
+
+@pytest.mark.parametrize("together", [ALPHAS[:2], ALPHAS[2:6], ALPHAS[2:9], ALPHAS, ALPHAS[-2:]])
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_entmax_of_every_alpha_has_the_values_and_the_support_of_its_definition(
+    together, dtype, rounding
+):
+    """Keys outside get exactly 0, by whichever formula an alpha, or alphas together, are found."""
+    scores, mask = rows(10, 30, scale=3.0, dtype=dtype)
+    slow = torch.stack([slow_weights("entmax", scores, mask, alpha=alpha) for alpha in together])
+    numbers = torch.tensor(together, dtype=dtype)[:, None, None]
+    at_once = normalize(scores.expand(slow.shape), "entmax", mask, alpha=numbers)
+    alone = [normalize(scores, "entmax", mask, alpha=alpha) for alpha in together]
+    for found in (at_once, torch.stack(alone)):
+        assert (found.double() - slow).abs().max() < rounding
+        assert not found[slow == 0].any()
+        assert (found[slow > rounding] > 0).all()
+
+
+@pytest.mark.parametrize("x", [0.0, 1e-9, 0.03, 0.0499, 0.0501, 0.2, 0.49, 1.0, 3.0, 30.0])
+def test_what_remains_of_an_exponential_is_exact_on_both_sides_of_its_series(x):
+    """(exp(-x) - 1 + x) / x^2 with 60 digits."""
+    getcontext().prec = 60
+    for each in (x, -x):
+        exact = Decimal(each)
+        want = 0.5 if x == 0 else float(((-exact).exp() - 1 + exact) / exact**2)
+        found = _remainder(torch.tensor([each], dtype=torch.float64)).item()
+        assert found == pytest.approx(want, rel=1e-12)
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1, -2, -3])

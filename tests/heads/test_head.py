@@ -139,10 +139,67 @@ def test_the_wrong_hidden_size_is_one_sentence(case):
             call(torch.zeros(6, 5))
 
 
+def loss_by_definition(log_probs, log_normalizer, q, smoothing, z_loss):
+    """Sum over tokens of the cross-entropy to q, smoothed, and of the squared normalizers."""
+    q = (1 - smoothing) * q + smoothing / q.shape[-1]
+    squares = log_normalizer.square()
+    squares = squares if squares.ndim == 1 else squares.mean(-1)
+    return (-(q * log_probs).sum(-1) + z_loss * squares).sum()
+
+
+@pytest.mark.parametrize("case", ["learned gss", "softmax with bias", "low_rank with bias"])
+def test_what_a_loss_may_be_asked_for_reaches_it(case):
+    """Weights of classes, soft targets, smoothing, an index to ignore, and the z-loss."""
+    head = some_head(case).double()
+    hidden, _ = some_tokens(dtype=torch.float64)
+    log_probs, eye = head.log_probs(hidden), torch.eye(V).double()
+    ids = torch.arange(N)
+    loss, lse = head.nll_and_log_normalizer(hidden, ids, reduction="sum")
+    torch.testing.assert_close(loss, -log_probs[ids, ids].sum())
+    torch.testing.assert_close(lse - head.nll_and_log_normalizer(hidden, 0 * ids)[1], 0 * lse)
+
+    for smoothing, z_loss in ((0.2, 0.0), (0.0, 0.3), (0.2, 0.3)):
+        options = {"label_smoothing": smoothing, "z_loss": z_loss, "reduction": "sum"}
+        want = loss_by_definition(log_probs, lse, eye[ids], smoothing, z_loss)
+        torch.testing.assert_close(head.nll(hidden, ids, **options), want)
+        both, _ = head.nll_and_log_normalizer(hidden, ids, **options)
+        torch.testing.assert_close(both, want)
+
+    weight = torch.linspace(0.1, 2, V).double()
+    weighted = head.nll(hidden, ids, weight=weight, reduction="mean")
+    torch.testing.assert_close(weighted, F.nll_loss(log_probs, ids, weight))
+    ignored = head.nll(hidden, ids, ignore_index=2)
+    torch.testing.assert_close(
+        ignored, F.nll_loss(log_probs, ids, ignore_index=2, reduction="none")
+    )
+
+    some = torch.stack([ids, ids + 1], -1)
+    share = torch.tensor([0.3, 0.7]).double().expand(N, 2)
+    soft = (0.3 * eye[ids] + 0.7 * eye[ids + 1]).double()
+    want = -(soft * log_probs).sum(-1)
+    torch.testing.assert_close(head.nll(hidden, share, target_ids=some), want)
+    torch.testing.assert_close(head.nll(hidden, soft), want)
+
+
+@every_head
+def test_a_fresh_head_is_uniform_in_one_over_the_root_of_its_columns_and_its_bias_0(case):
+    options = dict(CASES[case])
+    torch.manual_seed(0)
+    head = heads.build(
+        options.pop("head"), hidden_size=64, vocab_size=500, **{**options, "bias": True}
+    )
+    bound = head.context_size**-0.5
+    assert 0.98 * bound < head.weight.abs().max() <= bound
+    assert head.weight.mean().abs() < 0.05 * bound
+    assert head.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+    assert not head.bias.any()
+
+
 def test_a_head_says_what_it_is():
     head = heads.build("mos", hidden_size=4, vocab_size=9)
     assert repr(head).startswith("MixtureHead(\n  mos, hidden_size=4, vocab_size=9")
     assert "K x" in head.cost
+    assert head.cost == head.config.cost
     assert head.rank_bound == 9
     narrow = heads.build("mos", hidden_size=4, vocab_size=9, context_size=3)
     assert "mos, hidden_size=4, vocab_size=9, context_size=3" in repr(narrow)

@@ -120,3 +120,45 @@ def test_a_sequence_does_not_feel_its_neighbours():
     )  # fmt: skip
 
     torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize("at_once", [1, 25, 60])
+@pytest.mark.parametrize(("reduction", "rank_over"), CASES)
+def test_rows_taken_some_at_a_time_are_the_rows(reduction, rank_over, at_once, monkeypatch):
+    """Of 11 memories each: one row, two, and five at a time."""
+    monkeypatch.setattr("wideneck.memory.hinges.NUMBERS", at_once)
+    monkeypatch.setattr("wideneck.memory.ranking.PAIRS", at_once)
+    given = setting(seed=4)
+    given[0].requires_grad_()
+    options = {"margin": 0.1, "reduction": reduction, "rank_over": rank_over}
+
+    fast, slow = m.ranking_loss(*given, **options).loss, slow_ranking(*given, **options)
+
+    torch.testing.assert_close(fast, slow)
+    torch.testing.assert_close(
+        torch.autograd.grad(fast, given[0])[0], torch.autograd.grad(slow, given[0])[0]
+    )
+
+
+def test_a_token_of_the_same_direction_is_not_nearer_than_the_target_itself():
+    """By rounding its cosine may be the larger one; the positive still takes the first rank."""
+    generator = torch.Generator().manual_seed(0)
+    seen, s = torch.ones(1, 1, 3, dtype=torch.bool), torch.zeros(1, 1, 3)
+    for _ in range(20):
+        row = torch.randn(7, generator=generator)
+        embedding = torch.stack([row, 3.3 * row, -row])
+        values, target = torch.tensor([[1, 2, 0]]), torch.tensor([[0]])
+        found = m.ranking_loss(s, seen, values, target, embedding, margin=1.0, reduction="sum")
+        assert found.loss.item() == 1 + 2
+
+
+def test_a_margin_that_is_kept_costs_nothing_and_the_least_that_is_not_costs_itself():
+    embedding = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]], dtype=torch.float64)
+    values, target = torch.tensor([[0, 1, 2]]), torch.tensor([[0]])
+    seen = torch.ones(1, 1, 3, dtype=torch.bool)
+    # One margin below the positive, and two: exactly what is asked, then 0.01 less of each.
+    for short, want in ((0.0, 0.0), (0.01, 0.02)):
+        s = torch.tensor([[[0.0, -0.25 + short, -0.5 + short]]], dtype=torch.float64)
+        found = m.ranking_loss(s, seen, values, target, embedding, margin=0.25, reduction="sum")
+        assert found.loss.item() == pytest.approx(want, abs=1e-12)
+        assert found.num_pairs.item() == 2

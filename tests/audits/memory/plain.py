@@ -58,3 +58,24 @@ def published_nll(z, s, values, target):
     hit = sum(math.exp(x - top) for x, value in zip(s, values, strict=True) if value == target)
     total = sum(math.exp(x - top) for x in [*z, *s])
     return -math.log((math.exp(z[target] - top) + hit) / total)
+
+
+def joint_share(s, theta, bias):
+    """The cache's part of 1 + the sum of all."""
+    total = sum(math.exp(theta * x + bias) for x in s)
+    return total / (1 + total)
+
+
+def published_share(z, s):
+    """The memories' part of the sum of all exponentials, raw on both sides."""
+    top = max([*z, *s])
+    own = sum(math.exp(x - top) for x in s)
+    return own / (own + sum(math.exp(x - top) for x in z))
+
+
+def spread(s):
+    """Standard deviation of the scores that one prediction sees; None from fewer than two."""
+    if len(s) < 2:
+        return None
+    middle = sum(s) / len(s)
+    return math.sqrt(sum((x - middle) ** 2 for x in s) / len(s))

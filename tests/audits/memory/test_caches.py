@@ -1,5 +1,7 @@
 """The fits of the caches: no worse than a dense search, and never worse than no cache."""
 
+import math
+
 import pytest
 import torch
 
@@ -71,6 +73,16 @@ def test_counts_alone_are_among_what_similarity_may_choose(mixture):
 
 
 @pytest.mark.parametrize("mixture", FITS)
+def test_counts_do_not_see_the_scores(mixture):
+    """Also where the scores would help."""
+    scores, nll = example(2, helpful=1)
+    level = Scores(0 * scores.scores, scores.visible, scores.where, scores.positive)
+    counts = FITS[mixture](scores, nll, counts=True)
+    assert counts == FITS[mixture](level, nll)
+    assert FITS[mixture](scores, nll).loss < counts.loss - 0.01
+
+
+@pytest.mark.parametrize("mixture", FITS)
 def test_a_constant_added_to_the_similarities_changes_no_loss(mixture):
     scores, nll = example(3, helpful=1, level=0)
     moved = Scores(scores.scores + 64, scores.visible, scores.where, scores.positive)
@@ -96,3 +108,77 @@ def test_the_spread_is_that_of_visible_memories():
 def test_equal_scores_are_counts():
     scores, nll = example(0, helpful=0, scale=0.0, level=3.0)
     assert fit_joint(scores, nll).theta in (0, None)
+
+
+@pytest.mark.parametrize("at_once", [1, 100, 2**20])
+def test_losses_found_some_at_a_time_choose_the_same_bias(at_once, monkeypatch):
+    scores, nll = example(2, helpful=1)
+    whole = fit_joint(scores, nll)
+    monkeypatch.setattr("wideneck.audits.memory.caches.AT_ONCE", at_once)
+    assert fit_joint(*example(2, helpful=1)) == whole
+
+
+@pytest.mark.parametrize("share", [0.02, 0.6, 0.98])
+def test_a_weight_that_is_best_by_construction_is_found(share):
+    """Where p is 1/2 and a share of the predictions is in the cache with certainty.
+
+    d/dw of share log(1/2 + w/2) + (1 - share) log(1/2 - w/2) is 0 at w = 2 share - 1; below a half
+    no weight helps.
+    """
+    n = 500
+    where = torch.zeros(1, n, 1, dtype=torch.long)
+    hit = (torch.arange(n) < share * n)[None, :, None]
+    visible = torch.ones(n, 1, dtype=torch.bool)
+    scores = Scores(torch.zeros(1, n, 1), visible, where, hit)
+    nll = torch.full((n,), math.log(2), dtype=torch.float64)
+    found = fit_linear(scores, nll, counts=True)
+    if share < 0.5:
+        assert found.memory is None
+        assert found.weight == 0
+        assert found.mass(scores) == 0
+        return
+    w = 2 * share - 1
+    assert found.weight == pytest.approx(w, abs=1e-3)
+    want = -(share * math.log(0.5 + w / 2) + (1 - share) * math.log(0.5 - w / 2))
+    assert found.loss == pytest.approx(want, abs=1e-7)
+    assert found.mass(scores) == pytest.approx(w, abs=1e-3)
+
+
+@pytest.mark.parametrize("odds", [-3.0, 0.0, 2.0])
+def test_a_bias_that_is_best_by_construction_is_found(odds):
+    """One memory of score 0 beside a model of p: x = e^b has the share x / (1 + x), and the loss
+    log(1 + x) - a log(p + x) - (1 - a) log p has its least at x = (a - p) / (1 - a)."""
+    n, p = 1000, 0.01
+    x = math.exp(odds)
+    a = (x + p) / (1 + x)
+    hit = (torch.arange(n) < round(a * n))[None, :, None]
+    a = hit.float().mean().item()
+    scores = Scores(
+        torch.zeros(1, n, 1), torch.ones(n, 1, dtype=torch.bool),
+        torch.zeros(1, n, 1, dtype=torch.long), hit,
+    )  # fmt: skip
+    nll = torch.full((n,), -math.log(p), dtype=torch.float64)
+    found = fit_joint(scores, nll, counts=True)
+    best = (a - p) / (1 - a)
+    assert found.bias == pytest.approx(math.log(best), abs=2e-3)
+    assert found.mass(scores) == pytest.approx(best / (1 + best), abs=1e-3)
+
+
+@pytest.mark.parametrize("theta", [0.05, 0.3, 1.5])
+def test_a_theta_that_is_best_by_construction_is_found(theta):
+    """Targets drawn from the softmax of theta times the scores: no other theta is likelier.
+
+    The model gives each of K tokens 1e-6, so a linear mixture gives the cache nearly all.
+    """
+    generator = torch.Generator().manual_seed(0)
+    n, K = 4000, 6
+    scores = 2 * torch.randn(n, K, generator=generator, dtype=torch.float64)
+    drawn = torch.multinomial((theta * scores).softmax(1), 1, generator=generator)
+    given = Scores(
+        scores[None], torch.ones(n, K, dtype=torch.bool), drawn[None],
+        torch.ones(1, n, 1, dtype=torch.bool),
+    )  # fmt: skip
+    nll = torch.full((n,), -math.log(1e-6), dtype=torch.float64)
+    found = fit_linear(given, nll)
+    assert found.theta == pytest.approx(theta, rel=0.1, abs=0.03)
+    assert found.weight > 0.999

@@ -76,6 +76,45 @@ def test_the_same_document_lends_no_targets_to_itself():
     assert Context.of(windows_of(rows[:1])).elsewhere() is None
 
 
+@pytest.mark.parametrize("document", [list(range(12)), [0] * 3 + list(range(1, 10)), [0] * 12])
+def test_targets_come_from_the_next_8_windows_of_other_documents(document):
+    """Each from the windows that follow in turn; of the same document where there is one only."""
+    rows = torch.randint(6, (12, 9), generator=torch.Generator().manual_seed(0))
+    context = Context.of(windows_of(rows, document=document))
+    found = context.elsewhere()
+    one = len(set(document)) == 1
+    for w in range(12):
+        order = [(w + k) % 12 for k in range(1, 12)]
+        others = [v for v in order if one or document[v] != document[w]][:8]
+        for t in range(8):
+            seen = set(rows[w, 1 : t + 1].tolist())
+            hits = [rows[v, t + 1].item() in seen for v in others]
+            assert found[w, t].item() == pytest.approx(sum(hits) / len(hits))
+
+
+def test_with_few_other_documents_each_window_is_one_of_those_there_are():
+    rows = torch.randint(4, (4, 9), generator=torch.Generator().manual_seed(1))
+    document = [0, 0, 0, 1]  # three windows have one other, the last has three
+    found = Context.of(windows_of(rows, document=document)).elsewhere()
+    for w in range(4):
+        others = [v for v in range(4) if document[v] != document[w]]
+        for t in range(8):
+            seen = set(rows[w, 1 : t + 1].tolist())
+            hits = [rows[v, t + 1].item() in seen for v in others]
+            assert found[w, t].item() == pytest.approx(sum(hits) / len(hits))
+
+
+def test_a_score_that_is_no_number_gives_no_rank_where_it_is_seen():
+    context = Context.of(windows_of([[1, A, B, A, B, A]]))
+    scores = torch.zeros(1, 5, 4)
+    scores[0, 2, 3] = torch.nan  # the memory that position 2 does not see
+    assert reciprocal_ranks(context, scores)[0, 2:].isfinite().all()
+    scores[0, 4, 0] = torch.inf
+    ranks = reciprocal_ranks(context, scores)[0]
+    assert ranks[3].isfinite()
+    assert ranks[4].isnan()
+
+
 def test_states_that_tell_the_current_token_find_what_followed_it():
     tokens = [A, B, C] * 6
     windows = windows_of([tokens, tokens, [1, 2, *tokens[2:]]])

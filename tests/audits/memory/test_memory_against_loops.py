@@ -13,6 +13,7 @@ from wideneck.audits.memory import LayerRanks, audit_memory
 from wideneck.audits.output.rank_cost import fitting_half
 from wideneck.audits.states import collect_states
 from wideneck.data import cut_windows, read_text
+from wideneck.errors import WideneckError
 from wideneck.models import measure_logit_map, read_head
 
 WINDOW, WINDOWS = 24, 5
@@ -93,6 +94,9 @@ def test_recurrence_counts_what_the_window_has_shown(case):
             elsewhere.append(sum(hits) / len(hits))
     known = [d for d in distances if d is not None]
     assert found.num_ranked == len(known)
+    assert found.num_tokens == len(distances)
+    assert found.num_documents == len(set(loops.document.tolist()))
+    assert found.window == WINDOW
     assert found.recurrence.share.value == pytest.approx(len(known) / len(distances))
     assert found.recurrence.elsewhere.value == pytest.approx(plain.mean(elsewhere))
     for bucket in found.recurrence.by_distance:
@@ -144,8 +148,10 @@ def test_ranks_without_states_are_those_of_their_definitions(case):
                 distinct.append(n)
                 chance.append(sum(1 / r for r in range(1, n + 1)) / n)
     for name, expected in rows.items():
-        measured = getattr(found.baselines, name).reciprocal_rank.value
-        assert measured == pytest.approx(plain.mean(expected))
+        measured = getattr(found.baselines, name)
+        assert measured.reciprocal_rank.value == pytest.approx(plain.mean(expected))
+        first = [None if row is None else row == 1 for row in expected]
+        assert measured.first.value == pytest.approx(plain.mean(first))
     assert found.baselines.chance.value == pytest.approx(plain.mean(chance))
     assert found.distinct == pytest.approx(plain.mean(distinct))
 
@@ -193,6 +199,47 @@ def test_losses_and_gains_are_those_of_the_formulas(case):
             alone, fitted = (plain.mean(column) for column in zip(*halves[True], strict=True))
             assert cache.fitted_gain == pytest.approx(alone - fitted, abs=2e-5)
             assert cache.fitted_gain >= 0
+
+
+def share_of(cache, s, z):
+    """The cache's part of the probability at one prediction."""
+    if cache.mixture == "published":
+        return plain.published_share(z, s)
+    if cache.mixture == "linear":
+        return cache.weight if s else 0.0
+    return 0.0 if cache.bias is None else plain.joint_share(s, cache.theta or 0.0, cache.bias)
+
+
+def test_the_share_of_a_cache_is_its_part_of_the_probability_on_the_other_half(case):
+    found, loops = case
+    fit = fitting_half(loops.document)
+    for cache in found.gain.caches:
+        shares = []
+        for w in (w for w in range(WINDOWS) if not fit[w]):
+            for i, (_, s, _, _, z) in zip(loops.positions, loops.rows(w), strict=True):
+                shares.append(share_of(cache, scored(cache, s, loops.sequences[w], i), z))
+        assert cache.mass == pytest.approx(plain.mean(shares), rel=1e-4, abs=1e-9)
+
+
+def test_the_spread_is_that_of_the_similarities_on_the_half_that_is_fitted(case):
+    found, loops = case
+    fit = fitting_half(loops.document)
+    rows = [plain.spread(s) for w in range(WINDOWS) if fit[w] for _, s, _, _, _ in loops.rows(w)]
+    assert found.gain.spread == pytest.approx(plain.mean(rows), rel=1e-4)
+
+
+def test_logits_that_are_not_the_models_are_refused(tmp_path):
+    """Or every loss would be of a head that the model does not have."""
+    model, path = tiny_model("llama"), write_text(tmp_path / "a.txt")
+    windows = cut_windows(
+        read_text(path), character_tokenizer(), num_tokens=2 * WINDOW, window=WINDOW, prefix=[0]
+    )
+    ranks = LayerRanks(windows)
+    states = collect_states(model, windows, observer=ranks)
+    audit_memory(read_head(model), measure_logit_map(model), states, ranks, Clock())
+    states.last_logits[-1, 3] += 1
+    with pytest.raises(WideneckError, match="logits"):
+        audit_memory(read_head(model), measure_logit_map(model), states, ranks, Clock())
 
 
 def test_the_gain_over_counts_is_the_difference_of_gains(case):

@@ -114,6 +114,26 @@ def test_without_leaks_both_sides_are_as_large_as_single_pairs_allow(seed):
     assert len(split.validation) == 2 * 5 * 6
 
 
+def states(*sizes):
+    """So many cities a state: each state is one component, of all its pairs."""
+    related = [(f"city{s}.{i}", f"state{s}") for s, n in enumerate(sizes) for i in range(n)]
+    return {name: [] for name in SECTIONS} | {
+        "city-in-state": [Question("location", *a, *b) for a, b in permutations(related, 2)]
+    }
+
+
+def test_the_larger_is_dealt_first_and_the_first_by_a_coin():
+    """Of states of 5, 3 and 2 cities the 5 stand alone; the other way round 5 and 2 would meet."""
+    sides = []
+    for seed in range(20):
+        split = leak_free_split(states(2, 5, 3), seed)
+        train, test = pairs(split.train), pairs(split.test)
+        assert len(train) == len(test) == 5
+        assert {len({state for _, state in side}) for side in (train, test)} == {1, 2}
+        sides.append(len({state for _, state in train}))
+    assert set(sides) == {1, 2}
+
+
 @pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
 def test_a_split_with_an_empty_part_is_refused(split):
     analogies = {

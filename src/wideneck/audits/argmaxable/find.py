@@ -4,7 +4,7 @@ Token i is argmaxable if some x has (w_i - w_j).x + b_i - b_j > 0 for every othe
 (Demeter, Kimmel & Downey 2020; Grivas, Bogoychev & Lopez 2022, who decide it with a commercial
 solver). V rows w_i in R^D, M of them distinct. Stages, each for what the one before left:
 
-    equal rows -> whitened self-test -> plain self-test -> reflections -> nearest point of the
+    rows that tie -> whitened self-test -> plain self-test -> reflections -> nearest point of the
     hull -> linear program
 
 Cost: M^2 D flops for the first test (2 M^2 D with a bias), little for the rest, unless the head
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from wideneck.audits.argmaxable.distinct import group_equal_rows
 from wideneck.audits.argmaxable.head import Progress, make_head
+from wideneck.audits.argmaxable.near import join_near_rows
 from wideneck.audits.argmaxable.report import report
 from wideneck.audits.argmaxable.result import Argmaxable
 from wideneck.audits.argmaxable.search import TRANSFORMS, Search
@@ -57,18 +58,15 @@ def find_unargmaxable(
     """
     _check(weight, bias, box)
     groups = group_equal_rows(weight, bias)
-    given, (weight, bias) = weight, _within_reach(weight, bias)
+    weight, bias = _within_reach(weight, bias)
     tokens_M = torch.tensor([group[0] for group in groups])
     head = make_head(weight, bias, tokens_M, DEFAULT_BOX if box is None else box)
+    head, groups = join_near_rows(head, groups)
     search = Search(head=head, progress=progress)
     if head.num_rows > 1:
         search.run()
-    found = report(head, groups, list(tokens or []), search)
-    if weight is not given and len(found.unargmaxable) == len(given):
-        raise UnmeasurableError(
-            "it would find no token that can win, so its rows are closer than float64 tells"
-        )
-    return found
+    assert not search.barred.all(), "some token can be the most probable, whatever the head"
+    return report(head, groups, list(tokens or []), search)
 
 
 @torch.no_grad()
@@ -97,9 +95,7 @@ def self_test_witness(
         raise WideneckError(f"method must be one of {', '.join(TRANSFORMS)}, got {method!r}.")
     every = torch.arange(len(weight))
     head = make_head(weight, bias, every, DEFAULT_BOX if box is None else box)
-    transform_DD = TRANSFORMS[method](head)
-    chosen_N = torch.tensor(list(indices), dtype=torch.long)
-    return states(head, transform_DD, head.rows(chosen_N) @ transform_DD.T)[1]
+    return states(head, TRANSFORMS[method](head), torch.tensor(list(indices), dtype=torch.long))
 
 
 def _within_reach(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -1,5 +1,7 @@
 """From rows and tensors to tokens and plain numbers: the result that a user sees."""
 
+import dataclasses
+
 import torch
 
 from wideneck.audits.argmaxable.head import Head
@@ -12,7 +14,7 @@ from wideneck.audits.argmaxable.result import (
     Witness,
 )
 from wideneck.audits.argmaxable.search import Search
-from wideneck.audits.argmaxable.verdict import Found
+from wideneck.audits.argmaxable.verdict import Enclosed, Found, check_certificate, row_of
 
 
 def report(
@@ -24,6 +26,7 @@ def report(
         return names[token] if token < len(names) else None
 
     unargmaxable, witnesses = [], []
+    undecided = [token for i in search.undecided for token in groups[i]]
     for i, (stage, proof) in sorted(search.proofs.items()):
         if isinstance(proof, Found):
             token, x = groups[i][0], proof.x.tolist()
@@ -31,26 +34,27 @@ def report(
                 Witness(token=token, string=name(token), method=stage, margin=proof.margin, x=x)
             )
             continue
-        certificate = Certificate(
-            tokens=head.tokens[proof.index].tolist(),
-            weights=proof.weights.tolist(),
-            residual=proof.residual,
-        )
-        unargmaxable += [
-            Unargmaxable(
-                token=token, string=name(token), bound=proof.bound, certificate=certificate
+        for token in groups[i]:
+            own = _of_token(head, proof, i, token)
+            if own is None:
+                undecided.append(token)
+                continue
+            certificate = Certificate(
+                tokens=head.tokens[own.index].tolist(),
+                weights=own.weights.tolist(),
+                residual=own.residual,
             )
-            for token in groups[i]
-        ]
+            unargmaxable.append(
+                Unargmaxable(
+                    token=token, string=name(token), bound=own.bound, certificate=certificate
+                )
+            )
     margins = torch.cat(search.margins)
     return Argmaxable(
         num_tokens=len(head.weight),
         num_distinct=head.num_rows,
         unargmaxable=sorted(unargmaxable, key=lambda entry: entry.token),
-        undecided=[
-            TokenRef(token=token, string=name(token))
-            for token in sorted(token for i in search.undecided for token in groups[i])
-        ],
+        undecided=[TokenRef(token=token, string=name(token)) for token in sorted(undecided)],
         ties=[
             Tie(tokens=group, strings=[name(token) for token in group])
             for group in groups
@@ -60,7 +64,16 @@ def report(
         plain=[groups[i][0] for i in search.plain],
         smallest_margin=margins.min().item() if len(margins) > 0 else None,
         median_margin=margins.median().item() if len(margins) > 0 else None,
-        tolerance=head.tolerance,
+        tolerance=head.unit,
         box=head.box,
         witnesses=witnesses,
     )
+
+
+def _of_token(head: Head, proof: Enclosed, i: int, token: int) -> Enclosed | None:
+    """The certificate of row i, judged again for a token whose row ties with it."""
+    row, own = row_of(head, i), head.weight[token].double()
+    if bool((own == row.weight).all()):
+        return proof
+    row = dataclasses.replace(row, weight=own, size=(own.abs() / head.columns).max().item())
+    return check_certificate(head, row, proof.index, proof.weights.numpy())

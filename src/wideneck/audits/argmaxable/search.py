@@ -14,7 +14,7 @@ from wideneck.audits.argmaxable.hull import nearest_point
 from wideneck.audits.argmaxable.program import solve_program
 from wideneck.audits.argmaxable.reflect import reflect
 from wideneck.audits.argmaxable.self_tests import Cloud, make_cloud, scaling, self_test, whitening
-from wideneck.audits.argmaxable.verdict import Found, Proof
+from wideneck.audits.argmaxable.verdict import Enclosed, Found, Proof
 from wideneck.audits.measured import NUMERICAL
 
 SECONDS = 120.0
@@ -33,6 +33,9 @@ class Search:
         self.margins: list[Tensor] = [torch.empty(0, dtype=torch.float64)]
         self.decided_by = dict.fromkeys((*TRANSFORMS, "reflection", "hull", "program"), 0)
         self.undecided: list[int] = []
+        self.barred = torch.zeros(head.num_rows, dtype=torch.bool)
+        """(M,): rows with a certificate. None may rest on them, or rows that are alike up to the
+        tolerance, as on a circle of very many, would all be called mixtures of each other."""
 
     def run(self) -> None:
         """Goes through the stages."""
@@ -55,10 +58,10 @@ class Search:
 
     def _exactly(self, cloud: Cloud, i: int, deadline: float) -> tuple[str, Proof | None]:
         try:
-            proof, active_K = nearest_point(self.head, cloud, i, deadline)
+            proof, active_K = nearest_point(self.head, cloud, i, self.barred, deadline)
             if proof is not None:
                 return "hull", proof
-            return "program", solve_program(self.head, i, active_K, deadline)
+            return "program", solve_program(self.head, i, self.barred, active_K, deadline)
         except NUMERICAL:  # a solver that takes no such numbers leaves the row undecided
             return "program", None
 
@@ -72,7 +75,7 @@ class Search:
 
     def _reflect(self, cloud: Cloud, index_N: Tensor) -> Tensor:
         won_N, margin_N, x_ND = reflect(self.head, cloud, index_N, self.progress)
-        relative_N = self.head.relative(margin_N, x_ND)
+        relative_N = self.head.relative(margin_N, x_ND.norm(dim=1))
         for i, margin, x_D in zip(won_N.tolist(), relative_N.tolist(), x_ND, strict=True):
             self._keep(i, "reflection", Found(x=x_D, margin=margin))
         return index_N[~torch.isin(index_N, won_N)]
@@ -80,5 +83,7 @@ class Search:
     def _keep(self, i: int, stage: str, proof: Proof) -> None:
         self.proofs[i] = stage, proof
         self.decided_by[stage] += 1
-        if isinstance(proof, Found):
+        if isinstance(proof, Enclosed):
+            self.barred[i] = True
+        else:
             self.margins.append(torch.tensor([proof.margin], dtype=torch.float64))

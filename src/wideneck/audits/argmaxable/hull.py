@@ -28,7 +28,7 @@ from wideneck.audits.argmaxable.verdict import (
     Proof,
     check_certificate,
     check_witness,
-    row_of,
+    rows_of,
     violated,
 )
 
@@ -60,7 +60,7 @@ def nearest_point(
         a_K, residual = _least_squares(apart_KD.numpy(), bias_K.numpy(), head.box is not None)
         if a_K is None:
             break
-        enclosed = check_certificate(head, row_of(head, i), active_K, a_K)
+        enclosed = check_certificate(head, rows_of(head, torch.tensor([i])), active_K, a_K)
         if enclosed is not None:
             return enclosed, active_K
         x_D = torch.from_numpy(residual[:width]) @ transform_DD

@@ -24,7 +24,7 @@ from wideneck.audits.argmaxable.verdict import (
     Proof,
     check_certificate,
     check_witness,
-    row_of,
+    rows_of,
     violated,
 )
 
@@ -62,7 +62,7 @@ def solve_program(
         if solved.x is None:
             return None
         a_K = -np.asarray(solved.ineqlin.marginals) / length_K.numpy()
-        enclosed = check_certificate(head, row_of(head, i), active_K, a_K)
+        enclosed = check_certificate(head, rows_of(head, torch.tensor([i])), active_K, a_K)
         if enclosed is not None:
             return enclosed
         found, over_M = check_witness(head, i, torch.from_numpy(solved.x[:-1]) * box_D)

@@ -14,7 +14,7 @@ from wideneck.audits.argmaxable.result import (
     Witness,
 )
 from wideneck.audits.argmaxable.search import Search
-from wideneck.audits.argmaxable.verdict import Enclosed, Found, check_certificate, row_of
+from wideneck.audits.argmaxable.verdict import Enclosed, Found, check_certificate, rows_of
 
 
 def report(
@@ -72,8 +72,9 @@ def report(
 
 def _of_token(head: Head, proof: Enclosed, i: int, token: int) -> Enclosed | None:
     """The certificate of row i, judged again for a token whose row ties with it."""
-    row, own = row_of(head, i), head.weight[token].double()
-    if bool((own == row.weight).all()):
+    rows, own_1D = rows_of(head, torch.tensor([i])), head.weight[token, None].double()
+    if bool((own_1D == rows.weight).all()):
         return proof
-    row = dataclasses.replace(row, weight=own, size=(own.abs() / head.columns).max().item())
-    return check_certificate(head, row, proof.index, proof.weights.numpy())
+    sizes = (own_1D.abs() / head.columns).amax(1)
+    rows = dataclasses.replace(rows, weight=own_1D, sizes=sizes)
+    return check_certificate(head, rows, proof.index, proof.weights.numpy())

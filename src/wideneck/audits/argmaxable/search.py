@@ -9,6 +9,7 @@ import time
 import torch
 from torch import Tensor
 
+from wideneck.audits.argmaxable.cluster import decide_clusters
 from wideneck.audits.argmaxable.head import Head, Progress
 from wideneck.audits.argmaxable.hull import nearest_point
 from wideneck.audits.argmaxable.program import solve_program
@@ -31,7 +32,7 @@ class Search:
         self.proofs: dict[int, tuple[str, Proof]] = {}
         self.plain: list[int] = []
         self.margins: list[Tensor] = [torch.empty(0, dtype=torch.float64)]
-        self.decided_by = dict.fromkeys((*TRANSFORMS, "reflection", "hull", "program"), 0)
+        self.decided_by = dict.fromkeys((*TRANSFORMS, "cluster", "reflection", "hull", "program"), 0)
         self.undecided: list[int] = []
         self.barred = torch.zeros(head.num_rows, dtype=torch.bool)
         """(M,): rows with a certificate. None may rest on them, or rows that are alike up to the
@@ -44,6 +45,8 @@ class Search:
         left_N = self._self_test(cloud, torch.arange(head.num_rows), "whitened")
         if len(left_N) > 0:
             left_N = self._self_test(make_cloud(head, scaling(head)), left_N, "plain")
+        if head.box is None:
+            left_N = self._clusters(cloud, left_N)
         if len(left_N) > 0:
             left_N = self._reflect(cloud, left_N)
         for k, i in enumerate(left_N.tolist()):
@@ -72,6 +75,15 @@ class Search:
         if stage == "plain":
             self.plain += index_N[passed_N].tolist()
         return index_N[~passed_N]
+
+    def _clusters(self, cloud: Cloud, index_N: Tensor) -> Tensor:
+        try:
+            found = decide_clusters(self.head, cloud, index_N, self.barred, self.progress)
+        except NUMERICAL:  # the later stages will see
+            return index_N
+        for i, proof in found.items():
+            self._keep(i, "cluster", proof)
+        return index_N[[i not in found for i in index_N.tolist()]]
 
     def _reflect(self, cloud: Cloud, index_N: Tensor) -> Tensor:
         won_N, margin_N, x_ND = reflect(self.head, cloud, index_N, self.progress)

@@ -47,66 +47,87 @@ Proof = Found | Enclosed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One row of the weight as stored, with its bias, to be judged."""
+class Rows:
+    """N rows to be judged."""
 
     weight: Tensor
-    bias: float
-    size: float
-    bias_size: float
+    """(N, D)."""
+    bias: Tensor
+    """(N,), as `Head.bias`."""
+    sizes: Tensor
+    bias_sizes: Tensor
 
 
-def row_of(head: Head, i: int) -> Row:
-    """Row i of the distinct ones."""
-    return Row(
-        weight=head.stored(torch.tensor([i]))[0],
-        bias=head.bias[i].item(),
-        size=head.sizes[i].item(),
-        bias_size=head.bias_sizes[i].item(),
+def rows_of(head: Head, index_N: Tensor) -> Rows:
+    """Some of the distinct ones."""
+    return Rows(
+        weight=head.stored(index_N),
+        bias=head.bias[index_N],
+        sizes=head.sizes[index_N],
+        bias_sizes=head.bias_sizes[index_N],
     )
 
 
 def check_certificate(
-    head: Head, row: Row, index_K: Tensor, multipliers: np.ndarray
+    head: Head, rows: Rows, index_K: Tensor, multipliers: np.ndarray
 ) -> Enclosed | None:
-    """The certificate that any multipliers make, if it proves that `row` cannot win.
-
-    Negative ones are dropped and the others scaled to sum 1, whatever solver they come from.
-    """
+    """The same for one row and whatever multipliers a solver gives; negative ones are dropped."""
     a_K = torch.from_numpy(np.maximum(multipliers, 0))
-    index_K, a_K = index_K[a_K > 0], a_K[a_K > 0]
     total = a_K.sum().item()
     if not 0 < total < float("inf"):
         return None
-    a_K = a_K / total
-    apart_KD = row.weight - head.stored(index_K)
-    bias_K = row.bias - head.bias[index_K]
+    used = a_K > 0
+    return check_certificates(head, rows, index_K[used], (a_K[used] / total)[None])[0]
+
+
+def check_certificates(
+    head: Head, rows: Rows, index_K: Tensor, weight_NK: Tensor
+) -> list[Enclosed | None]:
+    """For each of N rows, whether weights (N, K) >= 0 of the rows `index_K` prove that it cannot
+    win; they are scaled to sum 1."""
+    a_NK = weight_NK.clamp_min(0)
+    a_NK = a_NK / a_NK.sum(1, keepdim=True)
     box_D = 1 / head.columns if head.box is None else torch.full_like(head.columns, head.box)
+    rival_KD, rival_bias_K = head.stored(index_K), head.bias[index_K]
 
-    residual_D = (a_K @ apart_KD).abs()
-    size = row.size + (a_K @ head.sizes[index_K]).item()
-    bias_size = row.bias_size + (a_K @ head.bias_sizes[index_K]).item()
-    # Rounding: of the differences and of K products and sums, relative to the magnitudes summed.
-    gamma = (len(a_K) + 8) * 2.0**-53
-    spread_D, bias_spread = a_K @ apart_KD.abs(), (a_K @ bias_K.abs()).item()
-    over_D = residual_D + gamma * spread_D
-    over_bias = (a_K @ bias_K).item() + gamma * bias_spread
-    over_bias += 2.0**-51 * (abs(row.bias) + head.bias[index_K].abs().amax().item())
+    residual_ND = (rows.weight - a_NK @ rival_KD).abs()
+    size_N = rows.sizes + a_NK @ head.sizes[index_K]
+    bias_size_N = rows.bias_sizes + a_NK @ head.bias_sizes[index_K]
+    gap_N = rows.bias - a_NK @ rival_bias_K
+    # Rounding of K products and sums, of the weights' own sum, and of biases less their median.
+    gamma = (len(index_K) + 16) * 2.0**-53
+    over_ND = residual_ND + gamma * size_N[:, None] * head.columns
+    over_N = gap_N + gamma * (rows.bias.abs() + a_NK @ rival_bias_K.abs() + 2 * bias_size_N)
 
-    beyond_D = (over_D - head.unit * size * head.columns).clamp_min(0)
-    if (box_D @ beyond_D).item() + over_bias - head.unit * bias_size > 0:
-        return None
-    if _FAR * ((box_D @ residual_D).item() + over_bias) > (box_D @ spread_D).item() + bias_spread:
-        if residual_D.any() or (a_K @ bias_K).item() > 0:
-            return None
+    beyond_ND = (over_ND - head.unit * size_N[:, None] * head.columns).clamp_min(0)
+    proved_N = beyond_ND @ box_D + over_N <= head.unit * bias_size_N
+    spread_N = (a_NK * _distances(rows.weight * box_D, rival_KD * box_D)).sum(1)
+    spread_N += (a_NK * (rows.bias[:, None] - rival_bias_K).abs()).sum(1)
+    left_N = (residual_ND * box_D).norm(dim=1) + gap_N.clamp_min(0)
+    proved_N &= _FAR * left_N <= spread_N
+
     box = 1.0 if head.box is None else head.box
-    scale = max(box * head.columns.sum().item() * size + bias_size, 1e-300)
-    return Enclosed(
-        index=index_K,
-        weights=a_K,
-        bound=(box * over_D.sum().item() + over_bias) / scale,
-        residual=box * residual_D.sum().item() / scale,
-    )
+    scale_N = (box * head.columns.sum() * size_N + bias_size_N).clamp_min(1e-300)
+    bound_N = (box * over_ND.sum(1) + over_N) / scale_N
+    share_N = box * residual_ND.sum(1) / scale_N
+    return [
+        Enclosed(
+            index=index_K[a_NK[n] > 0],
+            weights=a_NK[n][a_NK[n] > 0],
+            bound=bound_N[n].item(),
+            residual=share_N[n].item(),
+        )
+        if proved
+        else None
+        for n, proved in enumerate(proved_N.tolist())
+    ]
+
+
+def _distances(left_ND: Tensor, right_KD: Tensor) -> Tensor:
+    if len(left_ND) == 1:
+        return (right_KD - left_ND).norm(dim=1)[None]
+    square_NK = left_ND.square().sum(1)[:, None] + right_KD.square().sum(1)
+    return (square_NK - 2 * (left_ND @ right_KD.T)).clamp_min(0).sqrt()
 
 
 def check_witness(head: Head, i: int, x_D: Tensor) -> tuple[Found | None, Tensor]:

@@ -25,7 +25,7 @@ from wideneck.audits.argmaxable.verdict import Enclosed, Found, Proof, check_cer
 _NEAR = 0.3
 """Of the median length in the whitened cloud: the rows of a cluster, from its first one."""
 _SMALLEST = 32
-_OUTER = (4, 16)
+_OUTER = (4, 8, 16, 16)
 """Outer rows, in columns of the head: at first, and for what is left then."""
 _BLOCKERS = 4
 """Rows that stood most in the way of a state, each, that join."""
@@ -41,11 +41,13 @@ def decide_clusters(
     The certificates rest on rows that are neither barred nor have one of these themselves.
     """
     proofs: dict[int, Proof] = {}
-    for members_N in _clusters(cloud, index_N):
-        extra_K = members_N[:0]
+    for cluster_N in _clusters(cloud, index_N):
+        members_N, extra_K = cluster_N, cluster_N[:0]
         for outer in _OUTER:
-            points_K = _points(cloud, members_N, extra_K, barred_M, outer * len(head.columns))
-            found, extra_K = _decide(head, cloud, members_N, points_K)
+            beside_K = torch.cat([cluster_N[~torch.isin(cluster_N, members_N)], extra_K])
+            points_K = _points(cloud, members_N, beside_K, barred_M, outer * len(head.columns))
+            found, stood_K = _decide(head, cloud, members_N, points_K)
+            extra_K = torch.cat([extra_K, stood_K]).unique()
             proofs.update(found)
             for i, proof in found.items():
                 barred_M[i] |= isinstance(proof, Enclosed)
@@ -71,15 +73,15 @@ def _clusters(cloud: Cloud, index_N: Tensor) -> list[Tensor]:
 
 
 def _points(
-    cloud: Cloud, members_N: Tensor, extra_K: Tensor, barred_M: Tensor, count: int
+    cloud: Cloud, members_N: Tensor, beside_K: Tensor, barred_M: Tensor, count: int
 ) -> Tensor:
-    """The members first, then other rows: those that stood in the way, and the nearest."""
+    """The members first; then the rows `beside_K` and the nearest others, none barred."""
     centre_D = cloud.rows[members_N].double().mean(0).float()
     square_M = cloud.rows.square().sum(1) - 2 * (cloud.rows @ centre_D)
+    square_M[beside_K] = -torch.inf
     square_M[barred_M] = torch.inf
-    square_M[extra_K] = -torch.inf
     square_M[members_N] = torch.inf
-    order = torch.topk(square_M, min(count + len(extra_K), len(square_M)), largest=False)
+    order = torch.topk(square_M, min(count + len(beside_K), len(square_M)), largest=False)
     return torch.cat([members_N, order.indices[order.values < torch.inf]])
 
 

@@ -18,8 +18,8 @@ from wideneck.audits.argmaxable.self_tests import Cloud, make_cloud, scaling, se
 from wideneck.audits.argmaxable.verdict import Enclosed, Found, Proof
 from wideneck.audits.measured import NUMERICAL
 
-SECONDS = 120.0
-"""For one row in the exact stages; a row that needs more stays undecided."""
+SECONDS, SECONDS_IN_ALL = 120.0, 600.0
+"""For one row in the exact stages, and for all of them; what needs more stays undecided."""
 TRANSFORMS = {"whitened": whitening, "plain": scaling}
 """The self-tests, in order."""
 
@@ -49,8 +49,9 @@ class Search:
             left_N = self._clusters(cloud, left_N)
         if len(left_N) > 0:
             left_N = self._reflect(cloud, left_N)
+        end = time.monotonic() + SECONDS_IN_ALL
         for k, i in enumerate(left_N.tolist()):
-            deadline = time.monotonic() + SECONDS
+            deadline = min(end, time.monotonic() + SECONDS)
             stage, proof = self._exactly(cloud, i, deadline)
             if proof is None:
                 self.undecided.append(i)

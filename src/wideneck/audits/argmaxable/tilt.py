@@ -23,9 +23,12 @@ from wideneck.audits.argmaxable.self_tests import ieee_float32
 _STEPS = 100
 _SETTLED = 6
 """Steps for which a row has led all points before it leaves: its margin grows meanwhile."""
-_INNER = 8
+_MULTIPLES = (1.0, 2.0, 4.0, 8.0)
+_INNER = 6
 """Conjugate gradients a Newton step: enough for a direction."""
 _FINISH = 40
+_PAUSE = 8
+"""Steps before weights that were not yet good enough are tried again: that costs as much."""
 _REFINEMENTS = 3
 
 
@@ -59,6 +62,7 @@ class _Batch:
         self.tilt = torch.zeros_like(self.rows)
         self.logits = torch.zeros_like(self.inverse)
         self.leading = torch.zeros_like(own_N)
+        self.pause = torch.zeros_like(own_N)
 
     def part(self, which: Tensor) -> "_Batch":
         part = copy.copy(self)
@@ -66,7 +70,7 @@ class _Batch:
         return part
 
     def keep(self, which: Tensor) -> None:
-        for name in ("own", "place", "rows", "inverse", "tilt", "logits", "leading"):
+        for name in ("own", "place", "rows", "inverse", "tilt", "logits", "leading", "pause"):
             setattr(self, name, getattr(self, name)[which])
 
     def weights(self) -> Tensor:
@@ -108,9 +112,11 @@ def tilt(points_KD: Tensor, own_N: Tensor) -> Tilted:
             g_ND = batch.mean(p_NK)
             y_ND = batch.solve(p_NK, g_ND, _INNER)
             along_NK = batch.along(y_ND)
-            done_N = along_NK.amax(1) < 1
+            done_N = (along_NK.amax(1) < 1) & (batch.pause == 0)
+            batch.pause = (batch.pause - 1).clamp_min(0)
             if done_N.any():
-                a_NK, ok_N = _finish(batch, points_KD, p_NK, done_N)
+                a_NK, ok_N = _finish(batch.part(done_N), points_KD, p_NK[done_N])
+                batch.pause[done_N] = _PAUSE
                 mixed.append(batch.place[done_N][ok_N])
                 weights.append(a_NK[ok_N])
                 left_N = ~done_N
@@ -119,9 +125,7 @@ def tilt(points_KD: Tensor, own_N: Tensor) -> Tilted:
                 y_ND, along_NK, p_NK = y_ND[left_N], along_NK[left_N], p_NK[left_N]
                 if len(batch.own) == 0:
                     break
-            # No step that changes a logit by more than what the second order foresees.
-            reach_N1 = (along_NK - (p_NK * along_NK).sum(1, keepdim=True)).abs().amax(1)[:, None]
-            step_N1 = torch.log1p(reach_N1) / reach_N1.clamp_min(1e-30)
+            step_N1 = _best_step(p_NK, along_NK)
             batch.tilt -= step_N1 * y_ND
             batch.logits -= step_N1 * along_NK
             leads_N = batch.logits.masked_fill(batch.inverse == 0, -torch.inf).amax(1) < 0
@@ -141,17 +145,26 @@ def tilt(points_KD: Tensor, own_N: Tensor) -> Tilted:
     )
 
 
-def _finish(
-    batch: _Batch, points_KD: Tensor, p_NK: Tensor, done_N: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Weights that leave nothing over in float64, as far as they stay positive."""
-    part = batch.part(done_N)
-    p_NK, inverse_NK, rows_ND = p_NK[done_N], part.inverse.double(), points_KD[part.own]
+def _best_step(p_NK: Tensor, along_NK: Tensor) -> Tensor:
+    """(N, 1): of a careful step, which certainly descends, and its multiples the best."""
+    centred_NK = along_NK - (p_NK * along_NK).sum(1, keepdim=True)
+    reach_N1 = centred_NK.abs().amax(1, keepdim=True)
+    careful_N1 = torch.log1p(reach_N1) / reach_N1.clamp_min(1e-30)
+    values = [(p_NK * (-m * careful_N1 * centred_NK).exp()).sum(1) for m in _MULTIPLES]
+    best_N = torch.stack(values).nan_to_num(torch.inf, torch.inf).argmin(0)
+    return careful_N1 * torch.tensor(_MULTIPLES)[best_N, None]
+
+
+def _finish(part: _Batch, points_KD: Tensor, p_NK: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights that leave nothing over in float64, and where they stay positive."""
+    inverse_NK, rows_ND = part.inverse.double(), points_KD[part.own]
     a_NK = p_NK.double() * inverse_NK
     for _ in range(_REFINEMENTS):
         left_ND = a_NK @ points_KD - a_NK.sum(1, keepdim=True) * rows_ND
         scale_N1 = left_ND.norm(dim=1, keepdim=True).clamp_min(1e-300)
         y_ND = part.solve(p_NK, (left_ND / scale_N1).float(), _FINISH)
         a_NK -= (p_NK * part.along(y_ND)).double() * inverse_NK * scale_N1
+        if not (a_NK >= 0).all(1).any():
+            break
     ok_N = (a_NK >= 0).all(1)
     return a_NK.clamp_min(0) / a_NK.clamp_min(0).sum(1, keepdim=True), ok_N

@@ -1,9 +1,10 @@
 """The stages of the search in order, each for the rows that the one before left open.
 
-A stage is cheaper a row than the next: one matrix product for all (self-tests), a matrix product
-a step (reflections), a least-squares problem a row (hull), a linear program a row.
+A stage is cheaper a row than the next: one matrix product for all (self-tests), some hundred
+smaller ones (clusters), a matrix product a step (reflections), a least-squares problem a row (hull), a linear program a row.
 """
 
+import math
 import time
 
 import torch
@@ -51,8 +52,7 @@ class Search:
             left_N = self._reflect(cloud, left_N)
         end = time.monotonic() + SECONDS_IN_ALL
         for k, i in enumerate(left_N.tolist()):
-            deadline = min(end, time.monotonic() + SECONDS)
-            stage, proof = self._exactly(cloud, i, deadline)
+            stage, proof = self.exactly(cloud, i, end)
             if proof is None:
                 self.undecided.append(i)
             else:
@@ -60,7 +60,9 @@ class Search:
             if progress is not None:
                 progress("hull", k + 1, len(left_N))
 
-    def _exactly(self, cloud: Cloud, i: int, deadline: float) -> tuple[str, Proof | None]:
+    def exactly(self, cloud: Cloud, i: int, end: float = math.inf) -> tuple[str, Proof | None]:
+        """The exact stages for row i, until `end` on the monotonic clock at most."""
+        deadline = min(end, time.monotonic() + SECONDS)
         try:
             proof, active_K = nearest_point(self.head, cloud, i, self.barred, deadline)
             if proof is not None:

@@ -105,9 +105,12 @@ def _decide(
     centre_D = head.rows(members_N).mean(0)
     towards_D = centre_D @ cloud.transform.T @ cloud.transform
     blockers = [members_N[:0]]
-    block = max(1, _SCORES // head.num_rows)
-    for part in torch.arange(len(apart_N)).split(block) if len(apart_N) > 0 else ():
-        found, stood = _lead(head, apart_N[part], direct_ND[part], towards_D)
+    if len(apart_N) == 0:
+        return proofs, blockers[0]
+    score_M = -head.leads(members_N[:1], towards_D[None])[0]  # less that of the first member
+    score_M[members_N[0]] = 0
+    for part in torch.arange(len(apart_N)).split(max(1, _SCORES // head.num_rows)):
+        found, stood = _lead(head, apart_N[part], direct_ND[part], towards_D, score_M)
         proofs.update(found)
         blockers.append(stood)
     return proofs, torch.cat(blockers).unique()
@@ -132,14 +135,14 @@ def _enclosed(head: Head, points_K: Tensor, mixed_N: Tensor, weight_NK: Tensor) 
 
 
 def _lead(
-    head: Head, index_N: Tensor, direct_ND: Tensor, towards_D: Tensor
+    head: Head, index_N: Tensor, direct_ND: Tensor, towards_D: Tensor, score_M: Tensor
 ) -> tuple[dict[int, Proof], Tensor]:
-    """Witnesses direct + t towards; and the rows that stood in the way of the others."""
+    """Witnesses direct + t towards; and the rows that stood in the way of the others.
+
+    `score_M` holds what every row scores at `towards`, up to a constant.
+    """
     towards_ND = towards_D.expand_as(direct_ND)
     near_NM = head.leads(index_N, direct_ND) - head.tolerances(index_N, direct_ND)
-    far_1M = head.leads(index_N[:1], towards_ND[:1])
-    score_M = -far_1M[0]
-    score_M[index_N[0]] = 0  # every score less that of the first row
     far_NM = score_M[index_N, None] - score_M - head.tolerances(index_N, towards_ND)
     own = torch.arange(len(index_N))
     near_NM[own, index_N] = far_NM[own, index_N] = torch.inf

@@ -28,6 +28,8 @@ KINDS = ("plain", "outliers", "near-duplicates", "hull", "duplicates", "all")
 
 @dataclass
 class Tally:
+    """How many rows were called what."""
+
     rows: int = 0
     unargmaxable: int = 0
     undecided: int = 0
@@ -59,7 +61,9 @@ def _rows(generator: np.random.Generator, kind: str) -> np.ndarray:
         rows[places[10:18]] = share @ rows[places[20:28]]
     if kind in ("near-duplicates", "all"):
         size = 10.0 ** -generator.integers(5, 10, size=(8, 1))
-        rows[places[30:38]] = rows[places[40:48]] * (1 + size * generator.standard_normal((8, width)))
+        rows[places[30:38]] = rows[places[40:48]] * (
+            1 + size * generator.standard_normal((8, width))
+        )
     if kind in ("duplicates", "all"):
         rows[places[50:55]] = rows[places[55:60]]
     return rows
@@ -148,7 +152,7 @@ def judge(rows: torch.Tensor, bias: torch.Tensor | None, tally: Tally) -> list[s
     for i, margin in enumerate(best):
         if i in undecided or i in tied:
             continue
-        if np.isnan(margin) or abs(margin) <= CLEAR and i not in inside:
+        if np.isnan(margin) or (abs(margin) <= CLEAR and i not in inside):
             tally.close += 1  # the state was checked above
         elif (margin > CLEAR) == (i in inside):
             said = "cannot win" if i in inside else "can win"

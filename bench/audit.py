@@ -7,7 +7,7 @@
     python -m bench audit rows              verdicts on 3,000 random rows against a linear program
     python -m bench audit rows=7            the same with this seed
 
-Each of the others is one `wideneck audit` run; its wall time and peak memory are the operating system's.
+All but the last are runs of `wideneck audit`; wall time and peak memory are the operating system's.
 "start and write" is what the steps inside do not cover: interpreter, imports, tables, files.
 """
 

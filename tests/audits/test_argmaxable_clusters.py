@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from bench.argmax_rows import recheck
 from torch import Tensor
 
-from bench.argmax_rows import recheck
 from wideneck.audits.argmaxable import find_unargmaxable, search
 from wideneck.audits.argmaxable.cluster import decide_clusters
 from wideneck.audits.argmaxable.head import make_head

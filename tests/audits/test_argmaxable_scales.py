@@ -5,9 +5,9 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from bench.argmax_rows import Tally, best_margins, heads, judge, recheck
 from torch import Tensor
 
-from bench.argmax_rows import Tally, best_margins, heads, judge, recheck
 from wideneck.audits.argmaxable import find_proof, find_unargmaxable, report
 from wideneck.audits.argmaxable.head import make_head
 from wideneck.audits.argmaxable.result import Certificate, Witness
@@ -124,7 +124,9 @@ def test_the_tolerance_of_a_pair_is_the_documented_one():
         expected = (sizes[3] + sizes[j]) * cost + abs(bias[3].item()) + abs(bias[j].item())
         assert tolerance[j].item() == pytest.approx(2.0**-23 * expected, rel=1e-6)
     lead = head.leads(torch.tensor([3]), x_1D)[0]
-    exact = (weight[3].double() - weight[7].double()) @ x_1D[0] + bias[3].double() - bias[7].double()
+    exact = (
+        (weight[3].double() - weight[7].double()) @ x_1D[0] + bias[3].double() - bias[7].double()
+    )
     assert lead[7].item() == pytest.approx(exact.item(), rel=1e-9)
 
 
@@ -194,7 +196,7 @@ def test_random_heads_agree_with_an_independent_linear_program():
             assert judge(weight, bias, tally) == [], kind
     assert tally.rows == 720
     assert tally.unargmaxable > 100
-    assert tally.undecided <= 36
+    assert tally.undecided <= 7
 
 
 def test_a_proof_that_a_report_leaves_out_is_found_anew(monkeypatch):

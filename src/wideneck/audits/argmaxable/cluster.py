@@ -158,8 +158,9 @@ def _lead(
     won_N = (over_NM > 0).all(1)
     margin_N = head.relative(lead_NM.amin(1), x_ND.norm(dim=1))
     worst = torch.topk(over_NM[~won_N], min(_BLOCKERS, head.num_rows), largest=False)
+    number_N = index_N.tolist()
     proofs: dict[int, Proof] = {
-        index_N[n].item(): Found(x=x_ND[n], margin=margin_N[n].item())
+        number_N[n]: Found(x=x_ND[n], margin=margin_N[n].item())
         for n in won_N.nonzero().flatten().tolist()
     }
     return proofs, worst.indices.flatten()

@@ -5,9 +5,10 @@ its bias (Farkas; no box). So find a >= 0, sum 1, and c >= 0 that minimise
     || sum_j a_j (u_j - u_i) ||^2 + || sum_j a_j k (b_j - b_i) - c ||^2 + (sum_j a_j l_j - 1)^2
 by Lawson & Hanson's non-negative least squares, in the whitened rows u = T w for the sake of the
 numbers, every difference over its own length l_j, so that neither a long row nor a near one
-counts for more than its direction. Value 0: the a_j are a certificate. Else the residual is a hidden state (and a scale
-of the biases) at which row i leads every row of the active set (Kuhn-Tucker); the rows that it
-does not lead join, those without weight leave, and the value rises from round to round.
+counts for more than its direction. Value 0: the a_j are a certificate. Else the residual is a
+hidden state (and a scale of the biases) at which row i leads every row of the active set
+(Kuhn-Tucker); the rows that it does not lead join, those without weight leave, and the value rises
+from round to round.
 
 Why not the linear program at once: both are exact, and HiGHS took 15 times as long on planted
 rows of 256 dimensions (0.75 s against 0.06 s). The program keeps what the box decides.

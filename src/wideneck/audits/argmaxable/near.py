@@ -32,7 +32,8 @@ def join_near_rows(head: Head, groups: list[list[int]]) -> tuple[Head, list[list
         while len(run) > 1:
             tie = _ties(head, run[0], run)
             if tie.sum() > 1:
-                stands_for[run[0].item()] = run[tie].tolist()
+                first, *others = run[tie].tolist()
+                stands_for[first] = [first, *others]
             run = run[~tie]
     if not stands_for:
         return head, groups

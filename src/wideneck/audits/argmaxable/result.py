@@ -64,16 +64,15 @@ class Unargmaxable(TokenRef):
 class Witness(TokenRef):
     """A hidden state at which the token is the strict argmax."""
 
-    method: str = measure(
-        'stage that found it: "cluster", "reflection", "hull" or "program"'
-    )
+    method: str = measure('stage that found it: "cluster", "reflection", "hull" or "program"')
     margin: float = measure(
         "min_j (w_i - w_j).x + b_i - b_j over all other rows in float64, over ||x||_2 L + B",
         caution="the margin of this x, not the largest that some x would give",
     )
     x: list[float] = measure(
         "the hidden state, D numbers",
-        caution="empty once the states before it hold 1,048,576 numbers: `find_proof` finds one anew",
+        caution="empty once the states before it hold 1,048,576 numbers: `find_proof` finds one "
+        "anew",
     )
 
 
@@ -132,8 +131,8 @@ class Argmaxable:
     )
     median_margin: float | None = measure("the median of the same margins")
     tolerance: float = measure(
-        "of one number, relative: 2^-23, the spacing of float32, for every type up to it; 2^-36 for "
-        "float64. argmaxable needs a witness whose margin over every row j exceeds tolerance * "
+        "of one number, relative: 2^-23, the spacing of float32, for every type up to it; 2^-36 "
+        "for float64. argmaxable needs a witness whose margin over every row j exceeds tolerance * "
         "((r_i + r_j) sum_k s_k |x_k| + |b_i| + |b_j|); unargmaxable a certificate that there is "
         "none. So the accident of storage decides nothing, and a long row counts for its own pairs"
     )

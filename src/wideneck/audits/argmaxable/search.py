@@ -1,7 +1,8 @@
 """The stages of the search in order, each for the rows that the one before left open.
 
 A stage is cheaper a row than the next: one matrix product for all (self-tests), some hundred
-smaller ones (clusters), a matrix product a step (reflections), a least-squares problem a row (hull), a linear program a row.
+smaller ones (clusters), a matrix product a step (reflections), a least-squares problem a row
+(hull), a linear program a row.
 """
 
 import math
@@ -33,7 +34,9 @@ class Search:
         self.proofs: dict[int, tuple[str, Proof]] = {}
         self.plain: list[int] = []
         self.margins: list[Tensor] = [torch.empty(0, dtype=torch.float64)]
-        self.decided_by = dict.fromkeys((*TRANSFORMS, "cluster", "reflection", "hull", "program"), 0)
+        self.decided_by = dict.fromkeys(
+            (*TRANSFORMS, "cluster", "reflection", "hull", "program"), 0
+        )
         self.undecided: list[int] = []
         self.barred = torch.zeros(head.num_rows, dtype=torch.bool)
         """(M,): rows with a certificate. None may rest on them, or rows that are alike up to the

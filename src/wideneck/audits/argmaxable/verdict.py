@@ -73,7 +73,10 @@ def rows_of(head: Head, index_N: Tensor) -> Rows:
 def check_certificate(
     head: Head, rows: Rows, index_K: Tensor, multipliers: np.ndarray
 ) -> Enclosed | None:
-    """The same for one row and whatever multipliers a solver gives; negative ones are dropped."""
+    """`check_certificates` of one row and whatever multipliers a solver gives.
+
+    Negative ones are dropped.
+    """
     a_K = torch.from_numpy(np.maximum(multipliers, 0))
     total = a_K.sum().item()
     if not 0 < total < float("inf"):
@@ -85,8 +88,14 @@ def check_certificate(
 def check_certificates(
     head: Head, rows: Rows, index_K: Tensor, weight_NK: Tensor
 ) -> list[Enclosed | None]:
-    """For each of N rows, whether weights (N, K) >= 0 of the rows `index_K` prove that it cannot
-    win; they are scaled to sum 1."""
+    """For each of N rows, whether weights of the rows `index_K` prove that it cannot win.
+
+    Args:
+        head: whose rows they are.
+        rows: those to be judged.
+        index_K: rows to rest on.
+        weight_NK: (N, K), none negative; scaled here to sum 1.
+    """
     a_NK = weight_NK.clamp_min(0)
     a_NK = a_NK / a_NK.sum(1, keepdim=True)
     box_D = 1 / head.columns if head.box is None else torch.full_like(head.columns, head.box)
@@ -105,7 +114,9 @@ def check_certificates(
     proved_N = beyond_ND @ box_D + over_N <= head.unit * bias_size_N
     spread_N = (a_NK * _distances(rows.weight * box_D, rival_KD * box_D)).sum(1)
     spread_N += (a_NK * (rows.bias[:, None] - rival_bias_K).abs()).sum(1)
-    left_N = (residual_ND * box_D).norm(dim=1) + gap_N.clamp_min(0)
+    left_N = (residual_ND * box_D).norm(dim=1)
+    if head.box is not None:  # there biases pay for what is left over
+        left_N = (residual_ND @ box_D + gap_N).clamp_min(0)
     proved_N &= _FAR * left_N <= spread_N
 
     box = 1.0 if head.box is None else head.box

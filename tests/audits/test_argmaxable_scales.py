@@ -11,7 +11,13 @@ from torch import Tensor
 from wideneck.audits.argmaxable import find_proof, find_unargmaxable, report
 from wideneck.audits.argmaxable.head import make_head
 from wideneck.audits.argmaxable.result import Certificate, Witness
-from wideneck.audits.argmaxable.self_tests import make_cloud, queries, scaling, whitening
+from wideneck.audits.argmaxable.self_tests import (
+    make_cloud,
+    queries,
+    scaling,
+    self_test,
+    whitening,
+)
 from wideneck.audits.argmaxable.verdict import check_certificate, rows_of
 from wideneck.errors import WideneckError
 
@@ -186,6 +192,12 @@ def test_a_self_test_allows_for_the_tolerance_and_the_rounding_of_every_pair(mak
     own_N = (x_ND * (weight.double() - head.centre)).sum(1)
     guard = (score_NM - exact_NM)[ordinary][:, ordinary]
     assert (guard < 1e-3 * own_N[ordinary].abs().median() + 1e-3).all()
+
+    passed, margins = self_test(head, cloud, torch.arange(80), "whitened", None)
+    won = passed.nonzero().flatten()
+    assert len(won) > 20
+    over_N = (head.leads(won, x_ND[won]) - head.tolerances(won, x_ND[won])).amin(1)
+    assert (margins <= head.relative(over_N, x_ND[won].norm(dim=1))).all()
 
 
 def test_random_heads_agree_with_an_independent_linear_program():

@@ -138,17 +138,17 @@ def test_the_tolerance_of_a_pair_is_the_documented_one():
 
 def test_rows_on_a_fine_arc_are_not_all_mixtures_of_each_other():
     """Each is within the tolerance of the chord of its neighbours, and each is a vertex."""
-    angle = torch.arange(60).double() * 1e-4
+    angle = torch.arange(40).double() * 4e-6
     arc = torch.stack([angle.cos(), angle.sin()], dim=1)
-    weight = torch.cat([arc, torch.tensor([[-1.0, 1.0], [-1.0, -1.0]]).double()]).float()
+    weight = torch.cat([arc, torch.tensor([[-1.0, 1.0], [-1.0, -1.0]]).double()])
 
     found = find_unargmaxable(weight)
 
     recheck(weight, None, found)
     inside = unreachable(found)
-    assert len(inside) < 59
-    resting_on = {j for entry in found.unargmaxable for j in entry.certificate.tokens}
-    assert not resting_on <= inside
+    assert 0 < len(inside) < 38
+    for entry in found.unargmaxable:  # they were found in this order
+        assert not any(j < entry.token and j in inside for j in entry.certificate.tokens)
 
 
 def test_weights_that_miss_the_row_by_more_than_the_tolerance_prove_nothing():
@@ -170,9 +170,12 @@ def test_weights_that_miss_the_row_by_more_than_the_tolerance_prove_nothing():
 
 @pytest.mark.parametrize("make", [whitening, scaling])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_a_self_test_allows_for_the_tolerance_and_the_rounding_of_every_pair(make, with_bias):
+@pytest.mark.parametrize("offset", [0.5, 300.0])  # rounding decides, and the tolerance
+def test_a_self_test_allows_for_the_tolerance_and_the_rounding_of_every_pair(
+    make, with_bias, offset
+):
     """A twin in float64 for every pair: what the product adds to a score covers both."""
-    weight = random_rows(80, 24) + 0.5
+    weight = random_rows(80, 24) + offset
     weight[[5, 6]] *= torch.tensor([[1e6], [1e-6]])
     bias = random_rows(80, 1, 1).flatten() if with_bias else None
     head = make_head(weight, bias, torch.arange(80), 3.0)
@@ -195,7 +198,7 @@ def test_a_self_test_allows_for_the_tolerance_and_the_rounding_of_every_pair(mak
 
     passed, margins = self_test(head, cloud, torch.arange(80), "whitened", None)
     won = passed.nonzero().flatten()
-    assert len(won) > 20
+    assert len(won) > (20 if offset < 1 else 1)
     over_N = (head.leads(won, x_ND[won]) - head.tolerances(won, x_ND[won])).amin(1)
     assert (margins <= head.relative(over_N, x_ND[won].norm(dim=1))).all()
 

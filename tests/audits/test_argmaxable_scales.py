@@ -68,6 +68,17 @@ def test_a_column_of_another_size_changes_no_verdict():
     assert after.undecided == []
 
 
+def test_rows_that_differ_in_a_tiny_column_alone_are_told_apart_by_it():
+    weight = torch.full((9, 3), 1e25)
+    weight[:, 1] = random_rows(9, 1).flatten()
+
+    found = find_unargmaxable(weight)
+
+    assert found.ties == []
+    ends = {weight[:, 1].argmin().item(), weight[:, 1].argmax().item()}
+    assert not unreachable(found) & ends
+
+
 @pytest.mark.parametrize("distance", [1e-8, 1e-7, 3e-7, 1e-6])
 def test_of_rows_in_pairs_none_is_unreachable_because_of_its_twin(distance):
     """Points of a sphere, so each is a vertex without its twin, which can hide it from behind."""

@@ -29,7 +29,7 @@ _OUTER = (4, 8, 16, 16)
 """Outer rows, in columns of the head: at first, and for what is left then."""
 _BLOCKERS = 4
 """Rows that stood most in the way of a state, each, that join."""
-_SCORES = 2**24
+_SCORES = 2**23
 """Numbers in one matrix of a block."""
 
 

@@ -60,7 +60,7 @@ def _candidates(head: Head) -> list[Tensor]:
     sign_DP = torch.randint(0, 2, (width, _PROJECTIONS), generator=generator).double() * 2 - 1
     place_MP = torch.empty(head.num_rows, _PROJECTIONS, dtype=torch.float64)
     for part, rows in head.chunks():
-        place_MP[part] = (rows / head.columns) @ sign_DP
+        place_MP[part] = rows @ (sign_DP / head.columns[:, None])
     # sum_k |w_ik - w_jk| / s_k <= D unit (r_i + r_j); the rest is rounding of the projection.
     half_M = width * head.spacing * head.sizes * (1 + 1e-6)
 

@@ -25,8 +25,6 @@ Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
 _CHUNK = 8192
 _KEEP = 512 * 2**20
-_SMALL = 1e-12
-"""Columns smaller than that, beside the others, have squares that float32 may lose."""
 LONG = 8.0
 """Rows longer than so many times the median count as that long in the centre and the moment."""
 SPACING, SPACING_OF_FLOAT64 = 2.0**-23, 2.0**-36
@@ -145,10 +143,7 @@ class Head:
 def make_head(weight: Tensor, bias: Tensor | None, tokens_M: Tensor, box: float) -> Head:
     """The rows `tokens_M` of a weight (V, D); centre, moment and columns are of all V rows."""
     num_rows, width = weight.shape
-    norm_V, columns_D = _norms_and_columns(weight, torch.float32)
-    if weight.dtype == torch.float64 or columns_D.min() < _SMALL:
-        norm_V, columns_D = _norms_and_columns(weight, torch.float64)
-    columns_D = columns_D.where(columns_D > 0, 1.0)
+    norm_V, columns_D = _norms_and_columns(weight)
     longest = LONG * _median(norm_V)
 
     size_V = torch.empty(num_rows, dtype=torch.float64)
@@ -190,16 +185,16 @@ def make_head(weight: Tensor, bias: Tensor | None, tokens_M: Tensor, box: float)
     )
 
 
-def _norms_and_columns(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _norms_and_columns(weight: Tensor) -> tuple[Tensor, Tensor]:
     norm_V = torch.empty(len(weight), dtype=torch.float64)
     square_D = torch.zeros(weight.shape[1], dtype=torch.float64)
-    for a in range(0, len(weight), _CHUNK):
-        rows = weight[a : a + _CHUNK].to(dtype)
+    for part, rows in _parts(weight):
         top_N1 = torch.linalg.vector_norm(rows, torch.inf, dim=1, keepdim=True)
-        squares = (rows / top_N1.where(top_N1 > 0, 1)).square_()
-        norm_V[a : a + _CHUNK] = squares.sum(1).double().sqrt() * top_N1[:, 0].double()
+        squares = rows.div_(top_N1.where(top_N1 > 0, 1)).square_()
+        norm_V[part] = squares.sum(1).sqrt() * top_N1[:, 0]
         square_D += squares.sum(0)
-    return norm_V, (square_D / len(weight)).sqrt()
+    columns_D = (square_D / len(weight)).sqrt()
+    return norm_V, columns_D.where(columns_D > 0, 1.0)
 
 
 def _parts(weight: Tensor) -> Iterator[tuple[slice, Tensor]]:

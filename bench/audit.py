@@ -1,9 +1,13 @@
 """Time and memory of whole audits, as processes, with the share of each step.
 
-    python -m bench audit                    all cases, some 10 minutes on 2 cores
+    python -m bench audit                    default, head and wide, some 10 minutes on 2 cores
     python -m bench audit default head      only these
+    python -m bench audit cluster           four heads with a cluster of rows, 10 minutes each
+    python -m bench audit cluster=20000,128,600     the same of that many rows, columns, members
+    python -m bench audit rows              verdicts on 3,000 random rows against a linear program
+    python -m bench audit rows=7            the same with this seed
 
-Each case is one `wideneck audit` run; its wall time and peak memory are the operating system's.
+All but the last are runs of `wideneck audit`; wall time and peak memory are the operating system's.
 "start and write" is what the steps inside do not cover: interpreter, imports, tables, files.
 """
 
@@ -15,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench import argmax_cluster, argmax_rows
+
 CASES = {  # name: (arguments, seconds allowed, GB allowed)
     "default": ([], 150, 4),
     "head": (["--section", "head"], 60, 2),
@@ -25,18 +31,48 @@ CASES = {  # name: (arguments, seconds allowed, GB allowed)
 
 
 def main(names: list[str]) -> None:
-    unknown = [name for name in names if name not in CASES]
+    others = {"rows": _rows, "cluster": _cluster}
+    unknown = [name for name in names if name.split("=")[0] not in {*CASES, *others}]
     if unknown:
-        sys.exit(f"bench audit has the cases {', '.join(CASES)}, not {unknown[0]}")
+        sys.exit(f"bench audit has the cases {', '.join((*CASES, *others))}, not {unknown[0]}")
+    for name in names:
+        case, _, what = name.partition("=")
+        if case in others:
+            others[case](what)
+    names = [name for name in names if name in CASES] if names else [*CASES]
+    if not names:
+        return
     subprocess.run([sys.executable, "-m", "bench.machine", "speed"], check=True)
     with tempfile.TemporaryDirectory() as folder:
-        for name in names or CASES:
+        for name in names:
             arguments, seconds, gigabytes = CASES[name]
             wide = Path(folder) / "wide.safetensors"
             if "{wide}" in arguments and not wide.exists():
                 subprocess.run([sys.executable, "-m", "bench.machine", "wide", wide], check=True)
             arguments = [str(wide) if a == "{wide}" else a for a in arguments]
             _run(name, arguments, Path(folder) / "report.json", seconds, gigabytes)
+
+
+def _rows(seed: str) -> None:
+    if argmax_rows.main(int(seed) if seed else None):
+        sys.exit("rows: the audit and the linear program disagree")
+
+
+def _cluster(shape: str) -> None:
+    for place in argmax_cluster.PLACES:
+        for kind, suffix in argmax_cluster.SUFFIX.items():
+            with tempfile.TemporaryDirectory() as folder:
+                head, out = Path(folder) / f"head{suffix}", Path(folder) / "report.json"
+                plant = [sys.executable, "-m", "bench.argmax_cluster", str(head), place, kind]
+                subprocess.run(plant + (shape.split(",") if shape else []), check=True)
+                name = f"cluster at {'the mean' if place == 'mean' else 'a typical row'}, {kind}"
+                _run(name, [str(head), "--section", "head"], out, 600, 4)
+                found = json.loads(out.read_text())["head"]["argmaxable"]
+                print(f"  decided by {found['decided_by']}")
+                print(
+                    f"  {len(found['unargmaxable']):,} unargmaxable, "
+                    f"{len(found['undecided']):,} undecided, {out.stat().st_size / 1e6:.0f} MB JSON"
+                )
 
 
 def _run(name: str, arguments: list[str], out: Path, seconds: float, gigabytes: float) -> None:

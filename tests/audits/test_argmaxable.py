@@ -35,8 +35,9 @@ def verify(weight: Tensor, bias: Tensor | None, found: Argmaxable) -> list[int]:
     w_VD = weight.double().numpy()
     b_V = np.zeros(len(w_VD)) if bias is None else bias.double().numpy()
     box = 1.0 if found.box is None else found.box
-    radius = np.linalg.norm(w_VD - w_VD.mean(0), axis=1).max()
-    scale = radius * box + np.abs(b_V - b_V.mean()).max()
+    s_D = np.sqrt(((w_VD / np.abs(w_VD).max(1, keepdims=True).clip(1e-300)) ** 2).mean(0))
+    s_D[s_D == 0] = 1
+    r_V = (np.abs(w_VD) / s_D).max(1)
     lifted = np.column_stack([w_VD, b_V])
 
     def check_witness(i: int, x: np.ndarray) -> None:
@@ -51,9 +52,15 @@ def verify(weight: Tensor, bias: Tensor | None, found: Argmaxable) -> list[int]:
         assert a.sum() == pytest.approx(1, abs=1e-12)
         # The row itself must not vouch for itself.
         assert (lifted[j] != lifted[entry.token]).any(1).all()
-        residual = np.abs(a @ (w_VD[entry.token] - w_VD[j])).sum()
-        bound = box * residual + a @ (b_V[entry.token] - b_V[j])
-        assert bound <= (entry.bound + 1e-12) * scale
+        size = r_V[entry.token] + a @ r_V[j]
+        bias_size = np.abs(b_V[entry.token]) + a @ np.abs(b_V[j])
+        residual = np.abs(a @ (w_VD[entry.token] - w_VD[j]))
+        gap = a @ (b_V[entry.token] - b_V[j])
+        # No x of the box has a margin above the tolerance.
+        over = np.maximum(residual - (found.tolerance + 1e-12) * size * s_D, 0).sum()
+        assert box * over + gap - (found.tolerance + 1e-12) * bias_size <= 0
+        scale = box * size * s_D.sum() + bias_size
+        assert box * residual.sum() + gap <= (entry.bound + 1e-12) * scale
         assert entry.bound <= found.tolerance
 
     unargmaxable = [entry.token for entry in found.unargmaxable]
@@ -174,7 +181,7 @@ def test_the_program_alone_decides_every_row(box):
 
     for i in range(60):
         start = torch.tensor([j for j in range(12) if j != i])
-        proof = solve_program(head, i, start, math.inf)
+        proof = solve_program(head, i, torch.zeros(60, dtype=torch.bool), start, math.inf)
         assert isinstance(proof, Found if best[i] > 1e-6 else Enclosed)
 
 
@@ -185,7 +192,7 @@ def test_the_hull_alone_decides_every_row_without_a_bias():
     vertices = set(ConvexHull(weight.double().numpy()).vertices.tolist())
 
     for i in range(300):
-        proof, _ = nearest_point(head, cloud, i, math.inf)
+        proof, _ = nearest_point(head, cloud, i, torch.zeros(300, dtype=torch.bool), math.inf)
         assert isinstance(proof, Found if i in vertices else Enclosed)
 
 
@@ -328,7 +335,9 @@ def test_float32_scores_are_not_believed_beyond_their_rounding():
     weight = random_rows(200, 16)
     head = make_head(weight, None, torch.arange(200), 1.0)
     cloud = make_cloud(head, whitening(head))
-    noisy = dataclasses.replace(cloud, radius=cloud.radius * 1e7)
+    noise = torch.zeros_like(cloud.lifted)
+    noise[:, 16] = 1e4 * cloud.lifted[:, 16]
+    noisy = dataclasses.replace(cloud, lifted=cloud.lifted + noise)
 
     passed, margins = self_test(head, noisy, torch.arange(200), "whitened", None)
 

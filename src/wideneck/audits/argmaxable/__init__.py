@@ -1,5 +1,6 @@
 """Unargmaxable tokens of an output layer, each verdict with a witness or a certificate."""
 
+from wideneck.audits.argmaxable.find import find_proof as find_proof
 from wideneck.audits.argmaxable.find import find_unargmaxable as find_unargmaxable
 from wideneck.audits.argmaxable.find import self_test_witness as self_test_witness
 from wideneck.audits.argmaxable.result import Argmaxable as Argmaxable

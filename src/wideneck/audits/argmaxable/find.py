@@ -4,13 +4,13 @@ Token i is argmaxable if some x has (w_i - w_j).x + b_i - b_j > 0 for every othe
 (Demeter, Kimmel & Downey 2020; Grivas, Bogoychev & Lopez 2022, who decide it with a commercial
 solver). V rows w_i in R^D, M of them distinct. Stages, each for what the one before left:
 
-    equal rows -> whitened self-test -> plain self-test -> reflections -> nearest point of the
-    hull -> linear program
+    rows that tie -> whitened self-test -> plain self-test -> clusters (no bias) -> reflections
+    -> nearest point of the hull -> linear program
 
 Cost: M^2 D flops for the first test (2 M^2 D with a bias), little for the rest, unless the head
 is so narrow that most rows lie inside; then O(D^3) for each of those (0.01 s at D = 16, seconds at
-1024), and no new round for a row after two minutes: it is then undecided. Memory beyond the
-weight: 2 M D numbers in float32, and about 1 GB.
+1024). The exact stages start no new round for a row after two minutes, nor for any after ten: what
+is left is undecided. Memory beyond the weight: 2 M D numbers in float32, and about 1 GB.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,13 @@ import torch
 from torch import Tensor
 
 from wideneck.audits.argmaxable.distinct import group_equal_rows
-from wideneck.audits.argmaxable.head import Progress, make_head
-from wideneck.audits.argmaxable.report import report
-from wideneck.audits.argmaxable.result import Argmaxable
+from wideneck.audits.argmaxable.head import Head, Progress, make_head
+from wideneck.audits.argmaxable.near import join_near_rows
+from wideneck.audits.argmaxable.report import certificate_of, of_token, report, witness_of
+from wideneck.audits.argmaxable.result import Argmaxable, Certificate, Witness
 from wideneck.audits.argmaxable.search import TRANSFORMS, Search
-from wideneck.audits.argmaxable.self_tests import states
+from wideneck.audits.argmaxable.self_tests import make_cloud, states, whitening
+from wideneck.audits.argmaxable.verdict import Found
 from wideneck.audits.measured import UnmeasurableError
 from wideneck.audits.scale import REACH, power_of
 from wideneck.errors import WideneckError
@@ -55,20 +57,12 @@ def find_unargmaxable(
         WideneckError: there is nothing to judge in these arguments.
         UnmeasurableError: float64 cannot compare the scores of numbers so unlike in size.
     """
-    _check(weight, bias, box)
-    groups = group_equal_rows(weight, bias)
-    given, (weight, bias) = weight, _within_reach(weight, bias)
-    tokens_M = torch.tensor([group[0] for group in groups])
-    head = make_head(weight, bias, tokens_M, DEFAULT_BOX if box is None else box)
+    head, groups = _distinct(weight, bias, box)
     search = Search(head=head, progress=progress)
     if head.num_rows > 1:
         search.run()
-    found = report(head, groups, list(tokens or []), search)
-    if weight is not given and len(found.unargmaxable) == len(given):
-        raise UnmeasurableError(
-            "it would find no token that can win, so its rows are closer than float64 tells"
-        )
-    return found
+    assert not search.barred.all(), "some token can be the most probable, whatever the head"
+    return report(head, groups, list(tokens or []), search)
 
 
 @torch.no_grad()
@@ -97,9 +91,45 @@ def self_test_witness(
         raise WideneckError(f"method must be one of {', '.join(TRANSFORMS)}, got {method!r}.")
     every = torch.arange(len(weight))
     head = make_head(weight, bias, every, DEFAULT_BOX if box is None else box)
-    transform_DD = TRANSFORMS[method](head)
-    chosen_N = torch.tensor(list(indices), dtype=torch.long)
-    return states(head, transform_DD, head.rows(chosen_N) @ transform_DD.T)[1]
+    return states(head, TRANSFORMS[method](head), torch.tensor(list(indices), dtype=torch.long))
+
+
+@torch.no_grad()
+def find_proof(
+    weight: Tensor, token: int, bias: Tensor | None = None, *, box: float | None = None
+) -> Certificate | Witness | None:
+    """The proof of one token's verdict, where a report leaves it out for its length.
+
+    Cost: that of the exact stages for one row. None where they find none.
+
+    Args:
+        weight: (V, D), as given to `find_unargmaxable`.
+        token: the one that is asked for.
+        bias: (V,), or None.
+        box: as given to `find_unargmaxable`.
+    """
+    head, groups = _distinct(weight, bias, box)
+    if not 0 <= token < len(weight):
+        raise WideneckError(f"token must be one of the {len(weight)} rows, got {token}.")
+    i = next(k for k, group in enumerate(groups) if token in group)
+    search = Search(head=head, progress=None)
+    stage, proof = search.exactly(make_cloud(head, whitening(head)), i)
+    if isinstance(proof, Found):
+        return witness_of(proof, token, None, stage)
+    proof = None if proof is None else of_token(head, proof, i, token)
+    return None if proof is None else certificate_of(head, proof)
+
+
+def _distinct(
+    weight: Tensor, bias: Tensor | None, box: float | None
+) -> tuple[Head, list[list[int]]]:
+    """The rows to be told apart, and the tokens of each."""
+    _check(weight, bias, box)
+    groups = group_equal_rows(weight, bias)
+    weight, bias = _within_reach(weight, bias)
+    tokens_M = torch.tensor([group[0] for group in groups])
+    head = make_head(weight, bias, tokens_M, DEFAULT_BOX if box is None else box)
+    return join_near_rows(head, groups)
 
 
 def _within_reach(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:

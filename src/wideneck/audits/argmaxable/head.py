@@ -1,11 +1,20 @@
-"""The distinct rows of a head in float64, and the exact judge of a witness.
+"""The distinct rows of a head in float64, how large they are, and the exact judge of a witness.
 
-M distinct rows w_i in R^D and biases b_i (zeros without a bias), both less their means, which
-changes no difference of scores. Everything is computed by chunks of rows from the weight as it
-is stored, so a large head needs no second copy; one under 512 MB in float64 is kept.
+M distinct rows w_i in R^D and biases b_i (zeros without a bias). A margin is judged at the scale
+of the two rows that it tells apart, never at that of the largest row of the head:
+
+    tau_ij(x) = unit * ((r_i + r_j) * s.|x| + |b_i| + |b_j|),   |w_ik| <= r_i s_k
+
+bounds what one spacing of float32 in every number of two rows does to their margin. Whoever
+stretches a column, or all rows, changes no verdict; a row that is stretched alone takes only its
+own tolerance along. A witness needs a margin above tau_ij over every other row, and
+`verdict.check_certificate` accepts weights only if they prove that there is none.
+
+Everything is computed by chunks of rows from the weight as it is stored, so a large head needs no
+second copy; one under 512 MB in float64 is kept.
 """
 
-import math
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,6 +25,11 @@ Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
 _CHUNK = 8192
 _KEEP = 512 * 2**20
+LONG = 8.0
+"""Rows longer than so many times the median count as that long in the centre and the moment."""
+SPACING, SPACING_OF_FLOAT64 = 2.0**-23, 2.0**-36
+"""Relative spacing of float32, for every type up to it; and for float64 what sums of some
+thousand products in float64 can tell for certain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,76 +39,97 @@ class Head:
     weight: Tensor
     """(V, D) as stored."""
     tokens: Tensor
-    """(M,): row of `weight` that stands for each group of equal rows."""
-    mean: Tensor
-    """(D,): mean of the V rows, float64."""
+    """(M,): row of `weight` that stands for each group of rows that tie."""
+    centre: Tensor
+    """(D,): mean of the V rows, float64, long ones shortened."""
     bias: Tensor
-    """(M,): less the mean of all V, float64; zeros without a bias."""
+    """(M,): less the median of all V, float64; zeros without a bias."""
+    bias_sizes: Tensor
+    """(M,): |b_i| as stored."""
     box: float | None
     """Bound of |x_k|; None without a bias."""
-    radius: float
-    """R = max ||w_i||_2, centred."""
-    bias_radius: float
-    """B = max |b_i|, centred."""
+    length: float
+    """Median of the lengths of the rows less the centre."""
+    bias_length: float
+    """Median of |b_i| less the median bias; 0 without a bias."""
     second_moment: Tensor
-    """(D, D): mean of w_i w_i^T over the V centred rows, float64."""
+    """(D, D): mean of w_i w_i^T over the V rows less the centre, long ones shortened, float64."""
+    unit: float
+    """Relative spacing of one number."""
+    columns: Tensor
+    """(D,): s, how large the numbers of a column are, each row over its largest number."""
+    sizes: Tensor
+    """(M,): r_i = max_k |w_ik| / s_k."""
+    rival_sizes: Tensor
+    """(M,): r_j as a rival; more where row j stands for others that are not quite equal to it."""
     kept: Tensor | None
-    """(M, D): the centred rows in float64, where they are small enough to keep."""
-
-    @property
-    def tolerance(self) -> float:
-        """Relative: what rounding two rows to float32 can do to a margin.
-
-        |sum_k (d_ik - d_jk) x_k| <= 2 * 2^-24 * sqrt(D) * R * ||x||_inf for |d_k| <= 2^-24 |w_k|.
-        A margin below it is an accident of storage: a convex combination of rows, once stored,
-        lies outside their hull or inside it by as much.
-        """
-        return 2.0**-23 * math.sqrt(len(self.mean))
+    """(M, D): the rows in float64 as stored, where they are small enough to keep."""
 
     @property
     def num_rows(self) -> int:
         """M."""
         return len(self.tokens)
 
-    def rows(self, index: Tensor | slice) -> Tensor:
-        """Centred rows in float64."""
+    @property
+    def spacing(self) -> float:
+        """`unit`, and what sums of D products in float64 add to it."""
+        return self.unit + (len(self.columns) + 9) * 2.0**-53
+
+    def stored(self, index: Tensor | slice) -> Tensor:
+        """Rows in float64 as stored."""
         if self.kept is not None:
             return self.kept[index]
-        return self.weight[self.tokens[index]].double() - self.mean
-
-    def stored(self, index: Tensor) -> Tensor:
-        """Rows in float64 as stored, not centred: their differences are off by one rounding."""
         return self.weight[self.tokens[index]].double()
 
+    def rows(self, index: Tensor | slice) -> Tensor:
+        """Rows in float64 less the centre, which changes no difference between two of them."""
+        return self.stored(index) - self.centre
+
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
-        """All centred rows, a chunk at a time, with their place."""
+        """All rows as stored, a chunk at a time, with their place."""
         for a in range(0, self.num_rows, _CHUNK):
             part = slice(a, min(a + _CHUNK, self.num_rows))
-            yield part, self.rows(part)
+            yield part, self.stored(part)
+
+    def only(self, index: Tensor, rival_sizes: Tensor) -> "Head":
+        """The same head with these rows left to be told apart."""
+        return dataclasses.replace(
+            self,
+            tokens=self.tokens[index],
+            bias=self.bias[index],
+            bias_sizes=self.bias_sizes[index],
+            sizes=self.sizes[index],
+            rival_sizes=rival_sizes,
+            kept=None if self.kept is None else self.kept[index],
+        )
 
     def leads(self, index_N: Tensor, x_ND: Tensor) -> Tensor:
         """Of row index_N[n] at x_ND[n]: its score less every other score; inf for itself.
 
-        (N, M) in float64. The judge of every witness that no self-test gives.
+        (N, M) in float64. Rows as stored, so that the rounding of a margin is that of its two rows.
         """
-        own_N = (self.rows(index_N) * x_ND).sum(1) + self.bias[index_N]
+        own_N = (self.stored(index_N) * x_ND).sum(1) + self.bias[index_N]
         lead_NM = torch.empty(len(index_N), self.num_rows, dtype=torch.float64)
         for part, rows in self.chunks():
             lead_NM[:, part] = own_N[:, None] - (x_ND @ rows.T + self.bias[part])
         lead_NM[torch.arange(len(index_N)), index_N] = torch.inf
         return lead_NM
 
-    def accepts(self, margin_N: Tensor, x_ND: Tensor) -> Tensor:
-        """Where x is a witness: inside the box, and the margin above the tolerance."""
-        reach_N = x_ND.abs().amax(1)
-        if self.box is None:
-            return margin_N > self.tolerance * self.radius * reach_N
-        scale = self.radius * self.box + self.bias_radius
-        return (margin_N > self.tolerance * scale) & (reach_N <= self.box)
+    def tolerances(self, index_N: Tensor, x_ND: Tensor) -> Tensor:
+        """tau_ij(x) of row i = index_N[n] and every rival j, (N, M); with float64's rounding."""
+        cost_N1 = (x_ND.abs() @ self.columns)[:, None]
+        row_NM = (self.sizes[index_N, None] + self.rival_sizes) * cost_N1
+        return self.spacing * (row_NM + self.bias_sizes[index_N, None] + self.bias_sizes)
 
-    def relative(self, margin_N: Tensor, x_ND: Tensor) -> Tensor:
-        """Margin over ||x||_2 R + B."""
-        return margin_N / (x_ND.norm(dim=1) * self.radius + self.bias_radius)
+    def inside(self, x_ND: Tensor) -> Tensor:
+        """Which states lie in the box."""
+        if self.box is None:
+            return torch.ones(len(x_ND), dtype=torch.bool)
+        return x_ND.abs().amax(1) <= self.box
+
+    def relative(self, margin_N: Tensor, norm_N: Tensor) -> Tensor:
+        """Margin over ||x||_2 times the median length of a row, and that of a bias."""
+        return margin_N / (norm_N * self.length + self.bias_length).clamp_min(1e-300)
 
     def into_box(self, x_ND: Tensor) -> Tensor:
         """Shrinks the states that stick out of the box."""
@@ -106,32 +141,69 @@ class Head:
 
 
 def make_head(weight: Tensor, bias: Tensor | None, tokens_M: Tensor, box: float) -> Head:
-    """The rows `tokens_M` of a weight (V, D); means and moments are of all V rows."""
+    """The rows `tokens_M` of a weight (V, D); centre, moment and columns are of all V rows."""
     num_rows, width = weight.shape
-    total_D = torch.zeros(width, dtype=torch.float64)
-    for part in torch.split(weight, _CHUNK):
-        total_D += part.double().sum(0)
-    mean_D = total_D / num_rows
+    norm_V, columns_D = _norms_and_columns(weight)
+    longest = LONG * _median(norm_V)
+
+    size_V = torch.empty(num_rows, dtype=torch.float64)
+    share_V = (longest / norm_V.clamp_min(1e-300)).clamp_max(1.0)
+    centre_D = torch.zeros(width, dtype=torch.float64)
+    for part, rows in _parts(weight):
+        size_V[part] = torch.linalg.vector_norm(rows / columns_D, torch.inf, dim=1)
+        centre_D += share_V[part] @ rows
+    centre_D /= share_V.sum()
 
     moment_DD = torch.zeros(width, width, dtype=torch.float64)
-    radius = 0.0
-    for part in torch.split(weight, _CHUNK):
-        rows = part.double() - mean_D
+    for part, rows in _parts(weight):
+        rows -= centre_D
+        norm_V[part] = rows.norm(dim=1)
+        if bool((norm_V[part] > longest).any()):
+            rows *= (longest / norm_V[part, None].clamp_min(1e-300)).clamp_max(1.0)
         moment_DD.addmm_(rows.T, rows, alpha=1 / num_rows)
-        radius = max(radius, rows.norm(dim=1).max().item())
 
-    bias_M = torch.zeros(len(tokens_M), dtype=torch.float64)
+    bias_M = bias_sizes_M = torch.zeros(len(tokens_M), dtype=torch.float64)
     if bias is not None:
-        bias_M = bias[tokens_M].double() - bias.double().mean()
+        bias_M = bias[tokens_M].double() - bias.double().median()
+        bias_sizes_M = bias[tokens_M].double().abs()
     keep = 8 * len(tokens_M) * width <= _KEEP
     return Head(
         weight=weight,
         tokens=tokens_M,
-        mean=mean_D,
+        centre=centre_D,
         bias=bias_M,
+        bias_sizes=bias_sizes_M,
         box=None if bias is None else box,
-        radius=radius,
-        bias_radius=bias_M.abs().max().item(),
+        length=_median(norm_V),
+        bias_length=bias_M.abs().median().item(),
         second_moment=moment_DD,
-        kept=weight[tokens_M].double().sub_(mean_D) if keep else None,
+        unit=SPACING_OF_FLOAT64 if weight.dtype == torch.float64 else SPACING,
+        columns=columns_D,
+        sizes=size_V[tokens_M],
+        rival_sizes=size_V[tokens_M],
+        kept=weight[tokens_M].double() if keep else None,
     )
+
+
+def _norms_and_columns(weight: Tensor) -> tuple[Tensor, Tensor]:
+    norm_V = torch.empty(len(weight), dtype=torch.float64)
+    square_D = torch.zeros(weight.shape[1], dtype=torch.float64)
+    for part, rows in _parts(weight):
+        top_N1 = torch.linalg.vector_norm(rows, torch.inf, dim=1, keepdim=True)
+        squares = rows.div_(top_N1.where(top_N1 > 0, 1)).square_()
+        norm_V[part] = squares.sum(1).sqrt() * top_N1[:, 0]
+        square_D += squares.sum(0)
+    columns_D = (square_D / len(weight)).sqrt()
+    return norm_V, columns_D.where(columns_D > 0, 1.0)
+
+
+def _parts(weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    for a in range(0, len(weight), _CHUNK):
+        part = slice(a, min(a + _CHUNK, len(weight)))
+        yield part, weight[part].to(torch.float64, copy=True)
+
+
+def _median(values: Tensor) -> float:
+    """Of those above zero; 1 if there are none, so that it can be divided by."""
+    values = values[values > 0]
+    return values.median().item() if len(values) > 0 else 1.0

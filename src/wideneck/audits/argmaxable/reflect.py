@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wideneck.audits.argmaxable.head import Head, Progress
-from wideneck.audits.argmaxable.self_tests import Cloud, ieee_float32, states
+from wideneck.audits.argmaxable.self_tests import Cloud, ieee_float32, queries
 
 PATIENCE = 100
 """Steps at most, as in the paper."""
@@ -29,7 +29,7 @@ def reflect(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The rows of `index_N` that won, their margins in float64, and their states x (., D)."""
     walkers_N = index_N
-    v_ND = states(head, cloud.transform, cloud.rows[index_N])[0].float()
+    v_ND = queries(head, cloud, index_N)[:, : len(cloud.transform)].clone()
     won, found = [], []
     idle, block = 0, max(1, _SCORES // head.num_rows)
     for step in range(PATIENCE):
@@ -51,9 +51,10 @@ def reflect(
 def _step(head: Head, cloud: Cloud, index_N: Tensor, v_ND: Tensor) -> tuple[Tensor, Tensor]:
     """Who leads in float32, and the states: kept for the leaders, reflected for the others."""
     bias_N = head.bias[index_N].float()
-    query_NC = v_ND
+    query_NC = torch.zeros(len(v_ND), cloud.lifted.shape[1])  # without what guards a self-test
+    query_NC[:, : v_ND.shape[1]] = v_ND
     if head.box is not None:
-        query_NC = torch.cat([v_ND, torch.ones(len(v_ND), 1)], dim=1)
+        query_NC[:, -1] = 1
     with ieee_float32():
         score_NM = query_NC @ cloud.lifted.T
     score_NM[torch.arange(len(index_N)), index_N] = -torch.inf
@@ -74,9 +75,11 @@ def _step(head: Head, cloud: Cloud, index_N: Tensor, v_ND: Tensor) -> tuple[Tens
 
 def _judge(head: Head, index_N: Tensor, x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     margin_N = torch.empty(len(index_N), dtype=torch.float64)
+    ok_N = head.inside(x_ND)
     block = max(1, _SCORES // (4 * head.num_rows))
     for a in range(0, len(index_N), block):
         part = slice(a, a + block)
-        margin_N[part] = head.leads(index_N[part], x_ND[part]).amin(1)
-    ok_N = head.accepts(margin_N, x_ND)
+        lead_NM = head.leads(index_N[part], x_ND[part])
+        margin_N[part] = lead_NM.amin(1)
+        ok_N[part] &= (lead_NM > head.tolerances(index_N[part], x_ND[part])).all(1)
     return index_N[ok_N], margin_N[ok_N], x_ND[ok_N]

@@ -1,5 +1,7 @@
 """From rows and tensors to tokens and plain numbers: the result that a user sees."""
 
+import dataclasses
+
 import torch
 
 from wideneck.audits.argmaxable.head import Head
@@ -12,7 +14,10 @@ from wideneck.audits.argmaxable.result import (
     Witness,
 )
 from wideneck.audits.argmaxable.search import Search
-from wideneck.audits.argmaxable.verdict import Found
+from wideneck.audits.argmaxable.verdict import Enclosed, Found, check_certificate, rows_of
+
+NUMBERS = 2**20
+"""Weights of certificates that a report holds, and numbers of states: some 30 MB of JSON each."""
 
 
 def report(
@@ -23,34 +28,41 @@ def report(
     def name(token: int) -> str | None:
         return names[token] if token < len(names) else None
 
-    unargmaxable, witnesses = [], []
+    witnesses: list[Witness] = []
+    proved: list[tuple[int, Enclosed]] = []
+    undecided = [token for i in search.undecided for token in groups[i]]
     for i, (stage, proof) in sorted(search.proofs.items()):
         if isinstance(proof, Found):
-            token, x = groups[i][0], proof.x.tolist()
-            witnesses.append(
-                Witness(token=token, string=name(token), method=stage, margin=proof.margin, x=x)
-            )
+            if (len(witnesses) + 1) * len(proof.x) > NUMBERS:
+                proof = dataclasses.replace(proof, x=proof.x[:0])
+            token = groups[i][0]
+            witnesses.append(witness_of(proof, token, name(token), stage))
             continue
-        certificate = Certificate(
-            tokens=head.tokens[proof.index].tolist(),
-            weights=proof.weights.tolist(),
-            residual=proof.residual,
-        )
-        unargmaxable += [
+        for token in groups[i]:
+            own = of_token(head, proof, i, token)
+            if own is None:
+                undecided.append(token)
+            else:
+                proved.append((token, own))
+    unargmaxable, numbers = [], 0
+    for token, own in sorted(proved, key=lambda pair: pair[0]):
+        numbers += len(own.index)
+        if numbers > NUMBERS:
+            own = dataclasses.replace(own, index=own.index[:0], weights=own.weights[:0])
+        unargmaxable.append(
             Unargmaxable(
-                token=token, string=name(token), bound=proof.bound, certificate=certificate
+                token=token,
+                string=name(token),
+                bound=own.bound,
+                certificate=certificate_of(head, own),
             )
-            for token in groups[i]
-        ]
+        )
     margins = torch.cat(search.margins)
     return Argmaxable(
         num_tokens=len(head.weight),
         num_distinct=head.num_rows,
-        unargmaxable=sorted(unargmaxable, key=lambda entry: entry.token),
-        undecided=[
-            TokenRef(token=token, string=name(token))
-            for token in sorted(token for i in search.undecided for token in groups[i])
-        ],
+        unargmaxable=unargmaxable,
+        undecided=[TokenRef(token=token, string=name(token)) for token in sorted(undecided)],
         ties=[
             Tie(tokens=group, strings=[name(token) for token in group])
             for group in groups
@@ -60,7 +72,32 @@ def report(
         plain=[groups[i][0] for i in search.plain],
         smallest_margin=margins.min().item() if len(margins) > 0 else None,
         median_margin=margins.median().item() if len(margins) > 0 else None,
-        tolerance=head.tolerance,
+        tolerance=head.unit,
         box=head.box,
         witnesses=witnesses,
     )
+
+
+def of_token(head: Head, proof: Enclosed, i: int, token: int) -> Enclosed | None:
+    """The certificate of row i, judged again for a token whose row ties with it."""
+    rows, own_1D = rows_of(head, torch.tensor([i])), head.weight[token, None].double()
+    if bool((own_1D == rows.weight).all()):
+        return proof
+    sizes = (own_1D.abs() / head.columns).amax(1)
+    rows = dataclasses.replace(rows, weight=own_1D, sizes=sizes)
+    return check_certificate(head, rows, proof.index, proof.weights.numpy())
+
+
+def certificate_of(head: Head, proof: Enclosed) -> Certificate:
+    """The same by tokens."""
+    return Certificate(
+        tokens=head.tokens[proof.index].tolist(),
+        weights=proof.weights.tolist(),
+        residual=proof.residual,
+    )
+
+
+def witness_of(proof: Found, token: int, string: str | None, stage: str) -> Witness:
+    """The same for a state."""
+    x = proof.x.tolist()
+    return Witness(token=token, string=string, method=stage, margin=proof.margin, x=x)

@@ -166,7 +166,7 @@ def test_the_critical_n_is_judged_by_random_sets_alone():
     assert critical([near, never]) == "none in 1 of 2 seeds"
     for one in judged_numbers(PUBLISHED, [near] * 3, ""):
         if one.derived:
-            assert one.ours.startswith(("main term", "upper bound"))
+            assert one.ours.startswith(("derived main term", "our upper bound"))
             assert one.verdict.words == DESCRIBED
             assert one.verdict.gap == pytest.approx(31 / 512 - 0.06)
 

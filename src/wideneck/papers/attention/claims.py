@@ -20,8 +20,8 @@ LEVELS = (0.01, 0.05)
 """Of the Kolmogorov-Smirnov test: the paper's text, and its algorithm."""
 EXPECTATIONS = {
     "monte_carlo": ("Monte Carlo", ""),
-    "paper": ("main term", "theorem 1.2"),
-    "upper": ("upper bound", "an upper bound of ours"),
+    "paper": ("derived main term", "theorem 1.2"),
+    "upper": ("our upper bound", "an upper bound of ours"),
 }
 """What an expectation is called, and the formula that it stands on, where it is DERIVED or ours:
 random sets are drawn by the paper's definition alone."""

@@ -132,8 +132,7 @@ def dimensions(ngrams: Ngrams) -> Said:
     ours = f"1/2 at d = {f'beyond {found}' if half is None else half}; the null: {null}"
     least, most = HALVES
     if half is None:
-        beyond = CONTRADICTED if found >= most else f"{UNDECIDED}: no more eigenvalues were found"
-        return ours, beyond
+        return ours, f"{UNDECIDED}: no more eigenvalues were found"
     if null - half <= NEAR_NULL * null:
         return ours, f"{UNDECIDED}: the diagonal alone, without what contexts share, says as much"
     return ours, CONSISTENT if least <= half <= most else CONTRADICTED

@@ -1,8 +1,8 @@
 """What was rebuilt from a paper's prose says so wherever it is named.
 
-Four displays were not read whole: the bracket of theorem 1, theorem 1.2 and theorem 2 of Mudarisov et
-al. 2025, and the second half of Equation 5 of Wan et al. 2023.  Ours are DERIVED.  Everything that
-names one of them, in code, report and documents, has the word beside it.
+Four displays were not read whole: the bracket of theorem 1, theorem 1.2 and theorem 2 of Mudarisov
+et al. 2025, and the second half of Equation 5 of Wan et al. 2023.  Ours are DERIVED.  Everything
+that names one of them, in code, report and documents, has the word beside it.
 """
 
 import ast
@@ -66,9 +66,8 @@ def comments(text):
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             line = token.start[0]
-            found[-1:] = (
-                [f"{found[-1]} {token.string}"] if line == last + 1 else found[-1:] + [token.string]
-            )
+            before = found.pop() if line == last + 1 else ""
+            found.append(f"{before} {token.string}")
             last = line
     return found
 

@@ -116,9 +116,11 @@ def _reading(found: Reproduction) -> Iterable[str]:
     cpu = statistics.fmean(run.cpu_seconds for run in found.runs)
     yield (
         "Correct at k: both words of the prompt are among the k best. TRIME as released takes the "
-        "memory's tokens from the labels, where the prompt has none; corrected, from the input. The "
-        "ranking loss is as released for GPT-2: the second half of Equation 5 was not at hand and "
-        "is DERIVED, by us, from that code."
+        "memory's tokens from the labels, where the prompt has none; corrected, from the input."
+    )
+    yield (
+        "The ranking loss is as released for GPT-2: the second half of Equation 5 was not at hand "
+        "and is DERIVED, by us, from that code."
     )
     yield (
         "The paper's full of its fine-tuned rows goes with ours of the output layer alone, as far "

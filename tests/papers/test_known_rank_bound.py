@@ -70,7 +70,9 @@ def fitted(log_probs, d):
     column = log_probs.mean(0)
     U, s, Vh = torch.linalg.svd(log_probs - column, full_matrices=False)
     root = s[:d].sqrt()
-    H, W, bias = (x.contiguous().requires_grad_() for x in (U[:, :d] * root, Vh[:d].T * root, column))
+    H, W, bias = (
+        x.contiguous().requires_grad_() for x in (U[:, :d] * root, Vh[:d].T * root, column)
+    )
     optimizer = torch.optim.LBFGS([H, W, bias], max_iter=300, line_search_fn="strong_wolfe")
 
     def loss():

@@ -53,11 +53,10 @@ def naming(path):
 
 def statements(tree, text):
     """Those without others inside; docstrings and fields of a dataclass are among them."""
+    lines = text.splitlines()
     for node in ast.walk(tree):
-        if isinstance(node, ast.stmt) and not any(
-            isinstance(inner, ast.stmt) for inner in ast.walk(node) if inner is not node
-        ):
-            yield ast.get_source_segment(text, node) or ""
+        if isinstance(node, ast.stmt) and not hasattr(node, "body"):
+            yield "\n".join(lines[node.lineno - 1 : node.end_lineno])
 
 
 def comments(text):

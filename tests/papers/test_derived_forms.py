@@ -31,9 +31,10 @@ ENDINGS = (".py", ".toml", ".j2", ".md")
 
 
 def files():
+    """All that name one of the forms somewhere."""
     found = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     found += [path for path in (ROOT / "src").rglob("*") if path.suffix in ENDINGS]
-    return sorted(found)
+    return sorted(path for path in found if NAMED.search(path.read_text()))
 
 
 def pieces(path):

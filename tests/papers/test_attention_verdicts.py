@@ -183,3 +183,29 @@ def critical(audits):
     found = {one.ours: one.verdict.words for one in judged_numbers(PUBLISHED, audits, "")}
     assert found["Monte Carlo, level 0.01"] == found["Monte Carlo, level 0.05"]
     return found["Monte Carlo, level 0.01"]
+
+
+def test_each_expectation_and_level_has_a_critical_n_of_its_own():
+    """p-values pass 0.01 at N = k and 0.05 at N = k + 3, k another for each expectation."""
+    first = {"monte_carlo": 5, "paper": 9, "upper": 20}
+    audit = replace(
+        AUDIT,
+        critical=[
+            replace(p, p_values=[0.0] * (first[p.expectation] - 1) + [0.02] * 3 + [0.2] * 9)
+            for p in AUDIT.critical
+        ],
+    )
+    found = {one.ours: one.values for one in judged_numbers(PUBLISHED, [audit], "")}
+    for name, k in zip(
+        ("Monte Carlo", "derived main term", "our upper bound"), (5, 9, 20), strict=True
+    ):
+        assert found[f"{name}, level 0.01"] == [k / 512]
+        assert found[f"{name}, level 0.05"] == [(k + 3) / 512]
+
+
+def test_curves_that_part_at_t_1_alone_do_not_fall_together():
+    (check,) = (check for check in CHECKS if check.claim == "collapse")
+    apart = heads(lambda p: 1 + (p.temperature == 1) * (p.step > 1))
+    assert words(check, [apart]) == "does not hold"
+    below = heads(lambda p: 1 + (p.temperature < 1) * p.step)
+    assert words(check, [below]) == "holds"

@@ -80,17 +80,27 @@ def test_split_and_draw_go_with_the_seed(analogies, encoding):
     assert len(orders) == 4  # another draw each time, not only other prompts
 
 
+def test_the_draw_goes_with_the_seed_where_the_split_does_not(analogies, encoding, monkeypatch):
+    parts = SPLITS["leak-free"](analogies, 0)
+    monkeypatch.setitem(SPLITS, "leak-free", lambda analogies, seed: parts)
+    first, again, other = (
+        make_task(analogies, encoding, "leak-free", seed, 40).prompts for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
 class Recorder(torch.nn.Module):
     """One number whose loss is a multiple of it, larger at every call."""
 
     def __init__(self, growth=1.0):
         super().__init__()
         self.number = torch.nn.Parameter(torch.tensor([5.0]))
-        self.growth, self.calls, self.numbers = growth, [], []
+        self.growth, self.calls, self.numbers, self.gradients = growth, [], [], []
 
     def forward(self, **given):
         self.calls.append(given)
         self.numbers.append(self.number.item())
+        self.gradients.append(self.number.grad)
         return SimpleNamespace(loss=(self.growth ** len(self.calls)) * self.number.sum())
 
 
@@ -116,6 +126,7 @@ def test_the_rate_falls_linearly_to_0_from_gradients_of_at_most_norm_1():
     model = Recorder(growth=10.0)
     train(model, rows(7), recipe, 0, lambda share: None)
     assert MAX_NORM == 1.0
+    assert model.gradients == [None] * 5  # no step goes by the gradient of another
     after = [*model.numbers[1:], model.number.item()]
     steps_made = [a - b for a, b in zip(model.numbers, after, strict=True)]
     assert steps_made == pytest.approx([0.1 * (1 - k / 5) for k in range(5)], rel=1e-4)

@@ -13,6 +13,7 @@ from wideneck.data.config import Data
 from wideneck.evaluation import log_prob_ranks
 from wideneck.models.small.config import AwdLstm
 from wideneck.papers.registry import Request
+from wideneck.papers.sigsoftmax import one_run
 from wideneck.papers.sigsoftmax import reproduction as module
 from wideneck.papers.sigsoftmax.one_run import Job, train_and_measure
 from wideneck.papers.sigsoftmax.settings import small
@@ -95,6 +96,19 @@ def test_ranks_and_scores_are_of_contexts_spread_over_the_test_text(trained):
     for name in ("mean_logit", "sd_logit", "share_curved"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-4), name
     assert found.singular_values == pytest.approx(expected.singular_values, rel=1e-3, abs=1e-4)
+
+
+def test_each_effective_rank_keeps_its_own_name(trained, monkeypatch):
+    """In so small a run they are equal, so they are made to differ; the run is finished."""
+    real, (found, _, _, place) = one_run.log_prob_ranks, trained
+    different = {"effective_1e3": 3, "effective_1e4": 5, "effective_1e5": 9}
+    monkeypatch.setattr(
+        one_run, "log_prob_ranks", lambda *a, **b: replace(real(*a, **b), **different)
+    )
+    job = Job("MoSS", 3, recipe_on(str(place / "text")), place / "run", CONTEXTS)
+    again = train_and_measure(job, lambda share: None)
+    assert {name: getattr(again, name) for name in different} == different
+    assert again.test_loss == found.test_loss
 
 
 def test_the_training_loss_is_the_last_that_was_written(trained):

@@ -1,5 +1,6 @@
 """What is measured of a trained model, against definitions written out."""
 
+import dataclasses
 import math
 
 import pytest
@@ -125,3 +126,32 @@ def test_a_gap_is_taken_seed_by_seed():
     found = gap(more, less).figures["full.2"]
     assert (found.mean, found.std) == (10, 0)
     assert figures(more[0])["cache.25"] == 100
+
+
+def test_every_view_has_its_own_accuracies_losses_and_rank(started):
+    """Prompt by prompt, from the three distributions of each."""
+    model, task = started
+    found = evaluate(model, task, 300)
+    pairs = list(zip(task.first.tolist(), task.second.tolist(), strict=True))
+    each = [three_ways(model, torch.tensor([ids])) for ids in task.prompts]
+    for view in ("full", "model", "cache"):
+        for k in (2, 10, 25):
+            best = [set(getattr(v, view)[0, -1].topk(k).indices.tolist()) for v in each]
+            right = sum({*x, *y} <= some for (x, y), some in zip(pairs, best, strict=True))
+            assert getattr(found, view)[str(k)] == pytest.approx(100 * right / len(each)), (view, k)
+    losses = [
+        -v.model[0, -1, list(target)].mean() for v, target in zip(each, task.targets, strict=True)
+    ]
+    assert found.loss_model == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+    shares = [v.memory_share[0, -1] for v in each]
+    assert found.memory_share == pytest.approx(torch.stack(shares).mean().item(), rel=1e-5)
+    assert found.rank > found.rank_model
+    for view, rank in (("full", found.rank), ("model", found.rank_model)):
+        rows = torch.cat([getattr(v, view)[0] for v in each])[:300]
+        assert abs(rank - numerical_rank(rows)) <= 1  # rounding goes with the batch
+
+
+def test_figures_are_named_by_the_view_that_they_are_of():
+    run = dataclasses.replace(a_run(0, 1.0), model={"2": 2.0}, cache={"2": 3.0})
+    found = figures(run)
+    assert [found[f"{view}.2"] for view in ("full", "model", "cache")] == [1.0, 2.0, 3.0]

@@ -41,6 +41,73 @@ def one_block(log_probs, d):
     )
 
 
+def by_hand(log_probs, d):
+    """The theorem in numpy, over every cut into powers of two up to 16, at 400 values of t."""
+    A, found = log_probs.numpy(), []
+    t = np.logspace(-2, 3, 400)
+    for rows in (1, 2, 4, 8, 16):
+        for columns in (1, 2, 4, 8, 16):
+            if min(A.shape[0] // rows, A.shape[1] // columns) <= d and (rows, columns) != (1, 1):
+                continue
+            total = 0.0
+            for some in np.array_split(A, rows, axis=0):
+                for block in np.array_split(some, columns, axis=1):
+                    b = np.exp(block).min(0)
+                    J = np.eye(len(block)) - 1 / len(block)
+                    J_ = np.eye(len(b)) - np.outer(np.sqrt(b), np.sqrt(b)) / b.sum()
+                    s = np.linalg.svd(J @ block @ np.diag(np.sqrt(b)) @ J_, compute_uv=False)
+                    # The projections may leave rounding where there is 0.
+                    s = s[d:][s[d:] > 1e-12, None]
+                    total += max(
+                        (np.expm1(-t) + t) / t**2 * np.minimum(s**2, b.min() * t**2).sum(0)
+                    )
+            found.append(total / len(A))
+    return max(found)
+
+
+def fitted(log_probs, d):
+    """The KL of a softmax of width d that is fitted, from the truncation on."""
+    column = log_probs.mean(0)
+    U, s, Vh = torch.linalg.svd(log_probs - column, full_matrices=False)
+    root = s[:d].sqrt()
+    H, W, bias = (
+        x.contiguous().requires_grad_() for x in (U[:, :d] * root, Vh[:d].T * root, column)
+    )
+    optimizer = torch.optim.LBFGS([H, W, bias], max_iter=300, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        kl = mean_kl(log_probs, (H @ W.T + bias).log_softmax(-1))
+        kl.backward()
+        return kl
+
+    optimizer.step(loss)
+    return loss().item()
+
+
+@pytest.mark.parametrize("size", [0.3, 2.0])
+@pytest.mark.parametrize(("C", "V", "d"), [(16, 16, 1), (9, 17, 2), (6, 5, 4)])
+def test_it_is_the_theorem_over_every_cut(C, V, d, size):
+    """To the digits: a bound that is looser than proved, or tighter, is another one."""
+    truth = random_log_probs(C, V, size, seed=5)
+    assert softmax_kl_bound(truth, d) == pytest.approx(by_hand(truth, d), rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [3.0, 4.0])
+def test_no_softmax_that_is_fitted_is_below_it_where_contexts_are_far_apart(size):
+    """The least probability over contexts is what is proved; their mean would not be a bound."""
+    truth = random_log_probs(4, 3, size, seed=3)
+    assert 0 < softmax_kl_bound(truth, 1) < fitted(truth, 1)
+
+
+@pytest.mark.parametrize("size", [0.01, 0.001])
+def test_the_bound_is_attained_by_near_uniform_languages(size):
+    """There KL is half the squared distance, of which the truncation leaves the least."""
+    truth = random_log_probs(12, 8, size, seed=1)
+    for d in (1, 3, 6):
+        assert softmax_kl_bound(truth, d) == pytest.approx(fitted(truth, d), rel=5 * size + 1e-3)
+
+
 @pytest.mark.parametrize("name", LANGUAGES)
 @pytest.mark.parametrize("d", [1, 3, 9])
 def test_no_softmax_is_below_the_bound(name, d):

@@ -9,7 +9,8 @@ import torch
 from rich.console import Console
 from scipy.special import rel_entr
 
-from wideneck.config import Mixture
+from wideneck.audits.output.log_prob_rank import numerical_rank
+from wideneck.config import Mixture, Sigsoftmax, Softmax
 from wideneck.files.records import exact_record
 from wideneck.heads import build
 from wideneck.papers.sigsoftmax.known_rank.contenders import (
@@ -157,3 +158,76 @@ def test_the_mark_stands_only_where_every_seed_is_below_the_bound_of_its_own_siz
 
     assert " *1.5e-4" in shown(with_bound(3e-4))
     assert " 1.5e-4" in shown(with_bound(1.7e-4))
+
+
+def test_a_fit_says_of_its_own_log_probabilities_what_they_are(monkeypatch):
+    """The matched softmax is wider than its column, and its bound is that of its own width."""
+    asked = []
+    monkeypatch.setattr(
+        "wideneck.papers.sigsoftmax.known_rank.fit._bound", lambda *a: asked.append(a) or 0.5
+    )
+    language = topic_language()
+    size = hidden_size(MATCHED, 2, language.vocab_size)
+    found = fit(language, MATCHED, 2, 5, num_steps=3)
+    written = fitted_log_probs(language, MATCHED, size, 5, num_steps=3)
+    assert size == 3
+    assert asked == [(language, 3)]
+    assert (found.width, found.hidden_size, found.seed, found.bound) == (2, 3, 5, 0.5)
+    P, Q = language.log_probs.exp().numpy(), written.exp().numpy()
+    assert found.kl == pytest.approx(rel_entr(P, Q).sum(-1).mean(), rel=1e-9)
+    assert found.rank == int(numerical_rank(written)) == 5
+    assert found.rank_float64 == int(torch.linalg.matrix_rank(written))
+    assert (found.true_rank, found.true_rank_press) == (64, numerical_rank(language.log_probs))
+
+
+def test_another_seed_is_another_start(monkeypatch):
+    monkeypatch.setattr("wideneck.papers.sigsoftmax.known_rank.fit._bound", lambda *_: 0.5)
+    monkeypatch.setattr("wideneck.papers.side_by_side.cores", lambda: 1)
+    fits = known_rank(
+        num_seeds=3,
+        progress=lambda *_: None,
+        languages=["topics"],
+        heads=["MoS"],
+        widths=[2],
+        num_steps=2,
+    )
+    assert len({one.kl for one in fits}) == 3
+
+
+def test_a_fit_is_below_the_bound_where_every_seed_is():
+    one = fit(topic_language(), "softmax", 2, 0, num_steps=1)
+    below, above = (dataclasses.replace(one, kl=kl, bound=1.0) for kl in (0.5, 1.5))
+    assert below_bound([below, below])
+    assert not below_bound([below, above])
+    assert not below_bound([above, above])
+    assert not below_bound([dataclasses.replace(one, kl=1.0, bound=1.0)])
+
+
+def test_the_rate_falls_to_0_along_a_cosine(monkeypatch):
+    rates = []
+    real = torch.optim.lr_scheduler.LambdaLR
+
+    def scheduler(optimizer, rate):
+        rates.extend(rate(step) for step in (0, 25, 50, 100))
+        return real(optimizer, rate)
+
+    monkeypatch.setattr(torch.optim.lr_scheduler, "LambdaLR", scheduler)
+    fitted_log_probs(topic_language(), "softmax", 2, 0, num_steps=100)
+    assert rates == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5, 0])
+
+
+def test_ranks_are_told_at_both_tolerances(monkeypatch):
+    """A bent head has singular values that float32 does not see and float64 does."""
+    monkeypatch.setattr("wideneck.papers.sigsoftmax.known_rank.fit._bound", lambda *_: 0.5)
+    found = fit(topic_language(), "sigsoftmax", 2, 0, num_steps=20)
+    written = fitted_log_probs(topic_language(), "sigsoftmax", 2, 0, num_steps=20)
+    assert found.rank == numerical_rank(written) < found.rank_float64
+    assert found.rank_float64 == int(torch.linalg.matrix_rank(written))
+
+
+def test_a_contender_is_what_its_row_says():
+    kinds = {name: type(head) for name, head in CONTENDERS.items()}
+    assert kinds["MoS"] is kinds["MoSS"] is Mixture
+    assert isinstance(CONTENDERS["MoSS"].activation, Sigsoftmax)
+    assert isinstance(CONTENDERS["MoS"].activation, Softmax)
+    assert kinds["softmax"] is kinds[MATCHED] is Softmax

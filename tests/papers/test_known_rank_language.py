@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -51,3 +53,26 @@ def test_a_language_is_the_same_each_time_and_leaves_the_generator_alone():
 
     assert torch.equal(again.log_probs, topic_language().log_probs)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("rank", "size"), [(4, 0.5), (9, 2.0)])
+def test_the_softmax_language_has_logits_of_the_deviation_that_it_states(rank, size):
+    """Of size W h / sqrt(r), whatever r; what a softmax takes off a row moves no deviation."""
+    log_probs = softmax_language(rank, size).log_probs
+    centred = log_probs - log_probs.mean(1, keepdim=True)
+    assert centred.std().item() == pytest.approx(size, rel=0.25)
+    drawn = torch.Generator().manual_seed(0)
+    H, W = (
+        torch.randn(n, rank, generator=drawn, dtype=torch.float64)
+        for n in (NUM_CONTEXTS, VOCAB_SIZE)
+    )
+    expected = (H @ W.T * (size / math.sqrt(rank))).softmax(-1).log()
+    torch.testing.assert_close(log_probs, expected)
+
+
+def test_the_topic_language_is_a_mixture_of_its_topics():
+    language, drawn = topic_language(4, 3.5), torch.Generator().manual_seed(0)
+    scores = torch.rand(4, VOCAB_SIZE, generator=drawn, dtype=torch.float64)
+    shares = torch.randn(NUM_CONTEXTS, 4, generator=drawn, dtype=torch.float64)
+    expected = (2 * shares).softmax(1) @ (3.5 * scores).softmax(1)
+    torch.testing.assert_close(language.log_probs.exp(), expected)

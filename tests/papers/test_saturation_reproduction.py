@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from small_saturation import RANKS, WIDTHS, reproduced, tiny_settings
 
@@ -33,6 +34,10 @@ from wideneck.papers.saturation.settings import (
 )
 from wideneck.papers.saturation.table import show
 from wideneck.training.batches import Windows
+from wideneck.training.in_order import text_in_order
+from wideneck.training.loop import mean_nll
+from wideneck.training.saved_run import load_run
+from wideneck.training.states_task import recipe_states
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +73,48 @@ def test_a_model_starts_at_the_log_of_its_vocabulary_and_learns(found: Reproduct
         assert abs(first.checkpoint.loss - math.log(found.counts["vocab_size"])) < 0.5
         assert last.checkpoint.loss < first.checkpoint.loss
         assert last.train_loss < first.train_loss
+
+
+def test_each_loss_of_a_model_is_that_of_its_own_text(found: Reproduction, place: Path):
+    """The training loss is of the start of the training text, the other of the held-out one."""
+    run = found.family[0]
+    saved = load_run(place / "out" / "runs" / f"family-d{run.width}-seed{run.seed}")
+    recipe, model = saved.recipe, saved.model
+    corpus = encode_corpus(read_corpus(recipe.data.text), recipe.data)
+    schedule, last = recipe.training, run.measured[-1]
+    rows = schedule.evaluation_batch_size
+    train, valid = (
+        mean_nll(model, text_in_order(model, ids, schedule, rows), torch.device("cpu"))
+        for ids in (corpus.train.ids[:65], corpus.valid.ids)
+    )
+    assert abs(train - valid) > 1e-3
+    assert last.train_loss == pytest.approx(train, rel=1e-5)
+    assert last.checkpoint.loss == pytest.approx(valid, rel=1e-5)
+    assert run.num_embedding_parameters == 2 * found.counts["vocab_size"] * run.width
+
+
+def test_the_untouched_output_layer_has_the_loss_of_its_own_states(
+    found: Reproduction, place: Path
+):
+    """Window by window, from the weights and states that were read off the model."""
+    states = recipe_states(tiny_settings(place).heads, place / "out" / "runs")
+    valid = states.splits["valid"]
+    logits = states.logit_scale * valid.hidden.double() @ states.weight.double().T
+    if states.bias is not None:
+        logits = logits + states.bias.double()
+    nll = -logits.log_softmax(-1).gather(1, valid.target.long()[:, None]).view(-1, 32).mean(1)
+    (own, *_) = (run for run in found.heads if run.start == "own")
+    assert own.first == pytest.approx(nll.tolist(), rel=1e-4)
+    assert own.last != pytest.approx(own.first, rel=1e-6)
+    assert own.last != own.nearly_last
+
+
+def test_every_seed_is_another_run(found: Reproduction):
+    finals = {(run.width, run.measured[-1].checkpoint.loss) for run in found.family}
+    starts = {(run.width, run.measured[0].checkpoint.kl_sigma2) for run in found.family}
+    assert len(finals) == len(starts) == len(found.family)
+    ends = {(run.start, run.rank, tuple(run.last)) for run in found.heads}
+    assert len(ends) == len(found.heads)  # another order of the same states
 
 
 def test_the_final_loss_is_that_of_the_run_itself(found: Reproduction, place: Path):

@@ -99,6 +99,20 @@ def test_differences_are_taken_seed_by_seed(found):
     assert arms["MoS"].low < 0.001 < arms["MoS"].high
 
 
+def test_a_seed_that_is_hard_for_both_moves_no_difference(settings):
+    """Losses scatter by 0.1 over seeds, the difference not at all."""
+    runs = [
+        run(arm, seed, 4.2 + 0.1 * seed - 0.004 * (arm == "sigsoftmax"))
+        for seed in range(3)
+        for arm in settings.recipes
+    ]
+    arms = {arm.name: arm for arm in module.reproduction(settings, COUNTS, runs, []).arms}
+    found = arms["sigsoftmax"].against_softmax
+    assert arms["sigsoftmax"].figures["test_loss"].std == pytest.approx(0.1)
+    assert (found.mean, found.std) == (pytest.approx(-0.004), pytest.approx(0, abs=1e-12))
+    assert found.high == pytest.approx(-0.004)
+
+
 def test_the_tables_fit_80_columns_and_name_every_head(found):
     console = Console(file=io.StringIO(), width=80, color_system=None)
 

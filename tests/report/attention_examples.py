@@ -170,6 +170,7 @@ def _step(temperature: float, step: float) -> StepPoint:
         bound=min(0.5 / temperature, 2**0.5 / step),
         paper_bound=min(0.25 / temperature, 2**0.5),
         spectral=0.31 / temperature,
+        spectral_highest=0.45 / temperature,
         frobenius=0.4 / temperature,
     )
 

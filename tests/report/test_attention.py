@@ -201,7 +201,7 @@ def test_a_softmax_that_underflows_leaves_a_readable_axis():
 def test_the_scan_says_which_n_it_found():
     panel = critical_chart(CASES["common"])
     assert panel is not None
-    assert "Monte Carlo 17 (3.32 % of the context); main term none up to 40" in panel.about
+    assert "Monte Carlo 17 (3.32 % of the context); derived main term none up to 40" in panel.about
     table = tables.critical_table(CASES["common"])
     assert table is not None
     assert [cells[0] for _, _, cells in table.rows] == ["17", "none up to 40", "23"]
@@ -229,8 +229,8 @@ def test_figures_stand_beside_what_uniform_weights_or_chance_would_give():
     assert found["ablation, interval above 0"].baselines == ("about 6.8 by chance",)
     assert found["ablation, largest loss"].baselines == ("layer 1, head 1",)
     assert found["Jacobian norm, median"].baselines == ("0.500 max",)
-    assert found["distance, N = 5, mean"].baselines == ("3.29 expected", "258 bound")
-    assert found["critical N, main term"].value == "none"
+    assert found["distance, N = 5, mean"].baselines == ("3.29 expected", "258 derived bound")
+    assert found["critical N, derived main term"].value == "none"
 
 
 def test_json_holds_the_section_with_its_definitions():

@@ -6,6 +6,9 @@ other one (a negative, j) by a margin that grows with the distance in rank:
 
     sum over positives i and negatives j of max(0, s_j - s_i + (r_j - r_i) margin)
 
+The second half of Eq. 5, what stands inside the max, is DERIVED: rebuilt by us from the released
+code and from the loss that the paper names as its origin, as the display was not at hand whole.
+
 Positives have cosine 1 and take the first ranks.  With u = s + r margin each term is
 max(0, u_j - u_i), which removes the loop over offsets of the released code, O(T^3), in two ways:
 

@@ -26,6 +26,14 @@ MARKS = {
 }
 """What follows a published number, by its status."""
 
+CONSISTENT = "consistent"
+CONTRADICTED = "contradicted"
+UNDECIDED = "undecided"
+NOT_MEASURED = "not measured"
+DESCRIBED = "described, not judged"
+"""How the verdict on a statement of a paper begins.  Described: it has no criterion, or stands on a
+formula that is DERIVED, rebuilt by us and not read in the paper."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -70,7 +78,7 @@ def judge(
     if published.recalled:
         return Verdict(gap=None, low=None, high=None, words=RECALLED)
     if ours is None:
-        return Verdict(gap=None, low=None, high=None, words="not measured")
+        return Verdict(gap=None, low=None, high=None, words=NOT_MEASURED)
     gap = ours.mean - published.value
     half = _half_width((ours.std, seeds), (published.spread, published.seeds))
     low, high = (None, None) if half is None else (gap - half, gap + half)
@@ -124,7 +132,7 @@ def _signs(
     if published is None:
         return RECALLED
     if ours is None:
-        return "not measured"
+        return NOT_MEASURED
     if low is None or high is None:
         return "one seed, not judged"
     theirs = _sign(published, half or 0.0)

@@ -19,7 +19,7 @@ DECADES = 1e8
 STEP_COLORS = ("c-centred", "c-fisher", "c-data")
 EXPECTATIONS = {
     "monte_carlo": ("Monte Carlo", "c-raw", False),
-    "paper": ("main term", "c-raw", True),
+    "paper": ("derived main term", "c-raw", True),
     "upper": ("upper", "c-data", False),
 }
 """Name, colour and whether dashed, as in the charts of the distance."""
@@ -46,9 +46,10 @@ def length_charts(audit: AttentionAudit) -> list[Panel]:
                     lines,
                 ),
                 "Mean over heads and over queries up to L. Expected: as many random keys; main "
-                "term: the paper's approximation of that, from below. Where weights outside are "
-                "small, each key outside adds about the length of s, so the sum grows with L by "
-                "itself.",
+                "term: an approximation of that, from below. It and the bound are forms of "
+                "theorem 1 that are DERIVED, rebuilt by us from the paper's prose. Where weights "
+                "outside are small, each key outside adds about the length of s, so the sum grows "
+                "with L by itself.",
                 "attention.heads[].distance",
             )
         )
@@ -148,7 +149,7 @@ def _separability(points: Sequence[SizePoint]) -> Panel:
         ),
     ]
     about = "Boxes: N_s / N over heads, whiskers to the smallest and the largest. "
-    about += "Dashed: the two bounds of theorem 2, means over heads."
+    about += "Dashed: the two bounds of theorem 2, DERIVED by us from its prose, means over heads."
     if below:
         named = ", ".join(f"{points[i].size:,}" for i in below)
         about += (
@@ -160,7 +161,7 @@ def _separability(points: Sequence[SizePoint]) -> Panel:
     return Panel(
         Chart(
             "Separability over N",
-            "Box plots over heads of N_s / N for each N, with the bounds of theorem 2.",
+            "Box plots over heads of N_s / N for each N, with derived bounds of theorem 2.",
             Axis("N, selected keys", -0.5, len(points) - 0.5, ticks=ticks),
             linear("N_s / N".replace("_s", "ₛ"), [0, 1], low=0, high=1),
             lines,
@@ -253,10 +254,10 @@ def _found(scan: CriticalN) -> str:
 
 def _distances(x: Sequence[int], points: Sequence[LengthPoint] | Sequence[SizePoint]) -> list[Line]:
     return [
-        *_line("bound", "c-null", x, [p.bound for p in points], dashed=True),
+        *_line("derived bound", "c-null", x, [p.bound for p in points], dashed=True),
         *_line("distance", "c-centred", x, [p.distance for p in points], markers="dot"),
         *_line("expected", "c-raw", x, [p.expected_monte_carlo for p in points], markers="dot"),
-        *_line("main term", "c-raw", x, [p.expected_paper for p in points], dashed=True),
+        *_line("derived main term", "c-raw", x, [p.expected_paper for p in points], dashed=True),
     ]
 
 

@@ -124,7 +124,7 @@ def _geometry(point: SizePoint) -> list[Figure]:
         Figure(
             f"N_s / N, N = {point.size:,}, median",
             number(float(s.median)),
-            (f"{lower} to {number(float(high))} bounds",),
+            (f"{lower} to {number(float(high))} derived bounds",),
             f"{base}.separability",
             f"{number(float(s.quarter), 2)} to {number(float(s.three_quarters), 2)}",
             means=f"{HEADS}.separability",
@@ -135,7 +135,7 @@ def _geometry(point: SizePoint) -> list[Figure]:
             number(float(point.distance)),
             (
                 with_name(number(float(point.expected_monte_carlo)), "expected"),
-                with_name(number(float(point.bound)), "bound"),
+                with_name(number(float(point.bound)), "derived bound"),
             ),
             f"{base}.distance",
             caution=f"{HEADS}.distance",

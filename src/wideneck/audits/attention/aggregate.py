@@ -186,8 +186,10 @@ class Collected:
         if not all(isinstance(x.config, Softmax) and x.differences for x in self.layers):
             return []
         own = self.layers[0].temperature
-        per_layer = [torch.stack(x.differences).mean(0) for x in self.layers]
-        largest = torch.cat(per_layer, 2).amax(2)  # (2 + steps, temperatures)
+        # (W, 3 + steps, temperatures, H of all layers)
+        every = torch.cat([torch.stack(x.differences) for x in self.layers], 3)
+        largest = every.mean(0).amax(2)  # of a mean over windows
+        highest = every[:, -1].amax((0, 2))
         return [
             StepPoint(
                 temperature=temperature,
@@ -196,6 +198,7 @@ class Collected:
                 bound=finite_difference_bound(temperature, step),
                 paper_bound=paper_bound(temperature),
                 spectral=float(largest[0, i]),
+                spectral_highest=float(highest[i]),
                 frobenius=float(largest[1, i]),
             )
             for j, step in enumerate(self.settings.steps)

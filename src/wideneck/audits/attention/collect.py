@@ -68,7 +68,8 @@ class Layer:
     jacobian: list[Tensor] = field(default_factory=list)
     """(2, H, q): spectral and Frobenius norm; NaN without a closed form."""
     differences: list[Tensor] = field(default_factory=list)
-    """(2 + steps, temperatures, H): spectral, Frobenius, finite differences; means over q."""
+    """(3 + steps, temperatures, H): spectral, Frobenius, finite differences, means over q; and the
+    largest spectral."""
     scan: Scan | None = None
 
 
@@ -205,12 +206,16 @@ class Collector:
         first = next(iter(self.layers.values()))
         for temperature in temperatures(self.settings, first.temperature):
             p = (hidden / temperature).softmax(-1).masked_fill_(~seen, 0)
-            norms = [norm(p, 1.0).mean(1) / temperature for norm in (spectral_norm, frobenius_norm)]
+            spectral, frobenius = (
+                norm(p, 1.0) / temperature for norm in (spectral_norm, frobenius_norm)
+            )
             steps = [
                 finite_difference(scores, seen, temperature, step, self.generator).mean(1)
                 for step in self.settings.steps
             ]
-            rows.append(torch.stack([*norms, *steps]))
+            rows.append(
+                torch.stack([spectral.mean(1), frobenius.mean(1), *steps, spectral.amax(1)])
+            )
         layer.differences.append(torch.stack(rows, 1).cpu())
 
     def _vectors(self, module: nn.Module, values: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Scan:
     each: Tensor
     """Representation distance of the N heaviest keys, as `SelectionDistances.each`; float64."""
     expected_paper: Tensor
-    """Main term of Theorem 1.2, below the mean over random sets of N; float64."""
+    """Main term of Theorem 1.2, DERIVED, below the mean over random sets of N; float64."""
     expected_upper: Tensor
     """A closed form above that mean; float64."""
     expected_monte_carlo: Tensor

@@ -9,7 +9,9 @@ The paper's display and its prose differ, so there are three readings of the dis
 - summed: ||sum_(i not in I) (alpha_i x_i - s)||, never above `each`.
 
 Theorem 1.1 bounds `each` by (1 - a) d_1 + max_(j in I) ||x_j|| (a (L - N) - (1 - a)), with a the
-weight of I and d_1 the largest ||x_i - x_j|| between the two sides.  Its proof wants alpha >= 0;
+weight of I and d_1 the largest ||x_i - x_j|| between the two sides.  Its last bracket is DERIVED:
+rebuilt by us from the paper's sketch of the proof, as the display was not at hand whole, so it says
+nothing of the paper's own.  The proof wants alpha >= 0;
 of the sum it wants only that 1 - a is the weight outside, which is what is used here, so that rows
 may sum to less than 1.  ||s|| / a in place of max ||x_j|| is as valid and never larger.
 """
@@ -40,11 +42,11 @@ class SelectionDistances:
     summed: Tensor
     """Length of the sum of the differences."""
     bound: Tensor
-    """Theorem 1.1: never below `each`."""
+    """Theorem 1.1, its bracket DERIVED: never below `each`."""
     bound_tight: Tensor
     """The same with ||s|| / mass for the largest selected norm: between the two."""
     expected_paper: Tensor
-    """Main term of Theorem 1.2, which is below the mean of `each` over random sets of N."""
+    """Main term of Theorem 1.2, DERIVED: below the mean of `each` over random sets of N."""
     expected_upper: Tensor
     """A closed form above that mean."""
     expected_monte_carlo: Tensor

@@ -1,12 +1,14 @@
 """The representation distance of N keys drawn at random: two closed forms around its mean.
 
-Theorem 1.2 of Mudarisov et al. 2025 (arXiv:2508.17821).  A row sees L keys; o = sum_i alpha_i x_i.
+Theorem 1.2 of Mudarisov et al. 2025 (arXiv:2508.17821), its formula DERIVED: rebuilt by us from the
+paper's prose, which may mean N / L where N / (L - 1) stands here.  A row sees L keys;
+o = sum_i alpha_i x_i.
 Key i is outside with probability (L - N) / L, and the sum s over the set then has the mean
 mu_i = N / (L - 1) (o - alpha_i x_i) and, M = L - 1, the variance
 
     t_i = N (M - N) / (M - 1) (mean_(j != i) ||alpha_j x_j||^2 - ||mean_(j != i) alpha_j x_j||^2).
 
-- paper: sum_i (L - N) / L ||alpha_i x_i - mu_i||, the main term of the theorem.  By Jensen it is
+- paper: sum_i (L - N) / L ||alpha_i x_i - mu_i||, the main term as DERIVED.  By Jensen it is
   below the mean; the theorem covers the gap by a residual that it does not give.
 - upper: sum_i (L - N) / L sqrt(||alpha_i x_i - mu_i||^2 + t_i), above the mean by Jensen (ours).
 
@@ -34,7 +36,7 @@ class Expectation:
         self._work = torch.empty_like(block.weights)
 
     def paper(self, size: int) -> Tensor:
-        """(R,) the main term for N = `size`; meaningless where no visible key is left outside."""
+        """(R,) the derived main term for N = `size`; meaningless where no key is left outside."""
         ratio = self._ratio(size)
         a, b = (1 + ratio).square(), -2 * ratio * (1 + ratio)
         return self._sum(size, a, b, ratio.square() * self._output_square)

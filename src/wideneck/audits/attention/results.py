@@ -41,7 +41,7 @@ class HeadMeasures:
     )
     separability: float = measure(
         "mean share N_s / N of selected keys with p_i x_i nearer to s than any key outside; x_i of "
-        "length 1, as theorem 2 assumes, unless choices has normalize_geometry = False",
+        "length 1, as the paper assumes, unless choices has normalize_geometry = False",
         caution=GEOMETRY,
     )
     jacobian_spectral: float | None = measure(
@@ -74,23 +74,30 @@ class SizePoint:
     )
     distance_summed: float = measure("||sum over keys outside of (p_i x_i - s)||")
     bound: float = measure(
-        "theorem 1, fixed set, in the paper's form: an upper bound of distance, with the actual "
-        "weight outside in place of 1 - mass"
+        "theorem 1, fixed set: an upper bound of distance, with the actual weight outside in place "
+        "of 1 - mass",
+        caution="its bracket is DERIVED: rebuilt by us from the paper's prose, and proved; the "
+        "paper's own may differ",
     )
-    bound_tight: float = measure("the same with ||s|| / mass in place of the longest vector")
+    bound_tight: float = measure("the same with ||s|| / mass in place of the longest vector, ours")
     expected_paper: float = measure(
-        "theorem 1, random set, main term: a lower bound of the expectation, by Jensen's inequality"
+        "theorem 1, random set, main term: a lower bound of the expectation, by Jensen's "
+        "inequality",
+        caution="DERIVED: rebuilt by us from the paper's prose, which may have N / L where this "
+        "has N / (L - 1)",
     )
     expected_upper: float = measure("a rigorous upper bound of the same expectation, ours")
     expected_monte_carlo: float = measure("the expectation itself, from random sets")
     separability: Spread = measure("N_s / N by head, over heads")
     separability_lower: float | None = measure(
-        "theorem 2, lower bound in the paper's form; mean over the queries where it is finite",
-        caution="says nothing where negative; random quantities are treated as fixed",
+        "theorem 2, lower bound; mean over the queries where it is finite",
+        caution="DERIVED: rebuilt by us from the paper's prose; says nothing where negative; "
+        "random quantities are treated as fixed",
     )
     separability_upper: float = measure(
-        "theorem 2, upper bound in the paper's form",
-        caution="uses an upper bound of the mean where Hoeffding's inequality needs a lower one",
+        "theorem 2, upper bound",
+        caution="DERIVED: rebuilt by us from the paper's prose; uses an upper bound of the mean "
+        "where Hoeffding's inequality needs a lower one",
     )
     distance_by_head: list[list[float | None]] = measure(
         "distance, by layer and head; none where no query of the layer sees more than N keys"
@@ -110,8 +117,10 @@ class LengthPoint:
         "mean distance over tokens and heads, N = reference_size; none where no measured query "
         "sees more than N keys, and, with include_masked, below the whole context"
     )
-    bound: float | None = measure("mean bound of theorem 1, paper's form")
-    expected_paper: float | None = measure("mean main term of theorem 1, random set")
+    bound: float | None = measure("mean bound of theorem 1, whose bracket is DERIVED, by us")
+    expected_paper: float | None = measure(
+        "mean main term of theorem 1, random set, which is DERIVED, by us"
+    )
     expected_monte_carlo: float | None = measure("mean expectation, random set")
 
 
@@ -132,6 +141,7 @@ class StepPoint:
         caution="no bound of the spectral norm, which is 1 / (2 T) for two equal scores",
     )
     spectral: float = measure("mean over queries of the exact spectral norm, largest head")
+    spectral_highest: float = measure("largest exact spectral norm over queries, windows and heads")
     frobenius: float = measure("mean over queries of the exact Frobenius norm, largest head")
 
 
@@ -139,7 +149,10 @@ class StepPoint:
 class CriticalN:
     """The first N at which distance and expectation are not told apart over heads."""
 
-    expectation: str = measure("which expectation: monte_carlo, paper or upper")
+    expectation: str = measure(
+        "which expectation: monte_carlo; paper, the main term of theorem 1.2, which is DERIVED; or "
+        "upper, ours"
+    )
     size: int | None = measure(
         "first N, ascending from 1, at which the two-sample Kolmogorov-Smirnov test over heads "
         "does not reject; none up to the largest N tried",
@@ -207,7 +220,7 @@ class AttentionAudit:
     )
     smallest_gap: float = measure(
         "smallest distance of two vectors of one head, scaled as for the separability: delta of "
-        "theorem 2; 0 where vectors repeat"
+        "the paper's assumptions; 0 where vectors repeat"
     )
     jacobian_limit: float | None = measure(
         "what no query's jacobian_spectral exceeds under this normalizer; none where it depends on "

@@ -8,7 +8,8 @@ inside, and N_s is their number.
 
 Theorem 2 takes the x as uniform on a sphere of radius M, no two closer than delta, and bounds
 E N_s / N by way of xi_i^2 = M^2 (sum_j alpha_j)^2 - delta^2 / 2 sum_(j != k) alpha_j alpha_k, sums
-over I without i, which is above ||alpha_i x_i - s||^2:
+over I without i, which is above ||alpha_i x_i - s||^2.  The formulas are DERIVED: rebuilt by us
+from the paper's prose, so they say nothing of the paper's own constants:
 
     1 - sum_i xi_i / (r N)  <=  E N_s / N  <=  1 / N sum_i exp(-(xi_i - r)_+^2 / (2 M^2)).
 
@@ -36,9 +37,9 @@ class Separability:
     share: Tensor
     """N_s / N."""
     lower: Tensor
-    """Lower side of Theorem 2 in the paper's form: may be far below 0; -inf where r = 0."""
+    """Lower side of Theorem 2, DERIVED: may be far below 0; -inf where r = 0."""
     upper: Tensor
-    """Upper side of Theorem 2 in the paper's form."""
+    """Upper side of Theorem 2, DERIVED."""
     delta: Tensor
     """(H,) smallest distance between two vectors; 0 for duplicates, NaN without two vectors."""
     radius: Tensor

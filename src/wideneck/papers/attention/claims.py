@@ -1,10 +1,11 @@
 """The paper's statements and numbers, and what ours say of them.
 
-A statement about trained heads is judged on any model, a number only on the paper's own.
+A statement about trained heads is judged on any model, a number only on the paper's own.  Neither
+is judged by a formula that is DERIVED, rebuilt by us from the paper's prose.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.measure import measure
@@ -13,11 +14,21 @@ from wideneck.papers.attention.checks import CHECKS, INFINITY, Check
 from wideneck.papers.attention.figures import Figure
 from wideneck.papers.published import Published, PublishedClaim, PublishedResult
 from wideneck.papers.spread import Spread, spread
-from wideneck.papers.verdict import Verdict, judge
+from wideneck.papers.verdict import DESCRIBED, NOT_MEASURED, Verdict, judge
 
 LEVELS = (0.01, 0.05)
 """Of the Kolmogorov-Smirnov test: the paper's text, and its algorithm."""
-EXPECTATIONS = {"monte_carlo": "Monte Carlo", "paper": "main term", "upper": "upper bound"}
+EXPECTATIONS = {
+    "monte_carlo": ("Monte Carlo", ""),
+    "paper": ("derived main term", "theorem 1.2"),
+    "upper": ("our upper bound", "an upper bound of ours"),
+}
+"""What an expectation is called, and the formula that it stands on, where it is DERIVED or ours:
+random sets are drawn by the paper's definition alone."""
+DERIVED = (
+    "the formula that our figure stands on, where it is DERIVED, rebuilt by us from the paper's "
+    "prose, or ours altogether: such a figure is described and not judged; else empty"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +41,12 @@ class ClaimVerdict:
     figure: Spread | None = measure("the same over seeds; none where a seed has none")
     low: float | None = measure("the statement holds where the figure is at least this")
     high: float | None = measure("and at most this")
-    words: str = measure("holds, does not hold, or in how many seeds")
+    derived: str = measure(DERIVED)
+    words: str = measure(
+        "holds, in every seed; does not hold; in how many seeds, which is undecided; not measured; "
+        "or described, not judged",
+        caution="of the rows, heads and seeds that were measured",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +57,7 @@ class NumberVerdict:
     ours: str = measure("what ours is")
     values: list[float | None] = measure("ours, seed by seed; none where no N was found")
     figure: Spread | None = measure("the same over seeds; none where a seed has none")
+    derived: str = measure(DERIVED)
     verdict: Verdict = measure("what may be said")
 
 
@@ -65,8 +82,9 @@ def judged_numbers(
             figures.critical_share(name, level),
             audits,
             other,
+            derived,
         )
-        for name, title in EXPECTATIONS.items()
+        for name, (title, derived) in EXPECTATIONS.items()
         for level in LEVELS
     ]
     for side, best in (("lowest", min), ("highest", max)):
@@ -80,13 +98,6 @@ def judged_numbers(
 def _judged(check: Check, claim: PublishedClaim, audits: Sequence[AttentionAudit]) -> ClaimVerdict:
     values = [check.figure(audit) for audit in audits]
     known = [value for value in values if value is not None]
-    holding = sum(check.low <= value <= check.high for value in known)
-    if not known:
-        words = "not measured"
-    elif holding in (0, len(audits)):
-        words = "holds" if holding else "does not hold"
-    else:
-        words = f"{holding} of {len(audits)} seeds"
     return ClaimVerdict(
         claim=claim,
         ours=check.ours,
@@ -94,8 +105,24 @@ def _judged(check: Check, claim: PublishedClaim, audits: Sequence[AttentionAudit
         figure=spread(known) if len(known) == len(values) else None,
         low=_finite(check.low),
         high=_finite(check.high),
-        words=words,
+        derived=check.derived,
+        words=claim_words(check, values),
     )
+
+
+def claim_words(check: Check, values: Sequence[float | None]) -> str:
+    """What may be said of a statement, given the figure of each seed."""
+    known = [value for value in values if value is not None]
+    holding = sum(check.low <= value <= check.high for value in known)
+    if not known:
+        return NOT_MEASURED
+    if check.derived:
+        return DESCRIBED
+    if check.every_row and holding < len(known):
+        return "does not hold"
+    if holding in (0, len(values)):
+        return "holds" if holding else "does not hold"
+    return f"{holding} of {len(values)} seeds"
 
 
 def _number(
@@ -104,6 +131,7 @@ def _number(
     figure: Figure,
     audits: Sequence[AttentionAudit],
     other: str,
+    derived: str = "",
 ) -> NumberVerdict:
     values = [figure(audit) for audit in audits]
     known = [value for value in values if value is not None]
@@ -114,8 +142,15 @@ def _number(
         verdict = Verdict(gap=None, low=None, high=None, words=words)
     else:
         verdict = judge(published, over_seeds, len(audits), other=other)
+    if derived:
+        verdict = replace(verdict, words=DESCRIBED)
     return NumberVerdict(
-        published=published, ours=ours, values=values, figure=over_seeds, verdict=verdict
+        published=published,
+        ours=ours,
+        values=values,
+        figure=over_seeds,
+        derived=derived,
+        verdict=verdict,
     )
 
 

@@ -142,5 +142,7 @@ def _of_temperatures(audit: AttentionAudit) -> Curve:
     for point in audit.by_step:
         figures = found.setdefault(point.temperature, {})
         figures[f"step {point.step:g}"] = point.largest_head
-        figures |= {"spectral": point.spectral, "paper_bound": point.paper_bound}
+        figures |= {
+            name: getattr(point, name) for name in ("spectral", "spectral_highest", "paper_bound")
+        }
     return found

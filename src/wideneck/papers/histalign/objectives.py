@@ -1,7 +1,9 @@
 """The six losses that are compared.  Imports no torch.
 
 All see the memory of Eq. 3 of Wan et al. 2023 as printed: raw scores, no temperature, no bias.  The
-ranking loss is reduced and ranked as released for GPT-2.
+ranking loss is reduced and ranked as released for GPT-2: the second half of Eq. 5 is DERIVED,
+rebuilt by us from the released code, as the display was not at hand whole, and no statement of the
+paper is judged by it.
 
 Each of three likelihoods comes without and with the ranking loss: the model's own cross-entropy
 (Eq. 6 as printed), TRIME as released and TRIME corrected.  The released code takes the tokens of

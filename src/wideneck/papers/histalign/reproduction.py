@@ -23,7 +23,10 @@ class Reproduction(Found):
     """What `wideneck reproduce histalign` finds."""
 
     settings: dict[str, Any] = measure("sizes, training and evaluation, shared by all runs")
-    objectives: dict[str, dict[str, Any]] = measure("fields of wideneck.Memory of each objective")
+    objectives: dict[str, dict[str, Any]] = measure(
+        "fields of wideneck.Memory of each objective; the ranking loss is as released, the second "
+        "half of the paper's Equation 5 being DERIVED from the code, by us"
+    )
     published: PublishedTable = measure("the paper's table")
     runs: list[Run] = measure("each objective with each seed")
     summaries: list[Summary] = measure("each objective over its seeds")

@@ -119,6 +119,10 @@ def _reading(found: Reproduction) -> Iterable[str]:
         "memory's tokens from the labels, where the prompt has none; corrected, from the input."
     )
     yield (
+        "The ranking loss is as released for GPT-2: the second half of Equation 5 was not at hand "
+        "and is DERIVED, by us, from that code."
+    )
+    yield (
         "The paper's full of its fine-tuned rows goes with ours of the output layer alone, as far "
         "as the ranks tell: 762 and 1280, where a model without memory allows 769 and 1281."
     )

@@ -7,7 +7,7 @@ leaves out, so W-error(d)^2 = 1 - (sum of the d largest eigenvalues of G) / trac
 The diagonal's null is the same formula with the diagonal of G in place of its eigenvalues. A
 context seen once gives a row with a single 1, and such rows alone make G diagonal: where most
 contexts are of that kind, the curve says how often each token occurs and nothing about contexts.
-By Schur-Horn the null is never below the curve.
+By Schur-Horn the null is never below the curve, but for rounding.
 
 A column that shares no row with another is an eigenvector by itself and its diagonal entry is the
 eigenvalue, so only the other columns, m of them, enter an eigenvalue problem.
@@ -49,6 +49,9 @@ RECHECK = 8
 TOLERANCE = 1e-8
 """Relative, of those eigenvalues."""
 
+HALF = 0.5 + 1e-7
+"""Where the W-error counts as halved: 1/2, within what it is known to."""
+
 Sparse = Any
 """A `scipy.sparse.csr_array` of float64; SciPy comes without types."""
 
@@ -64,7 +67,7 @@ class ErrorAt:
     )
     w_error_null: float = measure(
         "the same from the diagonal of W^T W alone: how often and how surely each token follows, "
-        "as if no two tokens shared a context; never below w_error"
+        "as if no two tokens shared a context; by Schur-Horn never below w_error, but for rounding"
     )
 
 
@@ -217,7 +220,7 @@ def _spectrum(matrix: Sparse, dimensions: Sequence[int], dense_up_to: int) -> Ng
     values = _falling(np.concatenate([values, np.delete(diagonal, coupled)]))[:num_found]
     rest = 0.0 if whole else diagonal.sum() - values.sum()
     null = _w_errors(_falling(diagonal), 0.0)
-    error = np.minimum(_w_errors(values, rest), null[: num_found + 1])  # Schur-Horn, to the bit
+    error = _w_errors(values, rest)
     return NgramSpectrum(
         errors=[
             ErrorAt(
@@ -227,8 +230,8 @@ def _spectrum(matrix: Sparse, dimensions: Sequence[int], dense_up_to: int) -> Ng
             )
             for d in dimensions
         ],
-        half=int(np.argmax(error <= 0.5)) if error[-1] <= 0.5 else None,
-        half_null=int(np.argmax(null <= 0.5)),
+        half=int(np.argmax(error <= HALF)) if error[-1] <= HALF else None,
+        half_null=int(np.argmax(null <= HALF)),
         off_diagonal_share=float(off_diagonal / (off_diagonal + np.square(diagonal).sum())) ** 0.5,
         num_eigenvalues=num_found,
     )

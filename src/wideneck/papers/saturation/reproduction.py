@@ -99,7 +99,7 @@ def reproduction(settings: Settings, request: Request, progress: Progress) -> Re
         ngrams=counted.found,
         laws=law,
         compared=compared(known, counted.found, law),
-        claims=claims(known, widths, arms, counted.found),
+        claims=claims(known, widths, arms, counted.found, family[0].tokens),
         **made_now(),
     )
 

@@ -2,7 +2,7 @@
 
     python -m bench mutants functional                              30 mutants of seed 0
     python -m bench mutants functional --count 60 --seed 7          others
-    python -m bench mutants functional --seed 7 --mutant 12         one of them, and what pytest said
+    python -m bench mutants functional --seed 7 --mutant 12         one of them: what pytest said
     python -m bench mutants functional --module functional/loss.py  those of one module
 
 PACKAGE is a table of `packages.toml`.  The work is done by `bench.mutants.session` in a copy of

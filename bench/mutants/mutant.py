@@ -16,7 +16,7 @@ class Mutant:
 
     @property
     def was(self) -> str:
-        """The lines that are changed, each without its indentation."""
+        """The lines that are changed, with single spaces and no indentation."""
         return self._lines("-")
 
     @property
@@ -37,5 +37,4 @@ class Mutant:
 
     def _lines(self, sign: str) -> str:
         changes = self.diff(context=0).split("\n")[3:]
-        # A number is put in with a space before it.
         return "\n".join(" ".join(line[1:].split()) for line in changes if line[0] == sign)

@@ -110,8 +110,8 @@ def operators() -> dict[str, Any]:
 def is_a_formula(node: Any) -> bool:
     """Whether a change of this node of parso's tree may change what is computed.
 
-    It may not in an annotation, a decorator, an import, what a `raise` says, or where a sign stands
-    for no operator (`*` and `/` among parameters, `**` in a call).
+    It may not in an annotation, a decorator, an import, what a `raise` says, the `strict` of a
+    `zip`, or where a sign stands for no operator (`*` and `/` among parameters, `**` in a call).
     """
     if node.type == "operator" and node.value in {"*", "/", "**"}:
         if node.parent.type not in {"arith_expr", "term", "power", "expr"}:
@@ -119,6 +119,8 @@ def is_a_formula(node: Any) -> bool:
     while node.parent is not None:
         parent = node.parent
         if parent.type in {"raise_stmt", "decorator", "tfpdef", "import_from", "import_name"}:
+            return False
+        if parent.type == "argument" and parent.get_first_leaf().value == "strict":
             return False
         if parent.type == "annassign" and node is parent.children[1]:
             return False

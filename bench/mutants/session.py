@@ -1,4 +1,4 @@
-"""The process that plants: every test file once on the code as it is, then each mutant."""
+"""The process that plants one mutant after another, and says which of them no test tells."""
 
 import argparse
 import sys
@@ -10,14 +10,12 @@ from pathlib import Path
 from bench.mutants.draw import drawn
 from bench.mutants.equivalent import equivalent, reason
 from bench.mutants.mutant import Mutant
-from bench.mutants.packages import Package, packages
+from bench.mutants.packages import packages
 from bench.mutants.trial import Outcome, Trials
 from bench.table import markdown
 
 KILLED, TIMEOUT, EQUIVALENT, SURVIVED = "killed", "timeout", "equivalent", "survived"
 SORTS = (KILLED, EQUIVALENT, SURVIVED, TIMEOUT)
-SLOWEST = 600.0
-"""Seconds of one test file on the code as it is."""
 
 
 def main() -> None:
@@ -28,16 +26,13 @@ def main() -> None:
     if asked.mutant is not None:
         chosen = chosen[asked.mutant :]
     trials = Trials(Path().resolve(), asked.place)
-    usual = _seconds(trials, package, {mutant.module for _, mutant in chosen})
     ends = []
     for number, mutant in chosen:
-        tests = package.tests[mutant.module]
-        limit = 30 + 4 * sum(usual[test] for test in tests)  # so that no busy machine kills one
-        with trials.planted(mutant):
-            outcome = trials.run(tests, limit)
+        outcome = trials.of(mutant, package.tests[mutant.module])
         end = judged(mutant, outcome)
         ends.append((mutant, end))
-        print(f"{number} {mutant.module}:{mutant.line} {end}, {outcome.seconds:.0f} s", flush=True)
+        where = f"{number} {mutant.module}:{mutant.line}"
+        print(f"{where} {end}, {outcome.cpu:.1f} s of CPU", flush=True)
         if asked.mutant is not None:
             print(f"{mutant.diff()}\n{outcome.said}")
         elif end == SURVIVED:
@@ -66,18 +61,6 @@ def table(ends: Sequence[tuple[Mutant, str]]) -> str:
     rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
     cells = [[name, str(sum(found)), *map(str, found)] for name, found in rows.items()]
     return markdown(["module", "planted", *SORTS[:3], "timeouts"], cells)
-
-
-def _seconds(trials: Trials, package: Package, modules: set[str]) -> dict[str, float]:
-    """Of each test file; all must pass on the code as it is, or nothing is told."""
-    seconds = {}
-    for test in sorted({test for module in modules for test in package.tests[module]}):
-        outcome = trials.first([test], SLOWEST)
-        if outcome.code:
-            sys.exit(f"{test} fails on the code as it is:\n{outcome.said}")
-        seconds[test] = outcome.seconds
-        print(f"{test} as it is: passed, {outcome.seconds:.0f} s", flush=True)
-    return seconds
 
 
 def _again(asked: argparse.Namespace, number: int) -> str:

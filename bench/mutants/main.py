@@ -14,10 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from compileall import compile_dir
 from importlib.util import find_spec
 from pathlib import Path
-from py_compile import PycInvalidationMode
 
 from bench.fuzz.main import OFFLINE, ONE_THREAD
 
@@ -35,11 +33,11 @@ def run(argv: list[str], place: Path, **options: object) -> subprocess.Completed
     """One session in a process of its own, in a copy of the tree in `place`."""
     tree = place / "tree"
     # Without environments, caches and the history, whose names begin with a dot.
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__"))
-    # By their hashes: a file that changes twice within a second would else pass for what it was.
-    compile_dir(tree / "src", quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*"))
     environment = os.environ | ONE_THREAD | OFFLINE
     environment |= {"HF_HOME": str(place / "hub"), "TMPDIR": str(place)}
     environment |= {"PYTHONPATH": os.pathsep.join([str(tree), str(tree / "src")])}
+    # Two mutants of a file within a second would be taken for one.
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "bench.mutants.session", str(place), *argv]
     return subprocess.run(command, env=environment, cwd=tree, check=False, **options)  # type: ignore

@@ -68,7 +68,7 @@ class Trials:
         It runs once; what it imports of other people's is then there for the runs after it.
         """
         if test not in self.usual:
-            work = listing(partial(_pytest, test), self.imported, beside=self.tree)
+            work = listing(partial(_compiled, test), self.imported, beside=self.tree)
             outcome = self._run(work, SLOWEST, math.ceil(SLOWEST))
             if outcome.code:
                 raise SystemExit(f"{test} fails on the code as it is:\n{outcome.said}")
@@ -96,11 +96,19 @@ class Trials:
     def planted(self, mutant: Mutant) -> Iterator[None]:
         """The mutant in the place of its module."""
         path = self.tree / SOURCE / mutant.module
+        before = path.stat()
         path.write_text(mutant.changed)
         try:
             yield
         finally:
             path.write_text(mutant.source)
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as it was compiled
+
+
+def _compiled(test: str) -> None:
+    """Keeps, as no run with a mutant does, what Python makes of the files that it reads."""
+    sys.dont_write_bytecode = False
+    _pytest(test)
 
 
 def _pytest(test: str) -> None:

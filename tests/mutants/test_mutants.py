@@ -21,6 +21,7 @@ SOURCE_OF_AREA = "def area(a, b):\n    return a * b\n"
 PLUS = Mutant("area.py", SOURCE_OF_AREA, SOURCE_OF_AREA.replace("a * b", "a + b"))
 PROGRAM = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from bench.mutants.mutant import Mutant
 from bench.mutants.trial import Trials
@@ -29,7 +30,7 @@ place = Path(sys.argv[1])
 trials = Trials(place / "tree", place)
 path = place / "tree" / "src" / "wideneck" / "area.py"
 source = path.read_text()
-trials.as_it_is("test_area.py")
+trials.usual["test_area.py"] = replace(trials.as_it_is("test_area.py"), cpu=0)  # 3 s are enough
 for formula in ("a + b", "b * a", "area(a, b) if a else 0", "[0 for _ in iter(int, 1)]"):
     mutant = Mutant("area.py", source, source.replace("a * b", formula))
     outcome = trials.of(mutant, ["test_area.py"])

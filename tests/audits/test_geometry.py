@@ -155,3 +155,13 @@ def test_never_trained_begins_at_a_tenth_of_the_median_distance():
     )
     found = special_rows(weight, [None, *"abcdefghijklm"])
     assert [ref.token for ref in found.never_trained] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("exponent", [-100, -60, 0, 60, 100])
+def test_what_is_near_does_not_depend_on_the_scale(exponent):
+    """The squares of float32 numbers of 2^70 are beyond float32."""
+    weight = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+    weight[30:] = 0.3 + 0.01 * weight[30:]
+    scaled = torch.ldexp(weight, torch.tensor(exponent))
+    found = special_rows(scaled, [f"t{i}" for i in range(38)])
+    assert [ref.token for ref in found.never_trained] == list(range(30, 40))

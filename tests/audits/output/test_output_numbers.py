@@ -176,3 +176,35 @@ def test_nothing_to_measure_on_is_said_and_nothing_is_lost_at_full_rank():
     for point in cost(8 * D, ranks=[D]).points:
         assert point.measured.value == pytest.approx(0, abs=1e-5)
         assert (point.first_order, point.fisher) == pytest.approx((0, 0), abs=1e-5)
+
+
+@pytest.mark.parametrize("exponent", [-70, 70])
+def test_scores_far_from_1_spread_by_their_scale(exponent):
+    """Beyond 2^64 their squares leave float32."""
+    everywhere = torch.ones(4, dtype=torch.bool)
+    plain = summarize(layer(), states(), everywhere).logits
+    scaled = replace(layer(), weight=torch.ldexp(layer().weight, torch.tensor(exponent)))
+    found = summarize(scaled, states(), everywhere).logits
+    for name in ("mean", "std", "spread", "minimum", "maximum"):
+        expected = math.ldexp(getattr(plain, name), exponent)
+        assert getattr(found, name) == pytest.approx(expected, rel=1e-5), name
+
+
+def test_progress_rises_to_its_total_in_every_stage():
+    told = {}
+
+    def progress(stage, done, total):
+        told.setdefault(stage, []).append((done, total))
+
+    given, head = states(70), layer()
+    fit = torch.arange(70) % 2 == 0
+    summary = summarize(head, given, fit, progress)
+    log_prob_rank(head, given.hidden.flatten(0, 1), summary.log_normalizer.flatten(), progress)
+    rank_cost(head, given, fit, summary.mean_probability, progress=progress)
+    assert list(told) == ["loss and gradient", "rank of log-probabilities", "nats lost at rank r"]
+    for steps in told.values():
+        done = [step for step, _ in steps]
+        assert done == sorted(set(done))
+        assert done[0] > 0
+        assert done[-1] == steps[-1][1]
+        assert len({total for _, total in steps}) == 1

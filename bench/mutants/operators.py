@@ -132,5 +132,6 @@ def is_a_formula(node: Any) -> bool:
 
 def _is_called(node: Any) -> bool:
     """Whether a name is a function's, a method's or an argument's, and no variable's."""
-    after = node.get_next_leaf().value
-    return node.get_previous_leaf().value == "." or after == "(" or node.parent.type == "argument"
+    before, after = node.get_previous_leaf(), node.get_next_leaf()
+    names_an_argument = node.parent.type == "argument" and node is node.parent.children[0]
+    return (before is not None and before.value == ".") or after.value == "(" or names_an_argument

@@ -5,9 +5,12 @@ import math
 import pytest
 import torch
 
+from wideneck.audits.clock import Clock
 from wideneck.audits.geometry import measure_geometry
+from wideneck.audits.head import audit_head
 from wideneck.audits.rows import special_rows
 from wideneck.audits.spectrum import gaussian_gram
+from wideneck.models import HeadWeights
 
 EPS = torch.finfo(torch.float32).eps
 
@@ -83,6 +86,12 @@ def test_random_directions_have_the_superposition_of_chance():
     cosines = measure_geometry(weight, EPS).cosines
     assert cosines.superposition == pytest.approx(cosines.superposition_null, rel=0.02)
     assert cosines.anisotropy == pytest.approx(0, abs=0.002)
+
+
+def test_rows_along_the_axes_are_at_right_angles():
+    weight = torch.tensor([[3.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 2.0]])
+    cosines = measure_geometry(weight, EPS).cosines
+    assert (cosines.anisotropy, cosines.superposition) == pytest.approx((0, 0), abs=1e-12)
 
 
 def test_one_row_has_no_pair():
@@ -165,3 +174,26 @@ def test_what_is_near_does_not_depend_on_the_scale(exponent):
     scaled = torch.ldexp(weight, torch.tensor(exponent))
     found = special_rows(scaled, [f"t{i}" for i in range(38)])
     assert [ref.token for ref in found.never_trained] == list(range(30, 40))
+
+
+@pytest.mark.parametrize(("named", "rows"), [(60, None), (59, 59), (2, 2), (1, None)])
+def test_the_measures_without_special_rows_are_there_where_two_rows_are_left(named, rows):
+    """Rows that the tokenizer names are left; without such rows there is nothing to leave out."""
+    weights = HeadWeights(
+        weight=head(),
+        bias=None,
+        name="lm_head.weight",
+        dtype="torch.float64",
+        rounding=EPS,
+        tied=False,
+        tying="a tensor of its own",
+        sha256="0" * 64,
+        tokens=[f"token{i}" for i in range(named)],
+        model="a model",
+    )
+    found = audit_head(weights, Clock(), argmaxable=False)
+    assert found.argmaxable is None
+    assert (found.num_rows, found.vocab_size, found.hidden_size) == (60, 60, 7)
+    without = found.without_special
+    assert (None if without is None else without.num_rows) == rows
+    assert len(found.rows.excluded) == 60 - named

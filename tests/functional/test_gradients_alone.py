@@ -56,3 +56,25 @@ def test_a_number_of_the_loss_may_be_a_tensor_of_one():
         WideneckError, match="z_loss is a constant of the loss and gets no gradient"
     ):
         wn.linear_cross_entropy(**given, z_loss=torch.tensor(0.1, requires_grad=True))
+
+
+@pytest.mark.parametrize("given", [True, 0, 0.0, -1.0, float("inf"), float("nan"), "1"])
+def test_a_temperature_is_a_positive_number(given):
+    with pytest.raises(WideneckError, match="temperature must be a positive number, got "):
+        wn.functional.linear_token_outputs(
+            **inputs(False, bias=False), outputs=("entropy",), temperature=given
+        )
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_temperature_by_token_is_positive_where_the_target_counts(bad):
+    given = inputs(False, bias=False)
+    temperature = torch.ones(7)
+    temperature[2] = bad  # there the target is ignored
+    found = wn.functional.linear_token_outputs(
+        **given, outputs=("entropy",), temperature=temperature
+    )
+    assert found.entropy.isfinite().all()
+    temperature[3] = bad
+    with pytest.raises(WideneckError, match="temperature must be a positive number for every"):
+        wn.functional.linear_token_outputs(**given, outputs=("entropy",), temperature=temperature)

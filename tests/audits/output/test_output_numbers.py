@@ -75,14 +75,18 @@ def test_every_number_of_the_summary_is_that_of_a_loop():
     assert found.mean_probability.tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_head_that_says_nothing_costs_the_uniform_loss_and_spreads_nothing():
+@pytest.mark.parametrize("size", [0.5, 0.1, 0.3, 0.7, 1.1, 1.3, 33.3, 777.7])
+def test_a_head_that_says_nothing_costs_the_uniform_loss_and_spreads_nothing(size):
+    """Of some sizes the mean of the squares rounds to less than the square of the mean."""
     head = replace(layer(), weight=torch.ones(V, D))
-    given = replace(states(), hidden=torch.full((4, 2 * D, D), 0.5))
+    given = replace(states(), hidden=torch.full((4, 2 * D, D), size))
     found = summarize(head, given, torch.ones(4, dtype=torch.bool))
-    assert (found.logits.std, found.logits.spread) == (0, 0)
-    assert found.logits.mean == found.logits.minimum == found.logits.maximum == 1.5
-    assert found.loss.nats_per_token.value == pytest.approx(math.log(V))
-    assert found.mean_probability.tolist() == pytest.approx([1 / V] * V)
+    assert (found.logits.std, found.logits.spread) == pytest.approx((0, 0), abs=1e-4 * size)
+    extremes = (found.logits.mean, found.logits.minimum, found.logits.maximum)
+    assert extremes == pytest.approx([3 * size] * 3)
+    rounding = 4 * max(1, size) * 2.0**-23  # of a score of float32
+    assert found.loss.nats_per_token.value == pytest.approx(math.log(V), abs=rounding)
+    assert found.mean_probability.tolist() == pytest.approx([1 / V] * V, rel=rounding)
 
 
 def test_a_head_as_wide_as_its_vocabulary_keeps_the_whole_gradient():
@@ -144,8 +148,10 @@ def test_a_head_is_refused_beyond_the_rounding_of_the_model_s_own_product():
         large.check(hidden, 100 * logits + 0.06, "a model")
     half = logits.bfloat16() + 0.02  # four times its spacing at 1 is 0.031
     head.check(hidden, half, "a model")
+    broken = logits.clone()
+    broken[1, 2] = torch.nan
     with pytest.raises(UnmeasurableError, match="gives logits that are not finite"):
-        head.check(hidden, logits + torch.tensor(torch.inf), "a model")
+        head.check(hidden, broken, "a model")
     with pytest.raises(UnmeasurableError, match="beyond float32"):
         replace(head, weight=torch.full((V, D), 3e38)).check(hidden, logits, "a model")
 
@@ -167,6 +173,23 @@ def test_the_whitening_asks_for_twice_as_many_tokens_as_columns():
     # The number of tokens that it advises, half of them to fit on, is the one that is enough.
     assert f"{2 * D - 1} tokens to fit on are fewer than twice the hidden size {D}" in few.skipped
     assert f"some {4 * D} or more" in few.skipped
+
+
+def test_a_truncation_that_cannot_be_made_does_not_take_the_others_along(monkeypatch):
+    from wideneck.audits.output import rank_cost as module
+
+    made = module._fit
+
+    def fit(method, *rest):
+        if method == "centred":
+            raise torch.linalg.LinAlgError("no convergence")
+        return made(method, *rest)
+
+    monkeypatch.setattr(module, "_fit", fit)
+    notes = []
+    found = cost(4 * D, notes=notes)
+    assert {point.method for point in found.points} == {"plain", "whitened", "fisher"}
+    assert notes == ["Not measurable: nats lost by the centred truncation (no convergence)."]
 
 
 def test_nothing_to_measure_on_is_said_and_nothing_is_lost_at_full_rank():

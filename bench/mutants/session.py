@@ -26,12 +26,16 @@ def main() -> None:
     if asked.mutant is not None:
         chosen = chosen[asked.mutant :]
     trials = Trials(Path().resolve(), asked.place)
-    ends = []
+    known, ends = equivalent(), []
     for number, mutant in chosen:
+        where, why = f"{number} {mutant.module}:{mutant.line}", reason(mutant, known)
+        if why is not None and asked.mutant is None:  # it would cost all tests of its module
+            ends.append((mutant, EQUIVALENT))
+            print(f"{where} {EQUIVALENT}: {why}", flush=True)
+            continue
         outcome = trials.of(mutant, package.tests[mutant.module])
-        end = judged(mutant, outcome)
+        end = judged(outcome)
         ends.append((mutant, end))
-        where = f"{number} {mutant.module}:{mutant.line}"
         print(f"{where} {end}, {outcome.cpu:.1f} s of CPU", flush=True)
         if asked.mutant is not None:
             print(f"{mutant.diff()}\n{outcome.said}")
@@ -41,16 +45,11 @@ def main() -> None:
     sys.exit(int(any(end == SURVIVED for _, end in ends)))
 
 
-def judged(mutant: Mutant, outcome: Outcome) -> str:
-    """What became of a mutant; one that is listed and yet killed is no equivalent, and is shown."""
-    why = reason(mutant, equivalent())
+def judged(outcome: Outcome) -> str:
+    """What became of a mutant that was planted."""
     if outcome.timeout:
         return TIMEOUT
-    if outcome.code == 0:
-        return EQUIVALENT if why is not None else SURVIVED
-    if why is not None:
-        print(f"{mutant.module}: listed as equivalent, and a test tells:\n{mutant.diff()}")
-    return KILLED
+    return SURVIVED if outcome.code == 0 else KILLED
 
 
 def table(ends: Sequence[tuple[Mutant, str]]) -> str:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench.mutants.equivalent import equivalent
+from bench.mutants.equivalent import equivalent, reason
 from bench.mutants.mutant import Mutant
 from bench.mutants.packages import SOURCE, modules, packages
 from bench.mutants.session import EQUIVALENT, KILLED, SURVIVED, TIMEOUT, judged, table
@@ -51,13 +51,13 @@ def test_every_module_of_a_package_has_tests_that_exist(name):
 
 def test_what_is_listed_as_equivalent_still_stands_in_its_module():
     """If this fails: the line has changed; plant the error again, or take it off the list."""
-    for (module, was, becomes), reason in equivalent().items():
+    for (module, was, becomes), why in equivalent().items():
         lines = [
             " ".join(line.split()) for line in (ROOT / SOURCE / module).read_text().split("\n")
         ]
         assert was in "\n".join(lines), (module, was)
         assert was != becomes, (module, was)
-        assert reason, (module, was)
+        assert why, (module, was)
         assert any(module in package.tests for package in PACKAGES.values()), module
 
 
@@ -96,19 +96,19 @@ def test_a_mutant_is_known_by_its_words_and_not_by_its_place():
     assert Mutant("area.py", "x =  1", "x =   2").becomes == "x = 2"
 
 
-def test_what_becomes_of_a_mutant(monkeypatch, capsys):
-    passed, failed = Outcome(0, False, 1.0, 1.0, ""), Outcome(1, False, 1.0, 1.0, "")
-    assert judged(PLUS, passed) == SURVIVED
-    assert judged(PLUS, failed) == KILLED
-    assert judged(PLUS, Outcome(2, False, 1.0, 1.0, "")) == KILLED  # pytest could not import it
-    assert judged(PLUS, Outcome(-9, True, 5.0, 1.0, "")) == TIMEOUT
+def test_what_becomes_of_a_mutant():
+    assert judged(Outcome(0, False, 1.0, 1.0, "")) == SURVIVED
+    assert judged(Outcome(1, False, 1.0, 1.0, "")) == KILLED
+    assert judged(Outcome(2, False, 1.0, 1.0, "")) == KILLED  # pytest could not import it
+    assert judged(Outcome(-9, True, 5.0, 1.0, "")) == TIMEOUT
 
-    listed = {(PLUS.module, PLUS.was, PLUS.becomes): "two is all that comes"}
-    monkeypatch.setattr("bench.mutants.session.equivalent", lambda: listed)
-    assert judged(PLUS, passed) == EQUIVALENT
-    assert not capsys.readouterr().out
-    assert judged(PLUS, failed) == KILLED
-    assert "listed as equivalent, and a test tells" in capsys.readouterr().out
+
+def test_a_listed_mutant_has_its_reason_and_no_other_one_has():
+    known = {(PLUS.module, PLUS.was, PLUS.becomes): "two is all that comes"}
+    assert reason(PLUS, known) == "two is all that comes"
+    minus = Mutant("area.py", SOURCE_OF_AREA, SOURCE_OF_AREA.replace("a * b", "a - b"))
+    elsewhere = Mutant("volume.py", PLUS.source, PLUS.changed)
+    assert reason(minus, known) is reason(elsewhere, known) is None
 
 
 def test_the_table_counts_each_mutant_once():

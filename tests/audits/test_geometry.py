@@ -155,14 +155,11 @@ def test_the_null_is_of_the_seed_and_of_as_many_rows():
     assert null(3) == pytest.approx(expected.tolist())
 
 
-def test_never_trained_begins_at_a_tenth_of_the_median_distance():
-    """Rows on a line from the padding at 0: most of them 10 away, some nearer."""
-    away = [0.0, 0.5, 1.0, 1.01, 2.0, *[10.0] * 9]
-    weight = torch.tensor(away)[:, None] * torch.tensor([0.6, 0.8])
-    weight[5:] += torch.randn(9, 1, generator=torch.Generator().manual_seed(0)) * torch.tensor(
-        [-0.008, 0.006]  # across the line, so that no two rows are the same
-    )
-    found = special_rows(weight, [None, *"abcdefghijklm"])
+def test_never_trained_ends_at_a_tenth_of_the_median_distance_which_belongs_to_it():
+    """The padding at 0, some rows near it, and nine rows that are exactly 10 away."""
+    near = [(0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.01, 0.0), (2.0, 0.0)]
+    around = [(x * i, y * j) for x, y in ((6.0, 8.0), (8.0, 6.0)) for i in (1, -1) for j in (1, -1)]
+    found = special_rows(torch.tensor([*near, *around, (10.0, 0.0)]), [None, *"abcdefghijklm"])
     assert [ref.token for ref in found.never_trained] == [0, 1, 2]
 
 

@@ -75,12 +75,12 @@ def test_every_number_of_the_summary_is_that_of_a_loop():
     assert found.mean_probability.tolist() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("size", [0.5, 0.1, 0.3, 0.7, 1.1, 1.3, 33.3, 777.7])
+@pytest.mark.parametrize("size", [0.01, 0.02, 0.08, 0.31, 0.5, 33.3, 777.7])
 def test_a_head_that_says_nothing_costs_the_uniform_loss_and_spreads_nothing(size):
-    """Of some sizes the mean of the squares rounds to less than the square of the mean."""
+    """For some sizes the mean of the squares rounds to less than the square of the mean."""
     head = replace(layer(), weight=torch.ones(V, D))
-    given = replace(states(), hidden=torch.full((4, 2 * D, D), size))
-    found = summarize(head, given, torch.ones(4, dtype=torch.bool))
+    given = replace(states(1, 37), hidden=torch.full((1, 37, D), size))
+    found = summarize(head, given, torch.ones(1, dtype=torch.bool))
     assert (found.logits.std, found.logits.spread) == pytest.approx((0, 0), abs=1e-4 * size)
     extremes = (found.logits.mean, found.logits.minimum, found.logits.maximum)
     assert extremes == pytest.approx([3 * size] * 3)

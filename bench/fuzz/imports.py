@@ -16,8 +16,10 @@ def listing(work: Callable[[], object], path: Path, beside: Path | None = None) 
             path.write_text("\n".join(name for name in list(sys.modules) if outside(name)))
 
     def outside(name: str) -> bool:
+        if beside is None:
+            return True
         file = getattr(sys.modules[name], "__file__", None)
-        return beside is None or (file is not None and not Path(file).is_relative_to(beside))
+        return file is not None and not Path(file).is_relative_to(beside)
 
     return listing
 

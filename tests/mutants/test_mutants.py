@@ -1,0 +1,123 @@
+"""The machinery of `make mutants`: what it is asked about, and what it says of a mutant.
+
+The draw needs cosmic-ray, which `make mutants` installs, and is not tested here.
+"""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bench.mutants.equivalent import equivalent, reason
+from bench.mutants.mutant import Mutant
+from bench.mutants.packages import SOURCE, modules, packages
+from bench.mutants.session import EQUIVALENT, KILLED, SURVIVED, TIMEOUT, judged, table
+from bench.mutants.trial import Outcome
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = packages()
+SOURCE_OF_AREA = "def area(a, b):\n    return a * b\n"
+PLUS = Mutant("area.py", SOURCE_OF_AREA, SOURCE_OF_AREA.replace("a * b", "a + b"))
+PROGRAM = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from bench.mutants.mutant import Mutant
+from bench.mutants.trial import Trials
+
+place = Path(sys.argv[1])
+trials = Trials(place / "tree", place)
+path = place / "tree" / "src" / "wideneck" / "area.py"
+source = path.read_text()
+trials.usual["test_area.py"] = replace(trials.as_it_is("test_area.py"), cpu=0)  # 3 s are enough
+for formula in ("a + b", "b * a", "area(a, b) if a else 0", "[0 for _ in iter(int, 1)]"):
+    mutant = Mutant("area.py", source, source.replace("a * b", formula))
+    outcome = trials.of(mutant, ["test_area.py"])
+    print(outcome.code, outcome.timeout, path.read_text() == source)
+print("area" in sys.modules, "pytest" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_module_of_a_package_has_tests_that_exist(name):
+    package = PACKAGES[name]
+    assert set(package.tests) == modules(package, ROOT)
+    for tests in package.tests.values():
+        assert tests
+        for test in tests:
+            assert (ROOT / test).is_file(), test
+
+
+def test_what_is_listed_as_equivalent_still_stands_in_its_module():
+    """If this fails: the line has changed; plant the error again, or take it off the list."""
+    for (module, was, becomes), why in equivalent().items():
+        lines = [
+            " ".join(line.split()) for line in (ROOT / SOURCE / module).read_text().split("\n")
+        ]
+        assert was in "\n".join(lines), (module, was)
+        assert was != becomes, (module, was)
+        assert why, (module, was)
+        assert any(module in package.tests for package in PACKAGES.values()), module
+
+
+def test_mutants_are_told_from_code_in_a_process_that_has_not_seen_it(tmp_path):
+    source = tmp_path / "tree" / SOURCE
+    source.mkdir(parents=True)
+    (source / "area.py").write_text(SOURCE_OF_AREA)
+    (tmp_path / "tree" / "test_area.py").write_text(
+        "import sys\nsys.path.insert(0, 'src/wideneck')\nfrom area import area\n\n\n"
+        "def test_area():\n    assert area(2, 3) == 6\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    first, *rest = run.stdout.splitlines()
+    assert first.startswith("test_area.py as it is: passed")
+    assert rest == [
+        "1 False True",  # a wrong formula
+        "0 False True",  # another form of the right one
+        "1 False True",  # no end of recursion
+        f"{-signal.SIGXCPU} True True",  # no end at all
+        "False True",
+    ]
+
+
+def test_a_mutant_is_known_by_its_words_and_not_by_its_place():
+    below = Mutant("area.py", "\n\n" + PLUS.source, "\n\n" + PLUS.changed)
+    assert (PLUS.was, PLUS.becomes) == ("return a * b", "return a + b")
+    assert (below.was, below.becomes) == (PLUS.was, PLUS.becomes)
+    assert (PLUS.line, below.line) == (2, 4)
+    assert Mutant("area.py", "x =  1", "x =   2").becomes == "x = 2"
+
+
+def test_what_becomes_of_a_mutant():
+    assert judged(Outcome(0, False, 1.0, 1.0, "")) == SURVIVED
+    assert judged(Outcome(1, False, 1.0, 1.0, "")) == KILLED
+    assert judged(Outcome(2, False, 1.0, 1.0, "")) == KILLED  # pytest could not import it
+    assert judged(Outcome(-9, True, 5.0, 1.0, "")) == TIMEOUT
+
+
+def test_a_listed_mutant_has_its_reason_and_no_other_one_has():
+    known = {(PLUS.module, PLUS.was, PLUS.becomes): "two is all that comes"}
+    assert reason(PLUS, known) == "two is all that comes"
+    minus = Mutant("area.py", SOURCE_OF_AREA, SOURCE_OF_AREA.replace("a * b", "a - b"))
+    elsewhere = Mutant("volume.py", PLUS.source, PLUS.changed)
+    assert reason(minus, known) is reason(elsewhere, known) is None
+
+
+def test_the_table_counts_each_mutant_once():
+    other = Mutant("volume.py", "", "x")
+    ends = [(PLUS, KILLED), (PLUS, SURVIVED), (other, TIMEOUT), (other, EQUIVALENT), (PLUS, KILLED)]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table(ends).split("\n")]
+    assert rows[0] == ["module", "planted", "killed", "equivalent", "survived", "timeouts"]
+    assert rows[2:] == [
+        ["area.py", "3", "2", "0", "1", "0"],
+        ["volume.py", "2", "0", "1", "0", "1"],
+        ["all", "5", "2", "1", "1", "1"],
+    ]

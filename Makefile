@@ -7,8 +7,9 @@ BIN = .venv/bin
 audit: .venv/installed
 	$(BIN)/wideneck audit --html report.html --json report.json
 
+# Two processes, a file of tests at a time, each on one thread: tiny tensors gain nothing from two.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Other people's libraries, each at its versions: CLIENT=trl runs one's, WRITE=1 the table in the docs.
 test-clients: .venv/installed

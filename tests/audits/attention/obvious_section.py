@@ -216,6 +216,7 @@ class ObviousSection:
                 "bound": min(1 / (2 * temperature), math.sqrt(2) / step),
                 "paper_bound": min(1 / (4 * temperature), math.sqrt(2)),
                 "spectral": largest(temperature, 0),
+                "spectral_highest": max(row.differences[temperature][0] for row in self.rows),
                 "frobenius": largest(temperature, 1),
             }
             for step in self.settings.steps

@@ -73,7 +73,7 @@ def split(alpha, size):
 
 def weighted(alpha, x, keys):
     """alpha_i x_i of some keys, (n, d)."""
-    return (alpha[:, None] * x)[keys]
+    return (alpha[:, None] * x)[list(keys)]
 
 
 def context(alpha, x, selected):

@@ -20,7 +20,14 @@ def heads(values, losses, num_layers=2):
             **alike | {"spread": value},
             jacobian_spectral=None,
             jacobian_frobenius=None,
-            ablation=Estimate(value=loss, low=None, high=None, over="documents", num_groups=1),
+            ablation=Estimate(
+                value=loss,
+                low=None,
+                high=None,
+                over="documents",
+                num_groups=1,
+                effective_groups=1.0,
+            ),
         )
         for i, (value, loss) in enumerate(zip(values, losses, strict=True))
     ]

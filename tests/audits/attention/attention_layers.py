@@ -73,7 +73,7 @@ def split(alpha, size):
 
 def weighted(alpha, x, keys):
     """alpha_i x_i of some keys, (n, d)."""
-    return (alpha[:, None] * x)[list(keys)]
+    return (alpha[:, None] * x)[keys]
 
 
 def context(alpha, x, selected):
@@ -89,4 +89,6 @@ def each(alpha, x, selected):
 
 def distances_of_all_sets(alpha, x, size):
     """`each` of every set of `size` keys."""
-    return torch.stack([each(alpha, x, chosen) for chosen in combinations(range(len(x)), size)])
+    return torch.stack(
+        [each(alpha, x, list(chosen)) for chosen in combinations(range(len(x)), size)]
+    )

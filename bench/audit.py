@@ -11,6 +11,7 @@ All but the last are runs of `wideneck audit`; wall time and peak memory are the
 "start and write" is what the steps inside do not cover: interpreter, imports, tables, files.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -30,15 +31,12 @@ CASES = {  # name: (arguments, seconds allowed, GB allowed)
 }
 
 
-def main(names: list[str]) -> None:
-    others = {"rows": _rows, "cluster": _cluster}
-    unknown = [name for name in names if name.split("=")[0] not in {*CASES, *others}]
-    if unknown:
-        sys.exit(f"bench audit has the cases {', '.join((*CASES, *others))}, not {unknown[0]}")
+def main(arguments: list[str]) -> None:
+    names = _parser().parse_args(arguments).case
     for name in names:
         case, _, what = name.partition("=")
-        if case in others:
-            others[case](what)
+        if case in OTHERS:
+            OTHERS[case](what)
     names = [name for name in names if name in CASES] if names else [*CASES]
     if not names:
         return
@@ -51,6 +49,19 @@ def main(names: list[str]) -> None:
                 subprocess.run([sys.executable, "-m", "bench.machine", "wide", wide], check=True)
             arguments = [str(wide) if a == "{wide}" else a for a in arguments]
             _run(name, arguments, Path(folder) / "report.json", seconds, gigabytes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench audit")
+    parser.add_argument("case", nargs="*", type=_case, help=", ".join((*CASES, *OTHERS)))
+    return parser
+
+
+def _case(name: str) -> str:
+    if name not in CASES and name.partition("=")[0] not in OTHERS:
+        known = ", ".join((*CASES, *OTHERS))
+        raise argparse.ArgumentTypeError(f"expected one of {known}, got {name!r}")
+    return name
 
 
 def _rows(seed: str) -> None:
@@ -94,3 +105,7 @@ def _run(name: str, arguments: list[str], out: Path, seconds: float, gigabytes: 
     steps["start and write"] = wall - sum(steps.values())
     for step, spent in steps.items():
         print(f"  {step:<28} {spent:7.1f} s  {100 * spent / wall:5.1f} %")
+
+
+OTHERS = {"rows": _rows, "cluster": _cluster}
+"""Cases that take a value behind "="."""

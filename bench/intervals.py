@@ -11,7 +11,7 @@ Sampling Techniques, 3rd ed., section 6.4), between 100 %.  A number stands for 
 standard error) but for those of lengths that are drawn anew, 1,000.
 """
 
-import sys
+import argparse
 from collections.abc import Callable
 from typing import Any
 
@@ -25,13 +25,24 @@ SHARES = (1.0, 0.5, 0.1, 0.0)
 """Of the variance between documents."""
 
 
-def main(names: list[str]) -> None:
-    unknown = [name for name in names if name not in TABLES]
-    if unknown:
-        sys.exit(f"bench intervals has the tables {', '.join(TABLES)}, not {unknown[0]}")
-    for name in names or TABLES:
+def main(arguments: list[str]) -> None:
+    for name in _parser().parse_args(arguments).table or TABLES:
         header, rows = TABLES[name]()
         print(f"{name}, seed {SEED}\n\n{markdown(header, rows)}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench intervals")
+    parser.add_argument(
+        "table", nargs="*", type=_table, help=f"of {', '.join(TABLES)}; all of them"
+    )
+    return parser
+
+
+def _table(name: str) -> str:
+    if name not in TABLES:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(TABLES)}, got {name!r}")
+    return name
 
 
 def _shapes(rng: Any) -> dict[str, Any]:

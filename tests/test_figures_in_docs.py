@@ -47,7 +47,6 @@ NOT_MEASURED = {
         "windows in which it is above 0.3": "a threshold of a definition",
         "proved; 0.354 seen": "tests/attention/test_jacobian.py; the table is the registry's",
     },
-    "audit.md": {"of at most 2 GB unpacked": "a limit"},
     "evaluate.md": {"takes the settings of Krause et al.": "settings of a paper"},
     "heads.md": {
         "has slope 1.5": "a formula: of z + log sigmoid(z) at 0",

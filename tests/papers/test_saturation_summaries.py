@@ -40,7 +40,9 @@ def head(rank, start, seed):
 
 
 def truncated():
-    some = Estimate(value=0.0, low=None, high=None, over="documents", num_groups=1)
+    some = Estimate(
+        value=0.0, low=None, high=None, over="documents", num_groups=1, effective_groups=1.0
+    )
     points = [
         RankLoss(rank=r, method=m, measured=some, first_order=0.0, fisher=0.0, predicted=p)
         for m, scale in (("plain", 100.0), ("whitened", 1.0))

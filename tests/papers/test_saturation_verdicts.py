@@ -85,11 +85,20 @@ def test_the_entropy_is_described():
 
 
 def gap(low, high):
-    return Estimate(value=(low + high) / 2, low=low, high=high, over="documents", num_groups=12)
+    return Estimate(
+        value=(low + high) / 2,
+        low=low,
+        high=high,
+        over="documents",
+        num_groups=12,
+        effective_groups=12.0,
+    )
 
 
 LOSES, SPARED, OPEN = gap(0.1, 0.2), gap(-0.01, 0.04), gap(0.01, 0.09)
-UNKNOWN = Estimate(value=1.0, low=None, high=None, over="windows", num_groups=1)
+UNKNOWN = Estimate(
+    value=1.0, low=None, high=None, over="windows", num_groups=1, effective_groups=1.0
+)
 
 
 def arm(rank, full_gap, *, w_error=0.5, start="whitened", d=2048):

@@ -1,9 +1,9 @@
 """Fields of a report as plain data, and the definitions that travel with them.
 
 JSON holds every field under the name it has in the dataclass, `schema` (a whole number that
-rises when a field goes or changes its meaning; 2: a number that could not be measured is null), and
-`definitions`: what each number is, its unit
-and what it does not say, by dotted path.
+rises when a field goes or changes its meaning; 2: a number that could not be measured is null;
+3: the tolerance of a margin is that of its two rows, bits a byte of a run count predicted bytes),
+and `definitions`: what each number is, its unit and what it does not say, by dotted path.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import math
 import typing
 from typing import Any
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def as_dict(report: Any) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def test_holds_the_attention_figures_with_their_baselines(encoding):
     for expected in (
         "256 visible, mean",
         "below 0 to 0.990",
+        "derived bounds",
         "[0.6970, 0.7030]",
         "layer 1, head 1",
         "of 270 heads",
@@ -125,7 +126,7 @@ def test_a_wide_interval_folds_and_pushes_nothing_out():
     ]
     text = piped(show, report(None, None, dataclasses.replace(audit, heads=heads)))
     assert max(map(len, text.splitlines())) <= 80
-    for expected in ("[-0.000043,", "0.000019]", "below 0 to 0.990"):
+    for expected in ("[-0.000043,", "0.000019]", "below 0 to 0.990", "derived bounds"):
         assert expected in text
 
 

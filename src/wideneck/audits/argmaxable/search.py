@@ -85,7 +85,7 @@ class Search:
     def _clusters(self, cloud: Cloud, index_N: Tensor) -> Tensor:
         try:
             found = decide_clusters(self.head, cloud, index_N, self.barred, self.progress)
-        except NUMERICAL:  # the later stages will see
+        except NUMERICAL:  # nothing is lost: the later stages take these rows one by one
             return index_N
         for i, proof in found.items():
             self._keep(i, "cluster", proof)

@@ -13,20 +13,11 @@ import torch
 import torch.nn.functional as F
 import transformers as tr
 from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
-from accelerate.state import AcceleratorState
 from guarded_models import BATCH, HEADS, IDS, model_with, remembering
 from strangers import from_call, from_weight, on_instance
 from torch import nn
 
 import wideneck as wn
-
-
-@pytest.fixture(autouse=True)
-def _own_state():
-    """accelerate keeps what a process has asked for once."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def loss_and_gradients(model, call=None):

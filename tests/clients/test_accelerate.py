@@ -5,16 +5,9 @@ import copy
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 import wideneck as wn
 from tiny import V, tiny_model
-
-
-@pytest.fixture(autouse=True)
-def _own_state():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.parametrize("head", ["sigsoftmax", "moss", "softmax"])

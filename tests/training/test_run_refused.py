@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from training_runs import AWD, Killed, changed, metrics, text, trained
 
@@ -52,6 +53,12 @@ def test_a_second_run_in_the_folder_is_refused_while_the_first_is_there(run, con
     assert kept(run) == before
     first.close()
     assert trained(content, run)["steps"] > 12
+
+
+def test_a_run_takes_no_bfloat16_over_from_a_trainer_of_the_same_process(content, tmp_path):
+    Accelerator(cpu=True, mixed_precision="bf16")
+    with pytest.raises(WideneckError, match="'bf16', where the run wants 'no'"):
+        trained(content, tmp_path / "run")
 
 
 def test_a_process_that_is_killed_leaves_no_lock(tmp_path):

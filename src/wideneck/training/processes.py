@@ -20,7 +20,7 @@ def started() -> Accelerator:
     """What accelerate makes of the environment.
 
     Raises:
-        WideneckError: of it something that the loop does not do.
+        WideneckError: it is something that the loop does not do, or not what was asked for.
     """
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)])
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -38,6 +38,14 @@ def started() -> Accelerator:
         )
     if accelerator.scaler is not None:
         raise WideneckError("A run does not scale losses for fp16; start it with bf16, or without.")
+    wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if accelerator.mixed_precision != wanted:
+        # accelerate keeps what the first Accelerator of a process asked for, a Trainer's too.
+        raise WideneckError(
+            f"Something in this process has set accelerate to mixed precision "
+            f"'{accelerator.mixed_precision}', where the run wants '{wanted}'; start the run in a "
+            "process of its own."
+        )
     if accelerator.gradient_accumulation_steps != 1:
         raise WideneckError(
             "A run takes one step a batch; start it without gradient accumulation, and set "

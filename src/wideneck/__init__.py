@@ -1,12 +1,11 @@
 """wideneck measures what normalization costs a language model, and offers the replacements.
 
-Names are loaded on first use: `import wideneck` imports neither torch nor transformers.
+Names are loaded on first use: `import wideneck` imports neither torch nor transformers, and leaves
+both as they are.  The first name that is used registers with transformers.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
-
-from wideneck.attached import registration as _registration
 
 if TYPE_CHECKING:
     from wideneck import attention as attention
@@ -116,14 +115,13 @@ __all__ = [
     "trl",
 ]
 
-_registration.register()
-
 
 def __getattr__(name: str):
     if name in _MODULES:
         return import_module(f"wideneck.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'wideneck' has no attribute '{name}'")
+    import_module("wideneck.auto")
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wideneck import __version__
+from wideneck import __version__, auto  # noqa: F401  # auto: folders with our heads are models
 from wideneck.commands.ending import ending
 from wideneck.commands.streams import native_output_apart, prepare_streams, printing
 from wideneck.commands.usage import Commands
@@ -280,7 +280,7 @@ def evaluate(
     ] = None,
     tokens: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Read no more of the text than so many. Default: all."),
+        typer.Option(metavar="N", help="Read no more than N tokens of the text. Default: all."),
     ] = None,
     context: Annotated[
         int | None,

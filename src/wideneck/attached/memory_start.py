@@ -23,7 +23,7 @@ from wideneck.memory.scores import similarities, visible_history
 from wideneck.models import ask, evaluating
 
 SHARE = 0.01
-"""Of the probability, for the memory at the start, on some 64 tokens of context."""
+"""The memory's part of the probability at the start, on some 64 tokens of context."""
 
 
 @torch.no_grad()

@@ -56,9 +56,9 @@ class EncodedCorpus:
     vocab_size: int
     """V: one more than the largest id that a text can get."""
     vocabulary_sha256: str
-    """Of the token strings by id; a checkpoint of another one does not fit."""
+    """Sum of the token strings by id; a checkpoint of another one does not fit."""
     sha256: str
-    """Of the vocabulary and the ids of every split."""
+    """Sum of the vocabulary and of the ids of every split."""
 
 
 def encode_corpus(corpus: Corpus, data: Data) -> EncodedCorpus:
@@ -100,7 +100,7 @@ def encode_corpus(corpus: Corpus, data: Data) -> EncodedCorpus:
 
 
 def vocabulary_sha256(tokenizer: Any) -> str:
-    """Of the token strings by id: the same for two tokenizers only if all ids agree."""
+    """Sum of the token strings by id: the same for two tokenizers only if all ids agree."""
     if isinstance(tokenizer, Vocabulary):
         return tokenizer.sha256
     return hashlib.sha256(json.dumps(token_strings(tokenizer)).encode()).hexdigest()

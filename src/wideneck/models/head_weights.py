@@ -31,7 +31,7 @@ class HeadWeights:
     tying: str
     """One sentence: how that was decided, and whether the config says otherwise."""
     sha256: str
-    """Of the tensor's stored bytes, so that equal tensors across checkpoints are found."""
+    """Sum of the tensor's stored bytes, so that equal tensors across checkpoints are found."""
     tokens: list[str | None] | None
     """The tokenizer's strings by id, None for an id without a token; None without a tokenizer."""
     model: str

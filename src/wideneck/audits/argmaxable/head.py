@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int], None]
 _CHUNK = 8192
 _KEEP = 512 * 2**20
 LONG = 8.0
-"""Rows longer than so many times the median count as that long in the centre and the moment."""
+"""Rows longer than this many times the median count as that long in the centre and the moment."""
 SPACING, SPACING_OF_FLOAT64 = 2.0**-23, 2.0**-36
 """Relative spacing of float32, for every type up to it; and for float64 what sums of some
 thousand products in float64 can tell for certain."""
@@ -104,7 +104,7 @@ class Head:
         )
 
     def leads(self, index_N: Tensor, x_ND: Tensor) -> Tensor:
-        """Of row index_N[n] at x_ND[n]: its score less every other score; inf for itself.
+        """How far row index_N[n] leads at x_ND[n]: its score less every other; inf for itself.
 
         (N, M) in float64. Rows as stored, so that the rounding of a margin is that of its two rows.
         """
@@ -204,6 +204,6 @@ def _parts(weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _median(values: Tensor) -> float:
-    """Of those above zero; 1 if there are none, so that it can be divided by."""
+    """The median of those above zero; 1 if there are none, so that it can be divided by."""
     values = values[values > 0]
     return values.median().item() if len(values) > 0 else 1.0

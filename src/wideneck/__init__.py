@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from wideneck import trl as trl
     from wideneck.attached.attaching import attach as attach
     from wideneck.attached.attaching_memory import attach_memory as attach_memory
-    from wideneck.attached.loading import load as load
     from wideneck.attached.logging import LogMemory as LogMemory
     from wideneck.attached.parameter_groups import parameter_groups as parameter_groups
     from wideneck.attached.token_outputs import token_outputs as token_outputs
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from wideneck.config import Sigsoftmax as Sigsoftmax
     from wideneck.config import SoftCap as SoftCap
     from wideneck.config import Softmax as Softmax
+    from wideneck.entry.loading import load as load
     from wideneck.errors import WideneckError as WideneckError
     from wideneck.functional.loss import linear_cross_entropy as linear_cross_entropy
     from wideneck.functional.loss import (
@@ -75,7 +75,7 @@ _HOMES = {
     "audit_series": "wideneck.commands.series",
     "linear_cross_entropy": "wideneck.functional.loss",
     "linear_cross_entropy_and_log_normalizer": "wideneck.functional.loss",
-    "load": "wideneck.attached.loading",
+    "load": "wideneck.entry.loading",
     "parameter_groups": "wideneck.attached.parameter_groups",
     "token_outputs": "wideneck.attached.token_outputs",
 }

@@ -20,6 +20,7 @@ from wideneck.audits.output import audit_output
 from wideneck.audits.output.own_head import audit_own_head
 from wideneck.audits.states import Progress, States, collect_states
 from wideneck.data import Text, Windows, cut_windows, default_text, read_text
+from wideneck.entry.heads import head_of
 from wideneck.errors import WideneckError
 from wideneck.heads import Head
 from wideneck.models import (
@@ -28,7 +29,6 @@ from wideneck.models import (
     evaluating,
     load_language_model,
     measure_logit_map,
-    read_head,
 )
 from wideneck.models.head_form import head_in
 from wideneck.models.reading import check_ids
@@ -98,7 +98,7 @@ def audit(
     clock = Clock()
     _tell(progress, "reading the head")
     with clock("read the head"):
-        head = read_head(model, tokenizer=tokenizer)
+        head = head_of(model, tokenizer=tokenizer)
     run = None
     notes: list[str] = []
     if used is not None and head.form.has_memory:

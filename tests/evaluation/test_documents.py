@@ -10,9 +10,9 @@ from attached.attachable import attached, shaken
 from attached.remembering import MATTERS
 from tiny import CASES, D, V, tiny_model
 from tiny_text import character_tokenizer
+from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.errors import WideneckError
 from wideneck.evaluation.documents import cut_documents, document_losses, own_head
-from wideneck.evaluation.ranks import log_prob_ranks
 
 DOCUMENTS = [
     "the first text, of 33 characters\n",

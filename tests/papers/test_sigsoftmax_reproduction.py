@@ -7,9 +7,9 @@ import torch
 from rich.console import Console
 
 from wideneck import config as c
+from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.data import encode_corpus, read_corpus
 from wideneck.errors import WideneckError
-from wideneck.evaluation import log_prob_ranks
 from wideneck.models.small.config import AwdLstm, Transformer
 from wideneck.papers.published import published_results
 from wideneck.papers.registry import Request

@@ -121,16 +121,14 @@ def _write(folder: Path) -> None:
         text.write_text("\n".join(topics[name] for name in sorted(topics))[:40_000])
         recipe.write_text(RECIPE.replace("{text}", str(text)))
         heads = [_head(Path(place) / f"step{number}.safetensors", number) for number in (1, 2, 3)]
-        sections = [
-            word for name in ("output", "attention", "memory") for word in ("--section", name)
-        ]
         _wideneck("train", str(recipe), "--out", str(run))
         cases = {
             "series": ["audit", "--series", *heads],
             "run": ["audit", str(run), "--section", "head"],
             "evaluate": ["evaluate", str(run), "--with", "ranks", "--with", "neural-cache"],
             "head": ["audit", "--section", "head"],
-            "default": ["audit", "--tokens", "2048", *sections],
+            "default": ["audit", "--tokens", "2048", "--section", "output", "--section", "memory"],
+            "attention": ["audit", "--tokens", "512", "--section", "attention"],
         }
         for name, arguments in cases.items():
             _wideneck(*arguments, "--json", str(folder / f"{name}.json"))

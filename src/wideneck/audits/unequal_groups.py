@@ -11,12 +11,12 @@ small.
 
 |M - mean| / sqrt(V) has no t distribution where sizes differ: how often a factor is exceeded is
 computed for normal m_g.  Their variance may be the same for all, as of documents that differ, or
-fall as 1 / size, as of tokens that differ, or lie between, and the data do not say which.  So the
-factor is in the middle: in the worst of five such cases the interval misses the mean by as much
-more often than once in twenty as by less in the best.  Where these lie further than `SLACK` from
-it, small groups feed V in one case and hardly in another; then their residuals count for less, by a
-power of their size, and where no power helps there is no interval.  Groups of one size give the
-factor of Student's t exactly.
+fall as 1 / size, as of tokens that differ, or lie between, and a few groups do not say which.  So
+the factor lies in the middle: of five such cases, the worst misses the mean as much more often than
+once in twenty as the best does less often.  Where that is more than `SLACK`, small groups make up V
+in one case and hardly add to it in another.  Then their residuals count for less, by a power of
+their size, or, beside a single large group, for more; where neither helps there is no interval.
+Groups of one size give the factor of Student's t exactly.
 
 Groups are taken to be drawn independently.  Skewed group means make every such interval too short,
 of equal groups too: `python -m bench intervals` measures by how much.
@@ -42,8 +42,8 @@ POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The variance of a group's mean falls with its size by one of these powers."""
 
 DAMPINGS = (0.0, 0.5, -0.15)
-"""A group's squared residual counts for its share of the largest size to the first of these powers
-that brings all cases within `SLACK`."""
+"""A group's squared residual is weighted by its share of the largest size to one of these powers:
+the first that brings all cases within `SLACK`."""
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(128)
 _INVERSE = np.sin(np.pi * (_NODES + 1) / 4) ** -2

@@ -159,7 +159,9 @@ def _hall(means: Any, n: Any) -> Any:
     mean = means @ w
     parts = w * (means - mean[:, None])
     skewness = (parts**3).sum(1) / np.square(parts).sum(1) ** 1.5
-    factor = rule(tuple(n))[0]
+    found = rule(tuple(n))
+    assert found is not None  # only shapes with an interval are drawn
+    factor, _ = found
     t = mean * factor / half_width(means * n, n)
     return abs(t + skewness * t**2 / 3 + skewness**2 * t**3 / 27 + skewness / 6) <= factor
 

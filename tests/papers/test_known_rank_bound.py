@@ -29,7 +29,7 @@ def truncated(log_probs, d):
 
 
 def one_block(log_probs, d):
-    """The theorem as printed, for one block, in numpy, with t where it is best."""
+    """The theorem as printed, for one block, in numpy, at 400 values of t."""
     A = log_probs.numpy()
     b = np.exp(A.min(0))
     J = np.eye(len(A)) - 1 / len(A)
@@ -37,7 +37,7 @@ def one_block(log_probs, d):
     s = np.linalg.svd(J @ A @ np.diag(np.sqrt(b)) @ J_, compute_uv=False)
     return max(
         (math.exp(-t) - 1 + t) / t**2 * sum(min(x * x, b.min() * t * t) for x in s[d:]) / len(A)
-        for t in np.geomspace(0.1, 100, 500)
+        for t in np.geomspace(0.01, 1000, 400)
     )
 
 
@@ -126,13 +126,10 @@ def test_no_softmax_is_below_the_bound(name, d):
 
 @pytest.mark.parametrize("size", [0.01, 0.1, 1.0, 3.0])
 @pytest.mark.parametrize("d", [1, 3])
-def test_the_bound_holds_for_languages_without_structure_and_is_close_for_flat_ones(size, d):
+def test_the_bound_holds_for_languages_without_structure(size, d):
     truth = random_log_probs(12, 8, size, seed=d)
-    bound, nearest = softmax_kl_bound(truth, d), mean_kl(truth, truncated(truth, d)).item()
 
-    assert 0 < bound < nearest
-    if size == 0.01:
-        assert bound > 0.9 * nearest
+    assert 0 < softmax_kl_bound(truth, d) < mean_kl(truth, truncated(truth, d)).item()
 
 
 @pytest.mark.parametrize("row", [0, 5])
@@ -154,7 +151,7 @@ def test_it_is_no_less_than_the_theorem_for_one_block():
     truth = topic_language().log_probs
 
     for d in (1, 4, 16):
-        assert softmax_kl_bound(truth, d) > 0.99 * one_block(truth, d)
+        assert softmax_kl_bound(truth, d) >= (1 - 1e-9) * one_block(truth, d) > 0
 
 
 def test_it_falls_with_d_and_is_exactly_zero_where_the_rank_suffices():
@@ -170,7 +167,8 @@ def test_a_bias_of_the_language_costs_a_softmax_nothing():
     truth = softmax_language(3).log_probs
     shifted = (truth + torch.linspace(-2, 2, truth.shape[1]).double()).log_softmax(-1)
 
-    assert softmax_kl_bound(shifted, 2) > 0
+    assert softmax_kl_bound(shifted, 2) == pytest.approx(by_hand(shifted, 2), rel=1e-9)
+    assert softmax_kl_bound(shifted, 2) > 1e-6
     assert softmax_kl_bound(shifted, 3) == 0.0
 
 

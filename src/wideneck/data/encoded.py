@@ -34,8 +34,6 @@ class Encoded:
 
     ids: Tensor
     """(N,) int64."""
-    num_bytes: int
-    """UTF-8 bytes of the documents, line ends included; `token_bytes` has those of each token."""
     num_lines: int
     """Lines of the documents; with words, the number of `<eos>` put in."""
 
@@ -126,7 +124,6 @@ def encode_documents(
         parts = _tokenize(documents, tokenizer, name)
     return Encoded(
         ids=torch.from_numpy(in_one(parts)),
-        num_bytes=sum(len(piece.encode()) for d in documents for piece in pieces(d)),
         num_lines=sum(d.count("\n") + (not d.endswith("\n")) for d in documents),
     )
 

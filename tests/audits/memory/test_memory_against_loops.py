@@ -182,6 +182,7 @@ def test_losses_and_gains_are_those_of_the_formulas(case):
     gain = found.gain
     assert gain.num_fit_tokens == int(fit.sum()) * WINDOW
     assert gain.num_test_tokens == int((~fit).sum()) * WINDOW
+    assert len(gain.caches) == 2 * 3 + 1  # joint and linear by three kinds of scores, published
     for cache in gain.caches:
         halves = {True: [], False: []}
         for w, sequence in enumerate(loops.sequences):

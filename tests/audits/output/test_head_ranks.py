@@ -154,8 +154,12 @@ def test_only_the_first_contexts_are_taken_and_by_default_no_more_than_words():
 def test_dropout_is_off_and_modes_come_back():
     torch.manual_seed(0)
     head = heads.build("mos", hidden_size=D, vocab_size=V, dropout=0.5)
+    plain = heads.build("mos", hidden_size=D, vocab_size=V)
+    plain.load_state_dict(head.state_dict())
     hidden = states(V).float()
-    assert log_prob_ranks(head, hidden) == log_prob_ranks(head, hidden)
+    with torch.no_grad():
+        assert not torch.equal(head.log_probs(hidden), plain.log_probs(hidden))  # in training
+    assert log_prob_ranks(head, hidden) == log_prob_ranks(plain, hidden)
     assert all(modes(head))
 
 

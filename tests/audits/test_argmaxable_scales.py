@@ -127,6 +127,23 @@ def _scales(weight: Tensor) -> tuple[list[float], list[float]]:
     return columns, sizes
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_biases_that_tie_cost_no_proof_its_margin_over_any_of_them(seed):
+    """Biases of a million, a spacing or three apart: half the rows twice, with a bias that ties."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = 5e-3 * torch.randn(12, 2, generator=generator)
+    spacings = torch.randint(-3, 4, (12,), generator=generator)
+    bias = torch.full((12,), 1e6) + 0.0625 * spacings
+    weight, bias = torch.cat([rows, rows[:6]]), torch.cat([bias, bias[:6] + 0.1875])
+    found = find_unargmaxable(weight, bias)
+    assert {(0, 12), (1, 13), (2, 14)} <= {
+        tuple(tie.tokens[:1] + tie.tokens[-1:]) for tie in found.ties
+    }
+    recheck(weight, bias, found)
+    best = best_margins(weight.double().numpy(), bias.double().numpy(), found.box)
+    assert not [entry.token for entry in found.unargmaxable if best[entry.token] > 1e-4]
+
+
 def test_the_tolerance_of_a_pair_is_the_documented_one():
     weight, bias = random_rows(30, 4), random_rows(30, 1, 1).flatten()
     weight[7] *= 1e5

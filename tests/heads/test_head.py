@@ -39,6 +39,9 @@ def test_the_loss_is_the_log_probability_of_the_target(case, dtype):
         torch.testing.assert_close(
             loss, want.view_as(loss), atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype]
         )
+        assert torch.equal(
+            head.nll_and_log_normalizer(hidden, target, reduction=reduction)[0], loss
+        )
 
 
 @every_head

@@ -80,6 +80,8 @@ def test_counts_do_not_see_the_scores(mixture):
     level = Scores(0 * scores.scores, scores.visible, scores.where, scores.positive)
     counts = FITS[mixture](scores, nll, counts=True)
     assert counts == FITS[mixture](level, nll)
+    assert counts.nll(scores, nll).mean().item() == pytest.approx(counts.loss, abs=1e-12)
+    assert counts.mass(scores) == counts.mass(level) > 0
     assert FITS[mixture](scores, nll).loss < counts.loss - 0.01
 
 

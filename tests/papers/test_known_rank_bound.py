@@ -1,6 +1,8 @@
 """The bound against softmaxes: random ones, fitted ones, and ones made to sit close above it."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,6 +157,21 @@ def test_it_is_no_less_than_the_theorem_for_one_block():
 
     for d in (1, 4, 16):
         assert softmax_kl_bound(truth, d) > 0.99 * one_block(truth, d)
+
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results.md"
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_the_bounds_that_are_printed_are_those_of_the_languages(name):
+    """A language that is drawn otherwise is another one, and its table another table."""
+    table = RESULTS.read_text().split(f'"{name}", log-probabilities of rank')[1]
+    widths = [int(d) for d in re.findall(r"d = (\d+)", table.splitlines()[1])]
+    row = next(line for line in table.splitlines() if line.startswith("softmax's bound"))
+    printed = [float(cell) for cell in row.removeprefix("softmax's bound").split()]
+    assert widths == [2, 4, 8, 16]
+    found = [softmax_kl_bound(LANGUAGES[name]().log_probs, d) for d in widths]
+    assert found == pytest.approx(printed, rel=0.05)
 
 
 def test_it_falls_with_d_and_is_exactly_zero_where_the_rank_suffices():

@@ -3,6 +3,7 @@
 import pytest
 
 from wideneck.papers.published import STATUSES, published_results
+from wideneck.papers.saturation.ngrams import DIMENSIONS
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,13 @@ def test_w_errors_fall_with_the_dimension(published):
         values = [row.value for row in published.find(table="Figure 7", data=data)]
         assert values == sorted(values, reverse=True)
         assert 0 < values[-1] < values[0] < 1
+
+
+def test_ours_is_told_at_every_dimension_where_figure_7_was_read(published):
+    """Or a row of the table would have nothing beside it."""
+    rows = published.find(table="Figure 7")
+    assert {int(row.row.removeprefix("d = ")) for row in rows} <= set(DIMENSIONS)
+    assert sorted(set(DIMENSIONS)) == list(DIMENSIONS)
 
 
 def test_final_entropies_are_below_their_ceilings_only_the_small_models_near_them(published):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wideneck.audits.argmaxable import find_proof, find_unargmaxable
 from wideneck.audits.argmaxable import head as head_module
+from wideneck.audits.argmaxable import reflect as reflect_module
 from wideneck.audits.argmaxable.head import make_head
 from wideneck.audits.argmaxable.hull import nearest_point
 from wideneck.audits.argmaxable.reflect import PATIENCE, reflect
@@ -103,6 +104,18 @@ def test_the_walks_end_where_all_have_won_and_where_nobody_does_any_more():
     assert walked(head, cloud, torch.tensor(sorted(at_once))) == (at_once, 1)
     inner = torch.tensor(sorted(set(range(60)) - vertices))
     assert walked(head, cloud, inner) == (set(), 10)  # idle for ten steps
+
+
+@pytest.mark.parametrize("scores", [1, 200])
+def test_walkers_one_by_one_or_some_at_a_time_walk_as_all_at_once(scores, monkeypatch):
+    weight = random_rows(40, 3) * torch.tensor([1.0, 5.0, 30.0])
+    head, cloud = clouded(weight, make=scaling)
+    whole = reflect(head, cloud, torch.arange(40), None)
+    monkeypatch.setattr(reflect_module, "_SCORES", scores)
+    blocks = reflect(head, cloud, torch.arange(40), None)
+    assert blocks[0].tolist() == whole[0].tolist()
+    torch.testing.assert_close(blocks[1], whole[1], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(blocks[2], whole[2], rtol=1e-3, atol=1e-3)
 
 
 def test_the_hull_finds_the_state_at_which_a_bias_decides():

@@ -1,6 +1,8 @@
 """The bound against softmaxes: random ones, fitted ones, and ones made to sit close above it."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +156,21 @@ def test_it_is_no_less_than_the_theorem_for_one_block():
         assert softmax_kl_bound(truth, d) >= (1 - 1e-9) * one_block(truth, d) > 0
 
 
+RESULTS = Path(__file__).parents[2] / "docs" / "results.md"
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_the_bounds_that_are_printed_are_those_of_the_languages(name):
+    """A language that is drawn otherwise is another one, and its table another table."""
+    table = RESULTS.read_text().split(f'"{name}", log-probabilities of rank')[1]
+    widths = [int(d) for d in re.findall(r"d = (\d+)", table.splitlines()[1])]
+    row = next(line for line in table.splitlines() if line.startswith("softmax's bound"))
+    printed = [float(cell) for cell in row.removeprefix("softmax's bound").split()]
+    assert widths == [2, 4, 8, 16]
+    found = [softmax_kl_bound(LANGUAGES[name]().log_probs, d) for d in widths]
+    assert found == pytest.approx(printed, rel=0.05)
+
+
 def test_it_falls_with_d_and_is_exactly_zero_where_the_rank_suffices():
     truth = softmax_language(6).log_probs
     bounds = [softmax_kl_bound(truth, d) for d in range(1, 9)]
@@ -163,9 +180,11 @@ def test_it_falls_with_d_and_is_exactly_zero_where_the_rank_suffices():
     assert bounds[5:] == [0.0, 0.0, 0.0]
 
 
-def test_a_bias_of_the_language_costs_a_softmax_nothing():
+@pytest.mark.parametrize("reach", [2, 12])
+def test_a_bias_of_the_language_costs_a_softmax_nothing(reach):
+    """Nor does rounding, where some words are e^24 times as likely as others."""
     truth = softmax_language(3).log_probs
-    shifted = (truth + torch.linspace(-2, 2, truth.shape[1]).double()).log_softmax(-1)
+    shifted = (truth + torch.linspace(-reach, reach, truth.shape[1]).double()).log_softmax(-1)
 
     assert softmax_kl_bound(shifted, 2) == pytest.approx(by_hand(shifted, 2), rel=1e-9)
     assert softmax_kl_bound(shifted, 2) > 1e-6

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from wideneck.papers.published import STATUSES, published_results
+from wideneck.papers.saturation.ngrams import DIMENSIONS
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,13 @@ def test_squared_w_errors_fall_from_1_and_ever_more_slowly(published, table, dat
     slopes = [(left[k + 1] - left[k]) / (sizes[k + 1] - sizes[k]) for k in range(num)]
     assert slopes == sorted(slopes)
     assert slopes[-1] < 0 <= left[-1]
+
+
+def test_ours_is_told_at_every_dimension_where_figure_7_was_read(published):
+    """Or a row of the table would have nothing beside it."""
+    rows = published.find(table="Figure 7")
+    assert {int(row.row.removeprefix("d = ")) for row in rows} <= set(DIMENSIONS)
+    assert sorted(set(DIMENSIONS)) == list(DIMENSIONS)
 
 
 def test_final_entropies_leave_the_small_models_one_or_two_directions(published):

@@ -64,6 +64,10 @@ def test_every_part_has_its_models_and_measurements(found: Reproduction):
     d = found.truncated.hidden_size
     ranks = [(arm.start, arm.rank) for arm in found.arms]
     assert ranks == [*(("whitened", rank) for rank in (*RANKS, d)), ("own", d)]
+    # Only what is below the width is cut: at the width there is nothing to lose or to predict.
+    for method in ("plain", "whitened"):
+        assert [p.rank for p in found.truncated.cost.points if p.method == method] == [*RANKS]
+        assert all((getattr(arm, method) is None) == (arm.rank == d) for arm in found.arms)
     assert [len(one.orders) for one in found.ngrams] == [4, 4]
 
 

@@ -75,6 +75,36 @@ def test_only_training_as_long_as_the_papers_contradicts_what_comes_late():
     assert word(verdicts.saturation(still, int(verdicts.TURNED) - 1)) == UNDECIDED
 
 
+def ends(name, low, high):
+    """A width whose interval of this name ends there, and whose other one is far from 0."""
+    some = width(UP, DOWN)
+    return replace(some, **{name: replace(getattr(some, name), low=low, high=high)})
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        # A rise of which the interval begins at 0 itself is none, and one that ends at the least
+        # of the paper's rises does not exclude it.
+        (ends("rise", 0.0, 0.004), CONTRADICTED),
+        (ends("rise", 1e-9, 0.004), CONSISTENT),
+        (ends("rise", -0.1, verdicts.LEAST_RISE), UNDECIDED),
+        (ends("rise", -0.1, verdicts.LEAST_RISE - 1e-9), CONTRADICTED),
+        # A training loss whose interval reaches 0 is not told to fall, nor to rise.
+        (ends("train_fall", -0.1, 0.0), UNDECIDED),
+        (ends("train_fall", -0.1, -1e-9), CONSISTENT),
+    ],
+)
+def test_an_interval_that_ends_at_a_limit_reaches_it(one, expected):
+    assert word(verdicts.saturation([one], LONG)) == expected
+
+
+@pytest.mark.parametrize(("low", "told"), [(0.0, False), (1e-9, True)])
+def test_a_training_loss_falls_where_its_interval_leaves_0_out(low, told):
+    _, verdict = verdicts.saturation([ends("train_fall", low, 0.1)], LONG)
+    assert ("which the paper does not mean" in verdict) is told
+
+
 def test_overfitting_and_a_rise_that_is_not_told_are_named_apart():
     ours, verdict = verdicts.saturation([width(UP, UP, 32), width(FLAT, FLAT, 64)], LONG)
     assert "rises late at d = 32;" in ours

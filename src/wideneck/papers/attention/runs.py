@@ -13,7 +13,7 @@ from wideneck.audits.states import Progress
 from wideneck.commands.audit import audit
 from wideneck.data import Text, default_text, read_corpus, read_text
 from wideneck.errors import WideneckError
-from wideneck.models import LanguageModel, load_language_model
+from wideneck.models import LoadedModel, load_language_model
 from wideneck.papers.attention.settings import Settings
 from wideneck.papers.run_folder import RunFolder
 
@@ -72,9 +72,7 @@ def all_runs(
     return found
 
 
-def run(
-    settings: Settings, loaded: LanguageModel, text: Text, seed: int, progress: Progress
-) -> Run:
+def run(settings: Settings, loaded: LoadedModel, text: Text, seed: int, progress: Progress) -> Run:
     """One seed."""
     report = audit(
         loaded.model,
@@ -96,7 +94,7 @@ def run(
     )
 
 
-def _check(loaded: LanguageModel, settings: Settings) -> None:
+def _check(loaded: LoadedModel, settings: Settings) -> None:
     """Refuse before the work a model that the experiment does not fit."""
     limit, context = loaded.max_positions, settings.measured.context
     if limit is not None and limit < context:

@@ -10,8 +10,8 @@ import torch
 from scipy.stats import rankdata, spearmanr
 from torch import Tensor, nn
 
+from wideneck.attached.hook import use
 from wideneck.attention.config import ASEntmax, Normalizer, name_of, to_dict
-from wideneck.attention.hook import use
 from wideneck.attention.jacobian import largest_norm
 from wideneck.attention.learned import check_start
 from wideneck.attention.places import placed

@@ -11,7 +11,7 @@ from scipy.stats import rankdata, spearmanr
 from torch import Tensor, nn
 
 from wideneck.attached.hook import use
-from wideneck.attention.config import ASEntmax, Normalizer, name_of, to_dict
+from wideneck.attention.config import Normalizer, name_of, to_dict
 from wideneck.attention.jacobian import largest_norm
 from wideneck.attention.learned import check_start
 from wideneck.attention.places import placed
@@ -240,7 +240,7 @@ def _ablated(settings: AttentionSettings, windows: Windows) -> int:
 
 def _limit(config: Normalizer, context: int) -> float | None:
     """Over rows of 1 to `context` visible keys, in whose number every norm is monotone."""
-    if getattr(config, "learned", False) or isinstance(config, ASEntmax):
+    if config.learns:
         return None
     limit = max(largest_norm(config, 1), largest_norm(config, context))
     return limit if limit < float("inf") else None

@@ -77,7 +77,7 @@ def audit_attention(
         with clock("replacing heads"):
             ablation = measured(
                 "what replacing a head costs",
-                lambda: _ablation(reader, windows, collector.layers, settings, progress),
+                lambda: _ablation(reader, windows, collector.layers, settings, notes, progress),
                 None,
                 notes,
             )
@@ -218,6 +218,7 @@ def _ablation(
     windows: Windows,
     layers: dict[nn.Module, Layer],
     settings: AttentionSettings,
+    notes: list[str],
     progress: Progress | None,
 ) -> list[list[Estimate]]:
     num_targets = _ablated(settings, windows)
@@ -228,6 +229,7 @@ def _ablation(
         windows.ids[:, : prefix + num_targets],
         windows.targets[:, :num_targets],
         progress=progress,
+        notes=notes,
     )
     return [[estimate(head - base, windows.document) for head in heads] for heads in replaced]
 

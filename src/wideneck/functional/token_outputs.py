@@ -12,7 +12,7 @@ from wideneck.errors import WideneckError
 from wideneck.functional.affine import encode
 from wideneck.functional.check import check_loss
 from wideneck.functional.loss import by_token, linear_cross_entropy
-from wideneck.functional.token_op import OUTPUTS, values_function
+from wideneck.functional.token_op import OUTPUTS, AskedOutputs, values_function
 from wideneck.functional.transforms import refuse_transformed
 from wideneck.functional.vocab_parallel import locate
 
@@ -118,23 +118,18 @@ def linear_token_outputs(
     check_loss(input, weight, target, bias, log_prior, "none", chunk_size)
     number, tempered = broadcast_temperature(temperature, target)
     config = activation_config(activation)
-    x, bias, prior, form = by_token(input, weight, target.shape, bias, config, log_prior, shard)
-    found = values_function(shard)(
-        x,
-        weight,
-        bias,
-        prior,
-        target.reshape(-1).long(),
-        tempered,
+    layer = by_token(input, weight, target.shape, bias, config, log_prior, shard)
+    asked = AskedOutputs(
+        encode(layer.form),
         number,
-        encode(form),
-        names,
         ignore_index,
         chunk_size,
+        names,
         shard,
-        torch.is_grad_enabled(),
-        *form.parameters,
+        learning=torch.is_grad_enabled(),
     )
+    tensors = (layer.X, weight, layer.b, layer.log_prior, target.reshape(-1).long(), tempered)
+    found = values_function(shard)(asked, *tensors, *layer.form.parameters)
     fields = {name: one.view(target.shape) for name, one in zip(names, found, strict=True)}
     return TokenOutputs(**fields)
 

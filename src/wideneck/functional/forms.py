@@ -261,5 +261,5 @@ _FAST: dict[type[Activation], type[Form]] = {
 def form_of(activation: Activation, parameters: Sequence[Tensor]) -> Form:
     """The form of an activation, by its fast way where it has one."""
     if activation.is_identity and not parameters:
-        return Identity()
+        return Identity(activation)  # by hand: a tracer cannot make the default of a field
     return _FAST.get(type(activation), Form)(activation, parameters)

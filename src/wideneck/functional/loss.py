@@ -15,7 +15,7 @@ from wideneck.functional.differentiable import loss_function
 from wideneck.functional.distribution import widened
 from wideneck.functional.numbers import plain_number
 from wideneck.functional.op import Asked
-from wideneck.functional.options import Layer, LossOptions
+from wideneck.functional.options import NOTHING, Layer, LossOptions
 from wideneck.functional.shard import Shard
 from wideneck.functional.transforms import TransformedLoss, is_transformed, refuse_traced
 from wideneck.functional.vocab_parallel import locate, shared
@@ -150,7 +150,7 @@ def _loss(
     probs = target.reshape(N, target.shape[-1]) if soft else None
     ids = target.reshape(N) if not soft else target_ids
     ids = ids if ids is None else ids.reshape(N, *target.shape[len(tokens) :]).long()
-    asked = Asked(encode(layer.form), options, shard, learning=torch.is_grad_enabled())
+    asked = Asked(encode(layer.form), options, shard, NOTHING, torch.is_grad_enabled())
     tensors = (layer.X, weight, layer.b, layer.log_prior, ids, probs, class_weight)
     compute = TransformedLoss.apply if is_transformed() else loss_function(shard)
     loss, log_normalizer = compute(asked, *tensors, *layer.form.parameters)

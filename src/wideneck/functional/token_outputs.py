@@ -12,6 +12,7 @@ from wideneck.errors import WideneckError
 from wideneck.functional.affine import encode
 from wideneck.functional.check import check_loss
 from wideneck.functional.loss import by_token, linear_cross_entropy
+from wideneck.functional.options import NOTHING
 from wideneck.functional.token_op import OUTPUTS, AskedOutputs, values_function
 from wideneck.functional.transforms import refuse_transformed
 from wideneck.functional.vocab_parallel import locate
@@ -126,7 +127,8 @@ def linear_token_outputs(
         chunk_size,
         names,
         shard,
-        learning=torch.is_grad_enabled(),
+        NOTHING,
+        torch.is_grad_enabled(),
     )
     tensors = (layer.X, weight, layer.b, layer.log_prior, target.reshape(-1).long(), tempered)
     found = values_function(shard)(asked, *tensors, *layer.form.parameters)

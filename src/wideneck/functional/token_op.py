@@ -52,13 +52,6 @@ class AskedOutputs:
         """What an operator's signature can hold, in its order."""
         return (*self.form, self.number, self.ignore_index, self.chunk_size or 0)
 
-    @classmethod
-    def decode(
-        cls, form: str, constants: list[float], number: float, ignore_index: int, chunk_size: int
-    ) -> "AskedOutputs":
-        """What `encode` was given."""
-        return cls((form, constants), number, ignore_index, chunk_size or None)
-
     @property
     def runs_operators(self) -> bool:
         """Where a graph may be traced; none goes where processes talk."""
@@ -228,9 +221,9 @@ def token_values(
 
     The outputs are named with commas between them: an operator takes no list of names.
     """
-    asked = AskedOutputs.decode(form, constants, number, ignore_index, chunk_size)
-    asked = replace(asked, outputs=tuple(outputs.split(",")))
-    return _values(asked, (x, weight, bias, log_prior, target, temperature, *parameters))
+    rest = (number, ignore_index, chunk_size or None, tuple(outputs.split(",")))
+    tensors = (x, weight, bias, log_prior, target, temperature, *parameters)
+    return _values(AskedOutputs((form, constants), *rest), tensors)
 
 
 @token_values.register_fake
@@ -259,9 +252,10 @@ def token_gradients(
     wanted: list[bool],
 ) -> list[Tensor]:
     """`_gradients` of one process, likewise."""
-    asked = AskedOutputs.decode(form, constants, number, ignore_index, chunk_size)
+    rest = (number, ignore_index, chunk_size or None)
+    asked = AskedOutputs((form, constants), *rest, wanted=Wanted(*wanted))
     tensors = (x, weight, bias, log_prior, target, temperature, *parameters)
-    return _gradients(replace(asked, wanted=Wanted(*wanted)), tensors, g, h, entropy, kept)
+    return _gradients(asked, tensors, g, h, entropy, kept)
 
 
 @token_gradients.register_fake

@@ -10,7 +10,7 @@ from torch import Tensor
 from wideneck.config import Activation, activation_config
 from wideneck.errors import WideneckError
 from wideneck.functional.affine import encode
-from wideneck.functional.check import check_loss
+from wideneck.functional.check import check_ids, check_shapes
 from wideneck.functional.loss import by_token, linear_cross_entropy
 from wideneck.functional.options import NOTHING
 from wideneck.functional.token_op import OUTPUTS, AskedOutputs, values_function
@@ -116,7 +116,8 @@ def linear_token_outputs(
         )
         return TokenOutputs(log_prob=-nll)
     weight, bias, shard = locate(linear_weight, linear_bias, group, target)
-    check_loss(input, weight, target, bias, log_prior, "none", chunk_size)
+    check_shapes(input, weight, target.shape, bias, log_prior, "none", chunk_size)
+    check_ids(target)
     number, tempered = broadcast_temperature(temperature, target)
     config = activation_config(activation)
     layer = by_token(input, weight, target.shape, bias, config, log_prior, shard)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Number: TypeAlias = "float | Tensor"
-Numbers: TypeAlias = dict[str, Any]
 Probe: TypeAlias = Callable[[], Any]
 """Measures the `LogitRange` of a model, see `wideneck.attached.probe`."""
 
@@ -47,7 +46,7 @@ class Activation(ABC):
 
     @property
     def linear(self) -> bool:
-        """Whether f is linear, so that log-probabilities are up to their normalizer."""
+        """Whether log-probabilities are linear in the scores, up to their normalizer."""
         return self.is_identity
 
     @property
@@ -56,7 +55,7 @@ class Activation(ABC):
         return False
 
     def affine(self) -> tuple[Number, Number]:
-        """A and c."""
+        """The numbers a and c."""
         return 1.0, 0.0
 
     def parameters(self, like: "Tensor") -> "list[Tensor]":
@@ -83,7 +82,7 @@ class Activation(ABC):
         return z
 
     @abstractmethod
-    def start(self, given: set[str], probe: Probe, model: str) -> Numbers:
+    def start(self, given: set[str], probe: Probe, model: str) -> dict[str, Any]:
         """The numbers from which a head starts at a model's predictions; learned from there on.
 
         Args:
@@ -134,7 +133,7 @@ class _Linear(Activation):
     def derivative(self, z: "Tensor", *parameters: "Tensor") -> "Tensor":
         return z.new_ones(z.shape)
 
-    def start(self, given: set[str], probe: Probe, model: str) -> Numbers:
+    def start(self, given: set[str], probe: Probe, model: str) -> dict[str, Any]:
         return {}  # exactly there, with scale 1
 
 
@@ -205,7 +204,7 @@ class Sigsoftmax(_Shifted):
     def derivative(self, z: "Tensor", *parameters: "Tensor") -> "Tensor":
         return 1 + (-z).sigmoid()
 
-    def start(self, given: set[str], probe: Probe, model: str) -> Numbers:
+    def start(self, given: set[str], probe: Probe, model: str) -> dict[str, Any]:
         """Above all logits, where log sigmoid(w) lies within e^-w of 0."""
         if "shift" in given:
             return {}
@@ -260,9 +259,9 @@ class GSS(Activation):
     ) -> "list[Tensor]":
         return [(_log_sigmoid(z) * weight).sum()]
 
-    def start(self, given: set[str], probe: Probe, model: str) -> Numbers:
+    def start(self, given: set[str], probe: Probe, model: str) -> dict[str, Any]:
         """Exactly there, with slope 1, and bent where most of the probability is."""
-        start: Numbers = {} if "slope" in given else {"slope": 1.0}
+        start: dict[str, Any] = {} if "slope" in given else {"slope": 1.0}
         return start if "bend" in given else {**start, "bend": probe().mean}
 
 
@@ -290,7 +289,7 @@ class ReLU(Activation):
     def told_apart_(self, z: "Tensor") -> "Tensor":
         return z.relu_()
 
-    def start(self, given: set[str], probe: Probe, model: str) -> Numbers:
+    def start(self, given: set[str], probe: Probe, model: str) -> dict[str, Any]:
         raise WideneckError(
             "A relu head cannot start from a model's predictions, because it gives all negative "
             "logits one probability: build it with wideneck.heads.build and train from scratch."
@@ -312,7 +311,7 @@ class Sigmoid(_Shifted):
     def derivative(self, z: "Tensor", *parameters: "Tensor") -> "Tensor":
         return (-z).sigmoid()
 
-    def start(self, given: set[str], probe: Probe, model: str) -> Numbers:
+    def start(self, given: set[str], probe: Probe, model: str) -> dict[str, Any]:
         """Below all logits, where log sigmoid(w) lies within e^w of w."""
         if "shift" in given:
             return {}
@@ -340,7 +339,7 @@ class SoftCap(Activation):
     def derivative(self, z: "Tensor", *parameters: "Tensor") -> "Tensor":
         return 1 - (z / self.cap).tanh().square()
 
-    def start(self, given: set[str], probe: Probe, model: str) -> Numbers:
+    def start(self, given: set[str], probe: Probe, model: str) -> dict[str, Any]:
         raise WideneckError(
             f"A softcap cannot start from the predictions of {model}, which has no soft cap: "
             "build it with wideneck.heads.build and train from scratch."
@@ -422,7 +421,7 @@ class PLIF(Activation):
         left = position.nan_to_num(0.0).clamp(0, len(rises) - 1).floor()
         return left.long(), position - left
 
-    def start(self, given: set[str], probe: Probe, model: str) -> Numbers:
+    def start(self, given: set[str], probe: Probe, model: str) -> dict[str, Any]:
         return {}  # exactly there, as the softmax
 
     def raw(self) -> dict[str, tuple[int, float]]:

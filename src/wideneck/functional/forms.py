@@ -112,6 +112,12 @@ class Identity(Form):
 
     activation: Activation = ACTIVATIONS["softmax"]
 
+    def log_score(self, z: Tensor) -> Tensor:
+        return z
+
+    def slope(self, z: Tensor) -> Tensor:
+        return torch.ones_like(z)
+
     def relative(self, z: Tensor, top: Tensor, out: Tensor) -> Tensor:
         return torch.sub(z, top, out=out)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 import wideneck as wn
 from wideneck import config as c
 from wideneck import sizes
-from wideneck.evaluation import LogProbRanks, log_prob_ranks
+from wideneck.audits.output.head_ranks import LogProbRanks, log_prob_ranks
 from wideneck.heads import Head
 from wideneck.training.state_cache import CachedStates
 

@@ -21,11 +21,24 @@ from wideneck.functional.transforms import (
     NO_SECOND_DERIVATIVE,
     gradients_of,
     is_transformed,
-    placed,
     refuse_batched,
     refuse_parts,
-    wanted_by,
 )
+
+
+def wanted_by(ctx: Any, fixed: int) -> Wanted:
+    """What autograd asks of a function of (asked, *tensors), from `fixed` on parameters."""
+    needs = ctx.needs_input_grad[1:]
+    return Wanted(*needs[:4], any(needs[fixed:]))
+
+
+def placed(
+    gradients: list[Tensor], wanted: Wanted, tensors: tuple, fixed: int
+) -> tuple[Tensor | None, ...]:
+    """Each of them at the place of its argument of such a function."""
+    given = [gradients.pop(0) if want else None for want in wanted[:4]]
+    tail = gradients if wanted.parameters else [None] * len(tensors[fixed:])
+    return (None, *given, *[None] * (fixed - 4), *tail)
 
 
 class FusedLoss(torch.autograd.Function):

@@ -14,7 +14,7 @@ from torch import Tensor
 from wideneck.errors import WideneckError
 from wideneck.functional.affine import decode
 from wideneck.functional.check import check_temperature, check_values
-from wideneck.functional.differentiable import finished
+from wideneck.functional.differentiable import finished, wanted_by
 from wideneck.functional.distribution import widened
 from wideneck.functional.op import Asked, run
 from wideneck.functional.options import NOTHING, LossOptions, Wanted
@@ -23,7 +23,7 @@ from wideneck.functional.shard import WHOLE, Shard
 from wideneck.functional.token_block import Block
 from wideneck.functional.token_gradient import Incoming, to_gradient_
 from wideneck.functional.token_pass import Wants, values
-from wideneck.functional.transforms import NO_FORWARD_MODE, refuse_batched, wanted_by
+from wideneck.functional.transforms import NO_FORWARD_MODE, refuse_batched
 
 OUTPUTS = ("log_prob", "entropy", "log_sum_sq_prob", "mean_log_prob", "top1")
 DIFFERENTIABLE = ("log_prob", "entropy")

@@ -77,21 +77,6 @@ def refuse_batched(*up: Tensor | None) -> None:
         )
 
 
-def wanted_by(ctx: Any, fixed: int) -> Wanted:
-    """What autograd asks of a function of (asked, *tensors), from `fixed` on parameters."""
-    needs = ctx.needs_input_grad[1:]
-    return Wanted(*needs[:4], any(needs[fixed:]))
-
-
-def placed(
-    gradients: list[Tensor], wanted: Wanted, tensors: tuple, fixed: int
-) -> tuple[Tensor | None, ...]:
-    """Each of them at the place of its argument of such a function."""
-    given = [gradients.pop(0) if want else None for want in wanted[:4]]
-    tail = gradients if wanted.parameters else [None] * len(tensors[fixed:])
-    return (None, *given, *[None] * (fixed - 4), *tail)
-
-
 class TransformedLoss(torch.autograd.Function):
     """`FusedLoss` under a transform."""
 
@@ -108,9 +93,14 @@ class TransformedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *up: Tensor):  # pyrefly: ignore[bad-override]
         """The gradients, by a function that itself can be transformed."""
-        tensors, wanted = ctx.saved_tensors, wanted_by(ctx, FIXED)
+        tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[1:]
+        wanted = Wanted(*needs[:4], any(needs[FIXED:]))
         found = gradients_of(replace(ctx.asked, wanted=wanted), up, tensors)
-        return placed(found, wanted, tensors, FIXED)
+        # Here and not by `placed`: where a compiled transform has given way, torch 2.13 trips over a
+        # function that takes these gradients in a list.
+        given = [found.pop(0) if want else None for want in wanted[:4]]
+        tail = found if wanted.parameters else [None] * len(tensors[FIXED:])
+        return (None, *given, *[None] * (FIXED - 4), *tail)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *args: Any):

@@ -29,7 +29,7 @@ from wideneck.functional.transforms import (
 def wanted_by(ctx: Any, fixed: int) -> Wanted:
     """What autograd asks of a function of (asked, *tensors), from `fixed` on parameters."""
     needs = ctx.needs_input_grad[1:]
-    return Wanted(*needs[:4], any(needs[fixed:]))
+    return Wanted(*needs[:4], parameters=any(needs[fixed:]))
 
 
 def placed(

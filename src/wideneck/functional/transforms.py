@@ -94,10 +94,10 @@ class TransformedLoss(torch.autograd.Function):
     def backward(ctx: Any, *up: Tensor):  # pyrefly: ignore[bad-override]
         """The gradients, by a function that itself can be transformed."""
         tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[1:]
-        wanted = Wanted(*needs[:4], any(needs[FIXED:]))
+        wanted = Wanted(*needs[:4], parameters=any(needs[FIXED:]))
         found = gradients_of(replace(ctx.asked, wanted=wanted), up, tensors)
-        # Here and not by `placed`: where a compiled transform has given way, torch 2.13 trips over a
-        # function that takes these gradients in a list.
+        # Here and not by `placed`: where a compiled transform has given way, the tracer trips over
+        # a function that takes these gradients in a list.
         given = [found.pop(0) if want else None for want in wanted[:4]]
         tail = found if wanted.parameters else [None] * len(tensors[FIXED:])
         return (None, *given, *[None] * (FIXED - 4), *tail)

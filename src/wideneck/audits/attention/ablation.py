@@ -100,9 +100,10 @@ def _why_not_skip(
             batch = window.expand(2, -1), target.expand(2, -1)
             again = reader.losses(*batch, lambda _module, call, config: attend(call, config))
     except STRANGE as error:  # if the model itself is wrong, it shows when all of it runs
-        if out_of_memory(error):
+        cause = error.__cause__ or error  # what `ask` has put into a sentence about the model
+        if out_of_memory(cause):
             raise
-        return reason(error)
+        return reason(cause)
     off = float((again - losses).abs().max())
     if off <= torch.finfo(reader.model.dtype).eps ** 0.5 * max(1.0, float(losses.max())):
         return None

@@ -99,7 +99,7 @@ def run(config: c.HeadConfig, seed: int, states: CachedStates, recipe: Recipe) -
         "rank_1e3": rank.effective_1e3,
         "rank_1e4": rank.effective_1e4,
         "learned": {name: p.item() for name, p in head.activation.named_parameters()},
-        "started": {name: getattr(head.activation.config, name) for name in head.activation.names},
+        "started": head.activation.starts,
         "seconds_a_step": statistics.median(seconds),
     }
 

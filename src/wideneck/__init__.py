@@ -47,22 +47,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = ("attention", "config", "functional", "heads", "memory", "trl")
-_CONFIGS = (
-    "GSS",
-    "LowRank",
-    "Mixture",
-    "MoC",
-    "PLIF",
-    "ReLU",
-    "ScaledSoftmax",
-    "Sigmoid",
-    "Sigsoftmax",
-    "SoftCap",
-    "Softmax",
-)
 _HOMES = {
     "AttentionSettings": "wideneck.audits.attention.settings",
-    **dict.fromkeys(_CONFIGS, "wideneck.config"),
     "LogMemory": "wideneck.attached.logging",
     "Memory": "wideneck.memory.config",
     "Report": "wideneck.report.report",
@@ -79,51 +65,25 @@ _HOMES = {
     "parameter_groups": "wideneck.attached.parameter_groups",
     "token_outputs": "wideneck.attached.token_outputs",
 }
-__all__ = [
-    "GSS",
-    "PLIF",
-    "AttentionSettings",
-    "LogMemory",
-    "LowRank",
-    "Memory",
-    "Mixture",
-    "MoC",
-    "ReLU",
-    "Report",
-    "ScaledSoftmax",
-    "SeriesReport",
-    "Sigmoid",
-    "Sigsoftmax",
-    "SoftCap",
-    "Softmax",
-    "TokenOutputs",
-    "WideneckError",
-    "attach",
-    "attach_memory",
-    "attention",
-    "audit",
-    "audit_series",
-    "config",
-    "functional",
-    "heads",
-    "linear_cross_entropy",
-    "linear_cross_entropy_and_log_normalizer",
-    "load",
-    "memory",
-    "parameter_groups",
-    "token_outputs",
-    "trl",
-]
+
+
+def _configs() -> dict[str, type]:
+    """The class of every head, by name: the registry's."""
+    heads = import_module("wideneck.config").HEADS.values()
+    return {type(head).__name__: type(head) for head in heads}
 
 
 def __getattr__(name: str):
     if name in _MODULES:
         return import_module(f"wideneck.{name}")
-    if name not in _HOMES:
+    if name == "__all__":
+        return sorted([*_HOMES, *_MODULES, *_configs()])
+    configs = {} if name in _HOMES else _configs()
+    if name not in _HOMES and name not in configs:
         raise AttributeError(f"module 'wideneck' has no attribute '{name}'")
     import_module("wideneck.auto")
-    return getattr(import_module(_HOMES[name]), name)
+    return configs[name] if configs else getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES, *_MODULES])
+    return sorted([*globals(), *_HOMES, *_MODULES, *_configs()])

@@ -1,46 +1,31 @@
-"""Every head and activation as a frozen dataclass.  Imports no torch.
+"""Every head as a frozen dataclass.  Imports no torch.
 
 `HEADS` is the one list of what exists: the command line, the TOML of recipes, the saved
 config of a model, the test matrix and the table in the docs are all read off it.
 
-An activation is a pointwise map f with p_i = exp(f(z_i)) / sum_j exp(f(z_j)), and by itself
-it is the config of a head with one output matrix.  d is the hidden size, V the vocabulary, E the
-width of the contexts of a mixture.
+An activation is by itself the config of a head with one output matrix.  d is the hidden size, V the
+vocabulary, E the width of the contexts of a mixture.
 """
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, get_args
+from typing import Any, ClassVar
 
+from wideneck.activations import ACTIVATIONS as ACTIVATIONS
+from wideneck.activations import GSS as GSS
+from wideneck.activations import PLIF as PLIF
+from wideneck.activations import Activation as Activation
+from wideneck.activations import Number as Number
+from wideneck.activations import ReLU as ReLU
+from wideneck.activations import ScaledSoftmax as ScaledSoftmax
+from wideneck.activations import Sigmoid as Sigmoid
+from wideneck.activations import Sigsoftmax as Sigsoftmax
+from wideneck.activations import SoftCap as SoftCap
+from wideneck.activations import Softmax as Softmax
 from wideneck.errors import WideneckError
-from wideneck.registry import (
-    NOT_A_TENSOR,
-    as_number,
-    check_count,
-    check_flag,
-    check_number,
-    configure,
-    name_in,
-)
+from wideneck.registry import as_number, check_count, check_number, configure
+from wideneck.registry import name_of as name_of
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Number: TypeAlias = "float | Tensor"
-
-KANAI = "Kanai et al. 2018, arXiv:1805.10829"
 YANG = "Yang et al. 2018, arXiv:1711.03953"
-GODEY = "Godey et al. 2024, arXiv:2404.07647"
-PARTHIBAN = "Parthiban, Mao & Inkpen, AAAI 2021"
-GANEA = "Ganea et al. 2019, arXiv:1902.08077"
-
-THREE_PRODUCTS = "three matrix products"
-
-
-def name_of(config: "HeadConfig") -> str:
-    """The name in `HEADS` of a config's kind; any mixture but that of sigsoftmax is a mos."""
-    if isinstance(config, Mixture):
-        return "moss" if isinstance(config.activation, Sigsoftmax) else "mos"
-    return name_in(HEADS, config)
 
 
 def _check_mixture(config: "MoC | Mixture") -> None:
@@ -62,166 +47,15 @@ def _check_mixture(config: "MoC | Mixture") -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Softmax:
-    """The plain softmax: the baseline."""
-
-    formula: ClassVar[str] = "f(z) = z"
-    paper: ClassVar[str] = "-"
-    cost: ClassVar[str] = THREE_PRODUCTS
-    linear: ClassVar[bool] = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScaledSoftmax:
-    """A softmax of fixed or learned scale: the control for everything that changes the slope."""
-
-    scale: Number = 1.0
-    """Factor a of the logits, the inverse of a temperature."""
-    learned: bool = True
-
-    formula: ClassVar[str] = "f(z) = a z"
-    paper: ClassVar[str] = "control of ours"
-    cost: ClassVar[str] = THREE_PRODUCTS
-    linear: ClassVar[bool] = True
-
-    def __post_init__(self):
-        check_number(name_of, self, "scale", positive=True, tensor=True)
-        check_flag(name_of, self, "learned")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sigsoftmax:
-    """Softmax times sigmoid; not shift-invariant, which is where its extra rank comes from."""
-
-    shift: Number = 0.0
-    """Added to every logit; far above 0 the sigsoftmax is a softmax, far below one of scale 2."""
-    learned: bool = False
-    """Whether the shift is learned."""
-
-    formula: ClassVar[str] = "f(z) = z + log sigmoid(z)"
-    paper: ClassVar[str] = KANAI
-    cost: ClassVar[str] = "softmax + one light pass over the scores"
-    linear: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_number(name_of, self, "shift", tensor=True)
-        check_flag(name_of, self, "learned")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GSS:
-    """Generalized sigsoftmax: slope k far below the bend c, slope 1 far above it."""
-
-    bend: Number = 0.0
-    """c, the logit at which the slope passes (1 + k) / 2."""
-    slope: Number = 2.0
-    """k > 0; 1 is the softmax, and (c, k) = (0, 2) the sigsoftmax."""
-    learned: bool = False
-    """Whether bend and slope are learned."""
-
-    formula: ClassVar[str] = "f(z) = w + (k-1) log sigmoid(w), w = z-c"
-    paper: ClassVar[str] = PARTHIBAN
-    cost: ClassVar[str] = "softmax + two passes (three if learned)"
-    linear: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_number(name_of, self, "bend", tensor=True)
-        check_number(name_of, self, "slope", positive=True, tensor=True)
-        check_flag(name_of, self, "learned")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReLU:
-    """The foil of the sigsoftmax paper: high rank, but gradients that explode or die."""
-
-    epsilon: float = 1e-8
-    """Keeps the logarithm finite; ours, the paper's value could not be checked."""
-
-    formula: ClassVar[str] = "f(z) = log(max(z, 0) + epsilon)"
-    paper: ClassVar[str] = KANAI
-    cost: ClassVar[str] = "softmax + one pass over the scores"
-    linear: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_number(name_of, self, "epsilon", positive=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sigmoid:
-    """The other foil: gradients vanish for large logits."""
-
-    shift: Number = 0.0
-    """Added to every logit; far below 0 the normalized sigmoid is a softmax."""
-    learned: bool = False
-    """Whether the shift is learned."""
-
-    formula: ClassVar[str] = "f(z) = log sigmoid(z)"
-    paper: ClassVar[str] = KANAI
-    cost: ClassVar[str] = "softmax + one pass over the scores"
-    linear: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_number(name_of, self, "shift", tensor=True)
-        check_flag(name_of, self, "learned")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SoftCap:
-    """A softmax of logits held between -cap and cap, as Gemma 2 has it."""
-
-    cap: float = 30.0
-
-    formula: ClassVar[str] = "f(z) = cap tanh(z / cap)"
-    paper: ClassVar[str] = "Gemma 2, arXiv:2408.00118"
-    cost: ClassVar[str] = "softmax + one pass over the scores"
-    linear: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_number(name_of, self, "cap", positive=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PLIF:
-    """A learned increasing, piecewise linear map of the logits, shared by all tokens."""
-
-    num_knots: int = 100_000
-    """Evenly spaced; the paper uses 100,000."""
-    reach: float = 20.0
-    """The knots lie between -reach and reach; outside, the last slopes go on."""
-    values: "Tensor | None" = None
-    """f at the knots, shape (num_knots,), best in float64; None for f(z) = z, the softmax."""
-
-    formula: ClassVar[str] = "f piecewise linear, slopes > 0 learned"
-    paper: ClassVar[str] = GANEA
-    cost: ClassVar[str] = "softmax + several passes over the scores"
-    linear: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_number(name_of, self, "reach", positive=True)
-        check_count(name_of, self, "num_knots", 2)
-        if self.values is None:
-            return
-        if isinstance(self.values, NOT_A_TENSOR):
-            raise WideneckError(f"plif needs a tensor for values, got {self.values!r}.")
-        if tuple(self.values.shape) != (self.num_knots,):
-            raise WideneckError(
-                f"plif needs one value for each of its {self.num_knots} knots, got shape "
-                f"{tuple(self.values.shape)}."
-            )
-
-
-Activation = Softmax | ScaledSoftmax | Sigsoftmax | GSS | ReLU | Sigmoid | SoftCap | PLIF
-
-
-@dataclass(frozen=True, kw_only=True)
 class LowRank:
     """A softmax whose matrix is a product: the rank-constrained head of section 5.1."""
 
     rank: int = 64
     """r, at most d; `heads.low_rank_from` cuts a trained matrix down to it."""
 
+    name: ClassVar[str] = "low_rank"
     formula: ClassVar[str] = "softmax(A B h), A is V x r, B is r x d"
-    paper: ClassVar[str] = GODEY
+    paper: ClassVar[str] = "Godey et al. 2024, arXiv:2404.07647"
     cost: ClassVar[str] = "r / d of a softmax + one product d x r"
     linear: ClassVar[bool] = True
 
@@ -242,6 +76,7 @@ class MoC:
     context_size: int | None = None
     """E, the width of every h_k and of the output matrix (V, E); None for d.  With "tanh" only."""
 
+    name: ClassVar[str] = "moc"
     formula: ClassVar[str] = "softmax(W sum_k pi_k h_k)"
     paper: ClassVar[str] = YANG
     cost: ClassVar[str] = "softmax + K products d x d"
@@ -255,7 +90,7 @@ class MoC:
 class Mixture:
     """K distributions over one output matrix, each of its own projection of the hidden state."""
 
-    activation: Activation = Softmax()
+    activation: Activation = ACTIVATIONS["softmax"]
     num_components: int = 4
     """K; the papers use 15 on PTB and WikiText-2."""
     projection: str = "tanh"
@@ -267,14 +102,23 @@ class Mixture:
 
     paper: ClassVar[str] = YANG
     cost: ClassVar[str] = "K x its activation + K products d x d"
-    linear: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """Any mixture but that of sigsoftmax is a mos."""
+        return "moss" if isinstance(self.activation, Sigsoftmax) else "mos"
 
     @property
     def formula(self) -> str:
-        return f"sum_k pi_k {name_of(self.activation)}(W h_k)"
+        return f"sum_k pi_k {self.activation.name}(W h_k)"
+
+    @property
+    def linear(self) -> bool:
+        """Of a single component, as its activation; several are bent by their sum."""
+        return self.num_components == 1 and self.activation.linear
 
     def __post_init__(self):
-        if not isinstance(self.activation, get_args(Activation)):
+        if not isinstance(self.activation, Activation):
             raise WideneckError(
                 f"The activation of a mixture is one of {', '.join(ACTIVATIONS)}, "
                 f"got {self.activation!r}."
@@ -284,24 +128,9 @@ class Mixture:
 
 HeadConfig = Activation | LowRank | MoC | Mixture
 
-ACTIVATIONS: dict[str, Activation] = {
-    "softmax": Softmax(),
-    "scaled_softmax": ScaledSoftmax(),
-    "sigsoftmax": Sigsoftmax(),
-    "gss": GSS(),
-    "relu": ReLU(),
-    "sigmoid": Sigmoid(),
-    "softcap": SoftCap(),
-    "plif": PLIF(),
-}
-"""Every activation by name, with its defaults."""
-
 HEADS: dict[str, HeadConfig] = {
     **ACTIVATIONS,
-    "low_rank": LowRank(),
-    "moc": MoC(),
-    "mos": Mixture(),
-    "moss": Mixture(activation=Sigsoftmax()),
+    **{head.name: head for head in (LowRank(), MoC(), Mixture(), Mixture(activation=Sigsoftmax()))},
 }
 """Every head by name, with its defaults."""
 
@@ -337,7 +166,7 @@ def to_dict(config: HeadConfig) -> dict[str, Any]:
     result: dict[str, Any] = {"name": name_of(config)}
     for field in fields(config):
         value = getattr(config, field.name)
-        if isinstance(value, get_args(Activation)):
+        if isinstance(value, Activation):
             value = to_dict(value)
         elif field.name == "values" and value is not None:
             raise WideneckError(

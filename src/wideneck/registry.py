@@ -102,6 +102,11 @@ def check_count(
         )
 
 
+def name_of(config: Any) -> str:
+    """The name of a config's kind in its registry."""
+    return config.name
+
+
 def name_in(known: dict[str, Any], config: Any) -> str:
     """The first name of a config's kind."""
     return next(name for name, default in known.items() if type(default) is type(config))

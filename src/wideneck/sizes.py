@@ -4,7 +4,7 @@ d is the hidden size, V the vocabulary; K are the components of a mixture, E the
 contexts where that is not d; r is the rank of a low_rank.
 """
 
-from wideneck.config import GSS, PLIF, HeadConfig, LowRank, Mixture, MoC
+from wideneck.config import HeadConfig, LowRank, Mixture, MoC
 from wideneck.errors import WideneckError
 
 
@@ -24,7 +24,7 @@ def rank_bound(config: HeadConfig, hidden_size: int, vocab_size: int, *, bias: b
     most d + 1 (+ 1) of V.  A mixture of contexts of width E has E columns, which its contexts
     span also where E > d, as a tanh bends them.  Anything bent in its scores has no bound but V.
     """
-    if not is_linear(config):
+    if not config.linear:
         return vocab_size
     width = context_size(config, hidden_size)
     if isinstance(config, LowRank):
@@ -34,16 +34,7 @@ def rank_bound(config: HeadConfig, hidden_size: int, vocab_size: int, *, bias: b
 
 def rank_bound_formula(config: HeadConfig) -> str:
     """`rank_bound` in words; no bound exceeds V."""
-    return f"{_width_letter(config)} + 1 (+1 with bias)" if is_linear(config) else "V"
-
-
-def is_linear(config: HeadConfig) -> bool:
-    """Whether log-probabilities are linear in one hidden vector, up to the normalizer."""
-    if isinstance(config, Mixture) and config.num_components == 1:
-        return is_linear(config.activation)
-    if isinstance(config, GSS):
-        return not config.learned and isinstance(config.slope, int | float) and config.slope == 1
-    return config.linear
+    return f"{_width_letter(config)} + 1 (+1 with bias)" if config.linear else "V"
 
 
 def num_parameters(config: HeadConfig, hidden_size: int, vocab_size: int) -> int:
@@ -53,35 +44,24 @@ def num_parameters(config: HeadConfig, hidden_size: int, vocab_size: int) -> int
     if isinstance(config, LowRank):
         return num + width * hidden_size
     if isinstance(config, Mixture):
-        num += _num_learned(config.activation)
+        num += config.activation.num_learned
     if isinstance(config, MoC | Mixture):
         columns = hidden_size + (config.projection == "tanh")
         return num + config.num_components * (hidden_size + width * columns)
-    return num + _num_learned(config)
+    return num + config.num_learned
 
 
 def parameters_formula(config: HeadConfig) -> str:
-    """`num_parameters` in the letters of this file (and the knots of a PLIF)."""
-    if isinstance(config, PLIF):
-        return "knots - 1"
+    """`num_parameters` in the letters of this file, and of the activation."""
     if isinstance(config, LowRank):
         return "V (r - d) + r d"
     if isinstance(config, MoC | Mixture):
         text = "K d (d + 2)" if config.projection == "tanh" else "K d (d + 1)"
         if config.context_size is not None:
             text = "V (E - d) + K (d + E (d + 1))"
-        own = parameters_formula(config.activation) if isinstance(config, Mixture) else "0"
+        own = config.activation.num_learned_formula if isinstance(config, Mixture) else "0"
         return text if own == "0" else f"{text} + {own}"
-    return str(_num_learned(config))
-
-
-def _num_learned(config: HeadConfig) -> int:
-    """Learned numbers of an activation."""
-    if isinstance(config, PLIF):
-        return config.num_knots - 1
-    if getattr(config, "learned", False):
-        return 2 if isinstance(config, GSS) else 1
-    return 0
+    return config.num_learned_formula
 
 
 def _width_letter(config: HeadConfig) -> str:

@@ -10,7 +10,7 @@ Layers are imported inside the functions: transformers reads configs before anyt
 
 from typing import Any
 
-from wideneck.attention.config import ASEntmax, normalizer_config, to_dict
+from wideneck.attention.config import normalizer_config, to_dict
 from wideneck.errors import WideneckError
 
 
@@ -37,7 +37,7 @@ def check_attention(raw: Any) -> None:
             "'attention' in config.json of a saved wideneck model names no 'normalizer': save the "
             "model again with save_pretrained."
         )
-    reads = isinstance(normalizer_config(raw["normalizer"]), ASEntmax)
+    reads = normalizer_config(raw["normalizer"]).reads_hidden
     modules = raw.get("modules")
     if not isinstance(modules, list) or not modules:
         raise WideneckError(

@@ -1,17 +1,9 @@
 """The config with which a head starts from a model's own predictions.
 
-z are the model's final logits and m the margin of `LogitRange`, 5 and half the range.
-
-    softmax, mos, moc, plif, scaled_softmax    exactly, with scale 1
-    gss                                        exactly, with slope 1
-    sigsoftmax, moss                           shift m - min z:   z + log sigmoid(z + shift)
-    sigmoid                                    shift -m - max z:  log sigmoid(z + shift)
-    relu, low_rank                             nowhere
-    softcap                                    on a model with that cap only
-
-log sigmoid(w) lies within e^-w of 0 above and within e^w of w below, and no log-probability
-moves by more than the logit that moves most: by less than e^-5, unless the model gives logits
-half the probed range beyond it.
+Each activation says where it starts, `Activation.start`, exactly or by a shift out of the range of
+the model's final logits with the margin of `LogitRange`, 5 and half the range.  No log-probability
+moves by more than the logit that moves most: by less than e^-5, unless the model gives logits half
+the probed range beyond it.  A soft cap starts on a model with that cap only.
 """
 
 from collections.abc import Callable
@@ -83,34 +75,10 @@ def _start_activation(
 ) -> c.Activation:
     if logit_map.cap is not None:
         return _capped(config, given, logit_map.cap, model)
-    if isinstance(config, c.SoftCap):
-        raise WideneckError(
-            f"A softcap cannot start from the predictions of {model}, which has no soft cap: "
-            "build it with wideneck.heads.build and train from scratch."
-        )
-    if isinstance(config, c.ReLU):
-        raise WideneckError(
-            "A relu head cannot start from a model's predictions, because it gives all negative "
-            "logits one probability: build it with wideneck.heads.build and train from scratch."
-        )
-    numbers = _start_numbers(config, given, probe)
+    numbers = config.start(given, probe, model)
     if numbers and "learned" not in given:
         numbers["learned"] = True
     return replace(config, **numbers)
-
-
-def _start_numbers(config: c.Activation, given: set[str], probe: Probe) -> dict[str, Any]:
-    """The start of every number that is not given, where it is not its default."""
-    if isinstance(config, c.Sigsoftmax) and "shift" not in given:
-        logits = probe()
-        return {"shift": logits.margin - logits.lowest}
-    if isinstance(config, c.Sigmoid) and "shift" not in given:
-        logits = probe()
-        return {"shift": -logits.margin - logits.highest}
-    if isinstance(config, c.GSS):
-        start: dict[str, Any] = {} if "slope" in given else {"slope": 1.0}
-        return start if "bend" in given else {**start, "bend": probe().mean}
-    return {}
 
 
 def _capped(config: c.Activation, given: set[str], cap: float, model: str) -> c.SoftCap:

@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wideneck.attached.hook import use as use
     from wideneck.attention.config import names as names
-    from wideneck.attention.hook import use as use
     from wideneck.attention.learned import build as build
     from wideneck.attention.normalizing import normalize as normalize
 
@@ -16,7 +16,7 @@ _HOMES = {
     "build": "wideneck.attention.learned",
     "names": "wideneck.attention.config",
     "normalize": "wideneck.attention.normalizing",
-    "use": "wideneck.attention.hook",
+    "use": "wideneck.attached.hook",
 }
 
 

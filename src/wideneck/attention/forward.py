@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from wideneck.attention import config as c
 from wideneck.attention.finding import newcomer
 from wideneck.attention.learned import LearnedNormalizer, take_hidden
+from wideneck.attention.normalizer import Normalizer
 from wideneck.attention.packed import documents
 from wideneck.attention.sink_attention import sink_attention
+from wideneck.attention.softmaxes import SoftmaxLike, kept
 from wideneck.attention.visits import arrive
-from wideneck.attention.weights import kept, scale, sink_logit, weights_of
 from wideneck.errors import WideneckError
 
 NAME = "wideneck"
@@ -90,10 +90,7 @@ def attention_forward(
     with torch.autocast(kind, enabled=False) if _autocasts(kind) else nullcontext():
         hidden = None if normalizer.hidden_size is None else take_hidden(module)
         config = normalizer(None, hidden=hidden)
-        if _runs_fused(call, config) and not output_attentions:
-            out, weights = _fused(call, config), None
-        else:
-            out, weights = _dense(call, config)
+        out, weights = _run(call, config, formed=bool(output_attentions))
     return out.transpose(1, 2).contiguous(), weights
 
 
@@ -190,32 +187,34 @@ def _num_visible(call: Call) -> Tensor:
     return torch.full((1, 1), call.key.shape[2], dtype=wide, device=query.device)
 
 
-def attend(call: Call, config: c.Normalizer) -> Tensor:
+def attend(call: Call, config: Normalizer) -> Tensor:
     """Output (B, H, Q, Dv) of a call, by the route that the normalizer takes in a model."""
-    return _fused(call, config) if _runs_fused(call, config) else _dense(call, config)[0]
+    return _run(call, config, formed=False)[0]
 
 
-def _runs_fused(call: Call, config: c.Normalizer) -> bool:
-    return config.fused and call.softcap is None
+def _run(call: Call, config: Normalizer, *, formed: bool) -> tuple[Tensor, Tensor | None]:
+    """Output, and the weights where they are formed: on demand, or as there is no other way."""
+    if isinstance(config, SoftmaxLike) and call.softcap is None and not formed:
+        return _fused(call, config), None
+    return _dense(call, config)
 
 
-def _fused(call: Call, config: c.Normalizer) -> Tensor:
+def _fused(call: Call, config: SoftmaxLike) -> Tensor:
     """(B, H, Q, Dv) through PyTorch's attention, whose scores grow with the query."""
-    sink = sink_logit(config)
-    if sink is not None:
+    if config.sink is not None:
         return sink_attention(
             call.query,
             call.key,
             call.value,
-            sink,
+            config.sink,
             call.mask,
             is_causal=call.causal,
             scaling=call.scaling,
             dropout=call.dropout,
         )
-    if isinstance(config, c.TopK) and config.k < call.key.shape[2]:
-        call = replace(call, mask=_kept_keys(call, config.k), causal=False)
-    factor = scale(config, _num_visible(call))
+    if config.most is not None and config.most < call.key.shape[2]:
+        call = replace(call, mask=_kept_keys(call, config.most), causal=False)
+    factor = config.factor(_num_visible(call))
     query, scaling = call.query, call.scaling
     if isinstance(factor, Tensor):
         query = (query * factor).to(query.dtype)
@@ -235,9 +234,9 @@ def _fused(call: Call, config: c.Normalizer) -> Tensor:
     )
 
 
-def _dense(call: Call, config: c.Normalizer) -> tuple[Tensor, Tensor]:
+def _dense(call: Call, config: Normalizer) -> tuple[Tensor, Tensor]:
     """(B, H, Q, Dv) and weights (B, H, Q, K)."""
-    weights = weights_of(dense_scores(call), visible_keys(call), config)
+    weights = config.weights(dense_scores(call), visible_keys(call))
     weights = F.dropout(weights.to(call.value.dtype), call.dropout)
     return weights @ every_head(call)[1], weights
 

@@ -1,4 +1,4 @@
-"""dp/dl of every normalizer: its closed form, and the largest norm it can have.
+"""dp/dl of a normalizer: its closed form, and the largest norm it can have.
 
 All but the stick-breaking are f (diag(s) - c s s^T), with s and f known from the weights:
 
@@ -15,9 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wideneck.attention import config as c
-from wideneck.attention.entmax import slopes
-from wideneck.attention.weights import fixed_alpha, scale
+from wideneck.attention.normalizer import Normalizer
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Jacobian:
     """(...), at least 0: a negative scale has the norms of its size."""
 
 
-def jacobian_of(weights: Tensor, n: Tensor, config: c.Normalizer) -> Jacobian | None:
+def jacobian_of(weights: Tensor, n: Tensor, config: Normalizer) -> Jacobian | None:
     """The closed form at given weights; None for the stick-breaking.
 
     Args:
@@ -40,49 +38,46 @@ def jacobian_of(weights: Tensor, n: Tensor, config: c.Normalizer) -> Jacobian | 
         n: (..., 1), the visible keys of each row.
         config: the normalizer; its tensors broadcast against (..., 1).
     """
-    one = torch.ones_like(weights[..., 0])
-    factor = torch.as_tensor(scale(config, n), dtype=weights.dtype, device=weights.device).abs()
+    return config.derivative(weights, n)
+
+
+def largest_norm(config: Normalizer, n: int) -> float:
+    """The spectral norm of dp/dl that no row of n visible keys exceeds; inf where there is none.
+
+    Where numbers are tensors it is the largest over their entries.
+    """
+    return config.largest_norm(n)
+
+
+def of_each_key(diagonal: Tensor) -> Jacobian:
+    """dp/dl where every key has its weight by itself."""
+    one = torch.ones_like(diagonal[..., 0])
+    return Jacobian(diagonal, 0 * one, one)
+
+
+def of_entmax(weights: Tensor, n: Tensor, config: Normalizer, alpha: Any) -> Jacobian:
+    """dp/dl of an entmax of scaled scores; a softmax, whose weights may shrink, has alpha 1."""
+    from wideneck.attention.entmax import slopes
+
+    factor = torch.as_tensor(config.factor(n), dtype=weights.dtype, device=weights.device).abs()
     factor = factor.expand(*weights.shape[:-1], 1)[..., 0]
-    if isinstance(config, c.Sigmoid):
-        return Jacobian(weights * (1 - weights), 0 * one, one)
-    if isinstance(config, c.ReLU):
-        return Jacobian((weights > 0) / n.clamp(min=1), 0 * one, one)
-    if isinstance(config, c.StickBreaking):
-        return None
-    alpha = _alpha(config)
     if alpha is None:
-        return Jacobian(weights, one, factor)
+        return Jacobian(weights, torch.ones_like(weights[..., 0]), factor)
     s = slopes(weights, torch.as_tensor(alpha, dtype=weights.dtype, device=weights.device))
     total = s.sum(-1)
     return Jacobian(s, torch.where(total > 0, 1 / total, 0), factor)
 
 
-def largest_norm(config: c.Normalizer, n: int) -> float:
-    """The spectral norm of dp/dl that no row of n visible keys exceeds; inf where there is none.
+def largest_of_entmax(config: Normalizer, n: int, alpha: Any) -> float:
+    """1/2 of a softmax, at two equal scores far above the rest.
 
-    Softmax-like: 1/2, at two equal scores far above the rest.  Entmax with 1 < alpha <= 2: 1, as
-    dp/dl is at most diag(s) and s_i = p_i^(2 - alpha) at most 1.  Two keys reach 2^(alpha - 2)
-    only, but one large weight above many small ones comes near 1.  Above alpha = 2 small weights
-    have steep slopes without bound.  Stick-breaking: rows of |dp/dl| sum to at most 1/e and
-    columns to at most 1/2, so the norm is at most their geometric mean.  Where numbers are
-    tensors it is the largest over their entries.
+    With 1 < alpha <= 2 it is 1, as dp/dl is at most diag(s) and s_i = p_i^(2 - alpha) at most 1.
+    Two keys reach 2^(alpha - 2) only, but one large weight above many small ones comes near 1.
+    Above alpha = 2 small weights have steep slopes without bound.
     """
-    if isinstance(config, c.Sigmoid):
-        return 0.25
-    if isinstance(config, c.ReLU):
-        return 1 / max(n, 1)
-    if isinstance(config, c.StickBreaking):
-        return 1 / math.sqrt(2 * math.e)
-    factor = scale(config, torch.tensor([float(n)], dtype=torch.float64))
     factor, alpha = (
-        torch.as_tensor(1.0 if x is None else x, dtype=torch.float64, device="cpu").detach()
-        for x in (factor, _alpha(config))
+        torch.as_tensor(x, dtype=torch.float64, device="cpu").detach()
+        for x in (config.factor(torch.tensor([float(n)], dtype=torch.float64)), alpha)
     )
     steep = torch.where(alpha == 1, 0.5, torch.where(alpha <= 2, 1.0, math.inf))
     return float((factor.abs() * steep).max())
-
-
-def _alpha(config: c.Normalizer) -> Any:
-    """Of the entmax family."""
-    fixed = fixed_alpha(config)
-    return getattr(config, "alpha", None) if fixed is None else fixed

@@ -1,15 +1,13 @@
 """What a normalizer learns, as parameters of an attention layer, and `build` for any other use."""
 
-import math
 import threading
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wideneck.attention import config as c
+from wideneck.attention.config import Normalizer, normalizer_config
 from wideneck.attention.normalizing import normalize
 from wideneck.errors import WideneckError
 from wideneck.registry import NOT_A_TENSOR
@@ -17,17 +15,15 @@ from wideneck.registry import NOT_A_TENSOR
 
 @final
 class LearnedNormalizer(nn.Module):
-    """A normalizer whose learned numbers are float32 parameters, one of each per head.
+    """A normalizer whose learned numbers, its `learns`, are float32 parameters.
 
-    `logit` (H,) of a sink; `scale` and, unless the config's is 0, `bias` (H,) of ssmax;
-    `raw_alpha` (H,) of entmax, with alpha = 1 + sigmoid(raw_alpha); `beta` and `gamma`
-    (H, hidden_size) of asentmax, the w and v of its config.  Nothing where the config has
-    `learned=False` or no such numbers.
+    Each has a number for every head, (H,), or, where they are made of hidden states, as those of
+    asentmax, a vector (H, hidden_size).
     """
 
     def __init__(
         self,
-        config: c.Normalizer,
+        config: Normalizer,
         num_heads: int,
         hidden_size: int | None = None,
         device: Any = None,
@@ -35,10 +31,10 @@ class LearnedNormalizer(nn.Module):
         super().__init__()
         _check(config, num_heads, hidden_size)
         self.config, self.num_heads = config, num_heads
-        self.hidden_size = hidden_size if isinstance(config, c.ASEntmax) else None
+        self.hidden_size = hidden_size if config.reads_hidden else None
         self.hook: Any = None
-        """Takes hidden states in, in a model and for asentmax; see `note_hidden`."""
-        self.names = _learned(config)
+        """Takes hidden states in, in a model; see `note_hidden`."""
+        self.names = config.learns
         shape = (num_heads,) if self.hidden_size is None else (num_heads, self.hidden_size)
         for name in self.names:
             empty = torch.empty(shape, device=device, dtype=torch.float32)
@@ -47,38 +43,36 @@ class LearnedNormalizer(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """The config's numbers; asentmax starts where no head looks at its hidden state."""
+        """The config's numbers."""
         for name in self.names:
-            parameter = getattr(self, name)
-            if name in ("beta", "gamma"):
-                parameter.zero_()
-            elif name == "raw_alpha":
-                share = self.config.alpha - 1  # pyrefly: ignore[missing-attribute]
-                parameter.fill_(math.log(share / (1 - share)))
-            else:
-                parameter.fill_(getattr(self.config, name))
+            getattr(self, name).fill_(self.config.start_of(name))
 
-    def numbers(self, hidden: Tensor | None = None) -> c.Normalizer:
+    def numbers(self, hidden: Tensor | None = None) -> Normalizer:
         """The config with the present numbers, for scores (B, H, Q, K).
 
         Args:
-            hidden: (B, Q, hidden_size), what enters the attention layer; for asentmax only.
+            hidden: (B, Q, hidden_size), what enters the attention layer; where it is read only.
 
         Returns:
-            The config with tensors of shape (H, 1, 1), for asentmax (B, H, Q, 1).
+            The config with tensors of shape (H, 1, 1), or (B, H, Q, 1) where hidden is read.
 
         Raises:
-            WideneckError: an asentmax without hidden states.
+            WideneckError: no hidden states, or others, where they are read.
         """
-        if isinstance(self.config, c.ASEntmax):
-            beta, gamma = self._adaptive(hidden)
-            return replace(self.config, beta=beta, gamma=gamma)
         if not self.names:
             return self.config
-        per_head = {name: getattr(self, name)[:, None, None] for name in self.names}
-        if "raw_alpha" in per_head:
-            per_head = {"alpha": 1 + torch.sigmoid(per_head["raw_alpha"])}
-        return replace(self.config, **per_head)
+        raw: dict[str, Tensor] = {name: getattr(self, name) for name in self.names}
+        if not self.config.reads_hidden:
+            return self.config.learning({name: x[:, None, None] for name, x in raw.items()})
+        if hidden is None or hidden.ndim != 3 or hidden.shape[-1] != self.hidden_size:
+            came = "none" if hidden is None else tuple(hidden.shape)
+            raise WideneckError(
+                f"{self.config.name} reads hidden states of shape (B, Q, {self.hidden_size}), got "
+                f"{came}."
+            )
+        wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+        read = {name: (x.to(wide.dtype) @ wide.mT)[..., None] for name, x in raw.items()}
+        return self.config.learning(read)
 
     def forward(
         self, scores: Tensor | None, mask: Tensor | None = None, hidden: Tensor | None = None
@@ -106,24 +100,9 @@ class LearnedNormalizer(nn.Module):
     def extra_repr(self) -> str:
         return f"{self.config}, num_heads={self.num_heads}"
 
-    def _adaptive(self, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
-        if hidden is None or hidden.ndim != 3 or hidden.shape[-1] != self.hidden_size:
-            came = "none" if hidden is None else tuple(hidden.shape)
-            raise WideneckError(
-                f"asentmax reads hidden states of shape (B, Q, {self.hidden_size}), got {came}."
-            )
-        wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
-        weights: tuple[Any, Any] = (self.beta, self.gamma)
-        beta, gamma = (
-            (weight.to(wide.dtype) @ wide.mT)[..., None]  # (B, H, Q, 1)
-            for weight in weights
-        )
-        reach = self.config.reach  # pyrefly: ignore[missing-attribute]
-        return F.softplus(beta), reach * torch.tanh(gamma)
-
 
 def build(
-    normalizer: str | dict | c.Normalizer,
+    normalizer: str | dict | Normalizer,
     *,
     num_heads: int,
     hidden_size: int | None = None,
@@ -143,52 +122,30 @@ def build(
         WideneckError: an unknown normalizer or parameter; tensors among them; a learned alpha that
             does not start between 1 and 2; an asentmax without hidden_size.
     """
-    config = c.normalizer_config(normalizer, **parameters)
+    config = normalizer_config(normalizer, **parameters)
     return LearnedNormalizer(config, num_heads, hidden_size, device)
 
 
-def check_start(config: c.Normalizer) -> None:
+def check_start(config: Normalizer) -> None:
     """Refuse a config that a module cannot start from."""
-    name = c.name_of(config)
     for field in fields(config):
         if not isinstance(getattr(config, field.name), NOT_A_TENSOR):
             raise WideneckError(
-                f"A {name} that learns starts from a number for {field.name}, got a tensor: set "
-                "the module's parameter after it is made."
+                f"A {config.name} that learns starts from a number for {field.name}, got a tensor: "
+                "set the module's parameter after it is made."
             )
-    if isinstance(config, c.Entmax) and config.learned and not 1 < config.alpha < 2:
-        raise WideneckError(
-            f"A learned alpha stays between 1 and 2 and cannot start at {config.alpha:g}: start "
-            "between them, or give learned=False."
-        )
-    if isinstance(config, c.ASEntmax):
-        default = c.ASEntmax()
-        if (config.beta, config.gamma) != (default.beta, default.gamma):
-            raise WideneckError(
-                "asentmax learns beta and gamma from hidden states, starting at ln 2 and 0: leave "
-                "them out."
-            )
+    config.check_start()
 
 
-def _check(config: c.Normalizer, num_heads: int, hidden_size: int | None) -> None:
+def _check(config: Normalizer, num_heads: int, hidden_size: int | None) -> None:
     check_start(config)
     for label, size in (("num_heads", num_heads), ("hidden_size", hidden_size)):
-        if size is None and not isinstance(config, c.ASEntmax):
+        if size is None and not config.reads_hidden:
             continue
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise WideneckError(
-                f"{c.name_of(config)} needs a whole number >= 1 for {label}, got {size!r}."
+                f"{config.name} needs a whole number >= 1 for {label}, got {size!r}."
             )
-
-
-def _learned(config: c.Normalizer) -> tuple[str, ...]:
-    if isinstance(config, c.ASEntmax):
-        return ("beta", "gamma")
-    if not getattr(config, "learned", False):
-        return ()
-    if isinstance(config, c.SSMax):
-        return ("scale", "bias") if config.bias else ("scale",)
-    return ("logit",) if isinstance(config, c.Sink) else ("raw_alpha",)
 
 
 class _Entered(threading.local):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from wideneck.attention.config import ASEntmax, Normalizer
+from wideneck.attention.config import Normalizer
 from wideneck.attention.forward import NAME
 from wideneck.attention.learned import LearnedNormalizer, note_hidden
 from wideneck.attention.visits import unwatch, watch
@@ -78,7 +78,7 @@ def remember(model: Any, state: Placed) -> None:
 def put_one(layer: nn.Module, normalizer: LearnedNormalizer) -> None:
     """A normalizer into its layer."""
     layer.normalizer = normalizer
-    if isinstance(normalizer.config, ASEntmax):
+    if normalizer.config.reads_hidden:
         normalizer.hook = layer.register_forward_pre_hook(note_hidden, with_kwargs=True)
 
 

@@ -13,7 +13,6 @@ bounds that.
 
 from wideneck.config import GSS, HeadConfig, Mixture, ReLU, ScaledSoftmax, Sigsoftmax, Softmax
 from wideneck.models.head_form import HeadForm
-from wideneck.sizes import is_linear
 
 CONVEX = (Softmax, ScaledSoftmax, Sigsoftmax, GSS)
 """Activations with a convex exp f: (exp f)'' = exp f (f'^2 + f''), and f'^2 + f'' > 0 for a GSS of
@@ -48,7 +47,7 @@ def what_does_not_apply(form: HeadForm) -> list[str]:
             f"that the head makes of hidden states: any context counts here{same}, and there is no "
             "data-weighted spectrum."
         )
-    if not is_linear(_of_scores(form)):
+    if not _of_scores(form).linear:
         notes.append(
             f"A softmax does not see the mean row of its matrix, and this {form.name} does: for it "
             "the centred measures leave out something that counts."

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wideneck import config as c
 from wideneck import heads
 from wideneck.attached.memory_place import placed_memory
 from wideneck.attached.swap import attached_head
@@ -242,7 +241,7 @@ def own_head(model: Any, window: Window) -> Head:
     layer, logit_map = model.get_output_embeddings(), measure_logit_map(model)
     vocab_size, hidden_size = layer.weight.shape
     built = heads.build(
-        c.Softmax() if logit_map.cap is None else c.SoftCap(cap=logit_map.cap),
+        logit_map.activation(),
         hidden_size=hidden_size,
         vocab_size=vocab_size,
         bias=getattr(layer, "bias", None) is not None,

@@ -9,20 +9,6 @@ from wideneck.functional.options import LossOptions
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def check_loss(
-    input: Tensor,
-    weight: Tensor,
-    target: Tensor,
-    bias: Tensor | None,
-    log_prior: Tensor | None,
-    reduction: str,
-    chunk_size: int | None,
-) -> None:
-    """Shapes and dtypes; nothing here looks at a value, so that a graph can be traced."""
-    check_shapes(input, weight, target.shape, bias, log_prior, reduction, chunk_size)
-    check_ids(target)
-
-
 def check_shapes(
     input: Tensor,
     weight: Tensor,
@@ -32,7 +18,10 @@ def check_shapes(
     reduction: str,
     chunk_size: int | None,
 ) -> None:
-    """What `check_loss` does for targets of the shape `tokens`, of whatever kind they are."""
+    """Shapes and dtypes but those of targets, which have the shape `tokens`.
+
+    Nothing here looks at a value, so that a graph can be traced.
+    """
     if not input.is_floating_point():
         raise WideneckError(f"Hidden states must be floating point, got {input.dtype}.")
     if not weight.is_floating_point() or weight.ndim != 2:

@@ -45,21 +45,8 @@ class Chunk:
             scale = form.log_scale(top.to(exact)).squeeze(1)
             log_total = log_total - torch.where(sums.scaled, scale, 0.0)
         nll, log_normalizer = log_total - (f_t - f_top), log_total + f_top
-        total = total.to(z.dtype)
-        return cls(
-            z,
-            form,
-            top,
-            total,
-            here,
-            target,
-            z_t,
-            slope_t,
-            nll,
-            log_normalizer,
-            sums.weighted,
-            mode,
-        )
+        row = (top, total.to(z.dtype), here, target, z_t, slope_t, nll, log_normalizer)
+        return cls(z, form, *row, sums.weighted, mode)
 
     def to_gradient_(self, up: Tensor, ut: Tensor, parameters: list[Tensor]) -> Tensor:
         """Makes z such that a z is the gradient of the scores, but for the term of the target.

@@ -6,88 +6,72 @@ answer the question (a gradient of the log-normalizer, reduction "none").
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from wideneck.errors import WideneckError
-from wideneck.functional.op import run_of, wanted_of
-from wideneck.functional.options import LossOptions
+from wideneck.functional.op import FIXED, Asked, run
+from wideneck.functional.options import NOTHING, Wanted
 from wideneck.functional.shard import Shard
 from wideneck.functional.transforms import (
     NO_FORWARD_MODE,
     NO_SECOND_DERIVATIVE,
-    Asked,
     gradients_of,
     is_transformed,
     refuse_batched,
     refuse_parts,
 )
 
-FIXED = 11
-"""Arguments of the loss in front of the activation's parameters."""
+
+def wanted_by(ctx: Any, fixed: int) -> Wanted:
+    """What autograd asks of a function of (asked, *tensors), from `fixed` on parameters."""
+    needs = ctx.needs_input_grad[1:]
+    return Wanted(*needs[:4], parameters=any(needs[fixed:]))
+
+
+def placed(
+    gradients: list[Tensor], wanted: Wanted, tensors: tuple, fixed: int
+) -> tuple[Tensor | None, ...]:
+    """Each of them at the place of its argument of such a function."""
+    given = [gradients.pop(0) if want else None for want in wanted[:4]]
+    tail = gradients if wanted.parameters else [None] * len(tensors[fixed:])
+    return (None, *given, *[None] * (fixed - 4), *tail)
 
 
 class FusedLoss(torch.autograd.Function):
-    """(loss, log-normalizer (N, K)) of X (N, K, D), W (V, D), b (V,), log_prior (N, K)."""
+    """(loss, log-normalizer (N, K)) of (asked, *tensors), the tensors those of `op.FIXED`."""
 
     @staticmethod
-    def forward(  # pyrefly: ignore[bad-override]
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        log_prior: Tensor | None,
-        ids: Tensor | None,
-        probs: Tensor | None,
-        class_weight: Tensor | None,
-        form: tuple[str, list[float]],
-        options: LossOptions,
-        shard: Shard,
-        learning: bool,
-        *parameters: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Loss, and for "mean" and "sum" already the gradients.
-
-        `learning` is the caller's grad mode: in here it is off, and `needs_input_grad` does not
-        know of it.
-        """
-        needs = ctx.needs_input_grad if learning else [False] * (FIXED + len(parameters))
-        ctx.wanted = [*needs[:4], any(needs[FIXED:])]
-        ctx.form, ctx.options = form, options
-        ctx.shard = shard
-        now = ctx.wanted if options.reduction != "none" else [False] * 5
-        tensors = (x, weight, bias, log_prior, ids, probs, class_weight)
-        run = run_of(shard)
-        loss, log_normalizer, *gradients = run(
-            *tensors, list(parameters), *form, *options.encode(), None, None, now
-        )
-        ctx.count = len(parameters)
-        ctx.in_forward = any(now)
+    def forward(ctx: Any, asked: Asked, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:  # pyrefly: ignore[bad-override]
+        """Loss, and for "mean" and "sum" already the gradients."""
+        wanted = wanted_by(ctx, FIXED) if asked.learning else NOTHING
+        ctx.asked, ctx.count = replace(asked, wanted=wanted), len(tensors)
+        in_forward = asked.options.reduction != "none" and any(wanted)
+        loss, log_normalizer, *gradients = run(ctx.asked if in_forward else asked, tensors)
         ctx.gradients = None
-        if ctx.in_forward and torch.compiler.is_compiling():
-            ctx.save_for_backward(*tensors, *parameters, *gradients)
+        if in_forward and torch.compiler.is_compiling():
+            ctx.save_for_backward(*tensors, *gradients)
         else:
-            ctx.save_for_backward(*tensors, *parameters)
-            ctx.gradients = gradients if ctx.in_forward else None
+            ctx.save_for_backward(*tensors)
+            ctx.gradients = gradients if in_forward else None
         ctx.set_materialize_grads(False)
         return loss, log_normalizer
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor | None, grad_log_normalizer: Tensor | None):  # pyrefly: ignore[bad-override]
+    def backward(ctx: Any, *up: Tensor | None):  # pyrefly: ignore[bad-override]
         """Hands the gradients on, or computes them."""
+        grad_loss, grad_log_normalizer = up
         if grad_loss is None and grad_log_normalizer is None:
-            return (None,) * (FIXED + ctx.count)
+            return (None,) * (1 + ctx.count)
         kept = ctx.saved_tensors  # read once: under checkpointing they are then gone
-        tensors, others = kept[:7], list(kept[7:])
-        parameters, saved = others[: ctx.count], others[ctx.count :]
-        up = grad_loss, grad_log_normalizer
+        tensors, saved = kept[: ctx.count], kept[ctx.count :]
         refuse_batched(*up)
         if is_transformed():  # a batch of backward passes, by vmap
-            refuse_parts(ctx.shard)
-            asked = Asked(ctx.form, ctx.options, tuple(ctx.wanted))
-            return placed(ctx, gradients_of(asked, up, kept[: 7 + ctx.count]), FIXED)
+            refuse_parts(ctx.asked.shard)
+            return placed(gradients_of(ctx.asked, up, tensors), ctx.asked.wanted, tensors, FIXED)
         ready, ctx.gradients = ctx.gradients, None
         if grad_log_normalizer is None and (ready or saved) and grad_loss is not None:
             if ready:
@@ -96,21 +80,20 @@ class FusedLoss(torch.autograd.Function):
             else:
                 ready = [gradient * grad_loss for gradient in saved]
         else:
-            rest = (*ctx.form, *ctx.options.encode(), *up, ctx.wanted)
-            _, _, *ready = run_of(ctx.shard)(*tensors, parameters, *rest)
-        given = wanted_of(tensors[:4], parameters, ctx.wanted)
-        # Rounded only now: a loss scale has been applied, which float16 cannot do without.
-        ready = [gradient.to(like.dtype) for gradient, like in zip(ready, given, strict=True)]
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            ready = Last.apply(ready, *kept, *up)
-        return placed(ctx, list(ready), FIXED)
+            _, _, *ready = run(ctx.asked, tensors, (grad_loss, grad_log_normalizer))
+        return finished(ready, ctx.asked.wanted, tensors, FIXED, (*kept, *up))
 
 
-def placed(ctx: Any, gradients: list[Tensor], fixed: int) -> tuple[Tensor | None, ...]:
-    """Each gradient at the place of its argument, `fixed` of which stand before the parameters."""
-    results = [gradients.pop(0) if w else None for w in ctx.wanted[:4]]
-    tail = gradients if ctx.wanted[4] else [None] * ctx.count
-    return (*results, *[None] * (fixed - 4), *tail)
+def finished(
+    ready: list[Tensor], wanted: Wanted, tensors: tuple, fixed: int, sources: tuple
+) -> tuple[Tensor | None, ...]:
+    """What a backward pass returns: of the tensors' dtypes, and once differentiable only."""
+    # Rounded only now: a loss scale has been applied, which float16 cannot do without.
+    given = wanted.of(tensors, fixed)
+    ready = [gradient.to(like.dtype) for gradient, like in zip(ready, given, strict=True)]
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        ready = list(Last.apply(ready, *sources))
+    return placed(ready, wanted, tensors, fixed)
 
 
 class _EagerLoss(FusedLoss):

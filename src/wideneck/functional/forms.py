@@ -1,22 +1,22 @@
-"""The pointwise maps f of the activations, and what the losses need of them.
+"""What the losses need of an activation: its form, with fast ways for those that have them.
 
-p_i = exp(f(z_i)) / sum_j exp(f(z_j)).  Every f is increasing (ReLU weakly), so its largest
-value over a row is at the row's largest score `top`, and g = exp(f(z) - f(top)) never
-exceeds 1: no row overflows, and no sum is below 1.
+A form is an activation without scale and shift, here called f: `affine.affine` takes these off.  f
+is increasing (a relu weakly), so its largest value over a row is at the row's largest score `top`,
+and g = exp(f(z) - f(top)) never exceeds 1: no row overflows, and no sum is below 1.
 
-Scale and shift are not here: a * z + c is linear in the hidden state and the bias, so the
-loss puts a on the narrow N x d side, where it costs nothing and autograd knows its gradient.
-`affine.affine` splits an activation into (a, c, form).
+`Form` follows from the formula of any activation and is the specification of the fast ones.
 """
 
 import math
-from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from wideneck.activations import ACTIVATIONS, GSS, PLIF, Activation, Sigmoid, Sigsoftmax, taken
 
 LOG2_E = math.log2(math.e)
 LOWEST = -40.0
@@ -39,25 +39,29 @@ def log_sigmoid(z: Tensor, out: Tensor) -> Tensor:
     return out.copy_(F.logsigmoid(z))
 
 
-class Form(ABC):
+@dataclass(frozen=True)
+class Form:
     """One f.  `z` has any shape; `top` broadcasts against it; all are at least float32."""
 
-    @property
-    def parameters(self) -> list[Tensor]:
-        """What f has to learn, in the order of `parameter_gradients`."""
-        return []
+    activation: Activation
+    parameters: Sequence[Tensor] = ()
+    """What f has to learn, in the order of `parameter_gradients`."""
 
-    @abstractmethod
     def log_score(self, z: Tensor) -> Tensor:
         """f(z)."""
+        return self.activation.log_score(z, *self.parameters)
 
-    @abstractmethod
     def slope(self, z: Tensor) -> Tensor:
         """f'(z)."""
+        return self.activation.derivative(z, *self.parameters)
+
+    def parameter_gradients(self, z: Tensor, weight: Tensor) -> list[Tensor]:
+        """Sums of weight * df/dtheta over z, one for each of `parameters`."""
+        return self.activation.parameter_gradients(z, weight, *self.parameters)
 
     def told_apart_(self, z: Tensor) -> Tensor:
         """What f sees of z, in place: scores are equal where f is, and else in the same order."""
-        return z
+        return self.activation.told_apart_(z)
 
     def relative(self, z: Tensor, top: Tensor, out: Tensor) -> Tensor:
         """f(z) - f(top), at most 0, written to `out` of the shape of z; z stays."""
@@ -100,15 +104,13 @@ class Form(ABC):
         """`weigh_`, and the row sums (R, num_sums) of g df/dtheta, all parameters side by side."""
         raise AssertionError(f"{type(self).__name__} has no sums of rows")
 
-    def parameter_gradients(self, z: Tensor, weight: Tensor) -> list[Tensor]:
-        """Sums of weight * df/dtheta over z, one for each of `parameters`."""
-        return []
-
 
 @final
 @dataclass(frozen=True)
 class Identity(Form):
     """f(z) = z."""
+
+    activation: Activation = ACTIVATIONS["softmax"]
 
     def log_score(self, z: Tensor) -> Tensor:
         return z
@@ -128,11 +130,7 @@ class Identity(Form):
 class SigsoftmaxForm(Form):
     """f(z) = z + log sigmoid(z)  (Kanai et al. 2018)."""
 
-    def log_score(self, z: Tensor) -> Tensor:
-        return z + F.logsigmoid(z)
-
-    def slope(self, z: Tensor) -> Tensor:
-        return 1 + torch.sigmoid(-z)
+    activation: Activation = ACTIVATIONS["sigsoftmax"]
 
     def relative(self, z: Tensor, top: Tensor, out: Tensor) -> Tensor:
         return log_sigmoid(z, out).add_(z).sub_(self.log_score(top))
@@ -183,18 +181,10 @@ class SigsoftmaxForm(Form):
 class GSSForm(Form):
     """f(z) = z + (k - 1) log sigmoid(z)  (Parthiban et al. 2021, with its bend at 0)."""
 
-    k: Tensor
-    """Scalar."""
-
     @property
-    def parameters(self) -> list[Tensor]:
-        return [self.k]
-
-    def log_score(self, z: Tensor) -> Tensor:
-        return z + (self.k - 1) * F.logsigmoid(z)
-
-    def slope(self, z: Tensor) -> Tensor:
-        return 1 + (self.k - 1) * torch.sigmoid(-z)
+    def k(self) -> Tensor:
+        """Scalar."""
+        return self.parameters[0]
 
     def relative(self, z: Tensor, top: Tensor, out: Tensor) -> Tensor:
         return log_sigmoid(z, out).mul_(self.k - 1).add_(z).sub_(self.log_score(top))
@@ -224,37 +214,11 @@ class GSSForm(Form):
         g.mul_(inverse.mul_(self.k - 1).add_(1))
         return total, weighted
 
-    def parameter_gradients(self, z: Tensor, weight: Tensor) -> list[Tensor]:
-        return [(F.logsigmoid(z) * weight).sum()]
-
-
-@final
-@dataclass(frozen=True)
-class ReLUForm(Form):
-    """f(z) = log(max(z, 0) + epsilon)."""
-
-    epsilon: float
-
-    def log_score(self, z: Tensor) -> Tensor:
-        return (z.relu() + self.epsilon).log()
-
-    def slope(self, z: Tensor) -> Tensor:
-        return (z > 0) / (z.relu() + self.epsilon)
-
-    def told_apart_(self, z: Tensor) -> Tensor:
-        return z.relu_()
-
 
 @final
 @dataclass(frozen=True)
 class SigmoidForm(Form):
     """f(z) = log sigmoid(z)."""
-
-    def log_score(self, z: Tensor) -> Tensor:
-        return F.logsigmoid(z)
-
-    def slope(self, z: Tensor) -> Tensor:
-        return torch.sigmoid(-z)
 
     def relative(self, z: Tensor, top: Tensor, out: Tensor) -> Tensor:
         return log_sigmoid(z, out).sub_(self.log_score(top))
@@ -262,86 +226,46 @@ class SigmoidForm(Form):
 
 @final
 @dataclass(frozen=True)
-class SoftCapForm(Form):
-    """f(z) = cap tanh(z / cap)."""
-
-    cap: float
-
-    def log_score(self, z: Tensor) -> Tensor:
-        return self.cap * torch.tanh(z / self.cap)
-
-    def slope(self, z: Tensor) -> Tensor:
-        return 1 - torch.tanh(z / self.cap).square()
-
-
-@final
-@dataclass(frozen=True)
 class PLIFForm(Form):
     """f linear between its values at evenly spaced knots  (Ganea et al. 2019)."""
 
-    reach: float
-    starts: Tensor
-    """(K - 1,), f at all but the last of K knots from -reach to reach."""
-    rises: Tensor
-    """(K - 1,), positive, from each knot to the next.  Differences of `starts` would lose the
-    digits that the pieces far outside depend on."""
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        return [self.starts, self.rises]
-
-    def log_score(self, z: Tensor) -> Tensor:
-        left, right = self._place(z)
-        return _taken(self.starts, left) + right * _taken(self.rises, left)
-
-    def slope(self, z: Tensor) -> Tensor:
-        left, _ = self._place(z)
-        return _taken(self.rises, left) / self._step
+    activation: PLIF
 
     def weigh_(self, z: Tensor, top: Tensor) -> Tensor:
         return self._weigh_(z, top)[2]
 
     @property
     def num_sums(self) -> int:
-        return len(self.starts) + len(self.rises)
+        return sum(len(numbers) for numbers in self.parameters)
 
     def weigh_with_sums_(self, z: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
         g, (left, right), total = self._weigh_(z, top)
         # Of each row its own sums: on an accelerator, additions to one number wait for each other.
-        by_start, by_rise = g.new_zeros(2, len(z), len(self.starts))
+        by_start, by_rise = g.new_zeros(2, len(z), len(self.parameters[0]))
         by_start.scatter_add_(1, left, g)
         by_rise.scatter_add_(1, left, g.mul_(right))
         return total, torch.cat([by_start, by_rise], 1)
 
     def _weigh_(self, z: Tensor, top: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
         """g, the places of z, and what `weigh_` gives."""
-        left, right = self._place(z)
-        rise = _taken(self.rises, left)
-        g = exp_(right.mul(rise).add_(_taken(self.starts, left)).sub_(self.log_score(top)))
-        torch.mul(g, rise.div_(self._step), out=z)
+        starts, rises = self.parameters
+        left, right = self.activation.place(z, rises)
+        rise = taken(rises, left)
+        g = exp_(right.mul(rise).add_(taken(starts, left)).sub_(self.log_score(top)))
+        torch.mul(g, rise.div_(self.activation.step(rises)), out=z)
         return g, (left, right), g.sum(-1, keepdim=True)
 
-    def parameter_gradients(self, z: Tensor, weight: Tensor) -> list[Tensor]:
-        left, right = self._place(z)
-        left = left.flatten()
-        zero = torch.zeros_like(self.starts, dtype=weight.dtype)
-        return [
-            zero.index_add(0, left, weight.flatten()),
-            zero.index_add(0, left, (weight * right).flatten()),
-        ]
 
-    @property
-    def _step(self) -> float:
-        return 2 * self.reach / len(self.rises)
-
-    def _place(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The knot left of z, and how far z is on the way to the next: outside, beyond [0, 1]."""
-        position = (z + self.reach) / self._step
-        # NaN has no knot; it stays in `right`, so the result is NaN.
-        left = position.nan_to_num(0.0).clamp(0, len(self.rises) - 1).floor()
-        return left.long(), position - left
+_FAST: dict[type[Activation], type[Form]] = {
+    Sigsoftmax: SigsoftmaxForm,
+    GSS: GSSForm,
+    Sigmoid: SigmoidForm,
+    PLIF: PLIFForm,
+}
 
 
-def _taken(values: Tensor, index: Tensor) -> Tensor:
-    """values[index], which takes a CPU four times as long."""
-    return values.index_select(0, index.flatten()).view_as(index)
+def form_of(activation: Activation, parameters: Sequence[Tensor]) -> Form:
+    """The form of an activation, by its fast way where it has one."""
+    if activation.is_identity and not parameters:
+        return Identity(activation)  # by hand: a tracer cannot make the default of a field
+    return _FAST.get(type(activation), Form)(activation, parameters)

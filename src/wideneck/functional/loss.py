@@ -3,6 +3,8 @@
 Arguments have the names and the order of `torch.nn.functional.linear_cross_entropy`.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -11,11 +13,11 @@ from wideneck.functional.affine import affine, encode, is_number
 from wideneck.functional.check import check_shapes, check_targets
 from wideneck.functional.differentiable import loss_function
 from wideneck.functional.distribution import widened
-from wideneck.functional.forms import Form
 from wideneck.functional.numbers import plain_number
-from wideneck.functional.options import LossOptions
+from wideneck.functional.op import Asked
+from wideneck.functional.options import NOTHING, Layer, LossOptions
 from wideneck.functional.shard import Shard
-from wideneck.functional.transforms import Asked, TransformedLoss, is_transformed, refuse_traced
+from wideneck.functional.transforms import TransformedLoss, is_transformed, refuse_traced
 from wideneck.functional.vocab_parallel import locate, shared
 
 
@@ -85,7 +87,7 @@ def linear_cross_entropy(
         WideneckError: shapes, dtypes or targets that do not fit, an unknown activation, a
             second or a forward-mode derivative (use `wn.functional.log_prob` there).
     """
-    options = _options(reduction, ignore_index, z_loss, label_smoothing, chunk_size)
+    options = LossOptions(reduction, ignore_index, z_loss, label_smoothing, chunk_size)
     prediction = input, linear_weight, linear_bias, activation, log_prior
     return _loss(*prediction, target, target_ids, weight, options, group)[0]
 
@@ -113,21 +115,9 @@ def linear_cross_entropy_and_log_normalizer(
     ignored, and is differentiable; using its gradient costs a recomputation, three products.
     `wn.functional.z_loss` makes of it, at no cost, the part of the loss that is z-loss.
     """
-    options = _options(reduction, ignore_index, z_loss, label_smoothing, chunk_size)
+    options = LossOptions(reduction, ignore_index, z_loss, label_smoothing, chunk_size)
     prediction = input, linear_weight, linear_bias, activation, log_prior
     return _loss(*prediction, target, target_ids, weight, options, group)
-
-
-def _options(
-    reduction: str,
-    ignore_index: int,
-    z_loss: float,
-    label_smoothing: float,
-    chunk_size: int | None,
-) -> LossOptions:
-    z_loss = plain_number("z_loss", z_loss)
-    label_smoothing = plain_number("label_smoothing", label_smoothing)
-    return LossOptions(reduction, ignore_index, z_loss, label_smoothing, chunk_size)
 
 
 def _loss(
@@ -142,6 +132,11 @@ def _loss(
     options: LossOptions,
     group,
 ) -> tuple[Tensor, Tensor]:
+    options = replace(
+        options,
+        z_loss=plain_number("z_loss", options.z_loss),
+        label_smoothing=plain_number("label_smoothing", options.label_smoothing),
+    )
     refuse_traced()
     config = activation_config(activation)
     weight, bias, shard = locate(weight, bias, group, target, target_ids, class_weight)
@@ -150,18 +145,15 @@ def _loss(
     tokens = target.shape[:-1] if soft else target.shape
     check_targets(target, target_ids, class_weight, options, vocab_size)
     check_shapes(input, weight, tokens, bias, log_prior, options.reduction, options.chunk_size)
-    x, bias, prior, form = by_token(input, weight, tokens, bias, config, log_prior, shard)
-    probs = target.reshape(len(x), target.shape[-1]) if soft else None
-    ids = target.reshape(len(x)) if not soft else target_ids
-    ids = ids if ids is None else ids.reshape(len(x), *target.shape[len(tokens) :]).long()
-    tensors = x, weight, bias, prior, ids, probs, class_weight
-    if is_transformed():
-        asked = Asked(encode(form), options)
-        loss, log_normalizer = TransformedLoss.apply(asked, *tensors, *form.parameters)
-    else:
-        loss, log_normalizer = loss_function(shard)(
-            *tensors, encode(form), options, shard, torch.is_grad_enabled(), *form.parameters
-        )
+    layer = by_token(input, weight, tokens, bias, config, log_prior, shard)
+    N = len(layer.X)
+    probs = target.reshape(N, target.shape[-1]) if soft else None
+    ids = target.reshape(N) if not soft else target_ids
+    ids = ids if ids is None else ids.reshape(N, *target.shape[len(tokens) :]).long()
+    asked = Asked(encode(layer.form), options, shard, NOTHING, torch.is_grad_enabled())
+    tensors = (layer.X, weight, layer.b, layer.log_prior, ids, probs, class_weight)
+    compute = TransformedLoss.apply if is_transformed() else loss_function(shard)
+    loss, log_normalizer = compute(asked, *tensors, *layer.form.parameters)
     loss = loss.view(tokens) if options.reduction == "none" else loss
     return loss, log_normalizer.view(tokens if log_prior is None else log_prior.shape)
 
@@ -174,10 +166,10 @@ def by_token(
     activation: Activation,
     log_prior: Tensor | None,
     shard: Shard,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Form]:
-    """What the fused passes take: X (N, K, D), b, log_prior (N, K) and the activation's form.
+) -> Layer:
+    """What the fused passes take.
 
-    Its scale is on X and b, its shift on b, where autograd follows them.
+    The activation's scale is on X and b, its shift on b, where autograd follows them.
     """
     num_components = 1 if log_prior is None else log_prior.shape[-1]
     x = input.reshape(tokens.numel(), num_components, input.shape[-1])
@@ -191,4 +183,4 @@ def by_token(
     if not is_number(shift, 0):
         zero = like.new_zeros(weight.shape[0]) if bias is None else bias.to(like.dtype)
         bias = zero + shared(shift, shard)
-    return x, bias, prior, form
+    return Layer(x, weight, bias, prior, form, shard)

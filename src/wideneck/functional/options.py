@@ -1,9 +1,12 @@
-"""What the fused loss is asked for, in one bundle: from the public functions to the operator."""
+"""What the fused loss is asked for, in bundles: from the public functions to the passes."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 from torch import Tensor
+
+from wideneck.functional.forms import Form
+from wideneck.functional.shard import WHOLE, Shard
 
 
 @final
@@ -44,3 +47,43 @@ class Targets:
     """(N, V) or (N, M), over the whole vocabulary; None for a target of one id."""
     class_weight: Tensor | None = None
     """(V,), what each class counts, over the whole vocabulary."""
+
+
+@final
+@dataclass(frozen=True)
+class Layer:
+    """An output layer on its tokens, as the fused passes take it."""
+
+    X: Tensor
+    """(N, K, D)."""
+    W: Tensor
+    """(V, D), or this process's rows of it."""
+    b: Tensor | None
+    """(V,)."""
+    log_prior: Tensor | None
+    """(N, K), None where K is 1."""
+    form: Form
+    shard: Shard = WHOLE
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of W over all processes."""
+        return len(self.W) if self.shard.is_whole else self.shard.vocab_size
+
+
+class Wanted(NamedTuple):
+    """Which gradients to compute."""
+
+    input: bool = False
+    weight: bool = False
+    bias: bool = False
+    log_prior: bool = False
+    parameters: bool = False
+
+    def of(self, tensors: tuple, fixed: int) -> list[Tensor]:
+        """Of X, W, b, log_prior, others and from `fixed` on parameters: those that get one."""
+        chosen = [tensor for tensor, want in zip(tensors, self[:4], strict=False) if want]
+        return [*chosen, *(tensors[fixed:] if self.parameters else ())]
+
+
+NOTHING = Wanted()

@@ -110,7 +110,7 @@ def _weigh_compiled(z: Tensor, form: Form, top: Tensor, mode: Mode) -> tuple[Ten
 
     Tried out on a copy of two rows: a failure half way would leave the scores half changed.
     """
-    kind = (type(form), mode, z.dtype, z.device.type)
+    kind = (type(form.activation), mode, z.dtype, z.device.type)
     if kind not in _works:
         try:
             _fast()(z[:2].clone(), form, top[:2], mode)

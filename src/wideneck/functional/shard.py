@@ -54,6 +54,17 @@ class Shard:
         dist.all_reduce(both, group=self.group)
         return tuple(both)
 
+    def whole_gradients(self, gradients: "list[Tensor | None]") -> list[Tensor]:
+        """Those that there are, of X, W, b, log_prior and parameters, over all processes.
+
+        W and b are this process's own, and log_prior is the same in all of them.
+        """
+        if not self.is_whole:
+            for part in (gradients[0], *gradients[4:]):
+                if part is not None:
+                    self.add_up(part)
+        return [gradient for gradient in gradients if gradient is not None]
+
     def add_up(self, partial: Tensor) -> None:
         """Adds the parts of a gradient that every process computed from its own rows, in place."""
         dist.all_reduce(partial, group=self.group)

@@ -66,19 +66,10 @@ class Block:
             size = max(1, block * torch.get_num_threads() // (K * self.z.shape[1]))
         for start in range(0, N, size):
             at = slice(start, min(start + size, N))
-            T = self.temperature
-            yield (
-                at,
-                Block(
-                    self.z[at.start * K : at.stop * K],
-                    self.target[at],
-                    T[at] if isinstance(T, Tensor) else T,
-                    None if self.log_prior is None else self.log_prior[at],
-                    self.form,
-                    self.shard,
-                    self.small,
-                ),
-            )
+            z, T = self.z[at.start * K : at.stop * K], self.temperature
+            T = T[at] if isinstance(T, Tensor) else T
+            prior = None if self.log_prior is None else self.log_prior[at]
+            yield at, Block(z, self.target[at], T, prior, self.form, self.shard, self.small)
 
 
 def mixture_log_prob(

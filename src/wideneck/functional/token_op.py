@@ -4,9 +4,9 @@ What the values leave of every row (its largest score, its normalizer) is kept f
 pass, which computes the scores again and needs no second look at them.
 """
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -14,11 +14,10 @@ from torch import Tensor
 from wideneck.errors import WideneckError
 from wideneck.functional.affine import decode
 from wideneck.functional.check import check_temperature, check_values
-from wideneck.functional.differentiable import Last, placed
+from wideneck.functional.differentiable import finished, wanted_by
 from wideneck.functional.distribution import widened
-from wideneck.functional.forms import Form
-from wideneck.functional.op import run_of, wanted_of
-from wideneck.functional.options import LossOptions
+from wideneck.functional.op import Asked, run
+from wideneck.functional.options import NOTHING, LossOptions, Wanted
 from wideneck.functional.scores import Gradients, Scores
 from wideneck.functional.shard import WHOLE, Shard
 from wideneck.functional.token_block import Block
@@ -28,47 +27,74 @@ from wideneck.functional.transforms import NO_FORWARD_MODE, refuse_batched
 
 OUTPUTS = ("log_prob", "entropy", "log_sum_sq_prob", "mean_log_prob", "top1")
 DIFFERENTIABLE = ("log_prob", "entropy")
-FIXED = 13
-"""Arguments of the function in front of the activation's parameters."""
+FIXED = 6
+"""Tensors in front of the activation's parameters: X (N, K, D), W (V, D), b (V,), log_prior (N, K),
+targets (N,) and temperatures (N,) or None."""
 NUM_KEPT = 4
 
 
-class TokenValues(torch.autograd.Function):
-    """The outputs that are asked for, (N,) each, of X (N, K, D), W (V, D), b (V,) and log_prior.
+@final
+@dataclass(frozen=True)
+class AskedOutputs:
+    """What is asked for beside tensors, in one argument; `op.Asked` is the loss's."""
 
-    `learning` is the caller's grad mode, as in `FusedLoss`.
-    """
+    form: tuple[str, list[float]]
+    number: float
+    """The temperature where there is no tensor of them."""
+    ignore_index: int
+    chunk_size: int | None
+    outputs: tuple[str, ...] = ()
+    shard: Shard = WHOLE
+    wanted: Wanted = NOTHING
+    learning: bool = True
+
+    def encode(self) -> tuple[str, list[float], float, int, int]:
+        """What an operator's signature can hold, in its order."""
+        return (*self.form, self.number, self.ignore_index, self.chunk_size or 0)
+
+    @property
+    def runs_operators(self) -> bool:
+        """Where a graph may be traced; none goes where processes talk."""
+        return self.shard.is_whole and torch.compiler.is_compiling()
+
+    def blocks(
+        self, tensors: tuple, *, means: bool
+    ) -> tuple[Scores, Iterator[tuple[Any, Tensor, Block]]]:
+        """The scores, and of every chunk the index of its tokens, its rows of X, and its block.
+
+        `means` says that the mean of log p is wanted, where the smallest probabilities count.
+        """
+        x, weight, bias, log_prior, target, temperature = tensors[:FIXED]
+        form = decode(*self.form, list(tensors[FIXED:]))
+        scores = Scores(x, weight, bias, target != self.ignore_index, self.shard, self.chunk_size)
+        hot = self.number > 1 if temperature is None else bool((temperature > 1).any())
+        small = means or hot
+
+        def chunks() -> Iterator[tuple[Any, Tensor, Block]]:
+            for n, rows, z in scores:
+                T = self.number if temperature is None else temperature[n].to(z.dtype)[:, None]
+                prior = None if log_prior is None else log_prior[n].to(z.dtype)
+                yield n, rows, Block(z, target[n], T, prior, form, self.shard, small)
+
+        return scores, chunks()
+
+
+class TokenValues(torch.autograd.Function):
+    """The outputs that are asked for, (N,) each, of (asked, *tensors)."""
 
     @staticmethod
-    def forward(  # pyrefly: ignore[bad-override]
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        log_prior: Tensor | None,
-        target: Tensor,
-        temperature: Tensor | None,
-        number: float,
-        form: tuple[str, list[float]],
-        outputs: tuple[str, ...],
-        ignore_index: int,
-        chunk_size: int | None,
-        shard: Shard,
-        learning: bool,
-        *parameters: Tensor,
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, asked: AskedOutputs, *tensors: Tensor | None) -> tuple[Tensor, ...]:  # pyrefly: ignore[bad-override]
         """The values."""
-        needs = ctx.needs_input_grad if learning else [False] * (FIXED + len(parameters))
-        ctx.wanted = [*needs[:4], any(needs[FIXED:])]
-        ctx.outputs, ctx.shard, ctx.count = outputs, shard, len(parameters)
-        ctx.rest = (*form, number, ignore_index, chunk_size or 0)
-        tensors = (x, weight, bias, log_prior, target, temperature, list(parameters))
-        found = _operator(shard, token_values, _values)(*tensors, *ctx.rest, ",".join(outputs))
+        outputs, ctx.count = asked.outputs, len(tensors)
+        ctx.asked = replace(asked, wanted=wanted_by(ctx, FIXED) if asked.learning else NOTHING)
+        if asked.runs_operators:
+            given = (*tensors[:FIXED], list(tensors[FIXED:]), *asked.encode(), ",".join(outputs))
+            found = token_values(*given)
+        else:
+            found = _values(asked, tensors)
         told, kept = found[: len(outputs)], found[len(outputs) :]
         entropy = told[outputs.index("entropy")] if "entropy" in outputs else None
-        ctx.save_for_backward(
-            x, weight, bias, log_prior, target, temperature, entropy, *kept, *parameters
-        )
+        ctx.save_for_backward(entropy, *kept, *tensors)
         without = [t for t, name in zip(told, outputs, strict=True) if name not in DIFFERENTIABLE]
         ctx.mark_non_differentiable(*without)
         ctx.set_materialize_grads(False)
@@ -77,29 +103,27 @@ class TokenValues(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None):  # pyrefly: ignore[bad-override]
         """Those of the log-probabilities and the entropies."""
-        given = dict(zip(ctx.outputs, gradients, strict=True))
+        asked: AskedOutputs = ctx.asked
+        given = dict(zip(asked.outputs, gradients, strict=True))
         g, h = given.get("log_prob"), given.get("entropy")
         if g is None and h is None:
-            return (None,) * (FIXED + ctx.count)
+            return (None,) * (1 + ctx.count)
         refuse_batched(g, h)
-        x, weight, bias, log_prior, target, temperature, entropy, *others = ctx.saved_tensors
-        kept, parameters = others[:NUM_KEPT], others[NUM_KEPT:]
-        form, constants, number, ignore_index, chunk_size = ctx.rest
-        if h is None and temperature is None and number == 1:  # the loss, which has faster ways
-            options = LossOptions("none", ignore_index, chunk_size=chunk_size or None)
-            tensors = (x, weight, bias, log_prior, target, None, None, parameters)
-            assert g is not None
-            rest = (form, constants, *options.encode(), -g, None, ctx.wanted)
-            _, _, *ready = run_of(ctx.shard)(*tensors, *rest)
+        entropy, *others = ctx.saved_tensors
+        kept, tensors = others[:NUM_KEPT], tuple(others[NUM_KEPT:])
+        target, temperature, *parameters = tensors[4:]
+        if h is None and temperature is None and asked.number == 1:
+            assert g is not None  # the loss, which has faster ways
+            options = LossOptions("none", asked.ignore_index, chunk_size=asked.chunk_size)
+            loss = Asked(asked.form, options, asked.shard, asked.wanted)
+            _, _, *ready = run(loss, (*tensors[:4], target, None, None, *parameters), (-g, None))
+        elif asked.runs_operators:
+            come = (g, h, entropy, kept, list(asked.wanted))
+            ready = token_gradients(*tensors[:FIXED], parameters, *asked.encode(), *come)
         else:
-            tensors = (x, weight, bias, log_prior, target, temperature, parameters)
-            come = (g, h, entropy, kept, ctx.wanted)
-            ready = _operator(ctx.shard, token_gradients, _gradients)(*tensors, *ctx.rest, *come)
-        like = wanted_of((x, weight, bias, log_prior), parameters, ctx.wanted)
-        ready = [gradient.to(one.dtype) for gradient, one in zip(ready, like, strict=True)]
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            ready = Last.apply(ready, *ctx.saved_tensors, g, h)
-        return placed(ctx, list(ready), FIXED)
+            ready = _gradients(asked, tensors, g, h, entropy, kept)
+        sources = (*tensors, entropy, *kept, *gradients)
+        return finished(ready, asked.wanted, tensors, FIXED, sources)
 
 
 class _EagerValues(TokenValues):
@@ -119,126 +143,62 @@ def values_function(shard: Shard) -> Callable[..., tuple[Tensor, ...]]:
 
 
 @torch.no_grad()
-def _values(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    log_prior: Tensor | None,
-    target: Tensor,
-    temperature: Tensor | None,
-    parameters: list[Tensor],
-    form: str,
-    constants: list[float],
-    number: float,
-    ignore_index: int,
-    chunk_size: int,
-    outputs: str,
-    shard: Shard = WHOLE,
-) -> list[Tensor]:
-    """[*outputs, top (N, K), log_total (N, K), normalizer (N,), share (N, K)].
-
-    The outputs are named with commas between them: an operator takes no list of names.
-    """
-    vocab_size = weight.shape[0] if shard.is_whole else shard.vocab_size
-    check_values(x, target, ignore_index, vocab_size)
-    check_temperature(temperature, target != ignore_index)
-    asked = outputs.split(",")
-    wants = Wants(*(name in asked for name in OUTPUTS[1:]))
-    small = wants.mean_log_prob or _is_above_one(temperature, number)
+def _values(asked: AskedOutputs, tensors: tuple) -> list[Tensor]:
+    """[*outputs, top (N, K), log_total (N, K), normalizer (N,), share (N, K)]."""
+    x, weight, _, _, target, temperature = tensors[:FIXED]
+    vocab_size = weight.shape[0] if asked.shard.is_whole else asked.shard.vocab_size
+    check_values(x, target, asked.ignore_index, vocab_size)
+    check_temperature(temperature, target != asked.ignore_index)
+    wants = Wants(*(name in asked.outputs for name in OUTPUTS[1:]))
     with torch.autocast(x.device.type, enabled=False):
-        scores = Scores(x, weight, bias, target != ignore_index, shard, chunk_size or None)
-        found = _empty(x, scores.dtype, outputs)
-        names = [*asked, "top", "log_total", "normalizer", "share"]
-        decoded = decode(form, constants, parameters)
-        for n, _, z in scores:
-            chunk = _block(n, z, target, temperature, number, log_prior, decoded, shard, small)
+        scores, chunks = asked.blocks(tensors, means=wants.mean_log_prob)
+        found = _empty(x, scores.dtype, asked.outputs)
+        names = [*asked.outputs, "top", "log_total", "normalizer", "share"]
+        for n, _, chunk in chunks:
             told = values(chunk, wants)
             for name, all_ in zip(names, found, strict=True):
                 all_[n] = getattr(told, name).to(all_.dtype)
     return found
 
 
-def _empty(x: Tensor, dtype: torch.dtype, outputs: str) -> list[Tensor]:
+def _empty(x: Tensor, dtype: torch.dtype, outputs: Sequence[str]) -> list[Tensor]:
     """What `_values` gives where every target is ignored."""
     N, K, _ = x.shape
-    told = [
-        x.new_zeros(N, dtype=torch.bool if name == "top1" else dtype) for name in outputs.split(",")
-    ]
-    by_component = [x.new_zeros(N, K, dtype=dtype) for _ in range(3)]
-    top, log_total, share = by_component
+    told = [x.new_zeros(N, dtype=torch.bool if name == "top1" else dtype) for name in outputs]
+    top, log_total, share = (x.new_zeros(N, K, dtype=dtype) for _ in range(3))
     return [*told, top, log_total, x.new_zeros(N, dtype=dtype), share]
 
 
 @torch.no_grad()
 def _gradients(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    log_prior: Tensor | None,
-    target: Tensor,
-    temperature: Tensor | None,
-    parameters: list[Tensor],
-    form: str,
-    constants: list[float],
-    number: float,
-    ignore_index: int,
-    chunk_size: int,
+    asked: AskedOutputs,
+    tensors: tuple,
     g: Tensor | None,
     h: Tensor | None,
     entropy: Tensor | None,
     kept: list[Tensor],
-    wanted: list[bool],
-    shard: Shard = WHOLE,
 ) -> list[Tensor]:
     """The wanted gradients of sum_n (g_n log-probability_n + h_n entropy_n)."""
-    small = _is_above_one(temperature, number)
+    x, target, wanted = tensors[0], tensors[4], asked.wanted
     with torch.autocast(x.device.type, enabled=False):
-        scores = Scores(x, weight, bias, target != ignore_index, shard, chunk_size or None)
+        scores, chunks = asked.blocks(tensors, means=False)
         dtype = scores.dtype
-        sums = Gradients(scores, input=wanted[0], weight=wanted[1], bias=wanted[2])
-        prior = x.new_zeros(x.shape[:2], dtype=dtype) if wanted[3] else None
-        own = [torch.zeros_like(p) for p in parameters] if wanted[4] else []
+        sums = Gradients(scores, input=wanted.input, weight=wanted.weight, bias=wanted.bias)
+        prior = x.new_zeros(x.shape[:2], dtype=dtype) if wanted.log_prior else None
+        own = [torch.zeros_like(p) for p in tensors[FIXED:]] if wanted.parameters else []
         zero = x.new_zeros(len(target), dtype=dtype)
         g = zero if g is None else g.to(dtype)
         H = zero if entropy is None else entropy
         rows = [g, zero if h is None else h.to(dtype), H, *kept]
-        decoded = decode(form, constants, parameters)
-        for n, x_n, z in scores:
-            chunk = _block(n, z, target, temperature, number, log_prior, decoded, shard, small)
+        for n, x_n, chunk in chunks:
             g_n, h_n, *rest = (row[n] for row in rows)
             given = Incoming(g_n, None if h is None else h_n, *rest)
             a, by_prior = to_gradient_(chunk, given, own)
-            sums.add(n, x_n, z, a)
+            sums.add(n, x_n, chunk.z, a)
             if prior is not None and by_prior is not None:
                 prior[n] = by_prior
         sums.finish()
-    if not shard.is_whole:
-        for part in (sums.input, *own):
-            if part is not None:
-                shard.add_up(part)
-    found = (sums.input, sums.weight, sums.bias, prior, *own)
-    return [gradient for gradient in found if gradient is not None]
-
-
-def _block(
-    n: slice | Tensor,
-    z: Tensor,
-    target: Tensor,
-    temperature: Tensor | None,
-    number: float,
-    log_prior: Tensor | None,
-    form: Form,
-    shard: Shard,
-    small: bool,
-) -> Block:
-    """The scores of a chunk, and what is known of its tokens."""
-    T = number if temperature is None else temperature[n].to(z.dtype)[:, None]
-    prior = None if log_prior is None else log_prior[n].to(z.dtype)
-    return Block(z, target[n], T, prior, form, shard, small)
-
-
-def _is_above_one(temperature: Tensor | None, number: float) -> bool:
-    return number > 1 if temperature is None else bool((temperature > 1).any())
+    return asked.shard.whole_gradients([sums.input, sums.weight, sums.bias, prior, *own])
 
 
 @torch.library.custom_op("wideneck::token_values", mutates_args=())
@@ -257,14 +217,18 @@ def token_values(
     chunk_size: int,
     outputs: str,
 ) -> list[Tensor]:
-    """`_values` of one process, which a compiled graph calls and does not look into."""
-    tensors = (x, weight, bias, log_prior, target, temperature, parameters)
-    return _values(*tensors, form, constants, number, ignore_index, chunk_size, outputs)
+    """`_values` of one process, which a compiled graph calls and does not look into.
+
+    The outputs are named with commas between them: an operator takes no list of names.
+    """
+    rest = (number, ignore_index, chunk_size or None, tuple(outputs.split(",")))
+    tensors = (x, weight, bias, log_prior, target, temperature, *parameters)
+    return _values(AskedOutputs((form, constants), *rest), tensors)
 
 
 @token_values.register_fake
 def _(x, weight, *rest):
-    return _empty(x, widened(x, weight), rest[-1])
+    return _empty(x, widened(x, weight), rest[-1].split(","))
 
 
 @torch.library.custom_op("wideneck::token_gradients", mutates_args=())
@@ -288,20 +252,14 @@ def token_gradients(
     wanted: list[bool],
 ) -> list[Tensor]:
     """`_gradients` of one process, likewise."""
-    tensors = (x, weight, bias, log_prior, target, temperature, parameters)
-    rest = (form, constants, number, ignore_index, chunk_size)
-    return _gradients(*tensors, *rest, g, h, entropy, kept, wanted)
+    rest = (number, ignore_index, chunk_size or None)
+    asked = AskedOutputs((form, constants), *rest, wanted=Wanted(*wanted))
+    tensors = (x, weight, bias, log_prior, target, temperature, *parameters)
+    return _gradients(asked, tensors, g, h, entropy, kept)
 
 
 @token_gradients.register_fake
 def _(x, weight, bias, log_prior, target, temperature, parameters, *rest):
-    given = wanted_of((x, weight, bias, log_prior), parameters, rest[-1])
+    given = Wanted(*rest[-1]).of((x, weight, bias, log_prior, *parameters), 4)
     dtype = widened(x, weight)
     return [tensor.new_empty(tensor.shape, dtype=dtype) for tensor in given]
-
-
-def _operator(shard: Shard, operator: Any, plain: Callable) -> Callable[..., list[Tensor]]:
-    """The operator where a graph may be traced, the plain function where processes talk."""
-    if not shard.is_whole:
-        return partial(plain, shard=shard)
-    return operator if torch.compiler.is_compiling() else plain

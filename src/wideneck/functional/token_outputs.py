@@ -10,9 +10,10 @@ from torch import Tensor
 from wideneck.config import Activation, activation_config
 from wideneck.errors import WideneckError
 from wideneck.functional.affine import encode
-from wideneck.functional.check import check_loss
+from wideneck.functional.check import check_ids, check_shapes
 from wideneck.functional.loss import by_token, linear_cross_entropy
-from wideneck.functional.token_op import OUTPUTS, values_function
+from wideneck.functional.options import NOTHING
+from wideneck.functional.token_op import OUTPUTS, AskedOutputs, values_function
 from wideneck.functional.transforms import refuse_transformed
 from wideneck.functional.vocab_parallel import locate
 
@@ -115,26 +116,23 @@ def linear_token_outputs(
         )
         return TokenOutputs(log_prob=-nll)
     weight, bias, shard = locate(linear_weight, linear_bias, group, target)
-    check_loss(input, weight, target, bias, log_prior, "none", chunk_size)
+    check_shapes(input, weight, target.shape, bias, log_prior, "none", chunk_size)
+    check_ids(target)
     number, tempered = broadcast_temperature(temperature, target)
     config = activation_config(activation)
-    x, bias, prior, form = by_token(input, weight, target.shape, bias, config, log_prior, shard)
-    found = values_function(shard)(
-        x,
-        weight,
-        bias,
-        prior,
-        target.reshape(-1).long(),
-        tempered,
+    layer = by_token(input, weight, target.shape, bias, config, log_prior, shard)
+    asked = AskedOutputs(
+        encode(layer.form),
         number,
-        encode(form),
-        names,
         ignore_index,
         chunk_size,
+        names,
         shard,
+        NOTHING,
         torch.is_grad_enabled(),
-        *form.parameters,
     )
+    tensors = (layer.X, weight, layer.b, layer.log_prior, target.reshape(-1).long(), tempered)
+    found = values_function(shard)(asked, *tensors, *layer.form.parameters)
     fields = {name: one.view(target.shape) for name, one in zip(names, found, strict=True)}
     return TokenOutputs(**fields)
 

@@ -6,15 +6,15 @@ in the backward pass, from the scores again: four products, as for reduction "no
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, final
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from wideneck.errors import WideneckError
-from wideneck.functional.op import fused
-from wideneck.functional.options import LossOptions
+from wideneck.functional.op import FIXED, Asked, fused
+from wideneck.functional.options import Wanted
 from wideneck.functional.shard import Shard
 
 NO_SECOND_DERIVATIVE = (
@@ -77,30 +77,13 @@ def refuse_batched(*up: Tensor | None) -> None:
         )
 
 
-@final
-@dataclass(frozen=True)
-class Asked:
-    """What is asked for beside tensors; one argument, which no transform looks into."""
-
-    form: tuple[str, list[float]]
-    options: LossOptions
-    wanted: tuple[bool, ...] = (False,) * 5
-
-    def run(self, tensors: tuple, up: tuple = (None, None)) -> list[Tensor]:
-        """Loss, log-normalizer and the gradients that are wanted."""
-        given, parameters = tensors[:7], list(tensors[7:])
-        loss_up, normalizer_up = up
-        rest = (*self.form, *self.options.encode(), loss_up, normalizer_up, list(self.wanted))
-        return _fused(*given, parameters, *rest)
-
-
 class TransformedLoss(torch.autograd.Function):
-    """`FusedLoss` of (asked, x, W, b, log_prior, ids, probs, class_weight, *parameters)."""
+    """`FusedLoss` under a transform."""
 
     @staticmethod
     def forward(asked: Asked, *tensors: Tensor | None) -> tuple[Tensor, ...]:  # pyrefly: ignore[bad-override]
         """Loss and log-normalizer."""
-        return tuple(asked.run(tensors))
+        return tuple(_fused(asked, tensors))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -111,11 +94,13 @@ class TransformedLoss(torch.autograd.Function):
     def backward(ctx: Any, *up: Tensor):  # pyrefly: ignore[bad-override]
         """The gradients, by a function that itself can be transformed."""
         tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[1:]
-        wanted = (*needs[:4], any(needs[7:]))
+        wanted = Wanted(*needs[:4], parameters=any(needs[FIXED:]))
         found = gradients_of(replace(ctx.asked, wanted=wanted), up, tensors)
+        # Here and not by `placed`: where a compiled transform has given way, the tracer trips over
+        # a function that takes these gradients in a list.
         given = [found.pop(0) if want else None for want in wanted[:4]]
-        tail = found if wanted[4] else [None] * len(tensors[7:])
-        return (None, *given, None, None, None, *tail)
+        tail = found if wanted.parameters else [None] * len(tensors[FIXED:])
+        return (None, *given, *[None] * (FIXED - 4), *tail)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *args: Any):
@@ -135,10 +120,9 @@ class _Gradients(torch.autograd.Function):
     def forward(asked: Asked, *tensors: Tensor) -> tuple[Tensor, ...]:  # pyrefly: ignore[bad-override]
         """As in the backward pass of `FusedLoss`."""
         up, given = tensors[:2], tensors[2:]
-        _, _, *found = asked.run(given, up)
-        wanted = [tensor for tensor, want in zip(given, asked.wanted[:4], strict=False) if want]
-        wanted += given[7:] if asked.wanted[4] else []
-        return tuple(part.to(like.dtype) for part, like in zip(found, wanted, strict=True))
+        _, _, *found = _fused(asked, given, up)
+        likes = asked.wanted.of(given, FIXED)
+        return tuple(part.to(like.dtype) for part, like in zip(found, likes, strict=True))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:

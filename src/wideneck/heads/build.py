@@ -37,21 +37,20 @@ def build(
     """
     config = c.head_config(c.to_dict(c.head_config(head, **options)))  # no tensors
     check_sizes(hidden_size, vocab_size)
-    sizes = {
-        "hidden_size": hidden_size,
-        "vocab_size": vocab_size,
-        "bias": bias,
-        "logit_scale": logit_scale,
-        "device": device,
-        "dtype": dtype,
-    }
-    if isinstance(config, c.Mixture):
-        return MixtureHead(config, **sizes)
-    if isinstance(config, c.MoC):
-        return MoCHead(config, **sizes)
-    if isinstance(config, c.LowRank):
-        return LowRankHead(config, **sizes)
-    return LinearHead(config, **sizes)
+    kind = _HEADS.get(type(config), LinearHead)
+    return kind(
+        config,
+        hidden_size=hidden_size,
+        vocab_size=vocab_size,
+        bias=bias,
+        logit_scale=logit_scale,
+        device=device,
+        dtype=dtype,
+    )
+
+
+_HEADS: dict[type, Any] = {c.Mixture: MixtureHead, c.MoC: MoCHead, c.LowRank: LowRankHead}
+"""All that are more than an activation of one matrix's scores."""
 
 
 def names() -> list[str]:

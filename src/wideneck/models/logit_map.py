@@ -40,6 +40,15 @@ class LogitMap:
     scale: float = 1.0
     cap: float | None = None
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether final logits are a multiple of the raw ones."""
+        return self.cap is None
+
+    def activation(self) -> Softmax | SoftCap:
+        """What makes probabilities of raw logits times `scale`."""
+        return Softmax() if self.cap is None else SoftCap(cap=self.cap)
+
     def __call__(self, raw: Tensor) -> Tensor:
         """Final logits, of the same shape."""
         if self.kind == "identity":

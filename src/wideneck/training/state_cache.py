@@ -140,7 +140,7 @@ def _build(
     model = language_model.model
     with evaluating(model), torch.no_grad():
         logit_map = measure_logit_map(model)
-        if logit_map.cap is not None:
+        if not logit_map.is_linear:
             raise WideneckError(
                 f"{language_model.source} caps its logits softly; a head is not trained on its "
                 "states, because no other head can take over its predictions."

@@ -345,8 +345,28 @@ def test_layers_that_cannot_be_skipped_are_run_again(monkeypatch):
 
     monkeypatch.setattr(first, "forward", gives)
     monkeypatch.setattr(second, "forward", takes)
-    found = ablation_losses(reader, layers, windows.ids, windows.targets)
+    notes = []
+    found = ablation_losses(reader, layers, windows.ids, windows.targets, notes=notes)
+    assert [note[note.index("(") :] for note in notes] == ["(KeyError: 'ran')."]
     assert torch.equal(found[0], expected[0])
     for again, before in zip(found[1], expected[1], strict=True):
         assert (again - before).abs().max() < 1e-4
     assert (first.forward, second.forward) == (gives, takes)
+
+
+def test_running_out_of_memory_is_no_sign_that_layers_cannot_be_skipped(monkeypatch):
+    model, windows = model_of("llama"), windows_of(1)
+    last, runs = model.model.layers[1], []
+    inner = last.forward
+
+    def full(*args, **kwargs):
+        runs.append(args)
+        if len(runs) == 2:  # the first of them is the model as it is
+            raise torch.OutOfMemoryError("no memory")
+        return inner(*args, **kwargs)
+
+    monkeypatch.setattr(last, "forward", full)
+    reader, layers = Reader(model, LogitMap("identity")), dict.fromkeys(attention_of(model), 2)
+    with pytest.raises(WideneckError, match="does not fit the memory"):
+        ablation_losses(reader, layers, windows.ids, windows.targets)
+    assert len(runs) == 2

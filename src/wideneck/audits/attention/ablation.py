@@ -15,6 +15,7 @@ from wideneck.attention.config import Normalizer
 from wideneck.attention.forward import Call, attend, every_head, visible_keys
 from wideneck.audits.attention.reading import Reader
 from wideneck.audits.states import Progress
+from wideneck.files.boundary import out_of_memory, reason
 from wideneck.models.reading import decoder_layers, hearing
 
 BATCH = 3
@@ -28,6 +29,7 @@ def ablation_losses(
     targets: Tensor,
     *,
     progress: Progress | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Losses without and with each head replaced.
 
@@ -37,6 +39,7 @@ def ablation_losses(
         ids: (W, P + T), the windows.
         targets: (W, T).
         progress: called as progress(stage, done, total).
+        notes: to which is added why all of the model was run for each head, where it was.
 
     Returns:
         The losses (W, T), and for each layer (H, W, T).
@@ -50,8 +53,14 @@ def ablation_losses(
         outputs: dict[nn.Module, Any] = {}
         with hearing(after=decoder_layers(reader.model), seen=outputs.__setitem__):
             base.append(reader.losses(window, target))
-        if not _can_skip(reader, list(layers)[-1], outputs, window, target, base[-1]):
+        why_not = _why_not_skip(reader, list(layers)[-1], outputs, window, target, base[-1])
+        if why_not is not None:
             outputs.clear()
+            if notes is not None and not found[0]:
+                notes.append(
+                    "Replacing a head ran the whole model and not only the layers from its own on, "
+                    f"which cannot be run alone here ({why_not})."
+                )
         for index, (module, num_heads) in enumerate(layers.items()):
             parts = []
             for heads in torch.arange(num_heads).split(BATCH):
@@ -67,28 +76,38 @@ def ablation_losses(
     return torch.cat(base), [torch.stack(parts, 1) for parts in found]
 
 
-def _can_skip(
+STRANGE = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a stranger's layer raises where it is not given all that it was written for."""
+
+
+def _why_not_skip(
     reader: Reader,
     last: nn.Module,
     outputs: dict[nn.Module, Any],
     window: Tensor,
     target: Tensor,
     losses: Tensor,
-) -> bool:
-    """Whether the last layer alone, on what the others gave, has the same losses.
+) -> str | None:
+    """Why the last layer alone, on what the others gave, has not the same losses; None if it has.
 
-    Not where a layer hands on more than its output, or lays it out in another way.
+    It has not where a layer hands on more than its output, or lays it out in another way.
+
+    Raises:
+        Exception: what is no sign of that, such as running out of memory.
     """
     try:
         with _skipping(reader.model, last, outputs, 2):
             batch = window.expand(2, -1), target.expand(2, -1)
             again = reader.losses(*batch, lambda _module, call, config: attend(call, config))
-    # A stranger's layers; whatever they raise on this means that they cannot be run alone.  Nothing
-    # is lost: all of the model runs then, and what is wrong with it shows there.
-    except Exception:
-        return False
-    off = (again - losses).abs().max()
-    return bool(off <= torch.finfo(reader.model.dtype).eps ** 0.5 * max(1.0, float(losses.max())))
+    except STRANGE as error:  # if the model itself is wrong, it shows when all of it runs
+        cause = error.__cause__ or error  # what `ask` has put into a sentence about the model
+        if out_of_memory(cause):
+            raise
+        return reason(cause)
+    off = float((again - losses).abs().max())
+    if off <= torch.finfo(reader.model.dtype).eps ** 0.5 * max(1.0, float(losses.max())):
+        return None
+    return f"their losses move by {off:.2g} nats"
 
 
 class _Ablated:

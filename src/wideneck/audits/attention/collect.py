@@ -6,14 +6,14 @@ weight for all of them, geometry and Jacobians for the queries that were asked f
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wideneck.attention.config import ASEntmax, Normalizer, Softmax
+from wideneck.attention.config import Normalizer, Softmax
 from wideneck.attention.forward import Call, attend, dense_scores, every_head, visible_keys
 from wideneck.attention.jacobian import jacobian_of
 from wideneck.attention.weights import weights_of
@@ -254,7 +254,8 @@ def _of_all_heads(visible: Tensor | None, scores: Tensor) -> Tensor:
 
 def _at(config: Normalizer, queries: Tensor) -> Normalizer:
     """The normalizer at some queries, with numbers that broadcast against (H, q, K)."""
-    if not isinstance(config, ASEntmax) or not isinstance(config.beta, Tensor):
-        return config
-    assert isinstance(config.gamma, Tensor)
-    return replace(config, beta=config.beta[0][:, queries], gamma=config.gamma[0][:, queries])
+    numbers = {each.name: getattr(config, each.name) for each in fields(config)}
+    by_query = {
+        k: x[0][:, queries] for k, x in numbers.items() if isinstance(x, Tensor) and x.ndim == 4
+    }
+    return replace(config, **by_query)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from wideneck.audits.attention.observing import Watcher, watched
 from wideneck.audits.output.layer import OutputLayer
-from wideneck.config import SoftCap, Softmax
 from wideneck.functional import linear_cross_entropy
 from wideneck.heads.head import Head
 from wideneck.models import LogitMap, ask
@@ -51,8 +50,7 @@ class Reader:
         head = self.model.get_output_embeddings()
         if isinstance(head, Head):
             return head.nll(hidden, targets).cpu()
-        scale, cap = self.logit_map.scale, self.logit_map.cap
-        bias = head.bias
+        scale, bias = self.logit_map.scale, head.bias
         if scale != 1:
             hidden, bias = hidden * scale, None if bias is None else bias * scale
         return linear_cross_entropy(
@@ -60,6 +58,6 @@ class Reader:
             head.weight,
             targets,
             linear_bias=bias,
-            activation=Softmax() if cap is None else SoftCap(cap=cap),
+            activation=self.logit_map.activation(),
             reduction="none",
         ).cpu()

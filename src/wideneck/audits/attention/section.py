@@ -10,8 +10,8 @@ import torch
 from scipy.stats import rankdata, spearmanr
 from torch import Tensor, nn
 
-from wideneck.attention.config import ASEntmax, Normalizer, name_of, to_dict
-from wideneck.attention.hook import use
+from wideneck.attached.hook import use
+from wideneck.attention.config import Normalizer, name_of, to_dict
 from wideneck.attention.jacobian import largest_norm
 from wideneck.attention.learned import check_start
 from wideneck.attention.places import placed
@@ -77,7 +77,7 @@ def audit_attention(
         with clock("replacing heads"):
             ablation = measured(
                 "what replacing a head costs",
-                lambda: _ablation(reader, windows, collector.layers, settings, progress),
+                lambda: _ablation(reader, windows, collector.layers, settings, notes, progress),
                 None,
                 notes,
             )
@@ -218,6 +218,7 @@ def _ablation(
     windows: Windows,
     layers: dict[nn.Module, Layer],
     settings: AttentionSettings,
+    notes: list[str],
     progress: Progress | None,
 ) -> list[list[Estimate]]:
     num_targets = _ablated(settings, windows)
@@ -228,6 +229,7 @@ def _ablation(
         windows.ids[:, : prefix + num_targets],
         windows.targets[:, :num_targets],
         progress=progress,
+        notes=notes,
     )
     return [[estimate(head - base, windows.document) for head in heads] for heads in replaced]
 
@@ -240,7 +242,7 @@ def _ablated(settings: AttentionSettings, windows: Windows) -> int:
 
 def _limit(config: Normalizer, context: int) -> float | None:
     """Over rows of 1 to `context` visible keys, in whose number every norm is monotone."""
-    if getattr(config, "learned", False) or isinstance(config, ASEntmax):
+    if config.learns:
         return None
     limit = max(largest_norm(config, 1), largest_norm(config, context))
     return limit if limit < float("inf") else None

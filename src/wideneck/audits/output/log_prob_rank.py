@@ -73,10 +73,9 @@ def log_prob_rank(
         raise UnmeasurableError("some log-probabilities are not finite")
     squared = squared_singular_values(gram)
     bound = hidden_size + (1 if layer.bias is None else 2)
-    linear = layer.logit_map.kind != "softcap"
     return LogProbRank(
         num_contexts=num_contexts,
-        bound=min(bound, num_contexts, vocab_size) if linear else None,
+        bound=min(bound, num_contexts, vocab_size) if layer.logit_map.is_linear else None,
         **asdict(numerical_ranks(squared, num_contexts, vocab_size)),
         singular_values=squared[: hidden_size + 8].sqrt().tolist(),
     )

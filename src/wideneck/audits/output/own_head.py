@@ -19,7 +19,6 @@ from wideneck.audits.states import HiddenStates, Progress
 from wideneck.config import name_of
 from wideneck.heads import Head
 from wideneck.models import evaluating
-from wideneck.sizes import is_linear
 
 CHUNK = 1024
 """Tokens whose loss is computed at a time."""
@@ -95,7 +94,7 @@ def _rank(head: Head, contexts: torch.Tensor, progress: Progress | None) -> LogP
         raise UnmeasurableError("some log-probabilities are not finite")
     return LogProbRank(
         num_contexts=found.num_contexts,
-        bound=found.bound if is_linear(head.config) else None,
+        bound=found.bound if head.config.linear else None,
         press=found.press,
         press_tolerance=found.press_tolerance,
         effective_1e3=found.effective_1e3,

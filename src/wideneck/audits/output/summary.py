@@ -144,7 +144,7 @@ def summarize(
         g = z.scatter_(1, targets[:, None], -torch.inf)
         g = g.sub_(g.amax(1, keepdim=True)).exp_()
         g.scatter_(1, targets[:, None], -g.sum(1, keepdim=True))
-        if layer.logit_map.kind == "softcap":
+        if not layer.logit_map.is_linear:
             g *= layer.logit_map.derivative(raw)  # the gradient as it leaves the head
         reached = (g @ layer.weight).double() @ basis
         total = g.square().sum(1, dtype=torch.float64)

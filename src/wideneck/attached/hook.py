@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from wideneck.attached.model import normalized_class, original_class
 from wideneck.attached.own_config import own_config
 from wideneck.attention import places as p
-from wideneck.attention.config import ASEntmax, Entmax, Normalizer, Softmax, normalizer_config
+from wideneck.attention.config import Entmax, Normalizer, Softmax, normalizer_config
 from wideneck.attention.finding import finding
 from wideneck.attention.learned import check_start
 from wideneck.attention.probe import Answers, answers, distance, tolerance, widths
@@ -146,7 +146,7 @@ def _places(model: Any, config: Normalizer, own: Answers) -> tuple[p.Place, ...]
             f"{name} does more in its attention than a softmax of scaled scores: under one of "
             f"wideneck its logits move by {away:.2g} of their spread, so no normalizer can be set."
         )
-    read = widths(model, list(found)) if isinstance(config, ASEntmax) else {}
+    read = widths(model, list(found)) if config.reads_hidden else {}
     names = {module: each for each, module in model.named_modules()}
     p.clear(model)
     return tuple(

@@ -10,8 +10,8 @@ import pytest
 
 from wideneck.commands.reproduce import reproduce
 from wideneck.errors import WideneckError
+from wideneck.files.store import Store
 from wideneck.papers.registry import COMMON, PAPERS, SCALES, Request
-from wideneck.papers.run_folder import RunFolder
 
 GIVEN = {"scale": "small", "model": "gpt2", "text": "t", "words": Path("w"), "split": "paper"}
 
@@ -94,8 +94,8 @@ def test_the_json_s_place_is_looked_at_before_the_work(tmp_path):
 
 
 def test_the_folders_of_two_papers_are_not_one(tmp_path):
-    with RunFolder.opened(tmp_path, {"paper": "attention"}, dict):
+    with Store.opened(tmp_path, {"paper": "attention"}):
         pass
-    other = RunFolder.opened(tmp_path, {"paper": "histalign"}, dict)
+    other = Store.opened(tmp_path, {"paper": "histalign"})
     with pytest.raises(WideneckError, match="paper is 'attention' there, 'histalign' here"), other:
         pass

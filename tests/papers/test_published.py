@@ -6,37 +6,36 @@ from wideneck.config import HEADS
 from wideneck.papers.published import (
     STATUSES,
     published_results,
-    published_table,
     read_published,
 )
+from wideneck.papers.registry import PAPERS
 
 
 def test_table_1_of_histalign_is_whole():
-    table = published_table("histalign")
-    assert "2305.04782" in table.url
-    assert table.status == "found verbatim in the paper"
-    names = [(row.model, row.method) for row in table.rows]
-    assert names == [
-        (model, method)
-        for model in ("GPT2-small", "GPT2-large")
-        for method in ("fine-tuned", "TRIME", "HistAlign")
-    ]
-    for row in table.rows:
-        for numbers in (row.full, row.cache):
-            assert list(numbers) == ["2", "5", "10", "25"]
-            assert list(numbers.values()) == sorted(numbers.values())  # more are allowed
-            assert all(0 <= number <= 100 for number in numbers.values())
+    published = published_results("histalign")
+    assert "2305.04782" in published.url
+    assert {(r.table, r.status) for r in published.results} == {("Table 1", "verified")}
+    for model in ("GPT2-small", "GPT2-large"):
+        for method in ("fine-tuned", "TRIME", "HistAlign"):
+            found = {r.measure: r.value for r in published.find(data=model, row=method)}
+            assert len(found) == 2 * 4 + 1
+            for view in ("full", "cache"):
+                numbers = [found[f"{view}.{k}"] for k in (2, 5, 10, 25)]
+                assert numbers == sorted(numbers)  # more are allowed
+                assert all(0 <= number <= 100 for number in numbers)
+    assert len(published.results) == 6 * 9
 
 
 def test_the_published_gap_is_that_of_the_paper():
-    table = published_table("histalign")
-    trime, histalign = table.row("GPT2-small", "TRIME"), table.row("GPT2-small", "HistAlign")
-    assert histalign.full["2"] - trime.full["2"] == pytest.approx(63.47 - 46.43)
-    assert histalign.cache["2"] - trime.cache["2"] == pytest.approx(58.62)
-    assert (trime.rank, histalign.rank) == (836, 854)
+    def of(method, measure):
+        return published_results("histalign").one(data="GPT2-small", row=method, measure=measure)
+
+    for measure, gap in (("full.2", 63.47 - 46.43), ("cache.2", 58.62)):
+        assert of("HistAlign", measure).value - of("TRIME", measure).value == pytest.approx(gap)
+    assert (of("TRIME", "rank").value, of("HistAlign", "rank").printed) == (836, "854")
 
 
-GENERAL = ("sigsoftmax", "attention")
+GENERAL = tuple(PAPERS)
 
 
 def test_every_file_in_the_general_form_is_read():

@@ -1,14 +1,12 @@
 """What papers print, as data: one TOML file a paper, read into rows.
 
-Every number is as printed; `status` says how it was checked.  A file in the general form has
+Every number is as printed; `status` says how it was checked.  A file has
 
     title = "..."; paper = "..."; url = "..."
     [[result]]     one number: the fields of `PublishedResult`
     [[grid]]       a table: fields that its numbers share, `measures = [...]`, and `rows`, each a
                    name and for each measure a number, [number, spread] or "" for none
     [[claim]]      one statement: the fields of `PublishedClaim`
-
-HistAlign's file is read by `published_table`: it is one table of accuracies at several k.
 """
 
 import tomllib
@@ -100,13 +98,16 @@ def published_results(name: str) -> Published:
     """The numbers and statements of one paper, such as "sigsoftmax".
 
     Raises:
-        ValueError: the file, which is ours, is not in the general form.
+        ValueError: the file, which is ours, is not as it should be.
     """
-    return read_published(_text(name), f"{name}.toml")
+    file = f"{name}.toml"
+    return read_published(
+        resources.files("wideneck.papers").joinpath(file).read_text("utf-8"), file
+    )
 
 
 def read_published(text: str, file: str) -> Published:
-    """Read the general form; `file` names it in messages.
+    """Read a file; `file` names it in messages.
 
     Raises:
         ValueError: an unknown or a missing field, an unknown status, a number that stands twice, a
@@ -166,56 +167,3 @@ def _checked(kind: type[Checked], given: dict[str, Any], file: str) -> Checked:
     if wrong:
         raise ValueError(f"{file}: {', '.join(wrong)} in {given}.")
     return kind(**given)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedRow:
-    """One line of a table of accuracies."""
-
-    model: str
-    method: str
-    full: dict[str, float]
-    """Acc@k of the paper's whole distribution, percent, by k."""
-    cache: dict[str, float]
-    """Of the memory alone."""
-    rank: int
-    """Of the matrix of log-probabilities."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedTable:
-    """A table of a paper."""
-
-    title: str
-    paper: str
-    url: str
-    where: str
-    measure: str
-    status: str
-    rows: list[PublishedRow]
-
-    def row(self, model: str, method: str) -> PublishedRow:
-        """The one row of a model and a method."""
-        (found,) = (row for row in self.rows if (row.model, row.method) == (model, method))
-        return found
-
-
-def published_table(name: str) -> PublishedTable:
-    """The table of one paper, such as "histalign"."""
-    content = tomllib.loads(_text(name))
-    ks = [str(k) for k in content.pop("ks")]
-    rows = [
-        PublishedRow(
-            model=row["model"],
-            method=row["method"],
-            full=dict(zip(ks, row["full"], strict=True)),
-            cache=dict(zip(ks, row["cache"], strict=True)),
-            rank=row["rank"],
-        )
-        for row in content.pop("row")
-    ]
-    return PublishedTable(rows=rows, **content)
-
-
-def _text(name: str) -> str:
-    return resources.files("wideneck.papers").joinpath(f"{name}.toml").read_text("utf-8")

@@ -7,7 +7,7 @@ runs:
     table.py           def show(found, console: rich.console.Console) -> None
 
 `reproduce` checks what was asked for before it writes anything, makes the runs that the folder
-`request.folder(scale)` does not hold (a `wideneck.papers.run_folder.RunFolder`), tells how far it
+`request.folder(scale)` does not hold (a `wideneck.files.store.Store`), tells how far it
 is by `progress(stage, done, total)`, and raises WideneckError.  `show` prints in 80 columns.
 Published numbers are in `papers/NAME.toml` (`wideneck.papers.published`), and what may be said of
 ours beside them in `wideneck.papers.verdict`.

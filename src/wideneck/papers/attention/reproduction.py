@@ -8,20 +8,16 @@ from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.data import Text
+from wideneck.files.store import Store
 from wideneck.papers.attention.checks import NOT_COMPARED
-from wideneck.papers.attention.claims import (
-    ClaimVerdict,
-    NumberVerdict,
-    judged_claims,
-    judged_numbers,
-)
+from wideneck.papers.attention.claims import judged_claims, judged_numbers
 from wideneck.papers.attention.runs import Run, all_runs, text_of
 from wideneck.papers.attention.settings import Settings, settings
 from wideneck.papers.found import Found, made_now
 from wideneck.papers.published import Published, published_results
 from wideneck.papers.registry import Request
-from wideneck.papers.run_folder import RunFolder
 from wideneck.papers.spread import Spread, spread
+from wideneck.papers.verdict import Comparison
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +42,8 @@ class Reproduction(Found):
     by_temperature: list[Point] = measure(
         "over T: finite differences by step, and fields of runs[].audit.by_step[]"
     )
-    numbers: list[NumberVerdict] = measure("published numbers beside ours")
-    claims: list[ClaimVerdict] = measure("published statements beside figures of ours")
+    numbers: list[Comparison] = measure("published numbers beside ours")
+    claims: list[Comparison] = measure("published statements beside figures of ours")
     not_compared: dict[str, str] = measure("statements by name, and why ours says nothing of them")
 
 
@@ -66,8 +62,8 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
     text = text_of(request.text)
     chosen = chosen.with_text(text.sha256)
     shared = {"paper": "attention", **asdict(chosen)}
-    with RunFolder.opened(request.folder(chosen.scale), shared, Run) as folder:
-        runs = all_runs(chosen, text, request.num_seeds, folder, progress)
+    with Store.opened(request.folder(chosen.scale), shared) as store:
+        runs = all_runs(chosen, text, request.num_seeds, store, progress)
     return reproduction(chosen, text, runs, default_text=request.text is None)
 
 

@@ -40,6 +40,11 @@ class FamilyJob:
     folder: Path
     """Of the run."""
 
+    @property
+    def name(self) -> str:
+        """Of the finished run."""
+        return self.folder.name
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:

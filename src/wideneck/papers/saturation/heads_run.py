@@ -42,6 +42,11 @@ class HeadJob:
     folder: Path
     """Of the run; the states are kept beside it."""
 
+    @property
+    def name(self) -> str:
+        """Of the finished run."""
+        return self.folder.name
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadRun:

@@ -32,6 +32,11 @@ class Job:
     contexts_are_first: bool = False
     """Take the first of the test text in one row, as Parthiban et al. do, not some of all of it."""
 
+    @property
+    def name(self) -> str:
+        """Of the finished run."""
+        return self.folder.name
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:

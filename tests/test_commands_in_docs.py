@@ -133,7 +133,7 @@ def test_every_file_that_is_named_is_there(page):
         "python -m bench heads softmaxes",
         "python -m bench train heads",
         "python -m bench audit defaults",
-        "python -m bench study a.txt b.txt --state states/ --out out.jsonl --tokens 5",
+        "python -m bench study a.txt b.txt --state states/ --out out/ --tokens 5",
         "python -m bench fuzz --seeds 7",
         "python -m wideneck.nothing",
         "make audits",

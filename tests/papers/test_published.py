@@ -89,23 +89,23 @@ def test_a_number_keeps_the_digits_that_it_is_printed_with():
 
 
 TOP = 'title = "t"\npaper = "p"\nurl = "u"\n'
-RESULT = '[[result]]\ntable = "1"\ndata = "d"\nrow = "r"\nmeasure = "m"\nvalue = 1.50\n'
-GRID = '[[grid]]\ntable = "1"\ndata = "d"\nstatus = "verified"\nmeasures = ["a", "b"]\n'
-CLAIM = '[[claim]]\nname = "n"\ntable = "1"\nsays = "s"\nstatus = "verified"\n'
+GRID = '[[grid]]\ntable = "1"\nmeasures = ["a", "b"]\ndata.d = [["r", 1.50, ""]]\n'
+CLAIM = '[[claims]]\nstatus = "verified"\nrows = [["n", "1", "s"]]\n'
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (TOP + RESULT + 'status = "sure"', "unknown status 'sure'"),
-        (TOP + RESULT, "no status"),
-        (TOP + RESULT + 'status = "verified"\nsprd = 1', "unknown sprd"),
-        (TOP + RESULT + 'status = "secondary"', "no source"),
-        (TOP + 2 * (RESULT + 'status = "verified"\n'), "stands there twice"),
-        (TOP + GRID + 'rows = [["r", 1]]', "row r has 1 of 2 numbers"),
+        (TOP + GRID + 'status = "sure"', "unknown status 'sure'"),
+        (TOP + GRID, "no status"),
+        (TOP + GRID + 'status = "verified"\nsprd = 1', "unknown sprd"),
+        (TOP + GRID + 'status = "secondary"', "no source"),
+        (TOP + 2 * (GRID + 'status = "verified"\n'), "stands there twice"),
+        (TOP + GRID.replace(', ""', "") + 'status = "verified"', "row r has 1 of 2 numbers"),
         (TOP + 2 * CLAIM, "stands there twice"),
+        (TOP + CLAIM + 'souce = "x"', "unknown souce"),
         (TOP + 'where = "Table 1"\n', "unknown where"),
-        (RESULT + 'status = "verified"', "no title"),
+        (GRID + 'status = "verified"', "no title"),
     ],
 )
 def test_a_mistake_in_a_file_of_ours_is_an_error(text, message):
@@ -114,14 +114,20 @@ def test_a_mistake_in_a_file_of_ours_is_an_error(text, message):
 
 
 def test_a_grid_is_its_numbers_one_by_one():
-    grid = read_published(TOP + GRID + 'rows = [["r", 2.50, ""], ["s", "", [3, 0.10]]]', "f")
-    single = TOP + "".join(
-        f'[[result]]\ntable = "1"\ndata = "d"\nstatus = "verified"\nrow = "{row}"\n'
-        f'measure = "{measure}"\n{numbers}\n'
-        for row, measure, numbers in (
-            ("r", "a", "value = 2.50"),
-            ("s", "b", "value = 3\nspread = 0.10"),
-        )
-    )
-    assert grid == read_published(single, "f")
-    assert [result.printed for result in grid.results] == ["2.50", "3 \N{PLUS-MINUS SIGN} 0.10"]
+    text = TOP + '[[grid]]\ntable = "1"\nstatus = "verified"\nmeasures = ["a", "b"]\n'
+    text += 'data.d = [["r", 2.50, ""], ["s", "", [3, 0.10]]]\ndata."e, f" = [["r", 1e-5, 0]]\n'
+    found = [
+        (r.table, r.data, r.row, r.measure, r.value, r.spread, r.printed)
+        for r in read_published(text, "f").results
+    ]
+    assert found == [
+        ("1", "d", "r", "a", 2.5, None, "2.50"),
+        ("1", "d", "s", "b", 3.0, 0.1, "3 \N{PLUS-MINUS SIGN} 0.10"),
+        ("1", "e, f", "r", "a", 1e-5, None, "1e-5"),
+        ("1", "e, f", "r", "b", 0.0, None, "0"),
+    ]
+
+
+def test_a_claim_is_a_row_with_what_all_share():
+    (claim,) = read_published(TOP + CLAIM, "f").claims
+    assert (claim.name, claim.table, claim.says, claim.status) == ("n", "1", "s", "verified")

@@ -3,10 +3,10 @@
 Every number is as printed; `status` says how it was checked.  A file has
 
     title = "..."; paper = "..."; url = "..."
-    [[result]]     one number: the fields of `PublishedResult`
-    [[grid]]       a table: fields that its numbers share, `measures = [...]`, and `rows`, each a
-                   name and for each measure a number, [number, spread] or "" for none
-    [[claim]]      one statement: the fields of `PublishedClaim`
+    [[grid]]       a table: fields that its numbers share, `measures = [...]`, and rows by what they
+                   are of, `data."PTB" = [...]`, each a name and for each measure a number,
+                   [number, spread] or "" for none
+    [[claims]]     statements: fields that they share, and `rows`, each [name, table, statement]
 """
 
 import tomllib
@@ -114,11 +114,18 @@ def read_published(text: str, file: str) -> Published:
             second-hand number without its source.
     """
     content = tomllib.loads(text, parse_float=Decimal)
-    given = [*content.pop("result", [])]
-    for grid in content.pop("grid", []):
-        given += _numbers(grid, file)
-    claims = [_checked(PublishedClaim, one, file) for one in content.pop("claim", [])]
-    results = [_checked(PublishedResult, _result(one), file) for one in given]
+    results = [
+        _checked(PublishedResult, _result(one), file)
+        for grid in content.pop("grid", [])
+        for one in _numbers(grid, file)
+    ]
+    claims = [
+        _checked(
+            PublishedClaim, some | dict(zip(("name", "table", "says"), row, strict=True)), file
+        )
+        for some in content.pop("claims", [])
+        for row in some.pop("rows")
+    ]
     places: list[Any] = [(r.table, r.data, r.row, r.measure, r.source) for r in results]
     places += [claim.name for claim in claims]
     for place in places:
@@ -129,8 +136,8 @@ def read_published(text: str, file: str) -> Published:
 
 def _numbers(grid: dict[str, Any], file: str) -> Iterator[dict[str, Any]]:
     """The numbers of a table, each with what they share."""
-    measures, rows = grid.pop("measures"), grid.pop("rows")
-    for name, *cells in rows:
+    measures, tables = grid.pop("measures"), grid.pop("data")
+    for data, (name, *cells) in ((data, row) for data, rows in tables.items() for row in rows):
         if len(cells) != len(measures):
             raise ValueError(f"{file}: row {name} has {len(cells)} of {len(measures)} numbers.")
         for measure, cell in zip(measures, cells, strict=True):
@@ -138,7 +145,7 @@ def _numbers(grid: dict[str, Any], file: str) -> Iterator[dict[str, Any]]:
                 continue
             both = cell if isinstance(cell, list) else [cell]
             number = dict(zip(("value", "spread"), both, strict=False))
-            yield grid | {"row": name, "measure": measure} | number
+            yield grid | {"data": data, "row": name, "measure": measure} | number
 
 
 def _result(given: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from papers.small_reproduction import TINY, small, write_words
 from wideneck.attached.memory_views import three_ways
 from wideneck.memory import Memory, memory_loss
-from wideneck.memory.ambiguous import read_analogies
+from wideneck.papers.ambiguous.words import read_analogies
 from wideneck.papers.histalign.objectives import COMMON, OBJECTIVES
 from wideneck.papers.histalign.runs import run
 from wideneck.papers.histalign.start import start

@@ -17,8 +17,8 @@ from wideneck.commands.reproduce import reproduce
 from wideneck.errors import WideneckError
 from wideneck.files.lock import LOCK
 from wideneck.files.store import Store
-from wideneck.memory.ambiguous import read_analogies
 from wideneck.papers import side_by_side
+from wideneck.papers.ambiguous.words import read_analogies
 from wideneck.papers.histalign import runs
 from wideneck.papers.histalign.objectives import OBJECTIVES
 from wideneck.papers.histalign.results import Run
@@ -185,7 +185,7 @@ def test_words_that_are_missing_are_asked_for_before_a_folder_is_made(tmp_path):
 
 
 def test_the_settings_know_the_splits_that_there_are():
-    from wideneck.memory.ambiguous import SPLITS
+    from wideneck.papers.ambiguous.splits import SPLITS
     from wideneck.papers.histalign import settings as known
 
     assert tuple(SPLITS) == known.SPLITS

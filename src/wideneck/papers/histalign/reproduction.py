@@ -7,7 +7,7 @@ from typing import Any
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.files.store import Store
-from wideneck.memory.ambiguous import read_analogies
+from wideneck.papers.ambiguous.words import read_analogies
 from wideneck.papers.found import Found, made_now
 from wideneck.papers.histalign.objectives import COMMON, OBJECTIVES
 from wideneck.papers.histalign.results import Gap, Run, Summary, gap, summarize

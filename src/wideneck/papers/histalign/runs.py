@@ -9,8 +9,8 @@ from typing import final
 from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
 from wideneck.files.store import Store
-from wideneck.memory.ambiguous import Analogies, read_analogies
 from wideneck.papers import jobs
+from wideneck.papers.ambiguous.words import Analogies, read_analogies
 from wideneck.papers.histalign.evaluation import evaluate
 from wideneck.papers.histalign.objectives import OBJECTIVES
 from wideneck.papers.histalign.results import Run

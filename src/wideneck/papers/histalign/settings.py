@@ -10,7 +10,7 @@ from wideneck.errors import WideneckError
 from wideneck.registry import did_you_mean
 
 SPLITS = ("leak-free", "paper")
-"""The names in `wideneck.memory.ambiguous.SPLITS`, known without torch."""
+"""The names in `wideneck.papers.ambiguous.SPLITS`, known without torch."""
 
 
 @dataclass(frozen=True, kw_only=True)

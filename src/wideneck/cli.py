@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from wideneck.commands.ending import ending
+from wideneck.commands.own_options import taking
 from wideneck.commands.streams import native_output_apart, prepare_streams, printing
 from wideneck.commands.usage import Commands
 from wideneck.errors import WideneckError
 from wideneck.files.text_file import size_in_bytes, texts_up_to
-from wideneck.papers.registry import PAPERS
+from wideneck.papers.registry import OPTIONS, PAPERS
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -311,6 +312,7 @@ def evaluate(
 
 
 @app.command()
+@taking(OPTIONS)
 def reproduce(
     paper: Annotated[str, typer.Argument(metavar="PAPER", help=f"{', '.join(PAPERS)}.")],
     scale: Annotated[
@@ -333,22 +335,6 @@ def reproduce(
         ),
     ] = None,
     max_text: MaxText = MAX_TEXT,
-    words: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Google's questions-words.txt. Default: the one in gensim "
-            "(pip install --no-deps gensim).",
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="leak-free: no test word is in training. paper: as in the paper. "
-            "Default: leak-free.",
-        ),
-    ] = None,
     seeds: Annotated[int, typer.Option(metavar="N", help="Runs of each kind.")] = 3,
     out: Annotated[
         Path | None,
@@ -361,6 +347,7 @@ def reproduce(
         Path | None,
         typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
     ] = None,
+    **own: Any,
 ) -> None:
     """Repeat a paper's experiment over several seeds, its numbers beside ours."""
     from wideneck.commands.reproduce import reproduce as run
@@ -370,11 +357,10 @@ def reproduce(
         scale=scale,
         model=model,
         text=text,
-        words=words,
-        split=split,
         num_seeds=seeds,
         out=out,
         json=json,
+        **own,
     )
 
 

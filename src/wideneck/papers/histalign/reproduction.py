@@ -44,12 +44,13 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
         WideneckError: settings that do not go together, no words, a folder of other settings, a
             model that cannot be used.
     """
-    chosen = settings(request.scale, request.model, request.split)
-    chosen = with_words(chosen, sha256_of(read_analogies(request.words)))
+    chosen = settings(request.scale, request.model, request.own.get("split"))
+    words = request.own.get("words")
+    chosen = with_words(chosen, sha256_of(read_analogies(words)))
     seeds = range(request.num_seeds)
     shared = {"paper": "histalign", **asdict(chosen)}
     with Store.opened(request.folder(chosen.scale), shared) as store:
-        runs = all_runs(chosen, request.words, seeds, store, progress)
+        runs = all_runs(chosen, words, seeds, store, progress)
     return reproduction(chosen, runs)
 
 

@@ -25,7 +25,8 @@ from wideneck.papers.saturation.family_run import (
     train_and_measure,
 )
 from wideneck.papers.saturation.heads_run import HeadJob, HeadRun, train_head
-from wideneck.papers.saturation.laws import Laws, laws
+from wideneck.papers.saturation.laws import Laws, given_laws, laws
+from wideneck.papers.saturation.loss_table import read_losses
 from wideneck.papers.saturation.ngram_run import AllNgrams, Ngrams, all_ngrams
 from wideneck.papers.saturation.settings import Settings, head_recipe, paper, small, with_rate
 from wideneck.papers.saturation.truncated import Truncated, truncated
@@ -58,8 +59,9 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
     """Make the runs that the folder does not hold, and compare all.
 
     Raises:
-        WideneckError: no text at the paper's scale, a text that is too short, a folder of other
-            settings, a model whose states cannot be had, a run that fails.
+        WideneckError: a table of losses that cannot be read or fitted, no text at the paper's
+            scale, a text that is too short, a folder of other settings, a model whose states cannot
+            be had, a run that fails.
     """
     scale = request.scale or "small"
     settings = (small if scale == "small" else paper)(request.model, request.text)
@@ -68,6 +70,8 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
 
 def reproduction(settings: Settings, request: Request, progress: Progress) -> Reproduction:
     """The same of settings."""
+    losses = request.own.get("losses")
+    given = [] if losses is None else given_laws(read_losses(losses))
     corpus = read_corpus(settings.text)
     encoded = encode_corpus(corpus, next(iter(settings.family.values())).data)
     content = settings.to_dict() | {"text_sha256": corpus.sha256}
@@ -78,7 +82,7 @@ def reproduction(settings: Settings, request: Request, progress: Progress) -> Re
         cut, heads = _heads(settings, seeds, store, progress)
     widths, arms = summarize(family), head_arms(heads, cut)
     known = published_results("saturation")
-    law = laws(loss_rows(widths, family[0].tokens))
+    law = laws(loss_rows(widths, family[0].tokens), given)
     return Reproduction(
         settings=content,
         data=corpus.name,

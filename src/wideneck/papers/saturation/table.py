@@ -174,6 +174,7 @@ def _laws(found: Reproduction, console: Console) -> None:
     fits += [("fitted on those small models", fit) for fit in laws.pythia]
     fits += [("ours", fit) for fit in laws.family]
     fits += [("ours, A / N^alpha alone", fit) for fit in laws.power]
+    fits += [("on the table of --losses", fit) for fit in laws.given]
     print_rows(
         "Scaling laws L = A / N^alpha + B / T^beta + E",
         (_law(name, fit) for name, fit in fits),

@@ -16,7 +16,7 @@ import wideneck as wn
 from bench.study_training import train, warmed_cosine
 from wideneck import config as c
 from wideneck import sizes
-from wideneck.evaluation import LogProbRanks, log_prob_ranks
+from wideneck.audits.output.head_ranks import LogProbRanks, log_prob_ranks
 from wideneck.heads import Head
 from wideneck.training.state_cache import CachedStates
 

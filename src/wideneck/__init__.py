@@ -1,12 +1,11 @@
 """wideneck measures what normalization costs a language model, and offers the replacements.
 
-Names are loaded on first use: `import wideneck` imports neither torch nor transformers.
+Names are loaded on first use: `import wideneck` imports neither torch nor transformers, and leaves
+both as they are.  The first name that is used registers with transformers.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
-
-from wideneck.attached import registration as _registration
 
 if TYPE_CHECKING:
     from wideneck import attention as attention
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from wideneck import trl as trl
     from wideneck.attached.attaching import attach as attach
     from wideneck.attached.attaching_memory import attach_memory as attach_memory
-    from wideneck.attached.loading import load as load
     from wideneck.attached.logging import LogMemory as LogMemory
     from wideneck.attached.parameter_groups import parameter_groups as parameter_groups
     from wideneck.attached.token_outputs import token_outputs as token_outputs
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from wideneck.config import Sigsoftmax as Sigsoftmax
     from wideneck.config import SoftCap as SoftCap
     from wideneck.config import Softmax as Softmax
+    from wideneck.entry.loading import load as load
     from wideneck.errors import WideneckError as WideneckError
     from wideneck.functional.loss import linear_cross_entropy as linear_cross_entropy
     from wideneck.functional.loss import (
@@ -76,7 +75,7 @@ _HOMES = {
     "audit_series": "wideneck.commands.series",
     "linear_cross_entropy": "wideneck.functional.loss",
     "linear_cross_entropy_and_log_normalizer": "wideneck.functional.loss",
-    "load": "wideneck.attached.loading",
+    "load": "wideneck.entry.loading",
     "parameter_groups": "wideneck.attached.parameter_groups",
     "token_outputs": "wideneck.attached.token_outputs",
 }
@@ -116,14 +115,13 @@ __all__ = [
     "trl",
 ]
 
-_registration.register()
-
 
 def __getattr__(name: str):
     if name in _MODULES:
         return import_module(f"wideneck.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'wideneck' has no attribute '{name}'")
+    import_module("wideneck.auto")
     return getattr(import_module(_HOMES[name]), name)
 
 

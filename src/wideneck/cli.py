@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from wideneck import __version__, auto  # noqa: F401  # auto: folders with our heads are models
 from wideneck.commands.ending import ending
 from wideneck.commands.own_options import taking
 from wideneck.commands.streams import native_output_apart, prepare_streams, printing
@@ -13,9 +14,7 @@ from wideneck.errors import WideneckError
 from wideneck.files.text_file import size_in_bytes, texts_up_to
 from wideneck.papers.registry import OPTIONS, PAPERS
 
-app = typer.Typer(
-    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 
 EXAMPLES = (
     "Examples: wideneck audit gpt2 --html gpt2.html   "
@@ -46,8 +45,21 @@ MaxText = Annotated[
 MAX_TEXT = "2GB"
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"wideneck {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def about() -> None:
+def about(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and stop.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
     """Measure what normalization costs a language model, and replace it."""
 
 
@@ -118,7 +130,7 @@ def audit(
         typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(metavar="N", min=0, max=2**63 - 1, help="Of the choice of text.")
+        int, typer.Option(metavar="N", min=0, max=2**63 - 1, help="Seed of the choice of text.")
     ] = 0,
 ) -> None:
     """Measure a model's output layer and, if asked, its attention heads and its memory."""
@@ -269,13 +281,13 @@ def evaluate(
     ] = None,
     tokens: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Read no more of the text than so many. Default: all."),
+        typer.Option(metavar="N", help="Read no more than N tokens of the text. Default: all."),
     ] = None,
     context: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Of a model: predictions in a window. Default: 512, if it has the positions.",
+            help="For a model: predictions in a window. Default: 512, if it has the positions.",
         ),
     ] = None,
     json: Annotated[

@@ -129,6 +129,7 @@ def test_training_moves_the_memory(tmp_path):
     model = remembering("llama")
     before = [p.clone() for p in model.cache_memory.parameters()]
     trained(tmp_path, model=model)
+    assert before
     for old, new in zip(before, model.cache_memory.parameters(), strict=True):
         assert not torch.equal(old, new)
 

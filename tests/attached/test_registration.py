@@ -1,4 +1,4 @@
-"""`import wideneck` is free, and yet transformers knows its models, in either order."""
+"""`import wideneck` is free, and `import wideneck.auto` has transformers know its models."""
 
 import subprocess
 import sys
@@ -10,8 +10,9 @@ from attachable import attached
 LOAD = "AutoModelForCausalLM.from_pretrained(sys.argv[1])"
 CHECK = "print(type(model.lm_head).__name__, model.lm_head.weight.shape[0])"
 ORDERS = {
-    "wideneck first": "import wideneck; from transformers import AutoModelForCausalLM",
-    "transformers first": "from transformers import AutoModelForCausalLM; import wideneck",
+    "wideneck first": "import wideneck.auto; from transformers import AutoModelForCausalLM",
+    "transformers first": "from transformers import AutoModelForCausalLM; import wideneck.auto",
+    "a name is used": "from wideneck import attach; from transformers import AutoModelForCausalLM",
 }
 
 
@@ -34,6 +35,17 @@ def test_transformers_loads_the_model_in_either_order(order, folder):
     assert result.stdout.split() == ["MixtureHead", "96"], result.stderr
 
 
-def test_import_loads_neither_torch_nor_transformers():
-    code = "import wideneck; print('torch' in sys.modules, 'transformers' in sys.modules)"
-    assert python(code).stdout.split() == ["False", "False"]
+def test_import_loads_neither_torch_nor_transformers_and_leaves_the_finders():
+    code = (
+        "before = list(sys.meta_path); import wideneck; "
+        "print('torch' in sys.modules, 'transformers' in sys.modules, sys.meta_path == before)"
+    )
+    assert python(code).stdout.split() == ["False", "False", "True"]
+
+
+def test_a_second_registration_changes_nothing():
+    code = (
+        "import wideneck.auto; from wideneck.attached import registration; "
+        "before = list(sys.meta_path); registration.register(); print(sys.meta_path == before)"
+    )
+    assert python(code).stdout.split() == ["True"]

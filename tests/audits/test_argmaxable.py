@@ -118,9 +118,6 @@ def test_finds_exactly_the_planted_interior_rows():
     assert verify(weight, None, found) == planted
     assert [entry.string for entry in found.unargmaxable] == ["t3", "t500", "t777", "t1500", None]
     assert found.undecided == []
-    assert found.box is None
-    assert found.smallest_margin is not None
-    assert found.smallest_margin > 0
 
 
 @pytest.mark.parametrize("width", [2, 3, 4])
@@ -285,13 +282,17 @@ def test_up_to_d_plus_one_rows_in_general_position_are_all_argmaxable(num_rows):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_judges_the_numbers_as_stored(dtype):
-    weight = random_rows(300, 8).to(dtype)
+    weight = random_rows(60, 5).to(dtype)
     plant(weight, [4, 9])
+    best = dense_program(weight, None, 1.0)
+    inside = verify(weight, None, find_unargmaxable(weight))
 
-    found = find_unargmaxable(weight)
-
-    assert {4, 9} <= set(verify(weight, None, found))
-    assert found == find_unargmaxable(weight)
+    assert inside == [i for i, margin in enumerate(best) if margin < 1e-6]
+    assert {4, 9} <= set(inside)
+    # Out of the hull by a digit that the next shorter type does not have.
+    digit = {torch.float32: 2**-18, torch.float64: 2**-30}.get(dtype, torch.finfo(dtype).eps)
+    weight = torch.tensor([[1, 1], [1, -1], [-1, 0], [1 + digit, 0]], dtype=dtype)
+    assert find_unargmaxable(weight).unargmaxable == []
 
 
 @pytest.mark.parametrize("num_mixed", [2, 3, 10, 20, 200])

@@ -7,7 +7,7 @@ import torch
 from bench.argmax_rows import recheck
 from torch import Tensor
 
-from wideneck.audits.argmaxable import find_unargmaxable, search
+from wideneck.audits.argmaxable import cluster, find_unargmaxable, search
 from wideneck.audits.argmaxable.cluster import decide_clusters
 from wideneck.audits.argmaxable.head import make_head
 from wideneck.audits.argmaxable.hull import nearest_point
@@ -68,6 +68,22 @@ def test_no_certificate_of_a_cluster_rests_on_a_row_that_has_one():
         assert proof.weights.sum().item() == pytest.approx(1)
         point = proof.weights @ weight[proof.index].double()
         assert (point - weight[i].double()).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("scores", [1, 4000])
+def test_rows_one_by_one_or_some_at_a_time_have_the_proofs_of_all_at_once(scores, monkeypatch):
+    weight, members = planted(1.5)
+    head = make_head(weight, None, torch.arange(1500), 1.0)
+    cloud = make_cloud(head, whitening(head))
+
+    def decided():
+        found = decide_clusters(head, cloud, members[:40], torch.zeros(1500).bool(), None)
+        return {i: type(proof) for i, proof in found.items()}
+
+    whole = decided()
+    monkeypatch.setattr(cluster, "_SCORES", scores)
+    assert decided() == whole
+    assert set(whole.values()) == {Enclosed, Found}
 
 
 def test_rows_that_stand_alone_are_no_cluster():

@@ -8,7 +8,7 @@ import torch
 from bench.argmax_rows import Tally, best_margins, heads, judge, recheck
 from torch import Tensor
 
-from wideneck.audits.argmaxable import find_proof, find_unargmaxable, report
+from wideneck.audits.argmaxable import find_proof, find_unargmaxable, report, self_test_witness
 from wideneck.audits.argmaxable.head import make_head
 from wideneck.audits.argmaxable.result import Certificate, Witness
 from wideneck.audits.argmaxable.self_tests import (
@@ -125,6 +125,23 @@ def _scales(weight: Tensor) -> tuple[list[float], list[float]]:
     ]
     sizes = [max(abs(x) / s for x, s in zip(row, columns, strict=True)) for row in weight.tolist()]
     return columns, sizes
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_biases_that_tie_cost_no_proof_its_margin_over_any_of_them(seed):
+    """Biases of a million, a spacing or three apart: half the rows twice, with a bias that ties."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = 5e-3 * torch.randn(12, 2, generator=generator)
+    spacings = torch.randint(-3, 4, (12,), generator=generator)
+    bias = torch.full((12,), 1e6) + 0.0625 * spacings
+    weight, bias = torch.cat([rows, rows[:6]]), torch.cat([bias, bias[:6] + 0.1875])
+    found = find_unargmaxable(weight, bias)
+    assert {(0, 12), (1, 13), (2, 14)} <= {
+        tuple(tie.tokens[:1] + tie.tokens[-1:]) for tie in found.ties
+    }
+    recheck(weight, bias, found)
+    best = best_margins(weight.double().numpy(), bias.double().numpy(), found.box)
+    assert not [entry.token for entry in found.unargmaxable if best[entry.token] > 1e-4]
 
 
 def test_the_tolerance_of_a_pair_is_the_documented_one():
@@ -248,3 +265,32 @@ def test_a_proof_that_a_report_leaves_out_is_found_anew(monkeypatch):
     assert margin.argmax().item() == outer
     with pytest.raises(WideneckError, match="one of the 100 rows"):
         find_proof(weight, 100)
+
+
+def margins_of_witnesses(weight, found):
+    """Rising: each margin over the norm of its state and the median length of a centred row."""
+    w_VD = weight.double().numpy()
+    lengths = np.sort(np.linalg.norm(w_VD - w_VD.mean(0), axis=1))
+    x = {witness.token: np.array(witness.x) for witness in found.witnesses}
+    inside = {entry.token for entry in found.unargmaxable}
+    rest = [i for i in range(len(w_VD)) if i not in inside and i not in x]
+    for method in ("whitened", "plain"):
+        tokens = [i for i in rest if (i in found.plain) == (method == "plain")]
+        x |= dict(zip(tokens, self_test_witness(weight, tokens, method).numpy(), strict=True))
+    margins = []
+    for i, x_D in x.items():
+        scores = w_VD @ x_D
+        margins.append((scores[i] - np.delete(scores, i).max()) / np.linalg.norm(x_D))
+    return np.sort(margins) / lengths[(len(lengths) - 1) // 2]
+
+
+@pytest.mark.parametrize("width", [8, 32])
+def test_the_margins_told_are_those_of_the_witnesses(width):
+    """Bounded from below: less the tolerance, and what float32 may be off."""
+    weight = torch.randn(300, width, generator=torch.Generator().manual_seed(0))
+    found = find_unargmaxable(weight)
+    assert found.undecided == []
+    margins = margins_of_witnesses(weight, found)
+    assert 0 < margins[0]
+    assert -1e-12 < margins[0] - found.smallest_margin < 2e-5
+    assert -1e-12 < margins[(len(margins) - 1) // 2] - found.median_margin < 2e-5

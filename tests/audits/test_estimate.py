@@ -1,9 +1,11 @@
 """Intervals over documents."""
 
+import numpy as np
 import pytest
 import torch
 
 from wideneck.audits.estimate import estimate
+from wideneck.audits.unequal_groups import half_width
 
 
 def test_the_value_is_the_mean_over_tokens():
@@ -66,14 +68,19 @@ def test_a_scale_moves_value_and_ends_and_nothing_else():
     assert (twice.over, twice.num_groups, twice.effective_groups) == ("documents", 4, 4.0)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says():
-    """Documents of unequal size with a mean of their own: an interval over tokens would fail."""
+def test_the_interval_is_that_of_the_sums_and_counts_of_documents():
+    """Windows of a document lie apart, and its tokens count in part."""
     generator = torch.Generator().manual_seed(0)
-    document = torch.arange(12).repeat_interleave(torch.tensor([1, 3, 2] * 4))
-    hits = 0
-    for _ in range(400):
-        shift = 3 + torch.randn(12, generator=generator)[document]
-        values = shift[:, None] + torch.randn(len(document), 5, generator=generator)
-        found = estimate(values, document)
-        hits += found.low <= 3 <= found.high
-    assert 0.92 <= hits / 400 <= 0.98
+    document = torch.tensor([7, 2, 7, 9, 2, 7, 4])
+    values = torch.randn(7, 5, generator=generator)
+    counted = torch.rand(7, 5, generator=generator) < 0.6
+    sums, counts = dict.fromkeys((2, 4, 7, 9), 0.0), dict.fromkeys((2, 4, 7, 9), 0)
+    for w in range(7):
+        for t in range(5):
+            if counted[w, t]:
+                sums[int(document[w])] += values[w, t].item()
+                counts[int(document[w])] += 1
+    half = half_width(np.array([*sums.values()]), np.array([*counts.values()], dtype=float))
+    mean = sum(sums.values()) / sum(counts.values())
+    found = estimate(values, document, counted)
+    assert (found.low, found.high) == pytest.approx((mean - half, mean + half), rel=1e-6)

@@ -9,8 +9,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from tiny import GPT2
 from wideneck.audits.measured import UnmeasurableError
-from wideneck.audits.states import PROBE, collect_states, decoder_layers
+from wideneck.audits.states import PROBE, collect_states
 from wideneck.data.text import Windows
+from wideneck.models.reading import decoder_layers
 
 W, P, T = 3, 1, 7
 """Windows, not a multiple of those that go together; tokens before the text; predictions."""
@@ -114,6 +115,9 @@ def test_the_layers_are_the_one_list_that_is_as_long_as_the_config_says():
     model.others = nn.ModuleList([nn.Linear(1, 1) for _ in range(2)])
     assert decoder_layers(model) == list(model.transformer.h)
     model.more = nn.ModuleList([nn.Linear(1, 1) for _ in range(3)])
+    assert decoder_layers(model) == []
+    del model.more
+    model.transformer.h[1] = model.transformer.h[0]
     assert decoder_layers(model) == []
     assert [one.layer for one in collect_states(model, windows()).anisotropy] == [
         "entering the head"

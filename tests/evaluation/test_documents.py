@@ -10,9 +10,9 @@ from attached.attachable import attached, shaken
 from attached.remembering import MATTERS
 from tiny import CASES, D, V, tiny_model
 from tiny_text import character_tokenizer
+from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.errors import WideneckError
 from wideneck.evaluation.documents import cut_documents, document_losses, own_head
-from wideneck.evaluation.ranks import log_prob_ranks
 
 DOCUMENTS = [
     "the first text, of 33 characters\n",
@@ -196,6 +196,15 @@ def test_a_text_needs_a_row_for_its_largest_id_in_both_layers():
                 document_losses(model, windows)
         else:
             document_losses(model, windows)
+    # What is only read counts as well: the first of a text, or what stands in front of it.
+    first = cut_documents(["~abc"], character_tokenizer(), window=7)
+    before = cut_documents(["abc"], character_tokenizer(), window=7, prefix=[int(first[0].ids[0])])
+    for windows_of_one in (first, before):
+        read = int(windows_of_one[0].ids.max())
+        assert read > max(int(window.target.max()) for window in windows_of_one)
+        model.resize_token_embeddings(read)
+        with pytest.raises(WideneckError, match=f"id {read}, the model has {read} rows"):
+            document_losses(model, windows_of_one)
     untied = tiny_model("llama")
     assert len(untied.get_input_embeddings().weight) > largest
     layer = untied.get_output_embeddings()

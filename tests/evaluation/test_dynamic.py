@@ -252,9 +252,18 @@ def test_the_conventions_hold_every_number():
 
 
 def test_squares_of_small_gradients_in_bfloat16_add_up_in_float32():
-    model = recurrent().bfloat16()
-    statistics = gradient_statistics(model, TRAIN, batch_size=4)
-    assert all(squares.dtype == torch.float32 for squares in statistics.sum_of_squares)
-    exact = gradient_statistics(recurrent(), TRAIN, batch_size=4)
-    for ours, true in zip(statistics.sum_of_squares, exact.sum_of_squares, strict=True):
-        torch.testing.assert_close(ours.sum().double(), true.sum(), rtol=0.1, atol=1e-4)
+    """Against the same gradients of bfloat16, segment by segment, squared and added in float64."""
+    model, rows = recurrent().bfloat16(), TRAIN[:68].view(4, 17)
+    statistics = gradient_statistics(model, TRAIN, batch_size=4, segment=2)
+    exact, state = [0.0] * 4, None
+    for start in range(0, 16, 2):
+        ids, target = rows[:, start : start + 2], rows[:, start + 1 : start + 3]
+        output = model.backbone(ids, state)
+        state = [part.detach() for part in output.state]
+        model.zero_grad()
+        model.head.nll(output.hidden, target).mean().backward()
+        given = [parameter.grad.double() for parameter in model.parameters()]
+        exact = [total + g.square() for total, g in zip(exact, given, strict=True)]
+    for ours, true in zip(statistics.sum_of_squares, exact, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours.double(), true, rtol=1e-6, atol=1e-12)

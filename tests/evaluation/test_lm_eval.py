@@ -12,8 +12,6 @@ from tiny import tiny_model
 from tiny_text import character_tokenizer
 from wideneck.evaluation.documents import Window, document_losses
 
-pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'wideneck[eval]'")
-
 PAIRS = [("the first text", ", of 33"), ("another", " one"), ("a", "b"), ("the first text", "s")]
 
 

@@ -72,7 +72,9 @@ def test_a_reading_knows_how_many_tokens_it_predicts(make, batch_size):
 
 def test_the_conventions_say_what_is_left_out():
     model = recurrent()
-    assert "5 tokens at the end" in Reading.of(model, text(61), batch_size=7, segment=5).conventions
+    seven = Reading.of(model, text(61), batch_size=7, segment=5).conventions
+    assert seven.startswith("7 rows of")
+    assert "5 tokens at the end" in seven
     one = Reading.of(model, text(61), batch_size=1, segment=5).conventions
     assert one.startswith("1 row of")
     assert "0 tokens at the end" in one

@@ -5,7 +5,7 @@ from torch.utils.checkpoint import checkpoint
 import wideneck as wn
 from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves, slow
 from wideneck.errors import WideneckError
-from wideneck.functional import passes
+from wideneck.functional import differentiable, passes
 from wideneck.functional.affine import affine
 from wideneck.functional.forms import Identity
 
@@ -213,3 +213,24 @@ def test_a_transposed_weight_compiles_for_real():
     torch._dynamo.reset()
     (got,) = torch.autograd.grad(torch.compile(step, backend="inductor")(columns), columns)
     torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_gradients_that_the_forward_pass_formed_are_not_formed_again(monkeypatch, reduction):
+    """Nor is the loss: a pass over the vocabulary each, but where they were handed on before."""
+    passes, run_of = [], differentiable.run_of
+
+    def counted(shard):
+        def run(*arguments):
+            passes.append(arguments)
+            return run_of(shard)(*arguments)
+
+        return run
+
+    monkeypatch.setattr(differentiable, "run_of", counted)
+    loss = 3 * wn.linear_cross_entropy(**inputs(True), activation="gss", reduction=reduction)
+    assert len(passes) == 1
+    loss.backward(retain_graph=True)
+    assert len(passes) == 1
+    loss.backward()
+    assert len(passes) == 2

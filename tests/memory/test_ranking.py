@@ -6,6 +6,8 @@ import torch
 from memory.slow_memory import example, slow_ranking
 from wideneck import memory as m
 from wideneck.memory.config import RANKS, REDUCTIONS
+from wideneck.memory.ranking_op import IN_GRAPH, ranking_loss_in_graph
+from wideneck.memory.ranks import Rows
 
 CASES = list(product(REDUCTIONS, RANKS))
 
@@ -34,6 +36,26 @@ def test_the_loss_is_that_of_the_triple_loop(reduction, rank_over, margin, windo
     torch.testing.assert_close(
         torch.autograd.grad(fast, given[0])[0], torch.autograd.grad(slow, given[0])[0]
     )
+
+
+@pytest.mark.parametrize(("reduction", "rank_over"), product(IN_GRAPH, RANKS))
+def test_as_an_operator_of_a_graph_it_is_that_of_the_triple_loop(reduction, rank_over):
+    *given, embedding = setting()
+    s, options = given[0].requires_grad_(), {"reduction": reduction, "rank_over": rank_over}
+    rows = Rows(torch.arange(len(embedding)), embedding)
+
+    found = ranking_loss_in_graph(*given, rows, margin=0.1, **options)
+    slow = slow_ranking(*given, embedding, margin=0.1, **options)
+
+    torch.testing.assert_close(found.loss, slow)
+    torch.testing.assert_close(
+        torch.autograd.grad(3 * found.loss, s)[0], torch.autograd.grad(3 * slow, s)[0]
+    )
+    assert found.num_pairs == m.ranking_loss(*given, embedding).num_pairs
+    # What a graph is told of shapes and types beforehand is what comes.
+    call = (*given, rows.ids, rows.rows, 0.1, reduction == "pair_mean", rank_over == "all")
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(torch.ops.wideneck.ranking_loss, call, test_utils=checks)
 
 
 @pytest.mark.parametrize(("reduction", "rank_over"), CASES)

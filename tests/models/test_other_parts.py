@@ -96,3 +96,30 @@ def test_the_bias_of_another_part_is_not_the_heads(tmp_path):
     edit_tensors(saved(model, tmp_path), exchange)
     with pytest.raises(WideneckError, match=r"holds no lm_head\.bias"):
         read_head(tmp_path)
+
+
+@pytest.mark.parametrize("backbone", ["transformer.wte.weight", "gpt_neox.embed_in.weight"])
+def test_without_a_config_a_drafts_embedding_is_not_taken_for_the_models(backbone, tmp_path):
+    """Whichever of the names that frameworks have for it comes first here."""
+    others = beside("mtp.embed_tokens.weight", "mtp.lm_head.weight")
+    save_file(others({backbone: torch.randn(V, D)}), tmp_path / "a.safetensors")
+    with pytest.raises(WideneckError, match=rf"Several .* embedding: .*{backbone}"):
+        read_head(tmp_path / "a.safetensors")
+    # Of positions there are not as many rows as of tokens.
+    names = {backbone: torch.randn(V, D), "positions.embedding.weight": torch.randn(8, D)}
+    save_file(names, tmp_path / "b.safetensors")
+    assert read_head(tmp_path / "b.safetensors").name == backbone
+
+
+@pytest.mark.parametrize("draft", ["mtp.embed_tokens.weight", "draft.model.embed_tokens.weight"])
+def test_an_embedding_that_cannot_be_read_is_not_replaced_by_a_drafts(draft, tmp_path):
+    name, others = "model.embed_tokens.weight", beside(draft, "draft.lm_head.weight")
+    for changed, said in (
+        ({name: torch.randn(V + 8, D)}, rf"{name} has shape \({V + 8}, {D}\)"),
+        ({"model.embed_tokens.qweight": torch.zeros(V, D // 4)}, r"model\.embed_tokens\.qweight"),
+    ):
+        folder = tmp_path / said[:5]
+        saved(tiny_model("llama-tied"), folder)
+        edit_tensors(folder, lambda t: others({k: v for k, v in t.items() if k != name} | changed))  # noqa: B023
+        with pytest.raises(WideneckError, match=said):
+            read_head(folder)

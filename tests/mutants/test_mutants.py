@@ -49,6 +49,19 @@ def test_every_module_of_a_package_has_tests_that_exist(name):
             assert (ROOT / test).is_file(), test
 
 
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_test_file_beside_the_modules_of_a_package_is_asked_about_some(name):
+    """Or an error that it would tell is reported as a survivor."""
+    asked = {
+        test for package in PACKAGES.values() for tests in package.tests.values() for test in tests
+    }
+    for pattern in PACKAGES[name].where:
+        folder = ROOT / "tests" / pattern.partition("*")[0]
+        files = folder.rglob("test_*.py") if "**" in pattern else folder.glob("test_*.py")
+        missing = {str(file.relative_to(ROOT)) for file in files} - asked
+        assert missing == set()
+
+
 def test_what_is_listed_as_equivalent_still_stands_in_its_module():
     """If this fails: the line has changed; plant the error again, or take it off the list."""
     for (module, was, becomes), why in equivalent().items():

@@ -72,6 +72,27 @@ def test_figures_of_the_separability_look_at_the_sizes_they_say():
     assert figures.lower_distance(audit) == pytest.approx(0.6 + 0.2)
 
 
+def test_a_point_at_0_is_not_left_out_of_what_it_would_deny():
+    """Of a curve that goes to 0 no exponent is told, and no ratio to such a point."""
+
+    def cold(p):
+        return 0.0 if p.temperature == coldest else 1 / p.temperature
+
+    coldest = min(p.temperature for p in AUDIT.by_step)
+    assert figures.cold_exponent(scaled=True)(changed(AUDIT, "by_step", largest_head=cold)) is None
+    audit = changed(AUDIT, "by_step", largest_head=lambda p: float(p.step == AUDIT.by_step[0].step))
+    assert figures.step_spread(audit) is None
+    medians = {1: 0.0, 5: 0.9, 10: 0.8, 20: 0.6, 100: 0.8}
+    audit = changed(
+        AUDIT,
+        "by_size",
+        separability=lambda p: replace(p.separability, median=medians[p.size]),
+    )
+    assert figures.largest_step_of_separability(audit) is None  # it rises from 0
+    audit = changed(AUDIT, "by_length", distance=lambda p: p.length - AUDIT.by_length[0].length)
+    assert figures.length_exponent("distance")(audit) is None
+
+
 def test_figures_of_the_steps_are_ratios_at_one_temperature():
     heads = {1e-3: 8.0, 1e-1: 4.0, 10.0: 1.0}
     audit = changed(AUDIT, "by_step", largest_head=lambda p: heads[p.step] / p.temperature)

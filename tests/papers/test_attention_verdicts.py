@@ -209,3 +209,8 @@ def test_curves_that_part_at_t_1_alone_do_not_fall_together():
     assert words(check, [apart]) == "does not hold"
     below = heads(lambda p: 1 + (p.temperature < 1) * p.step)
     assert words(check, [below]) == "holds"
+
+
+def test_what_stays_the_same_does_not_fall():
+    found = {c.ours: c.words for c in judged_claims(PUBLISHED, [with_medians(lambda size: 0.9)])}
+    assert found["largest ratio to the N before"] == "does not hold"

@@ -11,6 +11,7 @@ from wideneck.attached.memory_views import three_ways
 from wideneck.audits.output.log_prob_rank import numerical_rank
 from wideneck.errors import WideneckError
 from wideneck.papers.ambiguous.words import read_analogies
+from wideneck.papers.histalign import evaluation
 from wideneck.papers.histalign.evaluation import evaluate
 from wideneck.papers.histalign.objectives import OBJECTIVES
 from wideneck.papers.histalign.results import Run, figures, gap, summarize
@@ -149,6 +150,25 @@ def test_every_view_has_its_own_accuracies_losses_and_rank(started):
     for view, rank in (("full", found.rank), ("model", found.rank_model)):
         rows = torch.cat([getattr(v, view)[0] for v in each])[:300]
         assert abs(rank - numerical_rank(rows)) <= 1  # rounding goes with the batch
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_batches_hold_so_many_numbers_and_one_prompt_at_least(started, monkeypatch, at_once):
+    model, task = started
+    whole, sizes = evaluate(model, task, 60), []
+
+    def counting(model, ids, keep):
+        sizes.append(len(ids))
+        return three_ways(model, ids, keep=keep)
+
+    vocab_size = model.config.vocab_size
+    numbers = vocab_size - 1 if at_once == 1 else vocab_size * at_once
+    monkeypatch.setattr(evaluation, "NUMBERS", numbers)
+    monkeypatch.setattr(evaluation, "three_ways", counting)
+    found = evaluate(model, task, 60)
+    assert max(sizes) == at_once
+    assert (found.full, found.model, found.cache) == (whole.full, whole.model, whole.cache)
+    assert found.loss == pytest.approx(whole.loss, rel=1e-5)
 
 
 def test_figures_are_named_by_the_view_that_they_are_of():

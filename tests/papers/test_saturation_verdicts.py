@@ -51,6 +51,9 @@ def width(rise, train_fall, d=16):
         ([width(FLAT, FLAT)], SHORT, UNDECIDED),  # too short to deny what comes late
         ([width(FLAT, FLAT), width([0.0, 0.0, 0.2], FLAT)], LONG, UNDECIDED),
         ([width([0.1], [-0.1])], LONG, UNDECIDED),  # one seed
+        # The final loss less the lowest of all is above 0 wherever there is noise.
+        ([width([1e-4, 1.1e-4, 1.2e-4], DOWN)], LONG, CONTRADICTED),
+        ([width([0.004, 0.005, 0.006], DOWN)], LONG, UNDECIDED),
     ],
 )
 def test_saturation_is_a_late_rise_without_overfitting(widths, tokens, expected):
@@ -70,6 +73,36 @@ def test_only_training_as_long_as_the_papers_contradicts_what_comes_late():
     still = [width(FLAT, FLAT)]
     assert word(verdicts.saturation(still, int(verdicts.TURNED))) == CONTRADICTED
     assert word(verdicts.saturation(still, int(verdicts.TURNED) - 1)) == UNDECIDED
+
+
+def ends(name, low, high):
+    """A width whose interval of this name ends there, and whose other one is far from 0."""
+    some = width(UP, DOWN)
+    return replace(some, **{name: replace(getattr(some, name), low=low, high=high)})
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        # A rise of which the interval begins at 0 itself is none, and one that ends at the least
+        # of the paper's rises does not exclude it.
+        (ends("rise", 0.0, 0.004), CONTRADICTED),
+        (ends("rise", 1e-9, 0.004), CONSISTENT),
+        (ends("rise", -0.1, verdicts.LEAST_RISE), UNDECIDED),
+        (ends("rise", -0.1, verdicts.LEAST_RISE - 1e-9), CONTRADICTED),
+        # A training loss whose interval reaches 0 is not told to fall, nor to rise.
+        (ends("train_fall", -0.1, 0.0), UNDECIDED),
+        (ends("train_fall", -0.1, -1e-9), CONSISTENT),
+    ],
+)
+def test_an_interval_that_ends_at_a_limit_reaches_it(one, expected):
+    assert word(verdicts.saturation([one], LONG)) == expected
+
+
+@pytest.mark.parametrize(("low", "told"), [(0.0, False), (1e-9, True)])
+def test_a_training_loss_falls_where_its_interval_leaves_0_out(low, told):
+    _, verdict = verdicts.saturation([ends("train_fall", low, 0.1)], LONG)
+    assert ("which the paper does not mean" in verdict) is told
 
 
 def test_overfitting_and_a_rise_that_is_not_told_are_named_apart():
@@ -96,6 +129,7 @@ def gap(low, high):
 
 
 LOSES, SPARED, OPEN = gap(0.1, 0.2), gap(-0.01, 0.04), gap(0.01, 0.09)
+NONE = gap(0.0, 0.0)
 UNKNOWN = Estimate(
     value=1.0, low=None, high=None, over="windows", num_groups=1, effective_groups=1.0
 )
@@ -125,7 +159,7 @@ def arm(rank, full_gap, *, w_error=0.5, start="whitened", d=2048):
 
 def with_full(arms, d=2048):
     """Beside the head of full rank, factored and not, which no statement is about."""
-    return [*arms, arm(d, SPARED, w_error=0.0), arm(d, gap(0.0, 0.0), w_error=0.0, start="own")]
+    return [*arms, arm(d, NONE, w_error=0.0), arm(d, NONE, w_error=0.0, start="own")]
 
 
 @pytest.mark.parametrize(
@@ -150,14 +184,38 @@ def test_the_rank_claim_is_about_every_rank_below_1000(gaps, expected):
 
 
 def test_the_rank_claim_of_a_narrow_model_says_that_d_is_below_1000_itself():
-    ours, verdict = verdicts.rank(
-        with_full([arm(8, LOSES), arm(384, SPARED), arm(432, OPEN)], d=576)
-    )
-    assert verdict == CONTRADICTED
+    """A head of rank 384 as good as one of 576 is no word on what rank 1000 would give."""
+    arms = [arm(8, LOSES), arm(384, SPARED), arm(432, OPEN)]
+    ours, verdict = verdicts.rank(with_full(arms, d=576))
+    assert verdict.startswith(UNDECIDED)
+    assert "1000" in verdict
     assert "against rank d = 576, more than 0.05 nats are lost at r = 8, less at r = 384" in ours
     assert "not told at r = 432" in ours
     assert ours.endswith("d itself is below 1000")
+    assert word(verdicts.rank(with_full([arm(8, LOSES), arm(384, LOSES)], d=576))) == CONSISTENT
+    assert word(verdicts.rank(with_full([arm(8, LOSES), arm(384, OPEN)], d=576))) == UNDECIDED
+    assert word(verdicts.rank(with_full(arms, d=1000))) == CONTRADICTED
     assert "itself" not in verdicts.rank(with_full([arm(8, LOSES)]))[0]
+
+
+@pytest.mark.parametrize(
+    ("control", "spared", "losing"),
+    [
+        (NONE, CONTRADICTED, CONSISTENT),
+        (gap(-0.009, 0.049), CONTRADICTED, CONSISTENT),
+        (gap(-0.096, -0.058), UNDECIDED, CONSISTENT),  # the factors gain what the rank may lose
+        (gap(0.04, 0.06), CONTRADICTED, UNDECIDED),  # the factors lose it, not the rank
+        (UNKNOWN, UNDECIDED, UNDECIDED),
+    ],
+)
+def test_what_two_factors_of_full_rank_gain_is_no_doing_of_the_rank(control, spared, losing):
+    """Factors and one matrix share a rate, which alone moved the ones of rank d by 0.077."""
+    full = [arm(2048, control, w_error=0.0), arm(2048, NONE, w_error=0.0, start="own")]
+    for gaps, expected in ((SPARED, spared), (LOSES, losing)):
+        assert word(verdicts.rank([arm(8, gaps), *full])) == expected
+    arms = [arm(64, NONE, w_error=0.5), arm(8, LOSES, w_error=0.7), *full]
+    told = (spared, losing) == (CONTRADICTED, CONSISTENT)
+    assert word(verdicts.w_error(arms)) == (CONSISTENT if told else UNDECIDED)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def test_every_job_comes_back_with_its_result_and_all_progress_is_told(processes
     assert results == {1: 1, 2: 4, 3: 9}
     assert all(total == 3 * UNITS for _, total in told)
     assert [units for units, _ in told] == sorted(units for units, _ in told)
+    assert told[-1] == (3 * UNITS, 3 * UNITS)  # what a job does not tell of, its end does
 
 
 def test_a_process_that_dies_is_one_sentence():

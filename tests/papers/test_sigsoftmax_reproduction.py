@@ -7,9 +7,9 @@ import torch
 from rich.console import Console
 
 from wideneck import config as c
+from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.data import encode_corpus, read_corpus
 from wideneck.errors import WideneckError
-from wideneck.evaluation import log_prob_ranks
 from wideneck.models.small.config import AwdLstm, Transformer
 from wideneck.papers.published import published_results
 from wideneck.papers.registry import Request
@@ -200,6 +200,7 @@ def tiny(model) -> Recipe:
     ids=["lstm", "transformer"],
 )
 def test_one_run_is_trained_and_measured(tmp_path, model):
+    """The loss, a token at a time: an LSTM reads ten rows, a transformer windows of its length."""
     text = " ".join(f"word{(7 * i) % 41} and\n" for i in range(800))
     file = tmp_path / "text.txt"
     file.write_text(text)
@@ -209,10 +210,21 @@ def test_one_run_is_trained_and_measured(tmp_path, model):
 
     found = train_and_measure(Job("MoSS", 1, recipe, tmp_path / "run", 50), shares.append)
 
-    assert found.num_contexts == 50
-    assert 0 < found.rank <= found.rank_bound == 44
-    assert 0 < found.test_loss < 5
-    assert set(found.learned) == {"shift"}
+    trained = load_run(tmp_path / "run").model.eval()
+    ids = encode_corpus(read_corpus(str(file)), recipe.data).test.ids[:100]
+    if trained.backbone.context:
+        cuts = [(s, min(s + 8, 99)) for s in range(0, 99, 8)]
+        inputs, targets = zip(*((ids[s:e], ids[s + 1 : e + 1]) for s, e in cuts), strict=True)
+    else:
+        rows = ids.view(10, 10)
+        inputs, targets = rows[:, :-1], rows[:, 1:]
+    with torch.no_grad():
+        log_probs = [trained.log_probs(part[None])[0][0].double() for part in inputs]
+    nll = [-p.gather(1, y[:, None]) for p, y in zip(log_probs, targets, strict=True)]
+    assert found.test_loss == pytest.approx(torch.cat(nll).mean().item(), rel=1e-5)
+    assert (found.num_contexts, found.rank_bound) == (50, 44)
+    assert found.learned == {"shift": trained.head.activation.shift.item()}
+    assert len(shares) > 1
     assert shares == sorted(shares)
 
 

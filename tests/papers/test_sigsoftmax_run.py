@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from wideneck import config as c
+from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.data import encode_corpus, read_corpus
 from wideneck.data.config import Data
-from wideneck.evaluation import log_prob_ranks
 from wideneck.models.small.config import AwdLstm
 from wideneck.papers.registry import Request
 from wideneck.papers.sigsoftmax import one_run

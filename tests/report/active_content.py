@@ -17,6 +17,9 @@ LOADS = {
     ("video", "src"): "media-src",
     ("audio", "src"): "media-src",
     ("link", "href"): "style-src",
+    ("base", "href"): "base-uri",
+    ("form", "action"): "form-action",
+    ("button", "formaction"): "form-action",
 }
 """Element and attribute -> the directive that says whether it may load."""
 
@@ -63,5 +66,6 @@ def _allows(policy, directive):
     for part in policy.split(";"):
         name, *values = part.split() or [""]
         sources.setdefault(name, values)  # the first of a name counts
-    values = sources.get(directive, sources.get("default-src", ["*"]))
+    other = [] if directive.endswith("-src") else ["*"]
+    values = sources.get(directive, other or sources.get("default-src", ["*"]))
     return values not in ([], ["'none'"])

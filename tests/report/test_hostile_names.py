@@ -331,6 +331,8 @@ ACTS = {
     "frame": ["frame-src"],
     "object": ["object-src", "object-src"],
     "svg": ["script-src"],
+    "base": ["base-uri"],
+    "form": ["form-action"],
 }
 """Names that act where they are not escaped, by the directives that would allow them."""
 

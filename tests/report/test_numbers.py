@@ -141,8 +141,7 @@ def test_thin_keeps_the_ends():
             4,
             1.206,
             None,
-            "no 95 % interval: 4 documents, worth 1.2 of equal length, and less than 1.5 says "
-            "nothing of others",
+            "no 95 % interval: 4 documents, worth 1.2 of equal length, are too unequal for one",
         ),
     ],
 )

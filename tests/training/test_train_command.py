@@ -115,12 +115,10 @@ def test_options_replace_what_the_recipe_says(folder, capsys):
 
 
 def test_metrics_go_to_tensorboard(folder, capsys):
-    accumulator = pytest.importorskip(
-        "tensorboard.backend.event_processing.event_accumulator",
-        reason="tensorboard is not installed: pip install 'wideneck[train]'",
-    )
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     train(Path("small.toml"), track_with="tensorboard")
-    events = accumulator.EventAccumulator("runs/small/tensorboard").Reload()
+    events = EventAccumulator("runs/small/tensorboard").Reload()
     lines = metrics(Path("runs/small"))
     for key in ("loss", "valid_loss"):
         logged = [(event.step, event.value) for event in events.Scalars(key)]

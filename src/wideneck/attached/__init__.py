@@ -1,5 +1,8 @@
 """Heads of wideneck as the output layer of a causal language model of transformers.
 
-Imports nothing by itself: `import wideneck` runs `registration`, which must load neither torch
-nor transformers.
+Whoever imports one of its modules has them registered with transformers.
 """
+
+from wideneck.attached import registration
+
+registration.register()

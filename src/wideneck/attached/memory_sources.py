@@ -32,7 +32,7 @@ class Shown:
 
 @final
 class OwnHistory:
-    """Of a decoder: (h_j, x_{j+1}) for j before the position, kept in the cache.
+    """A decoder remembers (h_j, x_{j+1}) for j before the position, kept in the cache.
 
     Takes what it needs of the options of a forward before the model runs.
     """
@@ -88,7 +88,7 @@ class OwnHistory:
 
 @final
 class EncoderStates:
-    """Of a decoder with an encoder: (E_j, x_j) for every source token; each position sees all."""
+    """An encoder-decoder remembers (E_j, x_j) for every source token; each position sees all."""
 
     def __init__(self, model: Any, options: dict[str, Any]):
         name = type(model).__name__

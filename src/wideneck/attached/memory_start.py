@@ -6,8 +6,6 @@ gives the memory a hundredth of the probability: enough to have a gradient, too 
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,9 +19,10 @@ from wideneck.memory.config import Memory
 from wideneck.memory.mixture import masked_logsumexp
 from wideneck.memory.scores import similarities, visible_history
 from wideneck.models import ask, evaluating
+from wideneck.models.reading import entering_head
 
 SHARE = 0.01
-"""Of the probability, for the memory at the start, on some 64 tokens of context."""
+"""The memory's part of the probability at the start, on some 64 tokens of context."""
 
 
 @torch.no_grad()
@@ -34,10 +33,9 @@ def measured(model: Any, config: Memory) -> Memory:
     if config.temperature is not None and config.bias is not None:
         return config
     ids = random_ids(model)
-    hidden: list[Tensor] = []
-    with evaluating(model), _noting(model, hidden):
+    with evaluating(model), entering_head(model) as entering:
         result = ask(model, **_inputs(model, ids), use_cache=False)
-    states = hidden[0]
+    states = entering.only()
     if model.config.is_encoder_decoder:
         keys = result.encoder_last_hidden_state
         visible = torch.ones(*states.shape[:2], keys.shape[1], dtype=torch.bool)
@@ -72,14 +70,3 @@ def measured(model: Any, config: Memory) -> Memory:
 def _inputs(model: Any, ids: Tensor) -> dict[str, Tensor]:
     both = model.config.is_encoder_decoder
     return {"input_ids": ids, "decoder_input_ids": ids} if both else {"input_ids": ids}
-
-
-@contextmanager
-def _noting(model: Any, hidden: list[Tensor]) -> Iterator[None]:
-    """Inside, what enters the output layer is kept."""
-    layer = model.get_output_embeddings()
-    handle = layer.register_forward_pre_hook(lambda _, args: hidden.append(args[0]))
-    try:
-        yield
-    finally:
-        handle.remove()

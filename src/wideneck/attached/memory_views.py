@@ -25,11 +25,11 @@ class Views:
     """Natural logarithms of three distributions over the vocabulary, (B, Q, V) each."""
 
     full: Tensor
-    """Of the mixture: what the model's `logits` are."""
+    """The mixture's, which the model's `logits` are."""
     model: Tensor
-    """Of the output layer alone."""
+    """Those of the output layer alone."""
     cache: Tensor
-    """Of the memory alone; -inf for what it does not hold, everywhere where it is empty."""
+    """Those of the memory alone; -inf for what it does not hold, everywhere where it is empty."""
     memory_share: Tensor
     """(B, Q), the part of the mixture's probability that comes from the memory."""
 

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 DEPTH = 4
-"""Of containers within containers that are looked into; they may hold themselves."""
+"""How deep containers within containers are looked into; they may hold themselves."""
 
 
 def own_config(model: nn.Module) -> Callable[[], None]:

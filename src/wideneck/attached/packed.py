@@ -142,7 +142,7 @@ class Packing:
 
 
 def refuse_packed(options: dict[str, Any], name: str) -> None:
-    """Of a model with an encoder, whose memory is the whole source of a row."""
+    """Refuse packed rows where an encoder reads: the memory is the whole source of a row."""
     for given in ("position_ids", *OTHER_BORDERS):
         if options.get(given) is not None:
             raise WideneckError(

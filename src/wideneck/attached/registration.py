@@ -1,9 +1,10 @@
-"""Teaches transformers the model type "wideneck", whichever of the two is imported first.
+"""Teaches transformers the model type "wideneck", once something of wideneck is used.
 
-`import wideneck` must not import transformers (seconds), and transformers looks for no plugins.
-So the two registrations wait for the modules that hold the lists to extend: a finder in front
-of the others lets them find the module, and has the registration follow its execution.  What PEFT
-says of our heads waits for PEFT in the same way.
+That must not import what is not imported yet (transformers takes seconds, and PEFT or the Trainer
+may never be wanted), and transformers looks for no plugins.  So the registrations wait for the
+modules that hold the lists to extend: a finder in front of the others lets them find the module,
+and has the registration follow its execution.  What PEFT says of our heads waits for PEFT in the
+same way.
 """
 
 import sys
@@ -79,7 +80,9 @@ class _FollowUp(MetaPathFinder):
 
 
 def register() -> None:
-    """Register now what is already imported, and the rest when it is."""
+    """Register now what is already imported, and the rest when it is; again it changes nothing."""
+    if any(isinstance(finder, _FollowUp) for finder in sys.meta_path):
+        return
     for name, follow_up in _FOLLOW_UPS.items():
         if name in sys.modules:
             follow_up(sys.modules[name])

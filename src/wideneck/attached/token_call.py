@@ -37,7 +37,7 @@ class TokenModelOutput(ModelOutput):
     mean_log_prob: Tensor | None = None
     top1: Tensor | None = None
     aux_loss: Tensor | None = None
-    """Of a router, as the model gives it."""
+    """The router's loss, as the model gives it."""
 
 
 @dataclass(frozen=True)

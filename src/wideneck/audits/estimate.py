@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wideneck.audits.measure import measure
-from wideneck.audits.unequal_groups import LEAST, effective_number, half_width
+from wideneck.audits.unequal_groups import effective_number, half_width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,8 @@ class Estimate:
 
     value: float = measure("mean over tokens")
     low: float | None = measure(
-        f"lower end of the 95 % interval; none where effective_groups is below {LEAST}: from a "
-        "single group, or where one outweighs all others",
+        "lower end of the 95 % interval; none from a single group, or from groups too unequal for "
+        "one that holds in 93 to 97 %",
         caution="skewed documents make it too short; windows of one document say nothing of others",
     )
     high: float | None = measure("upper end of the 95 % interval")
@@ -67,8 +67,8 @@ def estimate(values: Tensor, document: Tensor, counted: Tensor | None = None) ->
     half = half_width(sums.numpy(), counts.numpy())
     return Estimate(
         value=mean,
-        low=None if half is None else mean - half,
-        high=None if half is None else mean + half,
+        low=None if half is None else mean - float(half),
+        high=None if half is None else mean + float(half),
         over=over,
         num_groups=int((counts > 0).sum()),
         effective_groups=effective_number(counts.numpy()),

@@ -4,8 +4,7 @@ Keeps the hidden states that enter the head (N x D, small) and lets all else go 
 every layer are accumulated while the pass runs, logits are formed again later, chunk by chunk.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from wideneck.audits.measure import measure
 from wideneck.audits.measured import UnmeasurableError
 from wideneck.data import Windows
 from wideneck.models import ask
+from wideneck.models.reading import decoder_layers, entering_head, hearing
 
 PROBE = 4
 BATCH = 2
@@ -105,7 +105,7 @@ def collect_states(
     layers = decoder_layers(model)
     names = ["embeddings", *(f"layer {i + 1}" for i in range(len(layers)))] if layers else []
     cosines = {name: _Cosines() for name in [*names, "entering the head"]}
-    entering: list[Tensor] = []
+    depth = dict(zip(layers, names[1:], strict=True))
     hidden, probe = [], torch.empty(0)
     start = 0
 
@@ -114,24 +114,27 @@ def collect_states(
         if observer is not None:
             observer(layer, start, states)
 
-    with _recording(model, layers, passed, entering):
+    def given(module: nn.Module, output: Any) -> None:
+        passed(depth[module], output if isinstance(output, Tensor) else output[0])
+
+    with (
+        entering_head(model, last=PROBE, refused=UnmeasurableError) as entering,
+        hearing(before=layers[:1], seen=lambda _, states: passed("embeddings", states)),
+        hearing(after=layers, seen=given),
+    ):
         for start in range(0, len(windows.ids), BATCH):
-            entering.clear()
+            entering.calls.clear()
             ids = windows.ids[start : start + BATCH].to(model.device)
             logits = ask(model, input_ids=ids, use_cache=False).logits
-            if len(entering) != 1:
-                raise UnmeasurableError(
-                    f"{type(model).__name__} called its output layer {len(entering)} times in one "
-                    "pass, not once, so what enters it cannot be told."
-                )
-            if not entering[0].isfinite().all():
+            states = entering.only()
+            if not states.isfinite().all():
                 raise UnmeasurableError(
                     f"{type(model).__name__} gives hidden states that are not finite on this text; "
                     "load it in a wider dtype."
                 )
-            passed("entering the head", entering[0])
+            passed("entering the head", states)
             # Positions before the text (a BOS token) predict its first token; T of them count.
-            hidden.append(entering[0][:, -windows.targets.shape[1] :].float().cpu())
+            hidden.append(states[:, -windows.targets.shape[1] :].float().cpu())
             if start == 0:
                 probe = logits[0].cpu()
             if progress:
@@ -149,48 +152,3 @@ def collect_states(
         ],
         last_logits=probe,
     )
-
-
-@contextmanager
-def _recording(
-    model: Any,
-    layers: Sequence[nn.Module],
-    passed: Callable[[str, Tensor], None],
-    entering: list[Tensor],
-) -> Iterator[None]:
-    """Hooks that tell of each layer as it runs, and take what enters the head."""
-
-    def before_first_layer(_, args, kwargs):
-        passed("embeddings", args[0] if args else kwargs["hidden_states"])
-
-    def after_layer(name):
-        def hook(_module, _args, output):
-            passed(name, output if isinstance(output, Tensor) else output[0])
-
-        return hook
-
-    def before_head(_, args):
-        entering.append(args[0])
-        # The head itself runs on the last few positions only: B x T x V logits are never formed.
-        return (args[0][:, -PROBE:], *args[1:])
-
-    handles = [model.get_output_embeddings().register_forward_pre_hook(before_head)]
-    if layers:
-        handles.append(layers[0].register_forward_pre_hook(before_first_layer, with_kwargs=True))
-    for i, layer in enumerate(layers):
-        handles.append(layer.register_forward_hook(after_layer(f"layer {i + 1}")))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def decoder_layers(model: Any) -> list[nn.Module]:
-    """The stack of layers: the one ModuleList as long as the config says; else nothing.
-
-    Found by its length, not by its name, so that no architecture has to be listed.
-    """
-    num_layers = model.config.get_text_config().num_hidden_layers
-    stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == num_layers]
-    return list(stacks[0]) if len(stacks) == 1 else []

@@ -9,10 +9,14 @@ correction CR2 of Bell & McCaffrey (Survey Methodology 28, 2002) for a mean and 
 large group draws M to itself and leaves a small residual, so without the denominator V is far too
 small.
 
-|M - mean| / sqrt(V) has no t distribution where sizes differ: the factor that it exceeds once in
-twenty is computed for normal m_g.  Their variance may be the same for all, as of documents that
-differ, or fall as 1 / size, as of tokens that differ, or lie between: the largest factor of five
-such cases is taken.  Groups of one size give the factor of Student's t exactly.
+|M - mean| / sqrt(V) has no t distribution where sizes differ: how often a factor is exceeded is
+computed for normal m_g.  Their variance may be the same for all, as of documents that differ, or
+fall as 1 / size, as of tokens that differ, or lie between, and a few groups do not say which.  So
+the factor lies in the middle: of five such cases, the worst misses the mean as much more often than
+once in twenty as the best does less often.  Where that is more than `SLACK`, small groups make up V
+in one case and hardly add to it in another.  Then their residuals count for less, by a power of
+their size, or, beside a single large group, for more; where neither helps there is no interval.
+Groups of one size give the factor of Student's t exactly.
 
 Groups are taken to be drawn independently.  Skewed group means make every such interval too short,
 of equal groups too: `python -m bench intervals` measures by how much.
@@ -31,8 +35,15 @@ more than two thirds of all values, and only the others would say how much such 
 LEVEL = 0.05
 """Share of means that lie outside."""
 
+SLACK = 0.02
+"""How far from `LEVEL` that share may be in the worst and in the best of the cases."""
+
 POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The variance of a group's mean falls with its size by one of these powers."""
+
+DAMPINGS = (0.0, 0.5, -0.15)
+"""A group's squared residual is weighted by its share of the largest size to one of these powers:
+the first that brings all cases within `SLACK`."""
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(128)
 _INVERSE = np.sin(np.pi * (_NODES + 1) / 4) ** -2
@@ -47,42 +58,65 @@ def effective_number(sizes: np.ndarray) -> float:
     return float(sizes.sum() ** 2 / np.square(sizes).sum())
 
 
-def half_width(sums: np.ndarray, sizes: np.ndarray) -> float | None:
-    """Half of the 95 % interval of sum(sums) / sum(sizes); None below `LEAST` effective groups.
+def half_width(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray | None:
+    """Half of the 95 % interval of sum(sums) / sum(sizes); None where there is no `rule` for it.
 
     Cost: about half a second for 2,000 groups of sizes not seen before, then O(G).
 
     Args:
-        sums: (G,), float64, of the values in each group.
+        sums: (..., G), float64, of the values in each group.
         sizes: (G,), how many those are; a group of none changes nothing.
+
+    Returns:
+        (...), a half width for each row of sums.
     """
-    sums, sizes = sums[sizes > 0], sizes[sizes > 0]
-    if effective_number(sizes) < LEAST:
+    sums, sizes = sums[..., sizes > 0], sizes[sizes > 0]
+    found = rule(tuple(sizes.tolist()))
+    if found is None:
         return None
-    mean = sums.sum() / sizes.sum()
-    variance = (_weights(sizes) * np.square(sums / sizes - mean)).sum()
-    return factor(tuple(sizes.tolist())) * float(np.sqrt(variance))
+    factor, damping = found
+    mean = sums.sum(-1, keepdims=True) / sizes.sum()
+    variance = np.square(sums / sizes - mean) @ _weights(sizes, damping)
+    return factor * np.sqrt(variance)
 
 
 @lru_cache(maxsize=256)
-def factor(sizes: tuple[float, ...]) -> float:
-    """What |M - mean| / sqrt(V) exceeds with probability `LEVEL` in the worst of the cases."""
+def rule(sizes: tuple[float, ...]) -> tuple[float, float] | None:
+    """The factor and the damping of V with which |M - mean| <= factor sqrt(V) in 95 % +- `SLACK`.
+
+    Returns:
+        Those of the first of `DAMPINGS` that does; None where none does, or below `LEAST`.
+    """
     n = np.array(sizes, dtype=np.float64)
+    if effective_number(n) < LEAST:
+        return None
     powers = POWERS[:1] if (n == n[0]).all() else POWERS
-    return max(_factor(n / n.sum(), _weights(n), (n / n.mean()) ** -power) for power in powers)
+    variances = [(n / n.mean()) ** -power for power in powers]
+    for damping in DAMPINGS:
+        factor = _factor(n / n.sum(), _weights(n, damping), variances)
+        if factor is not None:
+            return factor, damping
+    return None
 
 
-def _weights(sizes: np.ndarray) -> np.ndarray:
+def _factor(w: np.ndarray, weights: np.ndarray, variances: list[np.ndarray]) -> float | None:
+    """With the worst and the best case as far from `LEVEL`; None where that is beyond `SLACK`."""
+
+    def misses(log: float) -> list[float]:
+        return [_exceeding(math.exp(log), w, weights, each) for each in variances]
+
+    def off(log: float) -> float:
+        found = misses(log)
+        return (max(found) + min(found)) / 2 - LEVEL
+
+    log = root_scalar(off, bracket=(-4.0, 12.0), xtol=1e-8).root
+    return math.exp(log / 2) if max(misses(log)) <= LEVEL + SLACK else None
+
+
+def _weights(sizes: np.ndarray, damping: float) -> np.ndarray:
     """(G,): of the squared residuals in V."""
     w = sizes / sizes.sum()
-    return w**2 / (1 - 2 * w + (w**2).sum())
-
-
-def _factor(w: np.ndarray, weights: np.ndarray, variances: np.ndarray) -> float:
-    def beyond(log: float) -> float:
-        return _exceeding(math.exp(log), w, weights, variances) - LEVEL
-
-    return math.exp(root_scalar(beyond, bracket=(-4.0, 10.0), xtol=1e-8).root / 2)
+    return (w / w.max()) ** damping * w**2 / (1 - 2 * w + (w**2).sum())
 
 
 def _exceeding(k: float, w: np.ndarray, weights: np.ndarray, variances: np.ndarray) -> float:

@@ -20,6 +20,7 @@ from wideneck.audits.output import audit_output
 from wideneck.audits.output.own_head import audit_own_head
 from wideneck.audits.states import Progress, States, collect_states
 from wideneck.data import Text, Windows, cut_windows, default_text, read_text
+from wideneck.entry.heads import head_of
 from wideneck.errors import WideneckError
 from wideneck.heads import Head
 from wideneck.models import (
@@ -28,9 +29,9 @@ from wideneck.models import (
     evaluating,
     load_language_model,
     measure_logit_map,
-    read_head,
 )
 from wideneck.models.head_form import head_in
+from wideneck.models.reading import check_ids
 from wideneck.report.provenance import provenance
 from wideneck.report.report import Report
 
@@ -97,7 +98,7 @@ def audit(
     clock = Clock()
     _tell(progress, "reading the head")
     with clock("read the head"):
-        head = read_head(model, tokenizer=tokenizer)
+        head = head_of(model, tokenizer=tokenizer)
     run = None
     notes: list[str] = []
     if used is not None and head.form.has_memory:
@@ -290,7 +291,7 @@ def _windows(loaded: LanguageModel, text: Text, num_tokens: int, window: int, se
         prefix=loaded.bos,
         seed=seed,
     )
-    _check_ids(windows, loaded.model)
+    check_ids(loaded.model, int(max(windows.ids.max(), windows.targets.max())))
     return windows
 
 
@@ -320,18 +321,6 @@ def _normalizers(given: Any) -> list[Normalizer]:
     # A comparison trains nothing, and a number that learns has a narrower range to start from.
     fixed: dict[str, Any] = {"learned": False}
     return [replace(c, **fixed) if hasattr(c, "learned") else c for c in configs]
-
-
-def _check_ids(windows: Windows, model: Any) -> None:
-    largest = int(max(windows.ids.max(), windows.targets.max()))
-    rows = min(
-        len(layer.weight) for layer in (model.get_input_embeddings(), model.get_output_embeddings())
-    )
-    if largest >= rows:
-        raise WideneckError(
-            f"The tokenizer gives id {largest}, the model has {rows} rows: they do not belong "
-            "together; give the model's own tokenizer."
-        )
 
 
 def _tell(progress: Progress | None, stage: str) -> None:

@@ -10,13 +10,13 @@ from torch import nn
 from wideneck.attached.swap import attached_head
 from wideneck.audits.clock import Clock
 from wideneck.audits.estimate import estimate
+from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.audits.states import Progress
 from wideneck.commands.evaluated_text import Chosen
 from wideneck.commands.evaluation_source import device, evaluation_source
 from wideneck.errors import WideneckError
 from wideneck.evaluation.documents import Losses, cut_documents, document_losses, own_head
 from wideneck.evaluation.perplexity import Perplexity, total
-from wideneck.evaluation.ranks import log_prob_ranks
 from wideneck.evaluation.results import Evaluation, OverDocuments
 from wideneck.models import LanguageModel, load_language_model
 

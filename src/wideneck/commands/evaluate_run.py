@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from wideneck.audits.clock import Clock
+from wideneck.audits.output.head_ranks import LogProbRanks, log_prob_ranks
 from wideneck.audits.states import Progress
 from wideneck.commands.evaluated_text import Chosen, chosen_text, of_split
 from wideneck.commands.evaluation_source import device, evaluation_source
@@ -25,9 +26,8 @@ from wideneck.evaluation.config import DynamicEvaluation
 from wideneck.evaluation.dynamic import dynamic_perplexity, gradient_statistics
 from wideneck.evaluation.neural_cache import THETAS, cache_perplexity, fit_cache
 from wideneck.evaluation.perplexity import Perplexity, static_perplexity
-from wideneck.evaluation.ranks import LogProbRanks, log_prob_ranks, spread_contexts
 from wideneck.evaluation.results import Evaluation, WithCache, WithLearning
-from wideneck.evaluation.streaming import SEGMENT, Reading
+from wideneck.evaluation.streaming import SEGMENT, Reading, spread_contexts
 from wideneck.models.small.language_model import LanguageModel
 from wideneck.training.saved_run import SavedRun, load_run
 

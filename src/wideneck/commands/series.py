@@ -13,9 +13,9 @@ from pathlib import Path
 from wideneck.audits.clock import Clock
 from wideneck.audits.head import HeadAudit, audit_head
 from wideneck.audits.states import Progress
+from wideneck.entry.heads import head_of
 from wideneck.errors import WideneckError
 from wideneck.files.printable import listed
-from wideneck.models import read_head
 from wideneck.models.source import WEIGHTS
 from wideneck.report.provenance import provenance
 from wideneck.report.series import SeriesPoint, SeriesReport
@@ -97,7 +97,7 @@ def audit_series(
 
 def _measure(name: str | os.PathLike, clock: Clock, argmaxable: bool, seed: int) -> HeadAudit:
     with clock("read the heads"):
-        head = read_head(name)
+        head = head_of(name)
     return audit_head(head, clock, argmaxable=argmaxable, seed=seed)
 
 

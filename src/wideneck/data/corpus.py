@@ -30,7 +30,7 @@ Documents = tuple[str, ...]
 MARK = re.compile(r"(?<![a-z])(train|val|test)")
 """What tells a split by the name of its file; "valid" and "validation" begin with "val"."""
 ENDINGS = ("", ".txt", ".tokens", ".raw")
-"""Of the files of a folder that may be splits, with or without .gz after it."""
+"""How the names of a folder's splits may end, with or without .gz after it."""
 LONG = 40
 """A topic of more than this part of the default text, a quarter of a held-out split, is for
 training: a split of one or two subjects would say little of another text."""
@@ -46,7 +46,7 @@ class Corpus:
     test: Documents | None
     """None where the source has no test split."""
     sha256: str
-    """Of all documents and which split each is in."""
+    """Sum of all documents and of which split each is in."""
 
 
 def read_corpus(text: str | None) -> Corpus:
@@ -189,7 +189,7 @@ def _cut_at_lines(name: str, documents: Documents) -> dict[str, Documents]:
 
 
 def _nearest(upto: list[int], tenths: int, counts: range) -> int:
-    """How many parts are nearest to so many tenths of the text; a long one may take it far off."""
+    """How many parts come nearest to some tenths of the text; a long one may take it far off."""
     return min(counts, key=lambda n: abs(10 * upto[n - 1] - tenths * upto[-1]))
 
 

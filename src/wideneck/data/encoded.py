@@ -34,8 +34,6 @@ class Encoded:
 
     ids: Tensor
     """(N,) int64."""
-    num_bytes: int
-    """UTF-8 bytes of the documents, line ends included; `token_bytes` has those of each token."""
     num_lines: int
     """Lines of the documents; with words, the number of `<eos>` put in."""
 
@@ -56,9 +54,9 @@ class EncodedCorpus:
     vocab_size: int
     """V: one more than the largest id that a text can get."""
     vocabulary_sha256: str
-    """Of the token strings by id; a checkpoint of another one does not fit."""
+    """Sum of the token strings by id; a checkpoint of another one does not fit."""
     sha256: str
-    """Of the vocabulary and the ids of every split."""
+    """Sum of the vocabulary and of the ids of every split."""
 
 
 def encode_corpus(corpus: Corpus, data: Data) -> EncodedCorpus:
@@ -100,7 +98,7 @@ def encode_corpus(corpus: Corpus, data: Data) -> EncodedCorpus:
 
 
 def vocabulary_sha256(tokenizer: Any) -> str:
-    """Of the token strings by id: the same for two tokenizers only if all ids agree."""
+    """Sum of the token strings by id: the same for two tokenizers only if all ids agree."""
     if isinstance(tokenizer, Vocabulary):
         return tokenizer.sha256
     return hashlib.sha256(json.dumps(token_strings(tokenizer)).encode()).hexdigest()
@@ -126,7 +124,6 @@ def encode_documents(
         parts = _tokenize(documents, tokenizer, name)
     return Encoded(
         ids=torch.from_numpy(in_one(parts)),
-        num_bytes=sum(len(piece.encode()) for d in documents for piece in pieces(d)),
         num_lines=sum(d.count("\n") + (not d.endswith("\n")) for d in documents),
     )
 

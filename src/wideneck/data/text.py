@@ -31,7 +31,7 @@ A_TOKEN = 32
 """Characters that a token stands for at most, in all but odd texts."""
 SEPARATORS = re.compile(r"\f|<\|endoftext\|>")
 MANY, SHORT = 1_000_000, 16
-"""So many documents may be of any length; more are of so many characters on average."""
+"""`MANY` documents may be of any length; more of them have `SHORT` characters on average."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ def ids_and_ends(
         tokenizer: a fast Hugging Face tokenizer.
         document: a text.
         name: what messages call the text it is from.
-        enough: the rest is not read once there are so many; None for all.
+        enough: the rest is not read once there are that many tokens; None for all.
 
     Returns:
         The ids (n,) int32, and for each the character of the document at which it ends, (n,) int32.

@@ -83,7 +83,7 @@ class Vocabulary:
 
     @property
     def sha256(self) -> str:
-        """Of the words in their order: the same for two vocabularies only if all ids agree."""
+        """Sum of the words in their order: the same for two vocabularies only if all ids agree."""
         return hashlib.sha256("\n".join(self.words).encode()).hexdigest()
 
     def __len__(self) -> int:

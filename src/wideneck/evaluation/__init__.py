@@ -1,4 +1,4 @@
-"""A small language model on a text: perplexity as it is, while it learns, with a cache; its ranks.
+"""A small language model on a text: perplexity as it is, while it learns, with a cache.
 
 Every function takes a `LanguageModel` and token ids (N,), and changes neither.  Names are loaded on
 first use: the configs import no torch.
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from wideneck.evaluation.neural_cache import fit_cache as fit_cache
     from wideneck.evaluation.perplexity import Perplexity as Perplexity
     from wideneck.evaluation.perplexity import static_perplexity as static_perplexity
-    from wideneck.evaluation.ranks import LogProbRanks as LogProbRanks
-    from wideneck.evaluation.ranks import log_prob_ranks as log_prob_ranks
-    from wideneck.evaluation.ranks import spread_contexts as spread_contexts
     from wideneck.evaluation.streaming import Reading as Reading
+    from wideneck.evaluation.streaming import spread_contexts as spread_contexts
     from wideneck.evaluation.streaming import stream as stream
 
 __getattr__, __dir__ = on_first_use(
@@ -32,7 +30,6 @@ __getattr__, __dir__ = on_first_use(
         "dynamic": ("GradientStatistics", "dynamic_perplexity", "gradient_statistics"),
         "neural_cache": ("CacheFit", "cache_perplexity", "fit_cache"),
         "perplexity": ("Perplexity", "static_perplexity"),
-        "ranks": ("LogProbRanks", "log_prob_ranks", "spread_contexts"),
-        "streaming": ("Reading", "stream"),
+        "streaming": ("Reading", "spread_contexts", "stream"),
     },
 )

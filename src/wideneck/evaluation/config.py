@@ -27,7 +27,7 @@ class DynamicEvaluation:
     segment: int = 5
     """Tokens between two updates, where the backbone carries a state."""
     scaling: str = "new"
-    """Of the statistics: "new", as the paper has it, or "old", as its numbers were made."""
+    """Scaling of the statistics: "new", as the paper has it, or "old", as its numbers were made."""
 
     def __post_init__(self):
         check_number(_dynamic, self, "learning_rate", least=0)

@@ -13,8 +13,7 @@ Shapes: W windows, P tokens in front, T predictions, D hidden size, V vocabulary
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -33,6 +32,7 @@ from wideneck.errors import WideneckError
 from wideneck.heads import Head
 from wideneck.models import ask, evaluating, measure_logit_map
 from wideneck.models.quiet import quiet_transformers
+from wideneck.models.reading import check_ids, entering_head
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def document_losses(
     Raises:
         WideneckError: the tokens are not the model's, or a loss is not finite.
     """
-    _check_ids(model, windows)
+    check_ids(model, max(int(max(window.ids.max(), window.target.max())) for window in windows))
     device = model.device
     total = sum(len(window.target) for window in windows)
     longest = max(len(window.target) for window in windows)
@@ -184,22 +184,22 @@ def document_losses(
     with (
         quiet_transformers(),  # it warns of a text that holds the id for padding
         evaluating(model),
-        _entering_head(model, cut=head is not None) as entering,
+        entering_head(model, last=None if head is None else 1) as entering,
     ):
         for row, window in enumerate(windows):
-            entering.clear()
+            entering.calls.clear()
             n = len(window.target)
             target = window.target.to(device)
             logits = ask(model, input_ids=window.ids[None].to(device), use_cache=False).logits
-            if head is not None:
-                found = head.nll(_only(model, entering)[-n:], target)
-            else:
+            if head is None:
                 found = _nll(logits[0, -n:], target)
+            else:
+                found = head.nll(entering.only()[0, -n:], target)
             nll[row, :n] = found.float().cpu()
             counted[row, :n] = True
             here = picked[(picked >= done) & (picked < done + n)].long() - done
             if len(here):
-                kept.append(_only(model, entering)[-n:][here.to(device)])
+                kept.append(entering.only()[0, -n:][here.to(device)])
             done += n
             if progress:
                 progress("reading the text", done, total)
@@ -249,10 +249,10 @@ def own_head(model: Any, window: Window) -> Head:
         dtype=layer.weight.dtype,
     )
     built.weight, built.bias = layer.weight, getattr(layer, "bias", None)
-    with evaluating(model), _entering_head(model, cut=False) as entering:
+    with evaluating(model), entering_head(model) as entering:
         ids = window.ids[None].to(model.device)
         z = ask(model, input_ids=ids, use_cache=False).logits[0, -1]
-    off = built.eval().log_probs(_only(model, entering)[-1]) - z.log_softmax(-1)
+    off = built.eval().log_probs(entering.only()[0, -1]) - z.log_softmax(-1)
     # Rounding of the model's own product: 1e-3 is generous for float32, not for bfloat16.
     rounding = max(1e-3, 4 * torch.finfo(z.dtype).eps)
     if off.abs().max() > rounding * max(1.0, z.abs().max().item()):
@@ -263,22 +263,6 @@ def own_head(model: Any, window: Window) -> Head:
     return built
 
 
-@contextmanager
-def _entering_head(model: Any, *, cut: bool) -> Iterator[list[Tensor]]:
-    """What enters the output layer, of every call; cut: it sees the last place only."""
-    entering: list[Tensor] = []
-
-    def before_head(_: Any, args: tuple[Tensor, ...]) -> Any:
-        entering.append(args[0])
-        return (args[0][:, -1:], *args[1:]) if cut else None
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(before_head)
-    try:
-        yield entering
-    finally:
-        handle.remove()
-
-
 def _nll(logits: Tensor, target: Tensor) -> Tensor:
     """(T,) from (T, V), in at least float32, without a second T x V."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
@@ -287,24 +271,3 @@ def _nll(logits: Tensor, target: Tensor) -> Tensor:
         z = z.to(dtype)
         parts.append(z.logsumexp(1) - z.gather(1, y[:, None])[:, 0])
     return torch.cat(parts)
-
-
-def _only(model: Any, entering: list[Tensor]) -> Tensor:
-    """(P + n, D): what entered the output layer in its one call."""
-    if len(entering) != 1:
-        raise WideneckError(
-            f"{type(model).__name__} called its output layer {len(entering)} times in one pass, "
-            "not once; what enters it cannot be told."
-        )
-    return entering[0][0]
-
-
-def _check_ids(model: Any, windows: Sequence[Window]) -> None:
-    largest = max(int(max(window.ids.max(), window.target.max())) for window in windows)
-    layers = (model.get_input_embeddings(), model.get_output_embeddings())
-    rows = min(len(layer.weight) for layer in layers)
-    if largest >= rows:
-        raise WideneckError(
-            f"The tokenizer gives id {largest}, the model has {rows} rows: they do not belong "
-            "together; give the model's own tokenizer."
-        )

@@ -42,11 +42,11 @@ class GradientStatistics:
     """What the training text says of every weight."""
 
     sum_of_squares: list[Tensor] = field(repr=False)
-    """Of the gradients of the batches, in the order of the model's trainable parameters."""
+    """Sums over the gradients of the batches, in the order of the model's trainable parameters."""
     num_batches: int
 
     def factors(self, settings: DynamicEvaluation) -> tuple[list[Tensor], list[Tensor]]:
-        """Of the two terms of the rule: decay * rate, at most 1; learning_rate / (MS + epsilon)."""
+        """The rule's two factors: decay * rate, at most 1, and learning_rate / (MS + epsilon)."""
         old = settings.scaling == "old"
         batches = 1 if old else self.num_batches
         MS = [(squares / batches).sqrt() for squares in self.sum_of_squares]

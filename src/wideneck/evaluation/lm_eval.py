@@ -2,14 +2,14 @@
 
     python -m wideneck.evaluation.lm_eval run --model hf --model_args pretrained=FOLDER --tasks ...
 
-It is `lm_eval` with wideneck imported, no more: transformers then finds the class of a folder that
-`save_pretrained` wrote.  In Python `HFLM(pretrained=model, tokenizer=...)` of
+It is `lm_eval` after `import wideneck.auto`, no more: transformers then finds the class of a folder
+that `save_pretrained` wrote.  In Python `HFLM(pretrained=model, tokenizer=...)` of
 `lm_eval.models.huggingface` takes a model with a head as it is: its logits are log-probabilities.
 """
 
 import sys
 
-import wideneck  # noqa: F401  # teaches transformers the folders
+import wideneck.auto  # noqa: F401
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from wideneck.audits.estimate import Estimate
 from wideneck.audits.measure import measure
+from wideneck.audits.output.head_ranks import LogProbRanks
 from wideneck.evaluation.perplexity import Perplexity
-from wideneck.evaluation.ranks import LogProbRanks
 from wideneck.files.writing import json_text, write_text
 from wideneck.report.fields import as_dict
 

@@ -13,6 +13,7 @@ Shapes: N tokens of text, B rows or windows, T tokens of a segment or window, D 
 """
 
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -162,3 +163,34 @@ def stream(
             done += target.numel()
             if progress:
                 progress("reading the text", done, reading.num_predicted)
+
+
+def spread_contexts(
+    model: LanguageModel,
+    ids: Tensor,
+    num_contexts: int,
+    *,
+    batch_size: int,
+    segment: int = SEGMENT,
+    progress: Progress | None = None,
+) -> Tensor:
+    """What enters the head at `num_contexts` places at equal distances over the text, or at all.
+
+    One pass over the whole text `ids` (N,), read as `stream` says, whose arguments and errors these
+    are.  The distances are in the order in which `stream` gives the tokens.
+
+    Returns:
+        (n, D), on the model's device.
+    """
+    reading = Reading.of(model, ids, batch_size=batch_size, segment=segment)
+    num = min(num_contexts, reading.num_predicted)
+    picked = torch.linspace(0, reading.num_predicted - 1, num, dtype=torch.float64).round().long()
+    taken: list[Tensor] = []
+    start = 0
+    pieces = stream(model, ids, batch_size=batch_size, segment=segment, progress=progress)
+    with closing(pieces):
+        for hidden, target in pieces:
+            here = picked[(picked >= start) & (picked < start + target.numel())] - start
+            taken.append(hidden.flatten(0, 1)[here.to(hidden.device)])
+            start += target.numel()
+    return torch.cat(taken)

@@ -15,6 +15,7 @@ LONGEST = 200
 """Characters of another library's message that ours quotes."""
 DEBUG = "WIDENECK_DEBUG"
 """The environment variable that asks for tracebacks."""
+_OURS = "_wideneck_ours"
 
 
 @contextmanager
@@ -22,7 +23,8 @@ def reading(name: object, what: str, mend: str) -> Iterator[None]:
     """Turn everything that is raised inside, but an interruption, into one WideneckError.
 
     It stands around the code that touches a stranger's bytes, or runs a stranger's model, and
-    around nothing else: a mistake of ours inside it would look like one of the file.
+    around nothing else: a mistake of ours inside it would look like one of the file, except in
+    `ours`.
 
     Args:
         name: what the user calls the file or model.
@@ -37,6 +39,21 @@ def reading(name: object, what: str, mend: str) -> Iterator[None]:
 
 
 @contextmanager
+def ours() -> Iterator[None]:
+    """Where a stranger's code calls back into ours: what is raised inside is no failure of theirs.
+
+    It goes through every boundary around the call as it is, but for memory that was not there,
+    which is nobody's mistake.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, WideneckError) and not out_of_memory(error):
+            setattr(error, _OURS, True)
+        raise
+
+
+@contextmanager
 def failing(sentence: Callable[[BaseException], str]) -> Iterator[None]:
     """The same boundary where the sentence is another one than that of `reading`.
 
@@ -44,14 +61,15 @@ def failing(sentence: Callable[[BaseException], str]) -> Iterator[None]:
         sentence: gives the message for what came up, which `reason` shortens.
 
     Raises:
-        WideneckError: as raised inside, or in place of anything else but an interruption.
+        WideneckError: as raised inside, or in place of anything else but an interruption or what
+            `ours` marks.
     """
     try:
         yield
     except WideneckError:
         raise
     except BaseException as error:
-        if not is_a_failure(error):
+        if not is_a_failure(error) or getattr(error, _OURS, False):
             raise
         raise WideneckError(sentence(error)) from error
 

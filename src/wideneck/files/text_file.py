@@ -40,7 +40,7 @@ _most: ContextVar[int] = ContextVar("most bytes of a text", default=LARGEST)
 
 @contextmanager
 def texts_up_to(size: int) -> Iterator[None]:
-    """Inside, texts of so many bytes are read, unpacked ones included, and larger ones refused."""
+    """Inside, texts of up to `size` bytes are read, unpacked, and larger ones refused."""
     token = _most.set(size)
     try:
         yield

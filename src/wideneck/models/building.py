@@ -22,7 +22,7 @@ from wideneck.models.folder import Folder, LocalFolder
 PARTS = 10_000
 """Modules, parameters and buffers that every model may have; Llama 405B has 2,800."""
 BYTES_A_PART = 2**16
-"""Beyond those, a part for so many bytes of files."""
+"""Beyond those, one part for each such number of bytes in the files."""
 MOST_PARTS = 200_000
 NUMBERS_A_BYTE = 16
 """A byte holds eight weights of one bit, and a tied matrix stands in two places."""

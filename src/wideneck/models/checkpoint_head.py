@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from wideneck.errors import WideneckError
 from wideneck.files.printable import listed
 from wideneck.models.checks import check_dtype, check_matrix, sha256_of
-from wideneck.models.config_file import CONFIG
 from wideneck.models.expected_head import ExpectedHead, expected_head
 from wideneck.models.gguf_head import read_gguf_head
 from wideneck.models.head_weights import HeadWeights
 from wideneck.models.module_head import read_module_head
 from wideneck.models.naming import find_bias, find_embedding, find_head, only_matrix
 from wideneck.models.parts import missing_parts, open_weights
-from wideneck.models.source import RECIPE, Source, resolve
+from wideneck.models.source import Source, resolve
 from wideneck.models.tensor_file import TensorFile
 from wideneck.models.tokens import load_tokenizer, token_strings
 from wideneck.models.tying import describe_tying, same_numbers
@@ -29,28 +28,32 @@ MEMORY = "cache_memory."
 """How the names of a memory's tensors begin; see `attached.memory_place`."""
 
 
-def read_head(model: str | os.PathLike | nn.Module | None, *, tokenizer: Any = None) -> HeadWeights:
+def read_head(
+    model: str | os.PathLike | nn.Module | Source | None, *, tokenizer: Any = None
+) -> HeadWeights:
     """Read the output layer of a checkpoint or of a model in memory.
 
     Args:
         model: a .safetensors, .gguf, .bin or .pt file; a model folder; a Hugging Face id, with
             `@revision` if wanted; a causal language model of transformers, whose memory is then
-            shared; None for the default model.
+            shared; a source that is resolved already; None for the default model.
         tokenizer: takes the place of the tokenizer found beside the weights.
     """
     strings = None if tokenizer is None else token_strings(tokenizer)
     if isinstance(model, nn.Module):
         return read_module_head(model, strings)
-    source = resolve(model)
+    source = model if isinstance(model, Source) else resolve(model)
     if source.is_gguf:
         return read_gguf_head(source.folder.path(source.file), source.display, strings)
     return _read_tensors(source, strings)
 
 
 def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeights:
-    names = source.folder.names()
-    if RECIPE in names and CONFIG not in names:
-        return _read_run(source, strings)
+    if source.is_run:
+        raise WideneckError(
+            f"{source.display} is a run of wideneck train where a model is wanted: give a model "
+            "folder, as `wideneck.load(run).save_pretrained(folder)` writes it."
+        )
     expected = expected_head(source.folder)
     file = open_weights(source.folder, source.file)
     embedding = find_embedding(file, expected)
@@ -92,18 +95,6 @@ def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeigh
         model=source.display,
         form=expected.form,
     )
-
-
-def _read_run(source: Source, strings: list[str | None] | None) -> HeadWeights:
-    from wideneck.training.folder import MODEL
-    from wideneck.training.run_head import read_run_head  # training needs this package
-
-    if source.file != MODEL:
-        raise WideneckError(
-            f"{source.file} of {source.folder} is not the weights of that run of wideneck train: "
-            f"give the folder, or its {MODEL}."
-        )
-    return read_run_head(source.folder.path(MODEL).parent, source.display, strings)
 
 
 def _refuse_more_than_a_matrix(file: TensorFile, name: str, expected: ExpectedHead) -> None:

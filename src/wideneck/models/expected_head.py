@@ -36,7 +36,7 @@ class ExpectedHead:
     tied: bool | None = None
     """Whether transformers would make the head and the embedding one parameter."""
     form: HeadForm = PLAIN
-    """Of a head of wideneck, where the config names one."""
+    """That of a head of wideneck, where the config names one."""
 
 
 MEND = (

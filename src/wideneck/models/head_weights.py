@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from wideneck.models.checks import sha256_of
 from wideneck.models.head_form import PLAIN, HeadForm
+from wideneck.models.tying import dtype_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +34,38 @@ class HeadWeights:
     tying: str
     """One sentence: how that was decided, and whether the config says otherwise."""
     sha256: str
-    """Of the tensor's stored bytes, so that equal tensors across checkpoints are found."""
+    """Sum of the tensor's stored bytes, so that equal tensors across checkpoints are found."""
     tokens: list[str | None] | None
     """The tokenizer's strings by id, None for an id without a token; None without a tokenizer."""
     model: str
     """What the user named, for display."""
     form: HeadForm = PLAIN
     """What makes probabilities of the matrix's scores."""
+
+    @classmethod
+    def of(
+        cls,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        name: str,
+        tied: bool,
+        tying: str,
+        tokens: list[str | None] | None,
+        model: str,
+        form: HeadForm,
+    ) -> "HeadWeights":
+        """Of a matrix that is stored in its own dtype; the arguments are the fields."""
+        return cls(
+            weight=weight,
+            bias=bias,
+            name=name,
+            dtype=dtype_of(weight),
+            rounding=torch.finfo(weight.dtype).eps,
+            tied=tied,
+            tying=tying,
+            sha256=sha256_of(weight),
+            tokens=tokens,
+            model=model,
+            form=form,
+        )

@@ -21,7 +21,7 @@ from wideneck.models.gguf_parts import GgufParts
 from wideneck.models.parts import missing_parts, parts_beside
 from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
-from wideneck.models.source import ADAPTER, RECIPE, Source, resolve
+from wideneck.models.source import ADAPTER, Source, resolve
 from wideneck.models.tokens import load_tokenizer
 from wideneck.models.unused import check_unused
 from wideneck.models.whole_files import check_files
@@ -109,7 +109,7 @@ def _check_before(source: Source) -> None:
     """Refuse what its sizes give away, before a tokenizer or a model is made of it."""
     if not source.is_gguf:
         if read_config(source.folder) is None:
-            if RECIPE in source.folder.names():
+            if source.is_run:
                 raise WideneckError(
                     f"{source.display} is a run of wideneck train, whose head alone an audit reads "
                     "(--section head): `wideneck evaluate` measures it on a text, its ranks too."

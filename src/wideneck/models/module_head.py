@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
-from wideneck.models.checks import check_dtype, check_matrix, sha256_of
+from wideneck.models.checks import check_dtype, check_matrix
 from wideneck.models.expected_head import module_name
 from wideneck.models.head_form import form_of
 from wideneck.models.head_weights import HeadWeights
@@ -42,15 +42,12 @@ def read_module_head(model: nn.Module, tokens: list[str | None] | None) -> HeadW
     embedding_name = None if embedding is None else _parameter_name(model, embedding)
     same = embedding is not None and _same(head.weight, embedding)
     tied, tying = describe_tying(name, embedding_name, same, _config_says(model))
-    return HeadWeights(
-        weight=weight,
-        bias=bias,
+    return HeadWeights.of(
+        weight,
+        bias,
         name=name,
-        dtype=dtype_of(weight),
-        rounding=torch.finfo(weight.dtype).eps,
         tied=tied,
         tying=tying.replace("the file holds", "the model holds").replace("stored ", ""),
-        sha256=sha256_of(weight),
         tokens=tokens,
         model=_display(model),
         form=form_of(model),

@@ -55,7 +55,8 @@ def find_head(file: TensorFile, expected: ExpectedHead, embedding: str | None) -
         others=others,
     )
     if found is None:
-        _refuse_packed(file, expected, embedding)
+        names = HEADS[:2] if expected.weight is None else (expected.weight,)
+        _refuse_packed(file, expected, embedding, names)
         if others and not expected.tied:
             raise WideneckError(
                 f"The only heads in the checkpoint ({listed(others)}) are of parts beside the "
@@ -67,11 +68,25 @@ def find_head(file: TensorFile, expected: ExpectedHead, embedding: str | None) -
 
 
 def find_embedding(file: TensorFile, expected: ExpectedHead) -> str | None:
-    """The stored name of the input embedding, or None where the checkpoint has none."""
+    """The stored name of the input embedding, or None where the checkpoint has none.
+
+    Raises:
+        WideneckError: several tensors could be it, as that of a draft beside it; it has a wrong
+            shape; or it is packed and the model's head as well.
+    """
+    role = "input embedding"
     rows = expected.embedding_shape[0] if expected.embedding_shape else expected.vocab_size
-    return _find(
-        file, "input embedding", expected.embedding, EMBEDDINGS, expected.embedding_shape, rows
-    )
+    found = _find(file, role, expected.embedding, EMBEDDINGS, expected.embedding_shape, rows)
+    if expected.embedding is not None:
+        if expected.tied and found not in (None, expected.embedding):
+            _refuse_packed(file, expected, found, (expected.embedding,))
+    elif found is not None:
+        # No name says which of those that frameworks have for it is this model's.
+        same = [s for s in _likely(file.names(), None, EMBEDDINGS) if _is_known(s, EMBEDDINGS)]
+        beside = [s for s in same if _fits(file.shape(s), None, file.shape(found)[0])]
+        if len(beside) > 1:
+            raise _several(role, beside)
+    return found
 
 
 def find_bias(
@@ -191,12 +206,11 @@ def _find(
             others += [s for s in fitting if s not in own[-1] and s not in others]
         fitting = [s for s in fitting if s in own[-1]]
         if len(fitting) > 1:
-            raise WideneckError(
-                f"Several tensors could be the {role}: {listed(fitting)}; wideneck does not "
-                "guess, so name a file that holds one of them alone."
-            )
+            raise _several(role, fitting)
         if fitting:
             return fitting[0]
+        if name is not None and name in tier:
+            break  # it is this one; a looser name is of another part
     # Only the strict tiers may speak of a wrong shape: a loose match is then another layer.
     strict = [stored for tier in own[:2] for stored in tier] if name is not None else own[0]
     if strict:
@@ -204,6 +218,17 @@ def _find(
         check_dtype(strict[0], file.dtype(strict[0]))
         _refuse_shape(strict[0], file.shape(strict[0]), shape, rows)
     return None
+
+
+def _several(role: str, names: list[str]) -> WideneckError:
+    return WideneckError(
+        f"Several tensors could be the {role}: {listed(names)}; wideneck does not guess, so name a "
+        "file that holds one of them alone."
+    )
+
+
+def _is_known(stored: str, ends: tuple[str, ...]) -> bool:
+    return any(ends_with(stored, end) for end in ends)
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int, int] | None, rows: int | None) -> bool:
@@ -231,9 +256,10 @@ def _refuse_shape(
     )
 
 
-def _refuse_packed(file: TensorFile, expected: ExpectedHead, embedding: str | None) -> None:
-    """A quantized or wrapped head has other names; taking it for a tied one would be wrong."""
-    weights = HEADS[:2] if expected.weight is None else (expected.weight,)
+def _refuse_packed(
+    file: TensorFile, expected: ExpectedHead, embedding: str | None, weights: tuple[str, ...]
+) -> None:
+    """A quantized or wrapped matrix has other names; taking another one for it would be wrong."""
     modules = [name.removesuffix(".weight") for name in weights]
     packed = []
     for name in file.names():
@@ -241,7 +267,7 @@ def _refuse_packed(file: TensorFile, expected: ExpectedHead, embedding: str | No
             before, found, rest = f".{name}".partition(f".{module}.")
             if not found or rest == "bias" or (expected.form.is_ours and "." in rest):
                 continue  # heads of wideneck have parts of their own
-            if not _is_beside(name, name[len(before) :], embedding):
+            if name != embedding and not _is_beside(name, name[len(before) :], embedding):
                 packed.append(name)
     if packed:
         raise WideneckError(

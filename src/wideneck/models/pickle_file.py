@@ -25,7 +25,7 @@ ZIP = b"PK\3\4"
 LARGEST_DIRECTORY = 16 * 2**20
 """Bytes of the archive's list of records."""
 MOST_RECORDS = 2**16
-"""Torch takes 10 seconds for so many tensors; checkpoints with more of them come in shards."""
+"""Torch takes 10 seconds for that many tensors; checkpoints with more of them come in shards."""
 LARGEST_PICKLE = 16 * 2**20
 """Bytes of the pickle that names the tensors; a tensor has about 150."""
 WRAPPERS = ("state_dict", "model_state_dict", "model")

@@ -13,6 +13,7 @@ from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
 from wideneck.files.printable import listed
 from wideneck.files.regular import size_of_regular
+from wideneck.models.config_file import CONFIG
 from wideneck.models.default import default_model
 from wideneck.models.folder import STANDARD, Folder, LocalFolder
 from wideneck.models.hub_folder import HubFolder
@@ -43,6 +44,12 @@ class Source:
     def is_gguf(self) -> bool:
         """Whether the file carries its own config and tokenizer, as GGUF does."""
         return self.file.endswith(".gguf")
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder is one of `wideneck train`, and no model of transformers."""
+        names = self.folder.names()
+        return RECIPE in names and CONFIG not in names
 
 
 def resolve(model: str | os.PathLike | None) -> Source:

@@ -86,6 +86,7 @@ def _in_turn(
 
         with _threads(threads):
             result = work(job, show)
+        show(1.0)
         yield job, result
 
 

@@ -5,8 +5,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wideneck.audits.output.head_ranks import LogProbRanks
 from wideneck.evaluation.perplexity import Perplexity
-from wideneck.evaluation.ranks import LogProbRanks
 from wideneck.evaluation.results import Evaluation
 from wideneck.report.console import say
 from wideneck.report.numbers import basis, estimate, number, share

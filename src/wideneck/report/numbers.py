@@ -9,7 +9,6 @@ import re
 from markupsafe import Markup, escape
 
 from wideneck.audits.estimate import Estimate
-from wideneck.audits.unequal_groups import LEAST
 from wideneck.files.printable import LONGEST, printable, shortened
 
 UNMEASURED = "not measurable"
@@ -99,7 +98,7 @@ def basis(e: Estimate) -> str:
         return f"95 % intervals over {words}"
     if e.num_groups == 1:
         return f"no 95 % interval: {words} is one sample"
-    return f"no 95 % interval: {words}, and less than {LEAST} says nothing of others"
+    return f"no 95 % interval: {words}, are too unequal for one"
 
 
 def _places(e: Estimate) -> int | None:

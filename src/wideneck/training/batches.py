@@ -28,7 +28,7 @@ class Batch:
     fresh: bool
     """Whether the model starts from its initial state."""
     share: float
-    """Of the usual length of a segment: a factor of SGD's rate."""
+    """Length over the usual length of a segment, which SGD's rate is multiplied by."""
     num_tokens: int
     """Predictions in it, of all processes."""
 

@@ -31,7 +31,7 @@ from wideneck.training.task import Task
 from wideneck.training.tensor_file import Stored, write_tensors
 
 TIMES = "times"
-"""Of a group of parameters: its rate over that of the recipe."""
+"""Key in a group of parameters: its rate over that of the recipe."""
 Show = Callable[[float, float, float], None]
 """Called as show(share done, loss, tokens a second)."""
 

@@ -25,10 +25,10 @@ class SGD:
     learning_rate: float = 30.0
     """Times the share of `segment` that a segment of varied length has."""
     activation_rate: float = 0.02
-    """The same of what an activation learns (a scale, a shift, the slopes of a PLIF), which a rate
+    """The rate of what an activation learns (a scale, a shift, the slopes of a PLIF), which a rate
     for matrices would throw about; that of the PLIF paper (Ganea et al. 2019, arXiv:1902.08077)."""
     weight_decay: float = 1.2e-6
-    """Of all but what an activation learns."""
+    """Decay of everything but what an activation learns."""
     clip: float = 0.25
     """Largest norm of the gradient."""
     non_monotone: int = 5
@@ -57,7 +57,7 @@ class AdamW:
 
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
-    """Of matrices; vectors (biases, gains, learned numbers of activations) do not decay."""
+    """Decay of matrices; vectors (biases, gains, learned numbers of activations) do not decay."""
     beta1: float = 0.9
     beta2: float = 0.95
     clip: float = 1.0

@@ -35,7 +35,7 @@ class Recipe:
     optimizer: optimizers.OptimizerConfig = field(default_factory=optimizers.SGD)
     training: Schedule = field(default_factory=Schedule)
     seed: int = 0
-    """Of the weights at the start, every dropout, and the order of the text."""
+    """Decides the weights at the start, every dropout, and the order of the text."""
     initial: str | None = None
     """Folder of a run whose best weights this one starts from, as in AWD-LSTM's fine-tuning."""
 

@@ -33,7 +33,7 @@ TABLES: dict[str, Callable[[Any], Any]] = {
 """What makes the config of each table."""
 
 LARGEST = 2**15
-"""Bytes of a recipe, which has some hundred; tomllib takes seconds for dotted keys of so many."""
+"""Bytes of a recipe, which has some hundred; tomllib takes seconds for a longer dotted key."""
 MOST = 1000
 """Settings of a recipe, items of lists included."""
 DEEPEST = 16

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from wideneck.config import head_config
 from wideneck.data import read_vocabulary
 from wideneck.errors import WideneckError
-from wideneck.models.checks import check_dtype, check_matrix, sha256_of
+from wideneck.models.checks import check_dtype, check_matrix
 from wideneck.models.expected_head import module_name
 from wideneck.models.head_form import HeadForm
 from wideneck.models.head_weights import HeadWeights
@@ -48,15 +48,12 @@ def read_run_head(path: Path, display: str, strings: list[str | None] | None) ->
     check_dtype(name, dtype_of(weight))
     check_matrix(name, weight, bias)
     stored.say_if_without_sums()
-    return HeadWeights(
-        weight=weight,
-        bias=bias,
+    return HeadWeights.of(
+        weight,
+        bias,
         name=name,
-        dtype=dtype_of(weight),
-        rounding=torch.finfo(weight.dtype).eps,
         tied=tied,
         tying=_tying(tied),
-        sha256=sha256_of(weight),
         tokens=_words(path) if strings is None else strings,
         model=display,
         form=HeadForm(config=config, is_ours=True),

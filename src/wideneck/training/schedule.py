@@ -33,7 +33,7 @@ class Schedule:
     """Segments of varied length, as AWD-LSTMs are trained: normal around `segment` (1 in 20 times
     around half of it) with a deviation of 5, at least 5."""
     longest: int | None = None
-    """Segments have at most so many tokens more than `segment`; None for no limit."""
+    """Segments are at most this many tokens longer than `segment`; None for no limit."""
     evaluate_every: float = 1.0
     evaluation_batch_size: int = 10
     """Rows in which validation and test text are read, texts of equal length side by side."""
@@ -41,9 +41,9 @@ class Schedule:
     """Rows of the test text, 1 in the papers; None for evaluation_batch_size.  Cached states have
     no rows."""
     evaluation_tokens: int | None = None
-    """Validate and test on so many tokens from the start of each split; None for all."""
+    """Validate and test on this many tokens from the start of each split; None for all."""
     patience: int | None = None
-    """Stop after so many evaluations in a row without a new best; None for never."""
+    """Stop after this many evaluations in a row without a new best; None for never."""
     log_every: int = 100
     """Steps between two lines of metrics."""
     checkpoint_every: float = 300.0
@@ -67,7 +67,7 @@ class Schedule:
                 check_count(name_of, self, name, least, most)
 
     def check_step(self, length: int) -> None:
-        """Refuse rows of so many tokens of which a step would have more than `MOST_TOKENS`.
+        """Refuse rows of this length if a step would have more than `MOST_TOKENS`.
 
         Raises:
             WideneckError: of the training, of the validation or of the test.

@@ -15,7 +15,7 @@ class Standing(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     num_tokens: int = 0
     """Predictions of the whole run."""
     seconds: float = 0.0
-    """Of training and evaluation, those before an interruption included."""
+    """Time of training and evaluation, that before an interruption included."""
     pending_nll: float = 0.0
     """Nats since the last line of metrics."""
     pending_tokens: int = 0

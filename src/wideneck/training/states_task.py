@@ -159,7 +159,7 @@ def check_start(config: HeadConfig, start: str) -> None:
 
 
 def _logit_range(states: CachedStates) -> LogitRange:
-    """Of the model's logits on states spread over the training text."""
+    """The range of the model's logits on states spread over the training text."""
     hidden = states.splits["train"].hidden
     low, high, means = math.inf, -math.inf, []
     for part in hidden[:: max(1, len(hidden) // PROBED)].split(128):

@@ -6,8 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tiny import tiny_model
 from wideneck.audits.attention.reading import Reader
-from wideneck.models import LogitMap
+from wideneck.errors import WideneckError
+from wideneck.models import LogitMap, measure_logit_map
 
 
 @pytest.mark.parametrize("has_bias", [True, False])
@@ -24,3 +26,17 @@ def test_the_map_is_applied_to_the_logits_bias_included(scale, cap, has_bias):
         logits = cap * torch.tanh(logits / cap)
     expected = F.cross_entropy(logits.mT, targets, reduction="none")
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def failing(*_args, **_kwargs):
+    raise ZeroDivisionError("planted")
+
+
+def test_an_error_of_the_audit_s_own_attention_is_not_put_down_to_the_model():
+    model, ids = tiny_model("llama").eval(), torch.arange(9)[None]
+    reader = Reader(model, measure_logit_map(model))
+    with pytest.raises(ZeroDivisionError, match=r"^planted$"):
+        reader.losses(ids, ids[:, 1:], failing)
+    model.model.layers[0].mlp.forward = failing
+    with pytest.raises(WideneckError, match=r"LlamaForCausalLM does not run .*planted"):
+        reader.losses(ids, ids[:, 1:])

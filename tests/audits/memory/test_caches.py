@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 
 from wideneck.audits.memory.caches import JOINT, Scores, biased, fit_joint, fit_linear
 from wideneck.memory.config import Memory
@@ -79,6 +80,8 @@ def test_counts_do_not_see_the_scores(mixture):
     level = Scores(0 * scores.scores, scores.visible, scores.where, scores.positive)
     counts = FITS[mixture](scores, nll, counts=True)
     assert counts == FITS[mixture](level, nll)
+    assert counts.nll(scores, nll).mean().item() == pytest.approx(counts.loss, abs=1e-12)
+    assert counts.mass(scores) == counts.mass(level) > 0
     assert FITS[mixture](scores, nll).loss < counts.loss - 0.01
 
 
@@ -166,7 +169,7 @@ def test_a_bias_that_is_best_by_construction_is_found(odds):
 
 @pytest.mark.parametrize("theta", [0.05, 0.3, 1.5])
 def test_a_theta_that_is_best_by_construction_is_found(theta):
-    """Targets drawn from the softmax of theta times the scores: no other theta is likelier.
+    """Targets drawn from the softmax of theta times the scores: the likeliest theta is found.
 
     The model gives each of K tokens 1e-6, so a linear mixture gives the cache nearly all.
     """
@@ -180,5 +183,11 @@ def test_a_theta_that_is_best_by_construction_is_found(theta):
     )  # fmt: skip
     nll = torch.full((n,), -math.log(1e-6), dtype=torch.float64)
     found = fit_linear(given, nll)
-    assert found.theta == pytest.approx(theta, rel=0.1, abs=0.03)
+
+    def loss(theta):
+        return -(theta * scores).log_softmax(1).gather(1, drawn).mean().item()
+
+    likeliest = minimize_scalar(loss, bounds=(theta / 2, 2 * theta), method="bounded")
+    assert found.theta == pytest.approx(likeliest.x, rel=5e-3)  # of which 2.3e-3 are asked for
+    assert found.loss == pytest.approx(likeliest.fun, abs=1e-4)
     assert found.weight > 0.999

@@ -17,6 +17,8 @@ from wideneck.errors import WideneckError
 from wideneck.models import measure_logit_map, read_head
 
 WINDOW, WINDOWS = 24, 5
+CHUNK = 17
+"""Tokens whose losses are found together: each half of the text has several chunks, and a rest."""
 MODELS = ["gpt2", "llama", "opt", "gemma2-low-cap", "cohere", "phi"]
 PREFIX = {"gpt2": [], "llama": [0, 3]}
 
@@ -77,7 +79,9 @@ def case(request, tmp_path_factory):
     )
     ranks = LayerRanks(windows)
     states = collect_states(model, windows, observer=ranks)
-    found = audit_memory(read_head(model), measure_logit_map(model), states, ranks, Clock())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wideneck.audits.output.layer.TOKENS", CHUNK)
+        found = audit_memory(read_head(model), measure_logit_map(model), states, ranks, Clock())
     return found, Loops(model, windows)
 
 
@@ -182,6 +186,7 @@ def test_losses_and_gains_are_those_of_the_formulas(case):
     gain = found.gain
     assert gain.num_fit_tokens == int(fit.sum()) * WINDOW
     assert gain.num_test_tokens == int((~fit).sum()) * WINDOW
+    assert len(gain.caches) == 2 * 3 + 1  # joint and linear by three kinds of scores, published
     for cache in gain.caches:
         halves = {True: [], False: []}
         for w, sequence in enumerate(loops.sequences):

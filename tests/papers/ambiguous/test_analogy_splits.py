@@ -1,9 +1,11 @@
 """Analogies to training, validation and test."""
 
+import random
 from collections import Counter
 from itertools import chain, permutations
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_analogies import read
@@ -24,7 +26,12 @@ def pairs(questions):
 @pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
 def test_a_seed_gives_one_split_and_another_seed_another(tmp_path, split):
     analogies = read(tmp_path)
-    assert split(analogies, 3) == split(analogies, 3)
+    random.seed(0)
+    torch.manual_seed(0)
+    first = split(analogies, 3)
+    random.seed(1)
+    torch.manual_seed(1)
+    assert split(analogies, 3) == first  # whatever else has drawn
     assert len({str(split(analogies, seed)) for seed in range(8)}) > 1
 
 

@@ -23,7 +23,7 @@ from wideneck.audits.argmaxable.tilt import tilt
 from wideneck.audits.argmaxable.verdict import Enclosed, Found, Proof, check_certificates, rows_of
 
 _NEAR = 0.3
-"""Of the median length in the whitened cloud: the rows of a cluster, from its first one."""
+"""Rows of a cluster lie nearer to its first one than this part of the cloud's median length."""
 _SMALLEST = 32
 _OUTER = (4, 8, 16, 16)
 """Outer rows, in columns of the head: at first, and for what is left then."""

@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int], None]
 _CHUNK = 8192
 _KEEP = 512 * 2**20
 LONG = 8.0
-"""Rows longer than so many times the median count as that long in the centre and the moment."""
+"""Rows longer than this many times the median count as that long in the centre and the moment."""
 SPACING, SPACING_OF_FLOAT64 = 2.0**-23, 2.0**-36
 """Relative spacing of float32, for every type up to it; and for float64 what sums of some
 thousand products in float64 can tell for certain."""
@@ -62,6 +62,10 @@ class Head:
     """(M,): r_i = max_k |w_ik| / s_k."""
     rival_sizes: Tensor
     """(M,): r_j as a rival; more where row j stands for others that are not quite equal to it."""
+    rival_bias_sizes: Tensor
+    """(M,): |b_j| likewise."""
+    every_bias: Tensor | None
+    """(V,) as stored."""
     kept: Tensor | None
     """(M, D): the rows in float64 as stored, where they are small enough to keep."""
 
@@ -91,20 +95,21 @@ class Head:
             part = slice(a, min(a + _CHUNK, self.num_rows))
             yield part, self.stored(part)
 
-    def only(self, index: Tensor, rival_sizes: Tensor) -> "Head":
-        """The same head with these rows left to be told apart."""
+    def only(self, index: Tensor, larger: Tensor) -> "Head":
+        """The same head with these rows left to be told apart, each so much larger as a rival."""
         return dataclasses.replace(
             self,
             tokens=self.tokens[index],
             bias=self.bias[index],
             bias_sizes=self.bias_sizes[index],
             sizes=self.sizes[index],
-            rival_sizes=rival_sizes,
+            rival_sizes=self.sizes[index] * larger,
+            rival_bias_sizes=self.bias_sizes[index] * larger,
             kept=None if self.kept is None else self.kept[index],
         )
 
     def leads(self, index_N: Tensor, x_ND: Tensor) -> Tensor:
-        """Of row index_N[n] at x_ND[n]: its score less every other score; inf for itself.
+        """How far row index_N[n] leads at x_ND[n]: its score less every other; inf for itself.
 
         (N, M) in float64. Rows as stored, so that the rounding of a margin is that of its two rows.
         """
@@ -119,7 +124,7 @@ class Head:
         """tau_ij(x) of row i = index_N[n] and every rival j, (N, M); with float64's rounding."""
         cost_N1 = (x_ND.abs() @ self.columns)[:, None]
         row_NM = (self.sizes[index_N, None] + self.rival_sizes) * cost_N1
-        return self.spacing * (row_NM + self.bias_sizes[index_N, None] + self.bias_sizes)
+        return self.spacing * (row_NM + self.bias_sizes[index_N, None] + self.rival_bias_sizes)
 
     def inside(self, x_ND: Tensor) -> Tensor:
         """Which states lie in the box."""
@@ -181,6 +186,8 @@ def make_head(weight: Tensor, bias: Tensor | None, tokens_M: Tensor, box: float)
         columns=columns_D,
         sizes=size_V[tokens_M],
         rival_sizes=size_V[tokens_M],
+        rival_bias_sizes=bias_sizes_M,
+        every_bias=bias,
         kept=weight[tokens_M].double() if keep else None,
     )
 
@@ -204,6 +211,6 @@ def _parts(weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _median(values: Tensor) -> float:
-    """Of those above zero; 1 if there are none, so that it can be divided by."""
+    """The median of those above zero; 1 if there are none, so that it can be divided by."""
     values = values[values > 0]
     return values.median().item() if len(values) > 0 else 1.0

@@ -17,7 +17,7 @@ from wideneck.audits.argmaxable.head import Head
 _PROJECTIONS = 4
 _SAME_SIZE = 3.0
 """A rival that stands for others is as large as three: |w_j' - w_j| <= unit (r_j + r_j') s, and a
-margin over j' is asked for that exceeds unit (r_i + r_j') s.|x|."""
+margin over j' is asked for that exceeds unit (r_i + r_j') s.|x|.  Of biases likewise."""
 
 
 def join_near_rows(head: Head, groups: list[list[int]]) -> tuple[Head, list[list[int]]]:
@@ -42,7 +42,7 @@ def join_near_rows(head: Head, groups: list[list[int]]) -> tuple[Head, list[list
     kept = [i for i in range(head.num_rows) if i not in gone]
     index = torch.tensor(kept)
     larger = torch.tensor([_SAME_SIZE if i in joined else 1.0 for i in kept], dtype=torch.float64)
-    return head.only(index, head.sizes[index] * larger), [joined.get(i, groups[i]) for i in kept]
+    return head.only(index, larger), [joined.get(i, groups[i]) for i in kept]
 
 
 def _ties(head: Head, i: Tensor, run: Tensor) -> Tensor:

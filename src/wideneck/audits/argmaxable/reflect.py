@@ -18,7 +18,7 @@ from wideneck.audits.argmaxable.self_tests import Cloud, ieee_float32, queries
 PATIENCE = 100
 """Steps at most, as in the paper."""
 _IDLE = 10
-"""Stop after so many steps in a row that brought home under 1% of the walkers: what is left is
+"""Stop after this many steps in a row that brought home under 1% of the walkers: what is left is
 mostly unargmaxable, and the next stage proves it for less."""
 _SCORES = 2**26
 """Scores held at once: 256 MB."""

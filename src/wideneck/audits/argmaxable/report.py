@@ -81,10 +81,16 @@ def report(
 def of_token(head: Head, proof: Enclosed, i: int, token: int) -> Enclosed | None:
     """The certificate of row i, judged again for a token whose row ties with it."""
     rows, own_1D = rows_of(head, torch.tensor([i])), head.weight[token, None].double()
-    if bool((own_1D == rows.weight).all()):
+    bias_1 = bias_size_1 = torch.zeros(1, dtype=torch.float64)
+    if head.every_bias is not None:
+        first, own = head.every_bias[[int(head.tokens[i]), token]].double().split(1)
+        bias_1, bias_size_1 = rows.bias + (own - first), own.abs()
+    if bool((own_1D == rows.weight).all()) and bool((bias_1 == rows.bias).all()):
         return proof
     sizes = (own_1D.abs() / head.columns).amax(1)
-    rows = dataclasses.replace(rows, weight=own_1D, sizes=sizes)
+    rows = dataclasses.replace(
+        rows, weight=own_1D, sizes=sizes, bias=bias_1, bias_sizes=bias_size_1
+    )
     return check_certificate(head, rows, proof.index, proof.weights.numpy())
 
 

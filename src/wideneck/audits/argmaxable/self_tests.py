@@ -67,7 +67,7 @@ def make_cloud(head: Head, transform_DD: Tensor) -> Cloud:
     if head.box is not None:
         rounding = _gamma(width + 10, 24)
         lifted_MC[:, width + 1] = (
-            head.bias + rounding * head.bias.abs() + head.spacing * head.bias_sizes
+            head.bias + rounding * head.bias.abs() + head.spacing * head.rival_bias_sizes
         )
     return Cloud(transform=transform_DD, lifted=lifted_MC, edge=edge_M, norm=norm_M * edge_M)
 

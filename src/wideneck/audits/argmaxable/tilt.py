@@ -55,7 +55,7 @@ class _Batch:
         self.rows = points_KD[own_N]
         square_K = points_KD.square().sum(1)
         apart_NK = square_K[own_N, None] + square_K - 2 * (self.rows @ points_KD.T)
-        # Of two rows this close float32 does not tell the distance: any length will do.
+        # Float32 does not tell the distance of two rows this close: any length will do.
         apart_NK = torch.maximum(apart_NK, 1e-6 * (square_K[own_N, None] + square_K))
         self.inverse = (points_KD.shape[1] / apart_NK.clamp_min(1e-30)).sqrt()
         self.inverse[self.place, own_N] = 0

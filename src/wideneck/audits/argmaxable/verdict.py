@@ -21,7 +21,7 @@ from torch import Tensor
 from wideneck.audits.argmaxable.head import Head
 
 _FAR = 2.0**14
-"""The rows of a certificate lie further off, on the weighted mean, than so many times what it
+"""The rows of a certificate lie further off, on the weighted mean, than this many times what it
 leaves over.  A row within some roundings of another is not called a mixture of it, and what is
 left over is small as an angle, too: a state that wins would do so by less than 6e-5 of |x| times
 the distance to some row."""

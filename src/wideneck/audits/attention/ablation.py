@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from wideneck.attention.config import Normalizer
 from wideneck.attention.forward import Call, attend, every_head, visible_keys
 from wideneck.audits.attention.reading import Reader
-from wideneck.audits.states import Progress, decoder_layers
+from wideneck.audits.states import Progress
+from wideneck.models.reading import decoder_layers, hearing
 
 BATCH = 3
 """Heads that run at once: more gain nothing on a CPU and hold more activations."""
@@ -46,7 +47,8 @@ def ablation_losses(
     base, found = [], [[] for _ in layers]
     total, done = len(ids) * sum(layers.values()), 0
     for window, target in zip(ids.split(1), targets.split(1), strict=True):
-        with _recording(reader.model) as outputs:
+        outputs: dict[nn.Module, Any] = {}
+        with hearing(after=decoder_layers(reader.model), seen=outputs.__setitem__):
             base.append(reader.losses(window, target))
         if not _can_skip(reader, list(layers)[-1], outputs, window, target, base[-1]):
             outputs.clear()
@@ -113,22 +115,6 @@ def _mean_of_visible(call: Call) -> Tensor:
         return value.mean(2, keepdim=True).expand(*value.shape[:2], call.query.shape[2], -1)
     shares = visible.to(value.dtype)
     return (shares / shares.sum(-1, keepdim=True).clamp(min=1)) @ value
-
-
-@contextmanager
-def _recording(model: Any) -> Iterator[dict[nn.Module, Any]]:
-    """Inside, the outputs of the decoder's layers are kept, where they can be told."""
-    outputs: dict[nn.Module, Any] = {}
-
-    def keep(module: nn.Module, _args: Any, output: Any) -> None:
-        outputs[module] = output
-
-    handles = [layer.register_forward_hook(keep) for layer in decoder_layers(model)]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

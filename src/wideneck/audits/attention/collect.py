@@ -26,6 +26,7 @@ from wideneck.audits.attention.separability import separability
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.errors import WideneckError
 from wideneck.models import ask
+from wideneck.models.reading import hearing
 
 DISTANCES = (
     "mass",
@@ -130,25 +131,18 @@ class Collector:
         Args:
             model: whose attention layers are found by running it on `ids` (1, T).
         """
-        handles = []
-        if self.settings.vectors == "embeddings":
+        vectors = self.settings.vectors
+        layers = attention_layers(model, ids) if vectors == "hidden" else []
+        table = [model.get_input_embeddings()] if vectors == "embeddings" else []
 
-            def embedded(_module: nn.Module, _args: Any, output: Tensor) -> None:
-                self.embeddings = output
+        def embedded(_: nn.Module, output: Tensor) -> None:
+            self.embeddings = output
 
-            handles.append(model.get_input_embeddings().register_forward_hook(embedded))
-        if self.settings.vectors == "hidden":
-
-            def entered(module: nn.Module, args: tuple, kwargs: dict) -> None:
-                self.entering[module] = args[0] if args else kwargs["hidden_states"]
-
-            for layer in attention_layers(model, ids):
-                handles.append(layer.register_forward_pre_hook(entered, with_kwargs=True))
-        try:
+        with (
+            hearing(before=layers, seen=self.entering.__setitem__),
+            hearing(after=table, seen=embedded),
+        ):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _rows(self, layer: Layer, weights: Tensor, seen: Tensor) -> None:
         layer.visible.append(seen.sum(-1).cpu())

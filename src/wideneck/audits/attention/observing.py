@@ -20,6 +20,7 @@ from wideneck.attention.learned import LearnedNormalizer, take_hidden
 from wideneck.attention.places import implementations, restore_implementations, switch
 from wideneck.audits.measured import UnmeasurableError
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import ours
 
 NAME = "wideneck_watched"
 
@@ -42,17 +43,19 @@ def _attention(
     attention_mask: Tensor | None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    assert _watching.watcher is not None
-    try:
-        call = as_call(module, query, key, value, attention_mask, **others)
-    except WideneckError as error:
-        raise UnmeasurableError(str(error)) from error
-    normalizer: Any = getattr(module, "normalizer", None)
-    config: Normalizer = Softmax()
-    if isinstance(normalizer, LearnedNormalizer):
-        config = normalizer(None, hidden=take_hidden(module) if normalizer.hidden_size else None)
-    out = _watching.watcher(module, call, config)
-    return out.transpose(1, 2).to(query.dtype).contiguous(), None
+    with ours():  # the model calls this, within the boundary that `ask` draws around it
+        assert _watching.watcher is not None
+        try:
+            call = as_call(module, query, key, value, attention_mask, **others)
+        except WideneckError as error:
+            raise UnmeasurableError(str(error)) from error
+        normalizer: Any = getattr(module, "normalizer", None)
+        config: Normalizer = Softmax()
+        if isinstance(normalizer, LearnedNormalizer):
+            hidden = take_hidden(module) if normalizer.hidden_size else None
+            config = normalizer(None, hidden=hidden)
+        out = _watching.watcher(module, call, config)
+        return out.transpose(1, 2).to(query.dtype).contiguous(), None
 
 
 @contextmanager

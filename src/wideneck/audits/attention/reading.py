@@ -1,19 +1,18 @@
 """Runs the model over windows: what enters its head, and so its loss, one window at a time."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wideneck.audits.attention.observing import Watcher, watched
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.config import SoftCap, Softmax
-from wideneck.errors import WideneckError
 from wideneck.functional import linear_cross_entropy
 from wideneck.heads.head import Head
 from wideneck.models import LogitMap, ask
+from wideneck.models.reading import entering_head
 
 
 class Reader:
@@ -34,26 +33,13 @@ class Reader:
         Args:
             watcher: called by every attention layer; None for the model's own attention.
         """
-        entering: list[Tensor] = []
-
-        def before_head(_module: nn.Module, args: tuple) -> tuple:
-            entering.append(args[0])
-            return (args[0][:, -1:], *args[1:])  # the logits themselves are not needed
-
-        handle = self.model.get_output_embeddings().register_forward_pre_hook(before_head)
-        try:
-            with torch.no_grad(), _maybe(self.model, watcher):
-                logits = ask(
-                    self.model, input_ids=ids.to(self.model.device), use_cache=False
-                ).logits
-        finally:
-            handle.remove()
-        if len(entering) != 1:
-            raise WideneckError(
-                f"{type(self.model).__name__} called its output layer {len(entering)} times in one "
-                "pass, not once; what enters it cannot be told, so the audit stops here."
-            )
-        (hidden,) = entering
+        with (
+            entering_head(self.model, last=1) as entering,  # the logits themselves are not needed
+            torch.no_grad(),
+            nullcontext() if watcher is None else watched(self.model, watcher),
+        ):
+            logits = ask(self.model, input_ids=ids.to(self.model.device), use_cache=False).logits
+        hidden = entering.only()
         head = self.model.get_output_embeddings()
         if not isinstance(head, Head):  # which is the model's answer itself
             layer = OutputLayer(head.weight.float(), head.bias, self.logit_map)
@@ -77,12 +63,3 @@ class Reader:
             activation=Softmax() if cap is None else SoftCap(cap=cap),
             reduction="none",
         ).cpu()
-
-
-@contextmanager
-def _maybe(model: Any, watcher: Watcher | None) -> Iterator[None]:
-    if watcher is None:
-        yield
-        return
-    with watched(model, watcher):
-        yield

@@ -42,7 +42,7 @@ class AttentionSettings:
     critical_up_to: int = 0
     """Largest N of the scan for the critical N; 0 for no scan.  The paper's needs 100."""
     level: float = 0.01
-    """Of the Kolmogorov-Smirnov test.  The paper's text says 0.01, its algorithm 0.05."""
+    """Level of the Kolmogorov-Smirnov test.  The paper's text says 0.01, its algorithm 0.05."""
     temperatures: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     """T of the finite differences, dividing the raw scores q k; the model's own T is added."""
     steps: tuple[float, ...] = (1e-3, 1e-1, 10.0)

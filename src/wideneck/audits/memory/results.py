@@ -13,7 +13,7 @@ UNTRAINED = (
 
 @dataclass(frozen=True, kw_only=True)
 class DistanceShare:
-    """Predictions whose target last stood so many tokens back."""
+    """Predictions whose target last stood at a distance from `nearest` on."""
 
     nearest: int = measure("least distance; 1 is the token before", unit="tokens")
     farthest: int | None = measure("largest distance; none: no limit", unit="tokens")

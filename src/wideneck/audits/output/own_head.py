@@ -10,13 +10,13 @@ import torch
 
 from wideneck.audits.clock import Clock
 from wideneck.audits.measured import UnmeasurableError, measured, unknown
+from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.audits.output.log_prob_rank import CONTEXTS, LogProbRank
 from wideneck.audits.output.rank_cost import RankCost
 from wideneck.audits.output.section import LogitMapMeasured, OutputAudit
 from wideneck.audits.output.summary import Gradient, Logits, loss_over_text
 from wideneck.audits.states import Progress, States
 from wideneck.config import name_of
-from wideneck.evaluation.ranks import log_prob_ranks
 from wideneck.heads import Head
 from wideneck.models import evaluating
 from wideneck.sizes import is_linear

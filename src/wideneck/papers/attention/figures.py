@@ -1,6 +1,7 @@
 """Figures of one audit that the paper's statements are about: functions of an `AttentionAudit`.
 
-None where a model does not give one, such as finite differences of what is no softmax.
+None where a model does not give one, such as finite differences of what is no softmax, or where a
+ratio or a logarithm of 0 would be asked for: a point left out could be the one that denies it.
 """
 
 import math
@@ -62,7 +63,9 @@ def bound_ratio(audit: AttentionAudit) -> float | None:
 def largest_step_of_separability(audit: AttentionAudit) -> float | None:
     """Largest ratio of the median N_s / N at one N to that at the N before, up to `BEND`."""
     medians = [p.separability.median for p in audit.by_size if p.size <= BEND]
-    return _best(max, [b / a for a, b in pairwise(medians) if a])
+    if not all(medians[:-1]):
+        return None
+    return _best(max, [b / a for a, b in pairwise(medians)])
 
 
 def separability_past_bend(best: Callable[[Sequence[float]], float]) -> Figure:
@@ -122,7 +125,9 @@ def step_spread(audit: AttentionAudit) -> float | None:
     for point in audit.by_step:
         if point.temperature >= 1:
             warm.setdefault(point.temperature, []).append(point.largest_head)
-    return _best(max, [max(values) / min(values) for values in warm.values() if min(values)])
+    if not all(min(values) for values in warm.values()):
+        return None
+    return _best(max, [max(values) / min(values) for values in warm.values()])
 
 
 def drop(audit: AttentionAudit) -> float | None:
@@ -177,7 +182,8 @@ def _best(best: Callable[[Sequence[float]], float], values: Sequence[float]) -> 
 
 
 def _exponent(points: Iterable[tuple[float, float]]) -> float | None:
-    logs = [(math.log(x), math.log(y)) for x, y in points if y > 0]
-    if len(logs) < 2:
+    found = list(points)
+    if len(found) < 2 or not all(y > 0 for _, y in found):
         return None
+    logs = [(math.log(x), math.log(y)) for x, y in found]
     return statistics.linear_regression(*zip(*logs, strict=True)).slope

@@ -26,7 +26,11 @@ class Arm:
     rank: int = measure("rank r of the output matrix")
     share: float = measure("r / d")
     start: str = measure("own: a softmax from the model's output layer; whitened; random")
-    learning_rate: float = measure("the highest, after the warmup")
+    learning_rate: float = measure(
+        "the highest, after the warmup",
+        caution="from the model's own output layer or its whitened truncation, a power of r chosen "
+        "on seed 0 of the default model, which is one of the seeds of the small scale",
+    )
     num_seeds: int = measure("seeds")
     w_error: float = measure("W-error(r) of the model's own output layer")
     w_error_centred: float = measure("the same with the mean row taken off")

@@ -99,7 +99,9 @@ def _figure_5(published: Published) -> Iterable[Line]:
 def _heads(found: Reproduction, console: Console) -> None:
     model = _short(found.truncated.model)
     print_rows(f"Heads of rank r on frozen states of {model}", found.arms, HEADS, console, gap=0)
-    untouched = found.arms[-1].first
+    untouched, chosen = found.arms[-1].first, ""
+    if found.settings["scale"] == "small":
+        chosen = " The rates, a power of r, were chosen on seed 0, which is here, and flatter it."
     say(
         "W-err: W-error(r) of the model's own output layer; cent.: the same without its mean row, "
         "which a softmax does not see. "
@@ -107,7 +109,7 @@ def _heads(found: Reproduction, console: Console) -> None:
         "truncation less the untouched; foreseen: the audit's second-order prediction of it; "
         "plain: the plain truncation; trained: after training, less the untouched; to r=d: less "
         f"the trained softmax. {PLUS_MINUS}: half the width, {basis(untouched)}. "
-        "slope: change over the last 10 % of the steps.",
+        f"slope: change over the last 10 % of the steps.{chosen}",
         console,
     )
 

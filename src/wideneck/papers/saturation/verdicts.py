@@ -5,7 +5,7 @@ of them rest on 95 % intervals, over seeds or over documents: what an interval l
 undecided.  The paper gives no figure for "noticeably" or "rises"; those here are ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from wideneck.papers.saturation.arms import Arm
 from wideneck.papers.saturation.ngram_run import Ngrams
@@ -20,6 +20,8 @@ from wideneck.papers.verdict import (
 
 Said = tuple[str, str]
 """What was measured here, and the verdict."""
+Noticed = Callable[[Arm], bool | None]
+"""Whether an arm loses noticeably; None where that is not told."""
 
 ORDER = 5
 """Of the paper's n-grams."""
@@ -43,6 +45,7 @@ NEAR_NULL = 0.05
 def saturation(widths: Sequence[Width], tokens: int) -> Said:
     """Whether the held-out loss of some width rises while its training loss does not fall.
 
+    The final loss less the lowest is never below 0, so a rise counts from the paper's least on.
     A training loss that goes on falling makes it overfitting, which the paper does not mean.  Only
     training as long as the paper's can contradict what it says of late training.
 
@@ -51,7 +54,7 @@ def saturation(widths: Sequence[Width], tokens: int) -> Said:
     """
     if any(w.rise.low is None for w in widths):
         return "one seed", f"{UNDECIDED}: one seed"
-    rising = [w for w in widths if w.rise.low is not None and w.rise.low > 0]
+    rising = [w for w in widths if w.rise.low is not None and w.rise.low >= LEAST_RISE]
     stalled = [w for w in rising if w.train_fall.high is not None and w.train_fall.high < 0]
     falling = [w for w in rising if w.train_fall.low is not None and w.train_fall.low > 0]
     if stalled:
@@ -72,7 +75,7 @@ def saturation(widths: Sequence[Width], tokens: int) -> Said:
             f"{ours}; the training loss at d = {_widths(left)} is not told to fall or to rise",
             f"{UNDECIDED}: overfitting is not told from it",
         )
-    ours = "no width whose held-out loss rises over all seeds"
+    ours = f"no width whose held-out loss rises by {LEAST_RISE} nats, by its interval over seeds"
     if any(w.rise.high is None or w.rise.high >= LEAST_RISE for w in widths):
         return ours, f"{UNDECIDED}: a rise of {LEAST_RISE} nats is not excluded"
     if tokens < TURNED:
@@ -93,22 +96,27 @@ def entropy(widths: Sequence[Width]) -> Said:
 def rank(arms: Sequence[Arm]) -> Said:
     """Whether every head of rank below 1000 loses noticeably to the one of full rank.
 
-    One that certainly does not contradicts it, however much smaller ones lose.
+    One that certainly does not contradicts it, however much smaller ones lose, if the one of full
+    rank is beyond 1000: below, that one may have lost as much already.
     """
-    full = next(a for a in arms if a.start == "own")
+    full = _full(arms)
     below = [a for a in _trained(arms, full) if a.rank < RANK]
     if not below:
         return f"no rank below {RANK} was trained", NOT_MEASURED
-    ours = f"against rank d = {full.rank}, {_losses(below)}"
+    loses = _noticed(arms, full)
+    ours = f"against rank d = {full.rank}, {_losses(below, loses)}"
+    verdict = _verdict(losing=below, sparing=[], loses=loses)
     if full.rank < RANK:
         ours += f"; d itself is below {RANK}"
-    return ours, _verdict(losing=below, sparing=[])
+        if verdict == CONTRADICTED:
+            verdict = f"{UNDECIDED}: no head of rank {RANK} to compare with"
+    return ours, verdict
 
 
 def w_error(arms: Sequence[Arm]) -> Said:
     """Whether heads lose noticeably beyond a W-error of 0.6 and not up to it."""
-    full = next(a for a in arms if a.start == "own")
-    trained = _trained(arms, full)
+    full = _full(arms)
+    trained, loses = _trained(arms, full), _noticed(arms, full)
     within = [a for a in trained if a.w_error <= SUFFERS]
     beyond = [a for a in trained if a.w_error > SUFFERS]
     if not within or not beyond:
@@ -116,10 +124,10 @@ def w_error(arms: Sequence[Arm]) -> Said:
         return f"no rank here has a W-error {side} {SUFFERS}", NOT_MEASURED
     last = max(within, key=lambda a: a.w_error)
     ours = (
-        f"up to W-error {SUFFERS}, {_losses(within)}; beyond, {_losses(beyond)}; the last up to it "
-        f"has {last.w_error:.2f}, {last.w_error_centred:.2f} without the mean row"
+        f"up to W-error {SUFFERS}, {_losses(within, loses)}; beyond, {_losses(beyond, loses)}; "
+        f"the last up to it has {last.w_error:.2f}, {last.w_error_centred:.2f} without the mean row"
     )
-    return ours, _verdict(losing=beyond, sparing=within)
+    return ours, _verdict(losing=beyond, sparing=within, loses=loses)
 
 
 def dimensions(ngrams: Ngrams) -> Said:
@@ -138,37 +146,63 @@ def dimensions(ngrams: Ngrams) -> Said:
     return ours, CONSISTENT if least <= half <= most else CONTRADICTED
 
 
+def _full(arms: Sequence[Arm]) -> Arm:
+    """The softmax of rank d, one matrix."""
+    return next(a for a in arms if a.start == "own")
+
+
 def _trained(arms: Sequence[Arm], full: Arm) -> list[Arm]:
     """Heads of lower rank that were trained from the model's own output layer cut."""
     return [a for a in arms if a.start == "whitened" and a.rank < full.rank]
 
 
-def _loses(arm: Arm) -> bool:
-    return arm.full_gap.low is not None and arm.full_gap.low > NOTICEABLE
+def _noticed(arms: Sequence[Arm], full: Arm) -> Noticed:
+    """Whether a rank loses more than `NOTICEABLE`, or certainly does not.
+
+    Two factors at the rate of one matrix learn otherwise than that matrix.  What those of rank d
+    gain or lose by it, up to the ends of their interval, is taken off or added on.
+    """
+    gained = lost = 0.0
+    for control in arms:
+        if control.start == "whitened" and control.rank == full.rank:
+            low, high = control.full_gap.low, control.full_gap.high
+            if low is None or high is None:
+                return lambda arm: None
+            gained, lost = max(0.0, -low), max(0.0, high)
+
+    def noticed(arm: Arm) -> bool | None:
+        low, high = arm.full_gap.low, arm.full_gap.high
+        if low is not None and low - lost > NOTICEABLE:
+            return True
+        return False if high is not None and high + gained < NOTICEABLE else None
+
+    return noticed
 
 
-def _spared(arm: Arm) -> bool:
-    return arm.full_gap.high is not None and arm.full_gap.high < NOTICEABLE
-
-
-def _verdict(*, losing: Sequence[Arm], sparing: Sequence[Arm]) -> str:
+def _verdict(*, losing: Sequence[Arm], sparing: Sequence[Arm], loses: Noticed) -> str:
     """Of a statement that some arms lose noticeably and others do not."""
-    if any(_spared(a) for a in losing) or any(_loses(a) for a in sparing):
+    as_said = [loses(a) for a in losing] + [_not(loses(a)) for a in sparing]
+    if any(said is False for said in as_said):
         return CONTRADICTED
-    if all(_loses(a) for a in losing) and all(_spared(a) for a in sparing):
+    if all(as_said):
         return CONSISTENT
     return f"{UNDECIDED}: some intervals hold {NOTICEABLE} nats"
 
 
-def _losses(arms: Sequence[Arm]) -> str:
+def _not(known: bool | None) -> bool | None:
+    return None if known is None else not known
+
+
+def _losses(arms: Sequence[Arm], loses: Noticed) -> str:
     """Which ranks lose more than what is noticeable, which do not, and which are not told."""
     kinds = {
-        f"more than {NOTICEABLE} nats are lost at r =": [a for a in arms if _loses(a)],
-        "less at r =": [a for a in arms if _spared(a)],
-        "not told at r =": [a for a in arms if not _loses(a) and not _spared(a)],
+        f"more than {NOTICEABLE} nats are lost at r =": True,
+        "less at r =": False,
+        "not told at r =": None,
     }
+    found = {words: [a.rank for a in arms if loses(a) is kind] for words, kind in kinds.items()}
     return ", ".join(
-        f"{words} {', '.join(str(a.rank) for a in some)}" for words, some in kinds.items() if some
+        f"{words} {', '.join(map(str, ranks))}" for words, ranks in found.items() if ranks
     )
 
 

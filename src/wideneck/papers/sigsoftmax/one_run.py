@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wideneck.audits.measure import measure
+from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.data import encode_corpus, read_corpus
 from wideneck.errors import WideneckError
-from wideneck.evaluation import log_prob_ranks, spread_contexts
+from wideneck.evaluation import spread_contexts
 from wideneck.papers.side_by_side import Show
 from wideneck.training.folder import METRICS
 from wideneck.training.metrics import read_metrics, train_again

@@ -15,7 +15,6 @@ Shapes: N contexts, V vocabulary, D hidden size.
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import asdict, dataclass
 
 import torch
@@ -32,10 +31,8 @@ from wideneck.audits.output.log_prob_rank import (
 )
 from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
-from wideneck.evaluation.streaming import SEGMENT, Reading, stream
 from wideneck.heads import Head
 from wideneck.models import evaluating
-from wideneck.models.small.language_model import LanguageModel
 
 SPECTRUM = 4096
 """At most so many singular values are kept."""
@@ -119,37 +116,6 @@ def log_prob_ranks(
         singular_values=squared[:SPECTRUM].sqrt().tolist(),
         **logits.measured(),
     )
-
-
-def spread_contexts(
-    model: LanguageModel,
-    ids: Tensor,
-    num_contexts: int,
-    *,
-    batch_size: int,
-    segment: int = SEGMENT,
-    progress: Progress | None = None,
-) -> Tensor:
-    """What enters the head at `num_contexts` places at equal distances over the text, or at all.
-
-    One pass over the whole text `ids` (N,), read as `stream` says, whose arguments and errors these
-    are.  The distances are in the order in which `stream` gives the tokens.
-
-    Returns:
-        (n, D), on the model's device.
-    """
-    reading = Reading.of(model, ids, batch_size=batch_size, segment=segment)
-    num = min(num_contexts, reading.num_predicted)
-    picked = torch.linspace(0, reading.num_predicted - 1, num, dtype=torch.float64).round().long()
-    taken: list[Tensor] = []
-    start = 0
-    pieces = stream(model, ids, batch_size=batch_size, segment=segment, progress=progress)
-    with closing(pieces):
-        for hidden, target in pieces:
-            here = picked[(picked >= start) & (picked < start + target.numel())] - start
-            taken.append(hidden.flatten(0, 1)[here.to(hidden.device)])
-            start += target.numel()
-    return torch.cat(taken)
 
 
 def _first(batches: Iterable[Tensor], num_contexts: int) -> Tensor:

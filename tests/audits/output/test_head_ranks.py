@@ -9,10 +9,12 @@ from evaluation.tiny_lms import modes, recurrent, text, windowed
 from heads.some_heads import CASES, D, V, some_head
 from wideneck import config as c
 from wideneck import heads
+from wideneck.audits.output import head_ranks
+from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.output.log_prob_rank import log_prob_rank
 from wideneck.errors import WideneckError
-from wideneck.evaluation import log_prob_ranks, ranks, spread_contexts, stream
+from wideneck.evaluation import spread_contexts, stream
 from wideneck.models import LogitMap
 
 
@@ -67,7 +69,7 @@ def test_scores_of_parts_of_unequal_size_are_described_as_of_one(monkeypatch):
     head = some_head("softmax").double()
     hidden = states(200) * torch.linspace(0.1, 4, 200)[:, None].double() + 0.5
     whole = log_prob_ranks(head, hidden, num_contexts=200)
-    monkeypatch.setattr(ranks, "TOKENS", 90)
+    monkeypatch.setattr(head_ranks, "TOKENS", 90)
     parts = log_prob_ranks(head, hidden, num_contexts=200)
     for name in ("mean_logit", "sd_logit", "share_curved"):
         assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-12), name
@@ -152,8 +154,12 @@ def test_only_the_first_contexts_are_taken_and_by_default_no_more_than_words():
 def test_dropout_is_off_and_modes_come_back():
     torch.manual_seed(0)
     head = heads.build("mos", hidden_size=D, vocab_size=V, dropout=0.5)
+    plain = heads.build("mos", hidden_size=D, vocab_size=V)
+    plain.load_state_dict(head.state_dict())
     hidden = states(V).float()
-    assert log_prob_ranks(head, hidden) == log_prob_ranks(head, hidden)
+    with torch.no_grad():
+        assert not torch.equal(head.log_probs(hidden), plain.log_probs(hidden))  # in training
+    assert log_prob_ranks(head, hidden) == log_prob_ranks(plain, hidden)
     assert all(modes(head))
 
 

@@ -24,7 +24,7 @@ WHERE = {"token", "revision", "subfolder", "cache_dir", "force_download", "local
 def load(path: str | os.PathLike, **options: Any) -> Any:
     """A model with its head and normalizer, as `save_pretrained` has written it.
 
-    `transformers.AutoModelForCausalLM.from_pretrained` does the same once wideneck is imported.
+    `transformers.AutoModelForCausalLM.from_pretrained` does the same after `import wideneck.auto`.
     A run of `wideneck train` is loaded with its best weights: a transformer with its head, or a
     head trained on cached states in the model whose states they were; see
     `wideneck.training.as_transformers`.

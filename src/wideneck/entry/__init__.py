@@ -1,0 +1,1 @@
+"""What the public functions do, from a name that the user gives to an answer."""

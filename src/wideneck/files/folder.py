@@ -50,9 +50,13 @@ class FolderKind:
             OSError: it cannot be written.
         """
         lock = locked(path, self.doing)
-        for file in list(path.iterdir()):
-            if self.half(file.name):
-                remove(file)  # of a process that was killed while it wrote
+        try:
+            for file in list(path.iterdir()):
+                if self.half(file.name):
+                    remove(file)  # of a process that was killed while it wrote
+        except BaseException:
+            lock.close()
+            raise
         return lock
 
     def check(self, path: Path, asked: dict[str, Any]) -> None:

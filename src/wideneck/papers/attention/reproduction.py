@@ -109,26 +109,25 @@ def _over_seeds(given: Sequence[dict[str, float | None]]) -> dict[str, Spread]:
     return found
 
 
+MEANS = ("distance", "bound", "expected_paper", "expected_monte_carlo")
+
+
 def _of_sizes(audit: AttentionAudit) -> Curve:
-    names = ("mass", "distance", "bound", "expected_paper", "expected_monte_carlo")
+    names = ("mass", *MEANS, "expected_upper", "separability_lower", "separability_upper")
     return {
         point.size: {name: getattr(point, name) for name in names}
         | {
-            "expected_upper": point.expected_upper,
             "separability": point.separability.median,
             "separability_highest": point.separability.highest,
-            "separability_lower": point.separability_lower,
-            "separability_upper": point.separability_upper,
         }
         for point in audit.by_size
     }
 
 
 def _of_lengths(audit: AttentionAudit) -> Curve:
-    names = ("distance", "bound", "expected_paper", "expected_monte_carlo")
     return {
-        point.length: {"effective_keys": point.effective_keys.median}
-        | {name: getattr(point, name) for name in names}
+        point.length: {name: getattr(point, name) for name in MEANS}
+        | {"effective_keys": point.effective_keys.median}
         for point in audit.by_length
     }
 

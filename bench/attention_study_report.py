@@ -22,22 +22,28 @@ def _losses(by_name: ByArm) -> str:
     header = ["normalizer", *(f"loss {times}" for times in TIMES)]
     header += [f"minus {BASELINE} {times}" for times in TIMES]
     header += [f"{late}{times}" for times in TIMES[1:]] + ["s a step"]
-    rows = []
-    for name, runs in by_name.items():
-
-        def over_seeds(of: Callable[[dict], float], times: str, sign: str = "") -> str:
-            return mean_sd([of(run["text"][times]) for run in runs.values()], 3, sign)  # noqa: B023
-
-        rows.append(
-            [
-                name,
-                *(over_seeds(lambda text: text["all"], times) for times in TIMES),
-                *(_difference(by_name, name, times) for times in TIMES),
-                *(over_seeds(lambda t: t["beyond"] - t["beyond_at_1x"], x, "+") for x in TIMES[1:]),
-                f"{statistics.median(run['seconds_a_step'] for run in runs.values()):.3f}",
-            ]
-        )
+    rows = [
+        [
+            name,
+            *(_over_seeds(runs, times, lambda text: text["all"]) for times in TIMES),
+            *(_difference(by_name, name, times) for times in TIMES),
+            *(_over_seeds(runs, times, _late, "+") for times in TIMES[1:]),
+            f"{statistics.median(run['seconds_a_step'] for run in runs.values()):.3f}",
+        ]
+        for name, runs in by_name.items()
+    ]
     return markdown(header, rows)
+
+
+def _over_seeds(
+    runs: dict[int, Line], times: str, of: Callable[[dict], float], sign: str = ""
+) -> str:
+    return mean_sd([of(run["text"][times]) for run in runs.values()], 3, sign)
+
+
+def _late(text: dict) -> float:
+    """Past the context, minus the same bytes in windows of one context."""
+    return text["beyond"] - text["beyond_at_1x"]
 
 
 def _difference(by_name: ByArm, name: str, times: str) -> str:

@@ -116,8 +116,9 @@ def _differences(by_head: ByArm, head: str) -> list[str]:
     from wideneck.papers.paired import paired
 
     pair = by_head[head], by_head.get("softmax", {})
-    groups = lambda line: line["documents"]  # noqa: E731
-    over = difference(*pair, lambda line: line["loss_by_window"], groups=groups)
+    over = difference(
+        *pair, lambda line: line["loss_by_window"], groups=lambda line: line["documents"]
+    )
     after = difference(*pair, lambda line: [line["loss_after"]])
     if over is None or after is None:
         return ["", ""]

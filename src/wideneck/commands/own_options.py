@@ -11,6 +11,7 @@ from wideneck.papers.option import Option
 
 def taking(options: Iterable[Option]) -> Callable[[Callable], Callable]:
     """Make these options what a command takes as its **keywords."""
+    annotated: Any = Annotated  # a value here, which no type checker is to read
 
     def decorated(command: Any) -> Callable:
         signature = inspect.signature(command)
@@ -20,7 +21,7 @@ def taking(options: Iterable[Option]) -> Callable[[Callable], Callable]:
                 option.name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
-                annotation=Annotated[
+                annotation=annotated[
                     option.kind | None, typer.Option(metavar=option.metavar, help=option.help)
                 ],
             )

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar, final
 
@@ -78,11 +78,15 @@ class Store:
     def write(self, name: str, run: Any) -> None:
         """To a temporary name first, so a file that is there is whole.
 
+        Args:
+            name: of the run.
+            run: a dataclass, or a dictionary.
+
         Raises:
             WideneckError: it cannot be written, or a number of the run is not finite.
         """
         try:
-            text = json_text(asdict(run) if is_dataclass(run) else run)
+            text = json_text(run if isinstance(run, dict) else asdict(run))
         except ValueError:
             raise WideneckError(
                 f"The run {name} measured a number that is not finite, so it cannot be compared "

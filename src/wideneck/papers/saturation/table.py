@@ -141,7 +141,7 @@ def _ngrams(found: Reproduction, console: Console) -> None:
         at = [getattr(e, name) for e in n.unweighted.errors if e.d == d]
         return "" if not at or at[0] is None else f"{at[0]:.3f}"
 
-    columns: Columns = [
+    columns = [
         ("", lambda row: f"{_short(row[0].tokens)[:8]}, n = {row[1].order}"),
         ("contexts", lambda row: f"{row[1].num_contexts:,}"),
         ("once", lambda row: f"{100 * row[1].seen_once_share:.0f} %"),

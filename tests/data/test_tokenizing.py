@@ -6,7 +6,7 @@ from tiny_text import character_tokenizer
 from wideneck.data import cut_windows, encode_documents, pieces, tokenizing
 from wideneck.data.text import Text
 from wideneck.errors import WideneckError
-from wideneck.evaluation.documents import cut_documents
+from wideneck.evaluation.documents import windows_of
 
 
 class PanicException(BaseException):
@@ -33,7 +33,7 @@ class Failing:
 TEXT = Text(name="novel.txt", documents=["some words"], sha256="")
 READERS = {
     "windows": lambda t: cut_windows(TEXT, t, num_tokens=4, window=2),
-    "documents": lambda t: cut_documents(TEXT.documents, t, window=2, name="novel.txt"),
+    "documents": lambda t: windows_of(TEXT.documents, t, window=2, name="novel.txt"),
     "corpus": lambda t: encode_documents(TEXT.documents, t, "novel.txt"),
 }
 ANSWERS = {
@@ -100,9 +100,9 @@ def test_no_more_is_read_than_is_asked_for(monkeypatch):
 def test_an_evaluation_of_the_first_tokens_is_the_start_of_the_whole(num_tokens, monkeypatch):
     documents = [LINES, "short", LINES]
     tokenizer = character_tokenizer()
-    whole = cut_documents(documents, tokenizer, window=30, prefix=[5])
+    whole = windows_of(documents, tokenizer, window=30, prefix=[5])
     monkeypatch.setattr(tokenizing, "pieces", lambda text: pieces.pieces(text, 100))
-    part = cut_documents(documents, tokenizer, window=30, prefix=[5], num_tokens=num_tokens)
+    part = windows_of(documents, tokenizer, window=30, prefix=[5], num_tokens=num_tokens)
     targets = [target for window in whole for target in window.target.tolist()]
     found = [target for window in part for target in window.target.tolist()]
     assert found == targets[: num_tokens or len(targets)]

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from wideneck.commands.evaluated_text import chosen_text
 from wideneck.data import Data, cut_windows, encode_corpus, encoded, read_corpus, read_text
-from wideneck.evaluation.documents import cut_documents
+from wideneck.evaluation.documents import windows_of
 
 
 def byte_level() -> Any:
@@ -38,7 +38,7 @@ def run(way: str, path: str, tokenizer: Any) -> None:
         cut_windows(read_text(path), tokenizer, num_tokens=4096, window=512)
     elif way == "evaluate":
         text = chosen_text(path, None)
-        cut_documents(text.documents, tokenizer, window=512, prefix=[0])
+        windows_of(text.documents, tokenizer, window=512, prefix=[0])
     else:
         encoded.recipe_tokenizer = lambda _: tokenizer
         encode_corpus(read_corpus(path), Data() if way == "words" else Data(tokens="bytes"))

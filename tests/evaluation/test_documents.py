@@ -12,7 +12,7 @@ from tiny import CASES, D, V, tiny_model
 from tiny_text import character_tokenizer
 from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.errors import WideneckError
-from wideneck.evaluation.documents import cut_documents, document_losses, own_head
+from wideneck.evaluation.documents import document_losses, own_head, windows_of
 
 DOCUMENTS = [
     "the first text, of 33 characters\n",
@@ -55,7 +55,7 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_every_token_but_a_document_s_first_is_predicted_from_its_window(name, bos):
     model = MODELS[name]()
-    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7, prefix=BOS[bos])
+    windows = windows_of(DOCUMENTS, character_tokenizer(), window=7, prefix=BOS[bos])
     found = document_losses(model, windows)
     expected = slow_losses(model, DOCUMENTS, 7, BOS[bos])
     torch.testing.assert_close(found.nll[found.counted].double(), expected, rtol=1e-4, atol=1e-4)
@@ -64,7 +64,7 @@ def test_every_token_but_a_document_s_first_is_predicted_from_its_window(name, b
 
 def test_bytes_are_those_of_the_predicted_text():
     found = document_losses(
-        tiny_model("gpt2"), cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+        tiny_model("gpt2"), windows_of(DOCUMENTS, character_tokenizer(), window=7)
     )
     assert found.num_bytes == sum(len(d[1:].encode()) for d in DOCUMENTS)
 
@@ -72,7 +72,7 @@ def test_bytes_are_those_of_the_predicted_text():
 def test_a_length_of_windows_changes_which_tokens_see_what_and_not_which_are_predicted():
     counts = {
         window: sum(
-            len(w.target) for w in cut_documents(DOCUMENTS, character_tokenizer(), window=window)
+            len(w.target) for w in windows_of(DOCUMENTS, character_tokenizer(), window=window)
         )
         for window in (1, 5, 33, 50)
     }
@@ -80,8 +80,8 @@ def test_a_length_of_windows_changes_which_tokens_see_what_and_not_which_are_pre
 
 
 def test_so_many_tokens_are_the_first_of_the_text():
-    whole = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
-    some = cut_documents(DOCUMENTS, character_tokenizer(), window=7, num_tokens=35)
+    whole = windows_of(DOCUMENTS, character_tokenizer(), window=7)
+    some = windows_of(DOCUMENTS, character_tokenizer(), window=7, num_tokens=35)
     joined = [torch.cat([w.target for w in windows]) for windows in (whole, some)]
     assert len(joined[1]) == 35
     assert torch.equal(joined[1], joined[0][:35])
@@ -91,9 +91,9 @@ def test_a_long_document_is_tokenized_in_pieces_without_a_trace(monkeypatch):
     from wideneck.data import pieces
 
     document = "".join(f"line {k}\n" for k in range(40))
-    before = cut_documents([document], character_tokenizer(), window=9)
+    before = windows_of([document], character_tokenizer(), window=9)
     monkeypatch.setattr(pieces.pieces, "__defaults__", (20,))
-    after = cut_documents([document], character_tokenizer(), window=9)
+    after = windows_of([document], character_tokenizer(), window=9)
     assert [w.num_bytes for w in after] == [w.num_bytes for w in before]
     for one, other in zip(after, before, strict=True):
         assert torch.equal(one.ids, other.ids)
@@ -101,7 +101,7 @@ def test_a_long_document_is_tokenized_in_pieces_without_a_trace(monkeypatch):
 
 def test_states_are_kept_at_equal_distances_and_are_what_enters_the_head():
     model = MODELS["mos"]()
-    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    windows = windows_of(DOCUMENTS, character_tokenizer(), window=7)
     every = document_losses(model, windows, num_hidden=1000)
     some = document_losses(model, windows, num_hidden=5)
     total = int(every.counted.sum())
@@ -117,7 +117,7 @@ def test_states_are_kept_at_equal_distances_and_are_what_enters_the_head():
 @pytest.mark.parametrize("name", CASES)
 def test_a_model_s_own_output_layer_is_a_head_with_its_predictions(name):
     model = tiny_model(name)
-    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    windows = windows_of(DOCUMENTS, character_tokenizer(), window=7)
     head = own_head(model, windows[0])
     found = document_losses(model, windows, num_hidden=1000)
     target = torch.cat([window.target for window in windows])
@@ -133,7 +133,7 @@ def test_a_model_s_own_output_layer_is_a_head_with_its_predictions(name):
 
 def test_a_head_that_does_not_explain_the_logits_is_refused():
     model = tiny_model("gpt2")
-    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    windows = windows_of(DOCUMENTS, character_tokenizer(), window=7)
     layer = model.get_output_embeddings()
     handle = layer.register_forward_hook(lambda _module, _args, scores: scores.flip(-1))
     with pytest.raises(WideneckError, match="does not give its own logits"):
@@ -143,14 +143,14 @@ def test_a_head_that_does_not_explain_the_logits_is_refused():
 
 def test_the_ranks_of_a_model_with_a_memory_are_refused():
     model = with_memory()
-    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    windows = windows_of(DOCUMENTS, character_tokenizer(), window=7)
     with pytest.raises(WideneckError, match="memory besides its head"):
         own_head(model, windows[0])
 
 
 def test_modes_come_back_and_hooks_go():
     model = MODELS["mos"]().train()
-    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    windows = windows_of(DOCUMENTS, character_tokenizer(), window=7)
     with pytest.raises(ZeroDivisionError):
         document_losses(model, windows, progress=lambda *_: 1 / 0)
     assert all(module.training for module in model.modules())
@@ -159,10 +159,10 @@ def test_modes_come_back_and_hooks_go():
 
 def test_a_mistake_is_one_sentence():
     with pytest.raises(WideneckError, match="No document of the text has two tokens"):
-        cut_documents(["a", "b"], character_tokenizer(), window=7)
+        windows_of(["a", "b"], character_tokenizer(), window=7)
     model = tiny_model("gpt2")
     model.resize_token_embeddings(20)
-    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    windows = windows_of(DOCUMENTS, character_tokenizer(), window=7)
     with pytest.raises(WideneckError, match="has 20 rows: they do not belong together"):
         document_losses(model, windows)
     model = tiny_model("gpt2")
@@ -177,7 +177,7 @@ def test_so_many_tokens_are_predicted_wherever_a_piece_of_the_text_ends(monkeypa
 
     real = tokenizing.pieces
     monkeypatch.setattr(tokenizing, "pieces", lambda text: real(text, 4))
-    windows = cut_documents(
+    windows = windows_of(
         ["a b c d e f g h i j k l m n o p q r s t u"], character_tokenizer(), window=7,
         num_tokens=num_tokens,
     )  # fmt: skip
@@ -187,7 +187,7 @@ def test_so_many_tokens_are_predicted_wherever_a_piece_of_the_text_ends(monkeypa
 def test_a_text_needs_a_row_for_its_largest_id_in_both_layers():
     """The last row is as good as any; one below it, of either layer alone, is refused."""
     model = tiny_model("gpt2")
-    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    windows = windows_of(DOCUMENTS, character_tokenizer(), window=7)
     largest = max(int(window.target.max()) for window in windows)
     for rows, refused in ((largest + 1, False), (largest, True)):
         model.resize_token_embeddings(rows)
@@ -197,8 +197,8 @@ def test_a_text_needs_a_row_for_its_largest_id_in_both_layers():
         else:
             document_losses(model, windows)
     # What is only read counts as well: the first of a text, or what stands in front of it.
-    first = cut_documents(["~abc"], character_tokenizer(), window=7)
-    before = cut_documents(["abc"], character_tokenizer(), window=7, prefix=[int(first[0].ids[0])])
+    first = windows_of(["~abc"], character_tokenizer(), window=7)
+    before = windows_of(["abc"], character_tokenizer(), window=7, prefix=[int(first[0].ids[0])])
     for windows_of_one in (first, before):
         read = int(windows_of_one[0].ids.max())
         assert read > max(int(window.target.max()) for window in windows_of_one)
@@ -216,7 +216,7 @@ def test_a_text_needs_a_row_for_its_largest_id_in_both_layers():
 
 def test_a_head_a_little_beside_the_logits_is_refused_too():
     model = tiny_model("gpt2")
-    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    windows = windows_of(DOCUMENTS, character_tokenizer(), window=7)
 
     def shifted(_module, _args, scores):
         off = torch.zeros_like(scores)
@@ -243,7 +243,7 @@ def test_losses_of_bfloat16_logits_are_summed_in_float32():
 
 def test_dropout_is_off_while_losses_are_measured():
     model = MODELS["mos"]()
-    windows = cut_documents(DOCUMENTS, character_tokenizer(), window=7)
+    windows = windows_of(DOCUMENTS, character_tokenizer(), window=7)
     expected = document_losses(model, windows).nll
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from wideneck import heads
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.output.rank_cost import rank_cost
-from wideneck.audits.states import States
+from wideneck.audits.states import HiddenStates
 from wideneck.errors import WideneckError
 from wideneck.heads import low_rank_from
 from wideneck.models import LogitMap
@@ -122,7 +122,7 @@ def test_a_direction_that_the_matrix_lacks_can_still_be_learned():
 @torch.no_grad()
 def test_it_loses_what_the_audit_measures_at_its_rank(method):
     weight, bias, hidden = softmax_head(torch.float32)
-    states = States(
+    states = HiddenStates(
         hidden=hidden,
         targets=torch.randint(V, hidden.shape[:2], generator=torch.Generator().manual_seed(1)),
         document=torch.arange(12),

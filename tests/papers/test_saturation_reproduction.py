@@ -33,7 +33,7 @@ from wideneck.papers.saturation.settings import (
     with_rate,
 )
 from wideneck.papers.saturation.table import show
-from wideneck.training.batches import Windows
+from wideneck.training.batches import WindowBatches
 from wideneck.training.in_order import text_in_order
 from wideneck.training.loop import mean_nll
 from wideneck.training.saved_run import load_run
@@ -187,7 +187,7 @@ def test_a_model_interrupted_between_two_measurements_goes_on_to_the_same_ones(
     run = found.family[0]
     recipe = tiny_settings(place).family[run.width]
     corpus = encode_corpus(read_corpus(recipe.data.text), recipe.data)
-    windows = Windows(corpus.train.ids, 8, recipe.training, 0)
+    windows = WindowBatches(corpus.train.ids, 8, recipe.training, 0)
     length = run.tokens / windows.tokens_per_epoch
     often = replace(recipe.training, epochs=length, evaluate_every=length, checkpoint_every=0.0)
     job = FamilyJob(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wideneck.errors import WideneckError
-from wideneck.training.batches import Rows, Segments, Windows
+from wideneck.training.batches import Rows, Segments, WindowBatches
 from wideneck.training.schedule import Schedule
 
 B, N = 4, 1003
@@ -25,7 +25,7 @@ def of_kind(kind, seed=0, share=(0, 1), **options):
     if kind == "segments":
         return Segments(IDS, schedule(**options), seed, share)
     if kind == "windows":
-        return Windows(IDS, 16, schedule(**options), seed, share)
+        return WindowBatches(IDS, 16, schedule(**options), seed, share)
     hidden = torch.randn(N, 3, generator=torch.Generator().manual_seed(1))
     return Rows(hidden, IDS, schedule(**options), seed, share)
 
@@ -172,5 +172,5 @@ def test_a_batch_larger_than_the_text_is_refused(kind):
 
 def test_a_text_shorter_than_a_window_is_refused():
     with pytest.raises(WideneckError, match="1,003 tokens, too few for 1 windows of 1003"):
-        Windows(IDS, 1003, schedule(batch_size=1), seed=0)
-    assert len(Windows(IDS, 1002, schedule(batch_size=1), seed=0).order(0)) == 1
+        WindowBatches(IDS, 1003, schedule(batch_size=1), seed=0)
+    assert len(WindowBatches(IDS, 1002, schedule(batch_size=1), seed=0).order(0)) == 1

@@ -47,7 +47,7 @@ class LayerAnisotropy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class States:
+class HiddenStates:
     """Hidden states entering the head, with their targets."""
 
     hidden: Tensor
@@ -93,7 +93,7 @@ def collect_states(
     *,
     observer: Observer | None = None,
     progress: Progress | None = None,
-) -> States:
+) -> HiddenStates:
     """Run `model` (a Hugging Face causal LM in eval mode) over the windows.
 
     Args:
@@ -139,7 +139,7 @@ def collect_states(
                 probe = logits[0].cpu()
             if progress:
                 progress("reading the text", min(start + BATCH, len(windows.ids)), len(windows.ids))
-    return States(
+    return HiddenStates(
         hidden=torch.cat(hidden),
         targets=windows.targets,
         document=windows.document,

@@ -18,13 +18,13 @@ from wideneck.audits.measured import UnmeasurableError, measured
 from wideneck.audits.memory import LayerRanks, audit_memory
 from wideneck.audits.output import audit_output
 from wideneck.audits.output.own_head import audit_own_head
-from wideneck.audits.states import Progress, States, collect_states
+from wideneck.audits.states import HiddenStates, Progress, collect_states
 from wideneck.data import Text, Windows, cut_windows, default_text, read_text
 from wideneck.entry.heads import head_of
 from wideneck.errors import WideneckError
 from wideneck.heads import Head
 from wideneck.models import (
-    LanguageModel,
+    LoadedModel,
     LogitMap,
     evaluating,
     load_language_model,
@@ -189,7 +189,7 @@ class _Asked:
 class _Run:
     """What is kept of a model once it has read the text."""
 
-    states: States | None
+    states: HiddenStates | None
     """None where only attention was asked for, or where they are not finite."""
     ranks: LayerRanks | None
     """None where the memory was not asked for."""
@@ -282,7 +282,7 @@ def _run_model(
     )
 
 
-def _windows(loaded: LanguageModel, text: Text, num_tokens: int, window: int, seed: int) -> Windows:
+def _windows(loaded: LoadedModel, text: Text, num_tokens: int, window: int, seed: int) -> Windows:
     windows = cut_windows(
         text,
         loaded.tokenizer,
@@ -295,7 +295,7 @@ def _windows(loaded: LanguageModel, text: Text, num_tokens: int, window: int, se
     return windows
 
 
-def _settings(loaded: LanguageModel, given: AttentionSettings | None) -> AttentionSettings:
+def _settings(loaded: LoadedModel, given: AttentionSettings | None) -> AttentionSettings:
     """Those given, or the defaults in as long a context as the model has."""
     limit = loaded.max_positions
     settings = given or AttentionSettings()
@@ -348,7 +348,7 @@ def _window(max_positions: int | None, prefix: int) -> int:
     return WINDOW if max_positions is None else max(1, min(WINDOW, max_positions - prefix))
 
 
-def _second_moment(states: States) -> Tensor | None:
+def _second_moment(states: HiddenStates) -> Tensor | None:
     """E[x x^T], or None from so few states that its spectrum would be that of the sample."""
     hidden = states.hidden.flatten(0, 1).double()
     num_tokens, width = hidden.shape

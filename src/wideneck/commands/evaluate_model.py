@@ -15,10 +15,10 @@ from wideneck.audits.states import Progress
 from wideneck.commands.evaluated_text import Chosen
 from wideneck.commands.evaluation_source import device, evaluation_source
 from wideneck.errors import WideneckError
-from wideneck.evaluation.documents import Losses, cut_documents, document_losses, own_head
+from wideneck.evaluation.documents import Losses, document_losses, own_head, windows_of
 from wideneck.evaluation.perplexity import Perplexity, total
 from wideneck.evaluation.results import Evaluation, OverDocuments
-from wideneck.models import LanguageModel, load_language_model
+from wideneck.models import LoadedModel, load_language_model
 
 CONTEXT = 512
 """Predictions in a window where nobody says otherwise, as in an audit."""
@@ -49,7 +49,7 @@ def evaluate_model(
             loaded.model.to(device())
     window = _window(loaded, context)
     with clock("read the text"):
-        windows = cut_documents(
+        windows = windows_of(
             text.documents,
             loaded.tokenizer,
             window=window,
@@ -91,7 +91,7 @@ def evaluate_model(
     )
 
 
-def _window(loaded: LanguageModel, context: int | None) -> int:
+def _window(loaded: LoadedModel, context: int | None) -> int:
     """T, where the model has positions for it and for what stands in front."""
     limit = None if loaded.max_positions is None else loaded.max_positions - len(loaded.bos)
     if limit is None:

@@ -48,7 +48,7 @@ class Window:
     """UTF-8 bytes of the predicted text."""
 
 
-class Windows(Sequence[Window]):
+class DocumentWindows(Sequence[Window]):
     """The windows of a text in order, made one at a time of arrays: 4 bytes a token, 24 a window.
 
     Args:
@@ -68,11 +68,11 @@ class Windows(Sequence[Window]):
     def __getitem__(self, index: int) -> Window: ...
 
     @overload
-    def __getitem__(self, index: slice) -> "Windows": ...
+    def __getitem__(self, index: slice) -> "DocumentWindows": ...
 
-    def __getitem__(self, index: int | slice) -> "Window | Windows":
+    def __getitem__(self, index: int | slice) -> "Window | DocumentWindows":
         if isinstance(index, slice):
-            return Windows(self._front.tolist(), self._tokens, self._places[index])
+            return DocumentWindows(self._front.tolist(), self._tokens, self._places[index])
         start, stop, document, num_bytes = self._places[index].tolist()
         tokens = torch.from_numpy(self._tokens[start : stop + 1].astype(np.int64))
         return Window(torch.cat([self._front, tokens[:-1]]), tokens[1:], document, num_bytes)
@@ -94,7 +94,7 @@ class Losses:
     """(N, D): what entered the head at N places at equal distances, where they were asked for."""
 
 
-def cut_documents(
+def windows_of(
     documents: Sequence[str],
     tokenizer: Any,
     *,
@@ -102,7 +102,7 @@ def cut_documents(
     prefix: Sequence[int] = (),
     num_tokens: int | None = None,
     name: str = "that was given",
-) -> Windows:
+) -> DocumentWindows:
     """The windows of a text, in its order.
 
     Args:
@@ -145,7 +145,9 @@ def cut_documents(
             f"The tokenizer {type(tokenizer).__name__} gives the text {name} tokens that stand for "
             "none of its bytes, which bits per byte need: use another tokenizer, or another text."
         )
-    windows = Windows(prefix, in_one(tokens, np.int32), np.array(places, np.int64).reshape(-1, 4))
+    windows = DocumentWindows(
+        prefix, in_one(tokens, np.int32), np.array(places, np.int64).reshape(-1, 4)
+    )
     if not windows:
         raise WideneckError(
             "No document of the text has two tokens, and one is predicted from another; give a "

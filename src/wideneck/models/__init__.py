@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wideneck.models.checkpoint_head import read_head as read_head
     from wideneck.models.default import default_model as default_model
     from wideneck.models.head_weights import HeadWeights as HeadWeights
-    from wideneck.models.language_model import LanguageModel as LanguageModel
+    from wideneck.models.language_model import LoadedModel as LoadedModel
     from wideneck.models.language_model import load_language_model as load_language_model
     from wideneck.models.logit_map import LogitMap as LogitMap
     from wideneck.models.logit_map import measure_logit_map as measure_logit_map
@@ -30,7 +30,7 @@ __getattr__, __dir__ = on_first_use(
         "default": ("default_model",),
         "head_weights": ("HeadWeights",),
         "language_model": (
-            "LanguageModel",
+            "LoadedModel",
             "load_language_model",
         ),
         "logit_map": (

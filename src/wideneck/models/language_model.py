@@ -28,7 +28,7 @@ from wideneck.models.whole_files import check_files
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModel:
+class LoadedModel:
     """A model that can be run on text."""
 
     model: Any
@@ -47,7 +47,7 @@ def load_language_model(
     *,
     dtype: torch.dtype = torch.float32,
     tokenizer: Any = None,
-) -> LanguageModel:
+) -> LoadedModel:
     """Load a model and its tokenizer, or wrap a model in memory with the tokenizer given.
 
     Args:
@@ -94,9 +94,9 @@ def bos_of(tokenizer: Any) -> list[int]:
     )
 
 
-def _wrap(model: Any, tokenizer: Any, source: str) -> LanguageModel:
+def _wrap(model: Any, tokenizer: Any, source: str) -> LoadedModel:
     check_left_to_right(model)
-    return LanguageModel(
+    return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         source=source,

@@ -121,7 +121,7 @@ class SegmentOrder(Order):
 
 
 @final
-class Windows(Batches):
+class WindowBatches(Batches):
     """Windows of T predictions, in a new order and cut at a new phase in every epoch.
 
     Args:
@@ -166,7 +166,7 @@ class Windows(Batches):
 class WindowOrder(Order):
     """Windows by their starts."""
 
-    batches: Windows
+    batches: WindowBatches
     starts: Tensor
 
     def __len__(self) -> int:

@@ -21,7 +21,7 @@ from wideneck.errors import WideneckError
 from wideneck.models.small.config import States
 from wideneck.models.small.language_model import LanguageModel, language_model
 from wideneck.models.small.size import check_fits
-from wideneck.training.batches import Batch, Batches, Segments, Windows
+from wideneck.training.batches import Batch, Batches, Segments, WindowBatches
 from wideneck.training.checkpoint import load_model
 from wideneck.training.folder import CHECKPOINT, MODEL, VOCABULARY
 from wideneck.training.headers import TextWeights
@@ -111,7 +111,7 @@ def _batches(recipe: Recipe, model: LanguageModel, ids: Tensor, share: tuple[int
     context = model.backbone.context
     if context is None:
         return Segments(ids, recipe.training, recipe.seed, share)
-    return Windows(ids, context, recipe.training, recipe.seed, share)
+    return WindowBatches(ids, context, recipe.training, recipe.seed, share)
 
 
 def _split_in_order(

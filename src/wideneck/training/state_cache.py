@@ -26,7 +26,7 @@ from wideneck.audits.states import Progress, collect_states
 from wideneck.data import Text, Windows, cut_windows
 from wideneck.errors import WideneckError
 from wideneck.models import (
-    LanguageModel,
+    LoadedModel,
     evaluating,
     load_language_model,
     measure_logit_map,
@@ -129,7 +129,7 @@ def cached_states(
 
 
 def _build(
-    language_model: LanguageModel,
+    language_model: LoadedModel,
     head: Any,
     texts: dict[str, Text],
     counts: dict[str, int],

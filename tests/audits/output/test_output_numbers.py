@@ -12,7 +12,7 @@ from wideneck.audits.output.layer import TOKENS, OutputLayer
 from wideneck.audits.output.log_prob_rank import log_prob_rank, numerical_ranks
 from wideneck.audits.output.rank_cost import rank_cost
 from wideneck.audits.output.summary import summarize
-from wideneck.audits.states import States
+from wideneck.audits.states import HiddenStates
 from wideneck.errors import WideneckError
 from wideneck.models import LogitMap
 
@@ -28,7 +28,7 @@ def layer(bias=False):
 def states(num_windows=4, window=2 * D, d=D, vocab_size=V):
     generator = torch.Generator().manual_seed(1)
     hidden = torch.randn(num_windows, window, d, generator=generator)
-    return States(
+    return HiddenStates(
         hidden=hidden,
         targets=torch.randint(vocab_size, (num_windows, window), generator=generator),
         document=torch.arange(num_windows),

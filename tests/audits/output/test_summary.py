@@ -5,12 +5,12 @@ import torch
 
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.output.summary import summarize
-from wideneck.audits.states import States
+from wideneck.audits.states import HiddenStates
 from wideneck.models import LogitMap
 
 
 def run(weight, hidden, targets):
-    states = States(
+    states = HiddenStates(
         hidden=hidden[None],
         targets=targets[None],
         document=torch.zeros(1, dtype=torch.long),

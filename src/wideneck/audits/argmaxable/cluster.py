@@ -17,7 +17,7 @@ N x M x D in float64 for the states.
 import torch
 from torch import Tensor
 
-from wideneck.audits.argmaxable.head import Head, Progress
+from wideneck.audits.argmaxable.head import Distinct, Progress
 from wideneck.audits.argmaxable.self_tests import Cloud
 from wideneck.audits.argmaxable.tilt import tilt
 from wideneck.audits.argmaxable.verdict import Enclosed, Found, Proof, check_certificates, rows_of
@@ -34,7 +34,7 @@ _SCORES = 2**23
 
 
 def decide_clusters(
-    head: Head, cloud: Cloud, index_N: Tensor, barred_M: Tensor, progress: Progress | None
+    head: Distinct, cloud: Cloud, index_N: Tensor, barred_M: Tensor, progress: Progress | None
 ) -> dict[int, Proof]:
     """What can be decided of the clusters among the rows `index_N`.
 
@@ -86,7 +86,7 @@ def _points(
 
 
 def _decide(
-    head: Head, cloud: Cloud, members_N: Tensor, points_K: Tensor
+    head: Distinct, cloud: Cloud, members_N: Tensor, points_K: Tensor
 ) -> tuple[dict[int, Proof], Tensor]:
     """Proofs of members, the first of the points; and the rows that stood in the way of states."""
     points_KD = head.rows(points_K) @ cloud.transform.T
@@ -116,7 +116,7 @@ def _decide(
     return proofs, torch.cat(blockers).unique()
 
 
-def _enclosed(head: Head, points_K: Tensor, mixed_N: Tensor, weight_NK: Tensor) -> dict:
+def _enclosed(head: Distinct, points_K: Tensor, mixed_N: Tensor, weight_NK: Tensor) -> dict:
     if len(mixed_N) == 0:
         return {}
     other_K = torch.ones(len(points_K), dtype=torch.bool)
@@ -135,7 +135,7 @@ def _enclosed(head: Head, points_K: Tensor, mixed_N: Tensor, weight_NK: Tensor) 
 
 
 def _lead(
-    head: Head, index_N: Tensor, direct_ND: Tensor, towards_D: Tensor, score_M: Tensor
+    head: Distinct, index_N: Tensor, direct_ND: Tensor, towards_D: Tensor, score_M: Tensor
 ) -> tuple[dict[int, Proof], Tensor]:
     """Witnesses direct + t towards; and the rows that stood in the way of the others.
 

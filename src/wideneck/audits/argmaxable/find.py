@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from wideneck.audits.argmaxable.distinct import group_equal_rows
-from wideneck.audits.argmaxable.head import Head, Progress, make_head
+from wideneck.audits.argmaxable.head import Distinct, Progress, make_head
 from wideneck.audits.argmaxable.near import join_near_rows
 from wideneck.audits.argmaxable.report import certificate_of, of_token, report, witness_of
 from wideneck.audits.argmaxable.result import Argmaxable, Certificate, Witness
@@ -122,7 +122,7 @@ def find_proof(
 
 def _distinct(
     weight: Tensor, bias: Tensor | None, box: float | None
-) -> tuple[Head, list[list[int]]]:
+) -> tuple[Distinct, list[list[int]]]:
     """The rows to be told apart, and the tokens of each."""
     _check(weight, bias, box)
     groups = group_equal_rows(weight, bias)

@@ -33,7 +33,7 @@ thousand products in float64 can tell for certain."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head:
+class Distinct:
     """M rows and biases to be told apart."""
 
     weight: Tensor
@@ -95,7 +95,7 @@ class Head:
             part = slice(a, min(a + _CHUNK, self.num_rows))
             yield part, self.stored(part)
 
-    def only(self, index: Tensor, larger: Tensor) -> "Head":
+    def only(self, index: Tensor, larger: Tensor) -> "Distinct":
         """The same head with these rows left to be told apart, each so much larger as a rival."""
         return dataclasses.replace(
             self,
@@ -145,7 +145,7 @@ class Head:
         return x_ND * (self.box * (1 - 1e-6) / reach_N1).clamp_max(1)
 
 
-def make_head(weight: Tensor, bias: Tensor | None, tokens_M: Tensor, box: float) -> Head:
+def make_head(weight: Tensor, bias: Tensor | None, tokens_M: Tensor, box: float) -> Distinct:
     """The rows `tokens_M` of a weight (V, D); centre, moment and columns are of all V rows."""
     num_rows, width = weight.shape
     norm_V, columns_D = _norms_and_columns(weight)
@@ -172,7 +172,7 @@ def make_head(weight: Tensor, bias: Tensor | None, tokens_M: Tensor, box: float)
         bias_M = bias[tokens_M].double() - bias.double().median()
         bias_sizes_M = bias[tokens_M].double().abs()
     keep = 8 * len(tokens_M) * width <= _KEEP
-    return Head(
+    return Distinct(
         weight=weight,
         tokens=tokens_M,
         centre=centre_D,

@@ -23,7 +23,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from wideneck.audits.argmaxable.head import Head
+from wideneck.audits.argmaxable.head import Distinct
 from wideneck.audits.argmaxable.self_tests import Cloud
 from wideneck.audits.argmaxable.verdict import (
     Proof,
@@ -39,7 +39,7 @@ _WIDEST = 4096
 
 
 def nearest_point(
-    head: Head, cloud: Cloud, i: int, barred_M: Tensor, deadline: float
+    head: Distinct, cloud: Cloud, i: int, barred_M: Tensor, deadline: float
 ) -> tuple[Proof | None, Tensor]:
     """A proof, or None where the box or the numbers leave it open; and the last active set.
 

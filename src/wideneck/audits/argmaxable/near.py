@@ -1,8 +1,8 @@
 """Rows that no tolerance tells apart: they tie, and one of them stands for the others.
 
 Rows i and j tie if |w_ik - w_jk| <= unit * (r_i + r_j) s_k for every k and likewise their biases
-(`Head`): then no state gives either a margin over the other. The relation is not transitive, so a
-group is what ties with its first member.
+(`Distinct`): then no state gives either a margin over the other. The relation is not transitive,
+so a group is what ties with its first member.
 
 Found by sorting: random projections of rows that tie lie within a bound of each other, so whoever
 has no neighbour that near in one of the projections ties with nobody. The few that are left are
@@ -12,7 +12,7 @@ compared in full. Cost: a product of M x D with 4 vectors.
 import torch
 from torch import Tensor
 
-from wideneck.audits.argmaxable.head import Head
+from wideneck.audits.argmaxable.head import Distinct
 
 _PROJECTIONS = 4
 _SAME_SIZE = 3.0
@@ -20,7 +20,7 @@ _SAME_SIZE = 3.0
 margin over j' is asked for that exceeds unit (r_i + r_j') s.|x|.  Of biases likewise."""
 
 
-def join_near_rows(head: Head, groups: list[list[int]]) -> tuple[Head, list[list[int]]]:
+def join_near_rows(head: Distinct, groups: list[list[int]]) -> tuple[Distinct, list[list[int]]]:
     """A head of one row for each group of rows that tie, and the tokens of each group.
 
     Args:
@@ -45,7 +45,7 @@ def join_near_rows(head: Head, groups: list[list[int]]) -> tuple[Head, list[list
     return head.only(index, larger), [joined.get(i, groups[i]) for i in kept]
 
 
-def _ties(head: Head, i: Tensor, run: Tensor) -> Tensor:
+def _ties(head: Distinct, i: Tensor, run: Tensor) -> Tensor:
     apart = (head.stored(run) - head.stored(i[None])).abs() / head.columns
     near = apart.amax(1) <= head.unit * (head.sizes[i] + head.sizes[run])
     apart_bias = (head.bias[run] - head.bias[i]).abs()
@@ -53,7 +53,7 @@ def _ties(head: Head, i: Tensor, run: Tensor) -> Tensor:
     return near | (run == i)
 
 
-def _candidates(head: Head) -> list[Tensor]:
+def _candidates(head: Distinct) -> list[Tensor]:
     """Runs of rows, each by number, that the projections leave together."""
     width = len(head.columns)
     generator = torch.Generator().manual_seed(0)

@@ -19,7 +19,7 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
-from wideneck.audits.argmaxable.head import Head
+from wideneck.audits.argmaxable.head import Distinct
 from wideneck.audits.argmaxable.verdict import (
     Proof,
     check_certificate,
@@ -32,7 +32,7 @@ _ROUNDS = 30
 
 
 def solve_program(
-    head: Head, i: int, barred_M: Tensor, active_K: Tensor, deadline: float
+    head: Distinct, i: int, barred_M: Tensor, active_K: Tensor, deadline: float
 ) -> Proof | None:
     """A proof for row i, or None within the limits. `active_K` holds the rows to start with."""
     width = len(head.columns)

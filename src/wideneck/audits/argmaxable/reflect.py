@@ -12,7 +12,7 @@ judged in float64 over all rows. One that does not end says nothing at all.
 import torch
 from torch import Tensor
 
-from wideneck.audits.argmaxable.head import Head, Progress
+from wideneck.audits.argmaxable.head import Distinct, Progress
 from wideneck.audits.argmaxable.self_tests import Cloud, ieee_float32, queries
 
 PATIENCE = 100
@@ -25,7 +25,7 @@ _SCORES = 2**26
 
 
 def reflect(
-    head: Head, cloud: Cloud, index_N: Tensor, progress: Progress | None
+    head: Distinct, cloud: Cloud, index_N: Tensor, progress: Progress | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The rows of `index_N` that won, their margins in float64, and their states x (., D)."""
     walkers_N = index_N
@@ -48,7 +48,7 @@ def reflect(
     return _judge(head, torch.cat(won), torch.cat(found).double() @ cloud.transform)
 
 
-def _step(head: Head, cloud: Cloud, index_N: Tensor, v_ND: Tensor) -> tuple[Tensor, Tensor]:
+def _step(head: Distinct, cloud: Cloud, index_N: Tensor, v_ND: Tensor) -> tuple[Tensor, Tensor]:
     """Who leads in float32, and the states: kept for the leaders, reflected for the others."""
     bias_N = head.bias[index_N].float()
     query_NC = torch.zeros(len(v_ND), cloud.lifted.shape[1])  # without what guards a self-test
@@ -73,7 +73,7 @@ def _step(head: Head, cloud: Cloud, index_N: Tensor, v_ND: Tensor) -> tuple[Tens
     return home_N, torch.where(home_N[:, None], v_ND, moved_ND)
 
 
-def _judge(head: Head, index_N: Tensor, x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _judge(head: Distinct, index_N: Tensor, x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     margin_N = torch.empty(len(index_N), dtype=torch.float64)
     ok_N = head.inside(x_ND)
     block = max(1, _SCORES // (4 * head.num_rows))

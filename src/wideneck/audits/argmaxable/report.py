@@ -4,7 +4,7 @@ import dataclasses
 
 import torch
 
-from wideneck.audits.argmaxable.head import Head
+from wideneck.audits.argmaxable.head import Distinct
 from wideneck.audits.argmaxable.result import (
     Argmaxable,
     Certificate,
@@ -21,7 +21,7 @@ NUMBERS = 2**20
 
 
 def report(
-    head: Head, groups: list[list[int]], names: list[str | None], search: Search
+    head: Distinct, groups: list[list[int]], names: list[str | None], search: Search
 ) -> Argmaxable:
     """The findings of a search, for every member of each group of equal rows."""
 
@@ -78,7 +78,7 @@ def report(
     )
 
 
-def of_token(head: Head, proof: Enclosed, i: int, token: int) -> Enclosed | None:
+def of_token(head: Distinct, proof: Enclosed, i: int, token: int) -> Enclosed | None:
     """The certificate of row i, judged again for a token whose row ties with it."""
     rows, own_1D = rows_of(head, torch.tensor([i])), head.weight[token, None].double()
     bias_1 = bias_size_1 = torch.zeros(1, dtype=torch.float64)
@@ -94,7 +94,7 @@ def of_token(head: Head, proof: Enclosed, i: int, token: int) -> Enclosed | None
     return check_certificate(head, rows, proof.index, proof.weights.numpy())
 
 
-def certificate_of(head: Head, proof: Enclosed) -> Certificate:
+def certificate_of(head: Distinct, proof: Enclosed) -> Certificate:
     """The same by tokens."""
     return Certificate(
         tokens=head.tokens[proof.index].tolist(),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wideneck.audits.argmaxable.cluster import decide_clusters
-from wideneck.audits.argmaxable.head import Head, Progress
+from wideneck.audits.argmaxable.head import Distinct, Progress
 from wideneck.audits.argmaxable.hull import nearest_point
 from wideneck.audits.argmaxable.program import solve_program
 from wideneck.audits.argmaxable.reflect import reflect
@@ -29,7 +29,7 @@ TRANSFORMS = {"whitened": whitening, "plain": scaling}
 class Search:
     """What each stage found. Rows carry their number among the M distinct ones."""
 
-    def __init__(self, head: Head, progress: Progress | None):
+    def __init__(self, head: Distinct, progress: Progress | None):
         self.head, self.progress = head, progress
         self.proofs: dict[int, tuple[str, Proof]] = {}
         self.plain: list[int] = []

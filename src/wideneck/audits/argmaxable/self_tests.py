@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wideneck.audits.argmaxable.head import Head, Progress
+from wideneck.audits.argmaxable.head import Distinct, Progress
 
 _BLOCK = 2048
 _TILE = 32768
@@ -49,7 +49,7 @@ class Cloud:
         return self.lifted[:, : len(self.transform)]
 
 
-def make_cloud(head: Head, transform_DD: Tensor) -> Cloud:
+def make_cloud(head: Distinct, transform_DD: Tensor) -> Cloud:
     """All rows of the head under T."""
     width, num_rows = len(transform_DD), head.num_rows
     lifted_MC = torch.empty(num_rows, width + 1 + (head.box is not None))
@@ -72,7 +72,7 @@ def make_cloud(head: Head, transform_DD: Tensor) -> Cloud:
     return Cloud(transform=transform_DD, lifted=lifted_MC, edge=edge_M, norm=norm_M * edge_M)
 
 
-def whitening(head: Head) -> Tensor:
+def whitening(head: Distinct) -> Tensor:
     """T with T^T T = S^-1, lower triangular; a ridge of 1e-8 of the mean variance if singular."""
     moment_DD = head.second_moment
     eye = torch.eye(len(moment_DD), dtype=torch.float64)
@@ -81,19 +81,19 @@ def whitening(head: Head) -> Tensor:
     return torch.linalg.solve_triangular(factor_DD, eye, upper=False)
 
 
-def scaling(head: Head) -> Tensor:
+def scaling(head: Distinct) -> Tensor:
     """T = 1 over the median length: the plain test, in units that float32 likes."""
     return torch.eye(len(head.centre), dtype=torch.float64) / head.length
 
 
-def states(head: Head, transform_DD: Tensor, index_N: Tensor) -> Tensor:
+def states(head: Distinct, transform_DD: Tensor, index_N: Tensor) -> Tensor:
     """The hidden states (N, D) of the self-test of these rows, in float64."""
     x_ND = head.rows(index_N) @ transform_DD.T @ transform_DD
     return x_ND if head.box is None else x_ND * _edge(head.box, x_ND)[:, None]
 
 
 def self_test(
-    head: Head, cloud: Cloud, index_N: Tensor, stage: str, progress: Progress | None
+    head: Distinct, cloud: Cloud, index_N: Tensor, stage: str, progress: Progress | None
 ) -> tuple[Tensor, Tensor]:
     """Which of `index_N` pass, and their relative margins, bounded from below.
 
@@ -125,7 +125,7 @@ def self_test(
     return passed_N, head.relative(margin_N, cloud.norm[index_N])[passed_N]
 
 
-def queries(head: Head, cloud: Cloud, index_N: Tensor) -> Tensor:
+def queries(head: Distinct, cloud: Cloud, index_N: Tensor) -> Tensor:
     """The self-test states (N, C) in the cloud, in float32, for its `lifted` rows."""
     query_NC = cloud.lifted[index_N]
     if head.box is not None:
@@ -134,7 +134,7 @@ def queries(head: Head, cloud: Cloud, index_N: Tensor) -> Tensor:
     return query_NC
 
 
-def _own(head: Head, cloud: Cloud, index_N: Tensor, query_NC: Tensor) -> Tensor:
+def _own(head: Distinct, cloud: Cloud, index_N: Tensor, query_NC: Tensor) -> Tensor:
     """Row i's score at its state, less what the tolerance and the rounding of its own take."""
     own_NC = query_NC.double() * cloud.lifted[index_N].double()
     width = len(cloud.transform)
@@ -146,7 +146,7 @@ def _own(head: Head, cloud: Cloud, index_N: Tensor, query_NC: Tensor) -> Tensor:
 
 
 def _allowance(
-    head: Head, transform_DD: Tensor, length_M: Tensor, stored_M: Tensor, cost_M: Tensor
+    head: Distinct, transform_DD: Tensor, length_M: Tensor, stored_M: Tensor, cost_M: Tensor
 ) -> Tensor:
     """c: c_i c_j bounds the tolerance of the pair without biases, and how far float32 is off.
 

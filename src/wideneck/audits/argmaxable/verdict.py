@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wideneck.audits.argmaxable.head import Head
+from wideneck.audits.argmaxable.head import Distinct
 
 _FAR = 2.0**14
 """The rows of a certificate lie further off, on the weighted mean, than this many times what it
@@ -55,12 +55,12 @@ class Rows:
     weight: Tensor
     """(N, D)."""
     bias: Tensor
-    """(N,), as `Head.bias`."""
+    """(N,), as `Distinct.bias`."""
     sizes: Tensor
     bias_sizes: Tensor
 
 
-def rows_of(head: Head, index_N: Tensor) -> Rows:
+def rows_of(head: Distinct, index_N: Tensor) -> Rows:
     """Some of the distinct ones."""
     return Rows(
         weight=head.stored(index_N),
@@ -71,7 +71,7 @@ def rows_of(head: Head, index_N: Tensor) -> Rows:
 
 
 def check_certificate(
-    head: Head, rows: Rows, index_K: Tensor, multipliers: np.ndarray
+    head: Distinct, rows: Rows, index_K: Tensor, multipliers: np.ndarray
 ) -> Enclosed | None:
     """`check_certificates` of one row and whatever multipliers a solver gives.
 
@@ -86,7 +86,7 @@ def check_certificate(
 
 
 def check_certificates(
-    head: Head, rows: Rows, index_K: Tensor, weight_NK: Tensor
+    head: Distinct, rows: Rows, index_K: Tensor, weight_NK: Tensor
 ) -> list[Enclosed | None]:
     """For each of N rows, whether weights of the rows `index_K` prove that it cannot win.
 
@@ -143,7 +143,7 @@ def _distances(left_ND: Tensor, right_KD: Tensor) -> Tensor:
     return (square_NK - 2 * (left_ND @ right_KD.T)).clamp_min(0).sqrt()
 
 
-def check_witness(head: Head, i: int, x_D: Tensor) -> tuple[Found | None, Tensor]:
+def check_witness(head: Distinct, i: int, x_D: Tensor) -> tuple[Found | None, Tensor]:
     """Whether row i wins at x, shrunk into the box; and by how much, over the tolerance.
 
     The latter is (M,), relative to the size of each rival: negative where it stands in the way.

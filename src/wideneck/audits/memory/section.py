@@ -11,7 +11,7 @@ from wideneck.audits.memory.ranks import LayerRanks, baseline_ranks, chance_rank
 from wideneck.audits.memory.recurrence import distinct_tokens, measure_recurrence
 from wideneck.audits.memory.results import LayerRetrieval, MemoryAudit, RankBaselines, Retrieval
 from wideneck.audits.output.layer import OutputLayer
-from wideneck.audits.states import Progress, States
+from wideneck.audits.states import HiddenStates, Progress
 from wideneck.models import HeadWeights, LogitMap
 
 SKIPPED = "the numbers of the model do not allow it, as the notes of this section say"
@@ -21,7 +21,7 @@ SKIPPED = "the numbers of the model do not allow it, as the notes of this sectio
 def audit_memory(
     head: HeadWeights,
     logit_map: LogitMap,
-    states: States,
+    states: HiddenStates,
     ranks: LayerRanks,
     clock: Clock,
     *,

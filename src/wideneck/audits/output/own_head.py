@@ -15,7 +15,7 @@ from wideneck.audits.output.log_prob_rank import CONTEXTS, LogProbRank
 from wideneck.audits.output.rank_cost import RankCost
 from wideneck.audits.output.section import LogitMapMeasured, OutputAudit
 from wideneck.audits.output.summary import Gradient, Logits, loss_over_text
-from wideneck.audits.states import Progress, States
+from wideneck.audits.states import HiddenStates, Progress
 from wideneck.config import name_of
 from wideneck.heads import Head
 from wideneck.models import evaluating
@@ -27,7 +27,7 @@ CHUNK = 1024
 
 @torch.no_grad()
 def audit_own_head(
-    head: Head, states: States, clock: Clock, *, progress: Progress | None = None
+    head: Head, states: HiddenStates, clock: Clock, *, progress: Progress | None = None
 ) -> OutputAudit:
     """Measure the head on the states that the model sends into it.
 
@@ -76,7 +76,7 @@ def audit_own_head(
     )
 
 
-def _check(head: Head, states: States) -> None:
+def _check(head: Head, states: HiddenStates) -> None:
     seen = min(states.hidden.shape[1], len(states.last_logits))
     given = states.last_logits[-seen:].double()
     hidden = states.hidden[0, -seen:].to(head.weight.device, head.weight.dtype)

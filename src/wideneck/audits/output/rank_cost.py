@@ -29,7 +29,7 @@ from wideneck.audits.estimate import Estimate, estimate
 from wideneck.audits.measure import measure
 from wideneck.audits.measured import measured
 from wideneck.audits.output.layer import OutputLayer, token_chunks
-from wideneck.audits.states import Progress, States
+from wideneck.audits.states import HiddenStates, Progress
 from wideneck.functional.gram import ROWS, gram, row_chunks
 from wideneck.functional.truncation import truncation
 
@@ -102,7 +102,7 @@ def default_ranks(hidden_size: int) -> list[int]:
 @torch.no_grad()
 def rank_cost(
     layer: OutputLayer,
-    states: States,
+    states: HiddenStates,
     fit: Tensor,
     mean_probability: Tensor,
     *,

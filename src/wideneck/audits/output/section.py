@@ -11,7 +11,7 @@ from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.output.log_prob_rank import CONTEXTS, LogProbRank, log_prob_rank
 from wideneck.audits.output.rank_cost import RankCost, fitting_half, rank_cost
 from wideneck.audits.output.summary import Gradient, Logits, Loss, summarize
-from wideneck.audits.states import LayerAnisotropy, Progress, States
+from wideneck.audits.states import HiddenStates, LayerAnisotropy, Progress
 from wideneck.models import HeadWeights, LogitMap
 
 
@@ -54,7 +54,7 @@ class OutputAudit:
 def audit_output(
     head: HeadWeights,
     logit_map: LogitMap,
-    states: States,
+    states: HiddenStates,
     clock: Clock,
     *,
     progress: Progress | None = None,

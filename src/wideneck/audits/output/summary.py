@@ -15,7 +15,7 @@ from wideneck.audits.estimate import Estimate, estimate
 from wideneck.audits.measure import measure
 from wideneck.audits.measured import measured, unknown
 from wideneck.audits.output.layer import OutputLayer, token_chunks
-from wideneck.audits.states import Progress, States
+from wideneck.audits.states import HiddenStates, Progress
 from wideneck.functional.gram import gram
 
 
@@ -86,7 +86,7 @@ class Summary:
 @torch.no_grad()
 def summarize(
     layer: OutputLayer,
-    states: States,
+    states: HiddenStates,
     fit: Tensor,
     progress: Progress | None = None,
     notes: list[str] | None = None,
@@ -179,7 +179,7 @@ def summarize(
     )
 
 
-def loss_over_text(nll: Tensor, states: States, vocab_size: int) -> Loss:
+def loss_over_text(nll: Tensor, states: HiddenStates, vocab_size: int) -> Loss:
     """The loss of the tokens of `states`, from their negative log-likelihoods (W, T)."""
     nats = estimate(nll, states.document)
     per_byte = nll.numel() / int(states.num_bytes.sum()) / math.log(2)

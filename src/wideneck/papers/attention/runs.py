@@ -15,7 +15,7 @@ from wideneck.commands.audit import audit
 from wideneck.data import Text, default_text, read_corpus, read_text
 from wideneck.errors import WideneckError
 from wideneck.files.store import Store
-from wideneck.models import LanguageModel, load_language_model
+from wideneck.models import LoadedModel, load_language_model
 from wideneck.papers.attention.settings import Settings
 
 
@@ -58,7 +58,7 @@ def all_runs(
     """
 
     @cache
-    def loaded() -> LanguageModel:
+    def loaded() -> LoadedModel:
         progress("loading the model", 0, 1)
         model = load_language_model(settings.model)
         _check(model, settings)
@@ -76,9 +76,7 @@ def all_runs(
     return found
 
 
-def run(
-    settings: Settings, loaded: LanguageModel, text: Text, seed: int, progress: Progress
-) -> Run:
+def run(settings: Settings, loaded: LoadedModel, text: Text, seed: int, progress: Progress) -> Run:
     """One seed."""
     report = audit(
         loaded.model,
@@ -100,7 +98,7 @@ def run(
     )
 
 
-def _check(loaded: LanguageModel, settings: Settings) -> None:
+def _check(loaded: LoadedModel, settings: Settings) -> None:
     """Refuse before the work a model that the experiment does not fit."""
     limit, context = loaded.max_positions, settings.measured.context
     if limit is not None and limit < context:

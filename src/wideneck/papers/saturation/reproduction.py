@@ -32,7 +32,7 @@ from wideneck.papers.saturation.settings import Settings, head_recipe, paper, sm
 from wideneck.papers.saturation.truncated import Truncated, truncated
 from wideneck.papers.saturation.widths import Width, loss_rows, summarize
 from wideneck.papers.verdict import Comparison
-from wideneck.training.batches import Windows
+from wideneck.training.batches import WindowBatches
 from wideneck.training.states_task import recipe_states
 
 
@@ -119,7 +119,7 @@ def _family(
             model, schedule = recipe.model, recipe.training
             assert isinstance(model, Transformer)
             num_steps = settings.tokens // (schedule.batch_size * model.context)
-            epochs = num_steps / Windows(ids, model.context, schedule, 0).num_batches
+            epochs = num_steps / WindowBatches(ids, model.context, schedule, 0).num_batches
             schedule = replace(schedule, epochs=epochs, evaluate_every=epochs)
             jobs.append(
                 FamilyJob(

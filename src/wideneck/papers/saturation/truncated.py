@@ -15,7 +15,7 @@ from wideneck.audits.measure import measure
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.output.rank_cost import RankCost, rank_cost
 from wideneck.audits.spectrum import spectrum
-from wideneck.audits.states import Progress, States
+from wideneck.audits.states import HiddenStates, Progress
 from wideneck.functional.gram import gram
 from wideneck.models import LogitMap
 from wideneck.training.state_cache import CachedStates, SplitStates
@@ -52,7 +52,7 @@ def truncated(
     fit = torch.cat([torch.full((len(s.document),), s is splits[0]) for s in splits])
     cost = rank_cost(
         OutputLayer(states.weight, states.bias, LogitMap("scale", states.logit_scale)),
-        States(
+        HiddenStates(
             hidden=torch.cat([_windows(s.hidden, s) for s in splits]),
             targets=torch.cat([_windows(s.target, s) for s in splits]).long(),
             document=torch.cat([s.document for s in splits]),

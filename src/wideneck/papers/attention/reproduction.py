@@ -1,7 +1,7 @@
 """The whole reproduction: runs over seeds, their curves, the paper's words beside them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from wideneck.audits.attention.results import AttentionAudit
@@ -60,7 +60,7 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
     """
     chosen = settings(request)
     text = text_of(request.text)
-    chosen = chosen.with_text(text.sha256)
+    chosen = replace(chosen, text_sha256=text.sha256)
     shared = {"paper": "attention", **asdict(chosen)}
     with Store.opened(request.folder(chosen.scale), shared) as store:
         runs = all_runs(chosen, text, request.num_seeds, store, progress)

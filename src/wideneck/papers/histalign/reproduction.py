@@ -1,7 +1,7 @@
 """The whole table: settings, runs, summaries and gaps beside what the paper prints."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from wideneck.audits.measure import measure
@@ -12,7 +12,7 @@ from wideneck.papers.found import Found, made_now
 from wideneck.papers.histalign.objectives import COMMON, OBJECTIVES
 from wideneck.papers.histalign.results import Gap, Run, Summary, gap, summarize
 from wideneck.papers.histalign.runs import all_runs
-from wideneck.papers.histalign.settings import Settings, settings, with_words
+from wideneck.papers.histalign.settings import Settings, settings
 from wideneck.papers.histalign.task import sha256_of
 from wideneck.papers.published import Published, published_results
 from wideneck.papers.registry import Request
@@ -46,7 +46,7 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
     """
     chosen = settings(request.scale, request.model, request.own.get("split"))
     words = request.own.get("words")
-    chosen = with_words(chosen, sha256_of(read_analogies(words)))
+    chosen = replace(chosen, words_sha256=sha256_of(read_analogies(words)))
     seeds = range(request.num_seeds)
     shared = {"paper": "histalign", **asdict(chosen)}
     with Store.opened(request.folder(chosen.scale), shared) as store:

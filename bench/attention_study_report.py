@@ -1,85 +1,72 @@
 """The tables of the attention study in Markdown.  Imports no torch."""
 
 import statistics
+from collections.abc import Callable
 
+from bench.studies import ByArm, Line, by_arm, mean_sd
 from bench.table import markdown
 
 BASELINE = "softmax"
 TIMES = ("1x", "2x", "4x")
 
 
-def report(study: dict) -> str:
+def report(lines: list[Line]) -> str:
     """Losses, needles, what was learned, and what all of it is of."""
-    names = list(dict.fromkeys(line["normalizer"] for line in study["runs"]))
-    by_name = {
-        name: {line["seed"]: line for line in study["runs"] if line["normalizer"] == name}
-        for name in names
-    }
-    parts = [_losses(by_name), _needles(by_name), _learned(by_name), _caption(study)]
+    runs = by_arm(lines)
+    parts = [_losses(runs), _needles(runs), _learned(runs), _caption(lines)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _losses(by_name: dict[str, dict[int, dict]]) -> str:
-    header = [
-        "normalizer",
-        *(f"loss {times}" for times in TIMES),
-        *(f"minus {BASELINE} {times}" for times in TIMES),
-        "past the context, 2x",
-        "past the context, 4x",
-        "s a step",
-    ]
-    rows = []
-    for name, runs in by_name.items():
-        late = [
-            [run["text"][t]["beyond"] - run["text"][t]["beyond_at_1x"] for run in runs.values()]
-            for t in TIMES[1:]
+def _losses(by_name: ByArm) -> str:
+    late = "past the context, "
+    header = ["normalizer", *(f"loss {times}" for times in TIMES)]
+    header += [f"minus {BASELINE} {times}" for times in TIMES]
+    header += [f"{late}{times}" for times in TIMES[1:]] + ["s a step"]
+    rows = [
+        [
+            name,
+            *(_over_seeds(runs, times, lambda text: text["all"]) for times in TIMES),
+            *(_difference(by_name, name, times) for times in TIMES),
+            *(_over_seeds(runs, times, _late, "+") for times in TIMES[1:]),
+            f"{statistics.median(run['seconds_a_step'] for run in runs.values()):.3f}",
         ]
-        rows.append(
-            [
-                name,
-                *(_mean_sd([run["text"][t]["all"] for run in runs.values()]) for t in TIMES),
-                *(_difference(by_name, name, t) for t in TIMES),
-                *(_mean_sd(values, "+") for values in late),
-                f"{statistics.median(run['seconds_a_step'] for run in runs.values()):.3f}",
-            ]
-        )
+        for name, runs in by_name.items()
+    ]
     return markdown(header, rows)
 
 
-def _difference(by_name: dict[str, dict[int, dict]], name: str, times: str) -> str:
+def _over_seeds(
+    runs: dict[int, Line], times: str, of: Callable[[dict], float], sign: str = ""
+) -> str:
+    return mean_sd([of(run["text"][times]) for run in runs.values()], 3, sign)
+
+
+def _late(text: dict) -> float:
+    """Past the context, minus the same bytes in windows of one context."""
+    return text["beyond"] - text["beyond_at_1x"]
+
+
+def _difference(by_name: ByArm, name: str, times: str) -> str:
     """From the baseline's run of the same seed."""
     ours, theirs = by_name[name], by_name.get(BASELINE, {})
     seeds = sorted(ours.keys() & theirs.keys())
     if name == BASELINE or not seeds:
         return ""
-    values = [
-        ours[seed]["text"][times]["all"] - theirs[seed]["text"][times]["all"] for seed in seeds
-    ]
-    return _mean_sd(values, "+")
+    losses = ([runs[seed]["text"][times]["all"] for seed in seeds] for runs in (ours, theirs))
+    return mean_sd([one - other for one, other in zip(*losses, strict=True)], 3, "+")
 
 
-def _needles(by_name: dict[str, dict[int, dict]]) -> str:
+def _needles(by_name: ByArm) -> str:
     first = next(iter(next(iter(by_name.values())).values()))
     lengths = list(first["needles"])
-    rows = [
-        [
-            name,
-            *(
-                _mean_sd([100 * run["needles"][n]["accuracy"] for run in runs.values()], digits=1)
-                for n in lengths
-            ),
-        ]
-        for name, runs in by_name.items()
-    ]
+    rows = []
+    for name, runs in by_name.items():
+        found = [[100 * run["needles"][n]["accuracy"] for run in runs.values()] for n in lengths]
+        rows.append([name, *(mean_sd(values, 1) for values in found)])
     return markdown(["needles found, %", *lengths], rows)
 
 
-def _mean_sd(values: list[float], sign: str = "", digits: int = 3) -> str:
-    mean = f"{statistics.mean(values):{sign}.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
-
-
-def _learned(by_name: dict[str, dict[int, dict]]) -> str:
+def _learned(by_name: ByArm) -> str:
     """Where the learned numbers ended, over heads, layers and seeds."""
     lines = []
     for name, runs in by_name.items():
@@ -96,12 +83,12 @@ def _learned(by_name: dict[str, dict[int, dict]]) -> str:
     return "\n".join(lines)
 
 
-def _caption(study: dict) -> str:
-    s, runs = study["settings"], study["runs"]
+def _caption(runs: list[Line]) -> str:
+    s = runs[0]["study"]
     machine = runs[-1]["machine"]
     early = round(s["steps"] * s["early_share"])
     seeds = len({line["seed"] for line in runs})
-    baseline = next((r for r in runs if r["normalizer"] == BASELINE), runs[0])
+    baseline = next((r for r in runs if r["arm"] == BASELINE), runs[0])
     tokens = s["steps"] * s["batch"] * s["context"]
     return (
         f"Llama of {s['layers']} layers, {s['heads']} heads, width {s['hidden']}, "
@@ -119,5 +106,5 @@ def _caption(study: dict) -> str:
         f"the key finds 0.4 %.  ±: standard deviation over {seeds} seeds; differences are of runs "
         f"of one seed.  Seconds: the median step at the context of {s['context']}, torch "
         f"{machine['torch']}, {machine['threads']} threads.  "
-        "`python -m bench attention-study --out OUT.json`"
+        "`python -m bench attention-study --out DIR`"
     )

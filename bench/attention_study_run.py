@@ -1,18 +1,20 @@
 """One run of the attention study: a small Llama trained from scratch under one normalizer."""
 
-import math
 import random
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import wideneck as wn
 from bench.attention_study_data import VOCABULARY, Corpus, train_batch
 from bench.attention_study_recipe import Recipe
 from bench.attention_study_scores import mean_losses, needle_scores, text_scores, token_losses
+from bench.study_training import train, warmed_cosine
 
 NO_POSITIONS = ", no positions"
 """Ends the name of a variant whose queries and keys are not rotated."""
@@ -72,32 +74,19 @@ def _train(
         weight_decay=recipe.weight_decay,
         fused=True,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _factor(i, recipe))
     draw = random.Random(seed)  # the seed's alone: the same data for every normalizer
-    seconds, losses = [], []
-    for step in range(recipe.steps):
-        start = time.perf_counter()
+
+    def loss(step: int) -> tuple[Tensor, Callable[[], tuple[float, float]]]:
         length = recipe.early_context if step < recipe.early_steps else recipe.context
         rows = recipe.batch * recipe.context // length
         batch = train_batch(corpus.train, length, rows, draw)
         text, value = mean_losses(token_losses(model, batch), batch)
-        (text + value).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        losses.append((text.item(), value.item()))
-        seconds.append(time.perf_counter() - start)
-    return seconds, losses
+        return text + value, lambda: (text.item(), value.item())
 
+    def factor(step: int) -> float:
+        return warmed_cosine(step, recipe.steps, recipe.warm_up, recipe.final_lr)
 
-def _factor(step: int, recipe: Recipe) -> float:
-    """Of the learning rate: linear warm-up, then a cosine."""
-    warm_up = max(1, round(recipe.warm_up * recipe.steps))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    turn = math.pi * (step - warm_up) / max(1, recipe.steps - warm_up)
-    return recipe.final_lr + (1 - recipe.final_lr) * (1 + math.cos(turn)) / 2
+    return train(optimizer, factor, model.parameters(), recipe.clip, recipe.steps, loss)
 
 
 def _learned(model: Any) -> dict[str, list[float]]:

@@ -17,13 +17,19 @@ everything works.
 """
 
 import argparse
-import json
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench import studies
+from bench.memory_study_recipe import ARMS, Recipe
+from bench.memory_study_report import report
+from bench.studies import Experiment, Line, Study
+
 DATA = Path("../shared/data")
+HUMAN = "human"
 QUICK = {
     "pool": 4,
     "valid": 2,
@@ -35,83 +41,53 @@ QUICK = {
 
 
 def main(arguments: list[str]) -> None:
-    # Not at the top, and the rest neither: other benches measure processes without torch.
-    from bench.memory_study_report import report
-    from wideneck.errors import WideneckError
-
-    if arguments[:1] == ["report"] and len(arguments) == 2:
-        print(report(_finished(Path(arguments[1]))))
-        return
-    try:
-        print(report(_study(_parser().parse_args(arguments))))
-    except WideneckError as error:
-        sys.exit(str(error))
+    studies.main(STUDY, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench memory-study",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--out", type=Path, required=True, help="folder of the results")
+    return studies.parser(STUDY)
+
+
+def _options(add: Any) -> None:
     for name in ("train", "valid", "test"):
         file = DATA / f"wikitext2.{name}.txt.gz"
         add(f"--{name}", type=Path, default=file, help=f"text, plain or .gz; {file} unless told")
-    add("--seeds", type=int, default=3, help="this many, from 0; 3 unless told")
     add("--steps", type=int, help="of training")
     add("--lr", type=float, help="learning rate")
     add("--threads", type=int, default=2, help="of torch; 2 unless told")
     add("--only", help="arms, split by commas; all unless told")
     add("--quick", action="store_true", help="a smoke test")
-    return parser
 
 
-def _study(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def _begin(options: argparse.Namespace) -> Experiment:
     # Read when torch is loaded: threads that spin make a busy machine slower still.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     from bench.memory_study_data import describe, read_texts
-    from bench.memory_study_recipe import ARMS, Recipe
-    from wideneck.files.writing import write_text
 
     torch.set_num_threads(options.threads)
     changes: dict[str, Any] = dict(QUICK) if options.quick else {}
     changes |= {n: getattr(options, n) for n in ("steps", "lr") if getattr(options, n) is not None}
     recipe = Recipe(**changes)
-    arms = list(ARMS) if options.only is None else options.only.split(",")
-    if unknown := [arm for arm in arms if arm not in ARMS]:
-        sys.exit(f"The study has {', '.join(ARMS)}, not {unknown[0]}.")
     if recipe.steps * recipe.batch > recipe.pool:
         sys.exit(f"A run has at most {recipe.pool // recipe.batch} steps, got {recipe.steps}.")
-    options.out.mkdir(parents=True, exist_ok=True)
     texts = read_texts({name: getattr(options, name) for name in ("train", "valid", "test")})
-    # Through JSON, as what is read back.
-    about = json.loads(json.dumps(describe(texts, recipe)))
-    done = _finished(options.out)
-    if any(line["about"] != about for line in done.values()):
-        sys.exit(f"{options.out} was written with other settings: name another --out.")
-    # Seed by seed, so that an interrupted study has something to compare.
-    todo = [(arm, seed) for seed in range(options.seeds) for arm in arms]
-    names = ["human", *(f"{arm}-{seed}" for arm, seed in todo)]
-    if all(name in done for name in names):
-        return done
-    study = _loaded(texts, recipe, options.out)
-    machine = {"torch": torch.__version__, "threads": options.threads}
-    if "human" not in done:
-        line = {**study.human(), "about": about, "machine": machine}
-        write_text(options.out / "human.json", json.dumps(line))
-    for arm, seed in todo:
-        if f"{arm}-{seed}" not in done:
-            line = {**study.run(arm, seed), "about": about, "machine": machine}
-            write_text(options.out / f"{arm}-{seed}.json", json.dumps(line))
-            print(_progress(line), file=sys.stderr, flush=True)
-    return _finished(options.out)
+
+    @cache  # not where all runs are there
+    def study() -> Any:
+        return _loaded(texts, recipe, options.out)
+
+    return Experiment(
+        settings=describe(texts, recipe),
+        arms=list(ARMS),
+        make=lambda arm, seed: study().human() if seed is None else study().run(arm, seed),
+        once=[HUMAN],
+        told=_told,
+    )
 
 
-def _loaded(texts: Any, recipe: Any, folder: Path) -> Any:
+def _loaded(texts: Any, recipe: Recipe, folder: Path) -> Any:
     import copy
 
     import wideneck as wn
@@ -126,12 +102,7 @@ def _loaded(texts: Any, recipe: Any, folder: Path) -> Any:
     return Study(wn.attach_memory(model), judge, loaded.tokenizer, found, recipe)
 
 
-def _finished(folder: Path) -> dict[str, dict[str, Any]]:
-    """The runs in a folder, by name."""
-    return {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
-
-
-def _progress(line: dict) -> str:
+def _told(line: Line) -> str:
     scores = {name: sum(values) / len(values) for name, values in line["scores"].items()}
     text = " ".join(f"{name} {value:.4f}" for name, value in scores.items())
     setting = ", ".join(
@@ -139,3 +110,8 @@ def _progress(line: dict) -> str:
     )
     seconds = " + ".join(f"{value:.0f} s" for value in line["seconds"])
     return f"{line['arm']}, seed {line['seed']}: {text}; {setting}; {seconds}"
+
+
+STUDY = Study(
+    name="memory-study", about=str(__doc__), options=_options, begin=_begin, report=report
+)

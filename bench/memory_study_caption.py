@@ -1,5 +1,7 @@
 """What the tables of the memory study are of."""
 
+from bench.studies import ByArm, span
+
 ENDED = {
     "untrained": "are measured as",
     "plain": "stay at",
@@ -8,12 +10,12 @@ ENDED = {
 }
 
 
-def caption(by_arm: dict[str, dict[int, dict]]) -> str:
+def caption(by_arm: ByArm) -> str:
     """Learned numbers, then sizes and definitions."""
     return "\n\n".join([_learned(by_arm), _sizes(by_arm)])
 
 
-def _learned(by_arm: dict[str, dict[int, dict]]) -> str:
+def _learned(by_arm: ByArm) -> str:
     """Where temperature and bias ended, and where they are best."""
     lines = []
     for arm, runs in by_arm.items():
@@ -22,19 +24,14 @@ def _learned(by_arm: dict[str, dict[int, dict]]) -> str:
             temperatures, biases = zip(
                 *(line["settings"][how] for line in runs.values()), strict=True
             )
-            parts.append(f"{name} {_span(temperatures, 1)} and {_span(biases, 2)}")
+            parts.append(f"{name} {span(temperatures, 1)} and {span(biases, 2)}")
         lines.append(f"- {arm}: temperature and bias {', '.join(parts)}")
     return "\n".join(lines)
 
 
-def _span(values: tuple[float, ...], digits: int) -> str:
-    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
-    return low if low == high else f"{low} to {high}"
-
-
-def _sizes(by_arm: dict[str, dict[int, dict]]) -> str:
+def _sizes(by_arm: ByArm) -> str:
     line = next(iter(by_arm["plain" if "plain" in by_arm else next(iter(by_arm))].values()))
-    about, machine = line["about"], line["machine"]
+    about, machine = line["study"], line["machine"]
     r = about["recipe"]
     tokens = r["steps"] * r["batch"] * r["window"]
     seeds = len({seed for runs in by_arm.values() for seed in runs})

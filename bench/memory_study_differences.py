@@ -1,13 +1,13 @@
-"""Differences between two arms of the memory study, over seeds and over texts."""
+"""What is compared of two arms of the memory study."""
 
-import statistics
 from collections.abc import Callable
 
-Lines = dict[str, dict[int, dict]]
-"""Runs by arm and seed."""
+from bench import studies
+from bench.studies import ByArm, Line
+
 Which = tuple[str, str]
 """An arm, and how its memory is used."""
-Values = Callable[[dict, Which], list[float]]
+Values = Callable[[Line, Which], list[float]]
 """Of a run, one number a text."""
 
 COMPARED: list[tuple[Which, Which]] = [
@@ -24,44 +24,32 @@ COMPARED: list[tuple[Which, Which]] = [
 
 
 def difference(
-    by_arm: Lines, ours: Which, theirs: Which, values: Values, *, documents: bool = False
+    by_arm: ByArm, ours: Which, theirs: Which, values: Values, *, documents: bool = False
 ) -> tuple[list[float], float, float] | None:
-    """The mean difference of each seed, and a 95 % interval over texts of its mean over seeds.
-
-    Runs of one seed are paired, and so are their texts.
+    """See `bench.studies.difference`.
 
     Args:
         documents: texts are the test windows, some of which may be of one document.
     """
-    import torch
-
-    from wideneck.audits.estimate import estimate
-
-    seeds = sorted(by_arm.get(ours[0], {}).keys() & by_arm.get(theirs[0], {}).keys())
-    if not seeds:
+    found = studies.difference(
+        by_arm.get(ours[0], {}),
+        by_arm.get(theirs[0], {}),
+        lambda line: values(line, theirs),
+        lambda line: values(line, ours),
+        (lambda line: line["documents"]) if documents else None,
+    )
+    if found is None:
         return None
-    rows = []
-    for seed in seeds:
-        pair = zip(
-            values(by_arm[ours[0]][seed], ours),
-            values(by_arm[theirs[0]][seed], theirs),
-            strict=True,
-        )
-        rows.append([one - other for one, other in pair])
-    by_text = torch.tensor(rows, dtype=torch.double).mean(0)
-    groups = torch.arange(len(by_text))
-    if documents:
-        groups = torch.tensor(by_arm[ours[0]][seeds[0]]["documents"])
-    found = estimate(by_text[:, None], groups)
-    assert found.low is not None
-    assert found.high is not None
-    return [statistics.mean(row) for row in rows], found.low, found.high
+    by_seed, low, high = found
+    assert low is not None
+    assert high is not None
+    return by_seed, low, high
 
 
 def of_measure(name: str, times: float) -> Values:
     """Of every continuation; the coherence measures minus what other prompts give."""
 
-    def values(line: dict, which: Which) -> list[float]:
+    def values(line: Line, which: Which) -> list[float]:
         found = line["continued"][which[1]]["measures"]
         own, other = found[name], found.get(f"{name} mismatched")
         if other is not None:

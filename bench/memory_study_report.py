@@ -2,11 +2,13 @@
 
 import math
 import statistics
-from typing import Any
+from collections.abc import Sequence
 
+from bench import studies
 from bench.memory_study_caption import caption
 from bench.memory_study_differences import COMPARED, difference, needed, of_measure
 from bench.memory_study_recipe import ARMS, CONTINUED
+from bench.studies import ByArm, Line
 from bench.table import markdown
 
 SHOWN = {"model": ", model only", "full": ", full", "fitted": ", fitted cache"}
@@ -26,39 +28,34 @@ MEASURES = {
 """And what they are multiplied by to be shown."""
 
 
-def report(runs: dict[str, dict[str, Any]]) -> str:
+def report(lines: Sequence[Line]) -> str:
     """Losses, accuracies, continuations, and what all of it is of."""
-    human = runs.get("human")
-    by_arm = {
-        arm: {line["seed"]: line for line in runs.values() if line.get("arm") == arm}
-        for arm in ARMS
-    }
-    by_arm = {arm: lines for arm, lines in by_arm.items() if lines}
+    found = studies.by_arm(lines)
+    human = found.pop("human", None)
+    by_arm = {arm: found[arm] for arm in ARMS if arm in found}
     if human is None or not by_arm:
         return "No run has finished yet."
     parts = [
         _losses(by_arm),
         _loss_differences(by_arm),
         _accuracies(by_arm),
-        _continuations(by_arm, human),
+        _continuations(by_arm, next(iter(human.values()))),
         _continuation_differences(by_arm),
         caption(by_arm),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def mean_sd(values: list[float], digits: int = 3, sign: str = "") -> str:
+def mean_sd(values: Sequence[float], digits: int = 3, sign: str = "") -> str:
     """One number where all are the same to the last bit."""
-    mean = f"{statistics.mean(values):{sign}.{digits}f}"
-    same = len(set(values)) == 1
-    return mean if same else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+    return studies.mean_sd(values[:1] if len(set(values)) == 1 else values, digits, sign)
 
 
 def _means(lines: dict[int, dict], name: str) -> list[float]:
     return [statistics.mean(line["scores"][name]) for line in lines.values()]
 
 
-def _losses(by_arm: dict[str, dict[int, dict]]) -> str:
+def _losses(by_arm: ByArm) -> str:
     header = [
         "loss of the test text",
         "seeds",
@@ -85,7 +82,7 @@ def _losses(by_arm: dict[str, dict[int, dict]]) -> str:
     return markdown(header, rows)
 
 
-def _loss_differences(by_arm: dict[str, dict[int, dict]]) -> str:
+def _loss_differences(by_arm: ByArm) -> str:
     pairs = [
         (("plain", "fitted"), ("plain", "model")),
         *(((arm, "model"), ("plain", "model")) for arm in ("TRIME", "HistAlign")),
@@ -114,7 +111,7 @@ def _named(which: tuple[str, str]) -> str:
     return arm if how == "model" and not has_memory else arm + SHOWN[how]
 
 
-def _accuracies(by_arm: dict[str, dict[int, dict]]) -> str:
+def _accuracies(by_arm: ByArm) -> str:
     names = ("accuracy", "accuracy_model_only", "accuracy_cache_only")
     rows = [
         [arm, *(mean_sd([100 * x for x in _means(lines, name)], 2) for name in names)]
@@ -123,7 +120,7 @@ def _accuracies(by_arm: dict[str, dict[int, dict]]) -> str:
     return markdown(["tokens right, %", "full", "model only", "cache only"], rows)
 
 
-def _continuations(by_arm: dict[str, dict[int, dict]], human: dict) -> str:
+def _continuations(by_arm: ByArm, human: dict) -> str:
     rows = [["the text itself", *_measured([human])]]
     for arm, lines in by_arm.items():
         for how in CONTINUED[arm]:
@@ -144,7 +141,7 @@ def _digits(times: int) -> int:
     return 1 if times == 100 else 3
 
 
-def _continuation_differences(by_arm: dict[str, dict[int, dict]]) -> str:
+def _continuation_differences(by_arm: ByArm) -> str:
     rows, counts = [], []
     for ours, theirs in COMPARED:
         cells, needs = [], []

@@ -1,6 +1,7 @@
 """One run of the memory study: the last layers trained under one loss, then measured."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from bench.memory_study_scores import (
     with_setting,
 )
 from bench.memory_study_states import starting_from
+from bench.study_training import train
 from wideneck.memory import Memory
 from wideneck.models import evaluating
 
@@ -68,24 +70,21 @@ class Study:
 
     def _train(self, seed: int) -> list[dict[str, float]]:
         """What the memory notes of every step."""
-        model, recipe, train = self.model, self.recipe, self.corpus.train
+        model, recipe, data = self.model, self.recipe, self.corpus.train
         optimizer = _optimizer(model, recipe)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.factor)
         draw = torch.Generator().manual_seed(seed)  # the seed's alone: the same for every arm
-        order = torch.randperm(len(train.ids), generator=draw)[: recipe.steps * recipe.batch]
+        order = torch.randperm(len(data.ids), generator=draw)[: recipe.steps * recipe.batch]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         model.train()
-        notes = []
-        for rows in order.split(recipe.batch):
-            ids = train.ids[rows]
-            with starting_from(model, self.first, train.states[rows]):
-                model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-            notes.append(model.cache_memory.statistics.take(True))
-        return notes
+
+        def loss(step: int) -> tuple[Tensor, Callable[[], dict[str, float]]]:
+            rows = order[step * recipe.batch :][: recipe.batch]
+            ids = data.ids[rows]
+            with starting_from(model, self.first, data.states[rows]):
+                value = model(input_ids=ids, labels=ids, use_cache=False).loss
+            return value, lambda: model.cache_memory.statistics.take(True)
+
+        return train(optimizer, recipe.factor, parameters, recipe.clip, recipe.steps, loss)[1]
 
     def _score(self) -> tuple[dict[str, list[float]], dict[str, Setting]]:
         """Means of every test window, and the settings of the memory."""

@@ -6,13 +6,14 @@ the model's own predictions, to 0.01 nats a token.  Shapes: N tokens, D hidden s
 
 import math
 import statistics
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 import wideneck as wn
+from bench.study_training import train, warmed_cosine
 from wideneck import config as c
 from wideneck import sizes
 from wideneck.audits.output.head_ranks import LogProbRanks, log_prob_ranks
@@ -93,6 +94,7 @@ def run(config: c.HeadConfig, seed: int, states: CachedStates, recipe: Recipe) -
         "loss_before": before,
         "loss_after": after.mean().item(),
         "loss_by_window": after.tolist(),
+        "documents": states.splits["valid"].document.tolist(),
         "train_losses": train_losses,
         "rank_contexts": rank.num_contexts,
         "rank_press": rank.press,
@@ -121,32 +123,20 @@ def _train(
         weight_decay=0.0,
         fused=True,
     )
-    train = states.splits["train"]
-    num_steps = len(train.target) // recipe.batch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _factor(i, num_steps))
+    data = states.splits["train"]
+    num_steps = len(data.target) // recipe.batch
     # The order is the seed's alone, the same for every head.
-    order = torch.randperm(len(train.target), generator=torch.Generator().manual_seed(seed))
-    seconds, losses = [], []
-    for picked in order[: num_steps * recipe.batch].split(recipe.batch):
-        start = time.perf_counter()
-        loss = head.nll(train.hidden[picked], train.target[picked].long(), reduction="mean")
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        losses.append(loss.item())
-        seconds.append(time.perf_counter() - start)
-    return seconds, losses
+    order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(seed))
 
+    def loss(step: int) -> tuple[Tensor, Callable[[], float]]:
+        picked = order[step * recipe.batch :][: recipe.batch]
+        value = head.nll(data.hidden[picked], data.target[picked].long(), reduction="mean")
+        return value, value.item
 
-def _factor(step: int, num_steps: int) -> float:
-    """Of the learning rate: linear warm-up, then a cosine down to FINAL_LR."""
-    warm_up = max(1, round(WARM_UP * num_steps))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    turn = math.pi * (step - warm_up) / max(1, num_steps - warm_up)
-    return FINAL_LR + (1 - FINAL_LR) * (1 + math.cos(turn)) / 2
+    def factor(step: int) -> float:
+        return warmed_cosine(step, num_steps, WARM_UP, FINAL_LR)
+
+    return train(optimizer, factor, head.parameters(), 1.0, num_steps, loss)
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from pages import ROOT, blocks, command_lines, pages
 from wideneck.cli import app
 from wideneck.commands.audit import ALL_SECTIONS
 from wideneck.commands.options import attention_settings, besides_option, normalizer_option
+from wideneck.papers.registry import OPTIONS as OF_PAPERS
 from wideneck.papers.registry import Request
 
 WIDENECK = typer.main.get_command(app)
@@ -78,8 +79,9 @@ def check_wideneck(words):
         normalizer_option(one)
     assert set(given.get("section") or []) <= set(ALL_SECTIONS)
     if name == "reproduce" and given["paper"] != "PAPER":
-        shared = {key: given[key] for key in ("scale", "model", "text", "words", "split")}
-        Request(paper=given["paper"], num_seeds=given["seeds"], **shared)
+        shared = {key: given[key] for key in ("scale", "model", "text")}
+        own = {option.name: given[option.name] for option in OF_PAPERS}
+        Request(paper=given["paper"], num_seeds=given["seeds"], own=own, **shared)
 
 
 def check_bench(name, arguments, monkeypatch):
@@ -133,7 +135,7 @@ def test_every_file_that_is_named_is_there(page):
         "python -m bench heads softmaxes",
         "python -m bench train heads",
         "python -m bench audit defaults",
-        "python -m bench study a.txt b.txt --state states/ --out out.jsonl --tokens 5",
+        "python -m bench study a.txt b.txt --state states/ --out out/ --tokens 5",
         "python -m bench fuzz --seeds 7",
         "python -m wideneck.nothing",
         "make audits",

@@ -7,11 +7,12 @@ import typer
 
 from wideneck import __version__, auto  # noqa: F401  # auto: folders with our heads are models
 from wideneck.commands.ending import ending
+from wideneck.commands.own_options import taking
 from wideneck.commands.streams import native_output_apart, prepare_streams, printing
 from wideneck.commands.usage import Commands
 from wideneck.errors import WideneckError
 from wideneck.files.text_file import size_in_bytes, texts_up_to
-from wideneck.papers.registry import PAPERS
+from wideneck.papers.registry import OPTIONS, PAPERS
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -323,6 +324,7 @@ def evaluate(
 
 
 @app.command()
+@taking(OPTIONS)
 def reproduce(
     paper: Annotated[str, typer.Argument(metavar="PAPER", help=f"{', '.join(PAPERS)}.")],
     scale: Annotated[
@@ -345,22 +347,6 @@ def reproduce(
         ),
     ] = None,
     max_text: MaxText = MAX_TEXT,
-    words: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Google's questions-words.txt. Default: the one in gensim "
-            "(pip install --no-deps gensim).",
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="leak-free: no test word is in training. paper: as in the paper. "
-            "Default: leak-free.",
-        ),
-    ] = None,
     seeds: Annotated[int, typer.Option(metavar="N", help="Runs of each kind.")] = 3,
     out: Annotated[
         Path | None,
@@ -373,6 +359,7 @@ def reproduce(
         Path | None,
         typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
     ] = None,
+    **own: Any,
 ) -> None:
     """Repeat a paper's experiment over several seeds, its numbers beside ours."""
     from wideneck.commands.reproduce import reproduce as run
@@ -382,11 +369,10 @@ def reproduce(
         scale=scale,
         model=model,
         text=text,
-        words=words,
-        split=split,
         num_seeds=seeds,
         out=out,
         json=json,
+        **own,
     )
 
 

@@ -10,10 +10,14 @@ import pytest
 
 from wideneck.commands.reproduce import reproduce
 from wideneck.errors import WideneckError
-from wideneck.papers.registry import COMMON, PAPERS, SCALES, Request
-from wideneck.papers.run_folder import RunFolder
+from wideneck.files.store import Store
+from wideneck.papers.registry import COMMON, OPTIONS, PAPERS, SCALES, Request
 
-GIVEN = {"scale": "small", "model": "gpt2", "text": "t", "words": Path("w"), "split": "paper"}
+GIVEN = {
+    **{"scale": "small", "model": "gpt2", "text": "t"},
+    **{"words": Path("w"), "split": "paper", "losses": Path("l")},
+}
+OWN = {option.name for option in OPTIONS}
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -29,7 +33,9 @@ def test_a_paper_brings_its_two_modules(paper):
 def test_an_option_that_a_paper_does_not_take_is_refused_with_its_owners(paper, option, tmp_path):
     given = {option: GIVEN[option]}
     if option in PAPERS[paper]:
-        assert getattr(Request(paper=paper, **given), option) == GIVEN[option]
+        fields = {"own": given} if option in OWN else given
+        request = Request(paper=paper, **fields)
+        assert request.own.get(option, getattr(request, option, None)) == GIVEN[option]
         return
     with pytest.raises(WideneckError) as caught:
         reproduce(paper, out=tmp_path / "runs", **given)
@@ -44,7 +50,7 @@ def test_an_option_that_a_paper_does_not_take_is_refused_with_its_owners(paper, 
 
 def test_the_sentence_is_as_a_reader_expects_it():
     with pytest.raises(WideneckError) as caught:
-        Request(paper="attention", words=Path("w"))
+        Request(paper="attention", own={"words": Path("w")})
     assert str(caught.value) == (
         "--words belongs to histalign; attention takes --scale, --model, --text, --seeds, --out "
         "and --json."
@@ -94,8 +100,8 @@ def test_the_json_s_place_is_looked_at_before_the_work(tmp_path):
 
 
 def test_the_folders_of_two_papers_are_not_one(tmp_path):
-    with RunFolder.opened(tmp_path, {"paper": "attention"}, dict):
+    with Store.opened(tmp_path, {"paper": "attention"}):
         pass
-    other = RunFolder.opened(tmp_path, {"paper": "histalign"}, dict)
+    other = Store.opened(tmp_path, {"paper": "histalign"})
     with pytest.raises(WideneckError, match="paper is 'attention' there, 'histalign' here"), other:
         pass

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wideneck.memory.ambiguous import SECTIONS
+from wideneck.papers.ambiguous.words import SECTIONS
 from wideneck.papers.histalign.settings import SCALES, SMALL, Recipe, Settings, settings
 
 TINY = replace(

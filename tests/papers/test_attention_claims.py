@@ -134,7 +134,7 @@ def test_a_statement_holds_where_it_does_in_every_seed():
     ):
         found = judged_claims(published, audits)
         assert len(found) == len(CHECKS)
-        (one,) = (claim for claim in found if claim.claim.name == "distance_linear")
+        (one,) = (claim for claim in found if claim.published.name == "distance_linear")
         assert one.words == words
         assert len(one.values) == len(audits)
 
@@ -142,7 +142,8 @@ def test_a_statement_holds_where_it_does_in_every_seed():
 def test_a_model_without_a_softmax_has_no_finite_differences():
     audit = attention_audit(closed_form=False, normalizer="stickbreaking")
     found = {
-        one.claim.name: one.words for one in judged_claims(published_results("attention"), [audit])
+        one.published.name: one.words
+        for one in judged_claims(published_results("attention"), [audit])
     }
     for name in ("inverse_temperature", "smaller_steps", "collapse", "two_orders", "corollary_3"):
         assert found[name] == "not measured"

@@ -105,7 +105,7 @@ def test_the_forms_are_named_in_code_report_and_documents():
                 *("by_length[].expected_paper", "critical[].expectation"),
             ),
         ),
-        (Attention, ("claims[].derived", "numbers[].derived", "claims[].words")),
+        (Attention, ("claims[].derived", "numbers[].derived", "claims[].verdict.words")),
         (HistAlign, ("objectives",)),
     ],
 )

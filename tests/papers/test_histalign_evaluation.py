@@ -10,7 +10,7 @@ from papers.small_reproduction import small, write_words
 from wideneck.attached.memory_views import three_ways
 from wideneck.audits.output.log_prob_rank import numerical_rank
 from wideneck.errors import WideneckError
-from wideneck.memory.ambiguous import read_analogies
+from wideneck.papers.ambiguous.words import read_analogies
 from wideneck.papers.histalign import evaluation
 from wideneck.papers.histalign.evaluation import evaluate
 from wideneck.papers.histalign.objectives import OBJECTIVES

@@ -8,9 +8,9 @@ import torch
 from papers.small_reproduction import TINY, small, write_words
 from wideneck.attached.memory_views import three_ways
 from wideneck.memory import Memory, memory_loss
-from wideneck.memory.ambiguous import read_analogies
+from wideneck.papers.ambiguous.words import read_analogies
 from wideneck.papers.histalign.objectives import COMMON, OBJECTIVES
-from wideneck.papers.histalign.run import run
+from wideneck.papers.histalign.runs import run
 from wideneck.papers.histalign.start import start
 from wideneck.papers.histalign.task import make_task
 from wideneck.papers.histalign.training import padded

@@ -16,11 +16,12 @@ from tiny import GPT2
 from wideneck.commands.reproduce import reproduce
 from wideneck.errors import WideneckError
 from wideneck.files.lock import LOCK
-from wideneck.memory.ambiguous import read_analogies
+from wideneck.files.store import Store
 from wideneck.papers import side_by_side
+from wideneck.papers.ambiguous.words import read_analogies
 from wideneck.papers.histalign import runs
-from wideneck.papers.histalign.folder import RunFolder
 from wideneck.papers.histalign.objectives import OBJECTIVES
+from wideneck.papers.histalign.results import Run
 from wideneck.papers.histalign.settings import PAPER, SCALES, settings
 
 
@@ -61,7 +62,7 @@ def test_the_json_has_every_run_and_what_each_number_is(finished):
     assert content["settings"]["split"] == "leak-free"
     assert len(content["settings"]["words_sha256"]) == 64
     assert content["definitions"]["runs[].loss"]["unit"] == "nats"
-    assert content["published"]["rows"][2]["full"]["2"] == 63.47
+    assert content["published"]["results"][2 * 9]["value"] == 63.47
     assert {gap["over"] for gap in content["gaps"]} == {"cross_entropy", "trime_released", "trime"}
 
 
@@ -102,12 +103,12 @@ def test_a_folder_of_other_settings_or_other_files_is_refused(finished, monkeypa
 
 def test_a_damaged_run_is_named(tmp_path):
     path = tmp_path / "runs" / "trime-seed0.json"
-    with RunFolder.opened(tmp_path / "runs", small()) as folder:
+    with Store.opened(tmp_path / "runs", {}) as folder:
         for text in ("{", "[]", '{"objective": "trime"}'):
             path.write_text(text)
             with pytest.raises(WideneckError, match=r"trime-seed0\.json"):
-                folder.finished("trime", 0)
-        assert folder.finished("trime", 1) is None
+                folder.finished("trime-seed0", Run)
+        assert folder.finished("trime-seed1", Run) is None
 
 
 def test_processes_side_by_side_find_what_one_finds(tmp_path, monkeypatch):
@@ -118,7 +119,7 @@ def test_processes_side_by_side_find_what_one_finds(tmp_path, monkeypatch):
     found = []
     for processes in (1, 2):
         monkeypatch.setattr(side_by_side, "PROCESSES", processes)
-        with RunFolder.opened(tmp_path / str(processes), small()) as folder:
+        with Store.opened(tmp_path / str(processes), {}) as folder:
             found.append(runs.all_runs(small(), words, (0, 1), folder, lambda *a: shown.append(a)))
     for one, two in zip(*found, strict=True):
         assert one.full == two.full
@@ -184,7 +185,7 @@ def test_words_that_are_missing_are_asked_for_before_a_folder_is_made(tmp_path):
 
 
 def test_the_settings_know_the_splits_that_there_are():
-    from wideneck.memory.ambiguous import SPLITS
+    from wideneck.papers.ambiguous.splits import SPLITS
     from wideneck.papers.histalign import settings as known
 
     assert tuple(SPLITS) == known.SPLITS

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from papers.small_reproduction import TINY, small, write_words
-from wideneck.memory.ambiguous import IGNORE, SPLITS, Example, make_prompts, read_analogies
-from wideneck.papers.histalign import run as module
+from wideneck.papers.ambiguous.encoding import IGNORE, Example
+from wideneck.papers.ambiguous.instances import make_prompts
+from wideneck.papers.ambiguous.splits import SPLITS
+from wideneck.papers.ambiguous.words import read_analogies
+from wideneck.papers.histalign import runs as module
 from wideneck.papers.histalign.objectives import COMMON, OBJECTIVES
 from wideneck.papers.histalign.settings import settings
 from wideneck.papers.histalign.start import start

@@ -6,37 +6,36 @@ from wideneck.config import HEADS
 from wideneck.papers.published import (
     STATUSES,
     published_results,
-    published_table,
     read_published,
 )
+from wideneck.papers.registry import PAPERS
 
 
 def test_table_1_of_histalign_is_whole():
-    table = published_table("histalign")
-    assert "2305.04782" in table.url
-    assert table.status == "found verbatim in the paper"
-    names = [(row.model, row.method) for row in table.rows]
-    assert names == [
-        (model, method)
-        for model in ("GPT2-small", "GPT2-large")
-        for method in ("fine-tuned", "TRIME", "HistAlign")
-    ]
-    for row in table.rows:
-        for numbers in (row.full, row.cache):
-            assert list(numbers) == ["2", "5", "10", "25"]
-            assert list(numbers.values()) == sorted(numbers.values())  # more are allowed
-            assert all(0 <= number <= 100 for number in numbers.values())
+    published = published_results("histalign")
+    assert "2305.04782" in published.url
+    assert {(r.table, r.status) for r in published.results} == {("Table 1", "verified")}
+    for model in ("GPT2-small", "GPT2-large"):
+        for method in ("fine-tuned", "TRIME", "HistAlign"):
+            found = {r.measure: r.value for r in published.find(data=model, row=method)}
+            assert len(found) == 2 * 4 + 1
+            for view in ("full", "cache"):
+                numbers = [found[f"{view}.{k}"] for k in (2, 5, 10, 25)]
+                assert numbers == sorted(numbers)  # more are allowed
+                assert all(0 <= number <= 100 for number in numbers)
+    assert len(published.results) == 6 * 9
 
 
 def test_the_published_gap_is_that_of_the_paper():
-    table = published_table("histalign")
-    trime, histalign = table.row("GPT2-small", "TRIME"), table.row("GPT2-small", "HistAlign")
-    assert histalign.full["2"] - trime.full["2"] == pytest.approx(63.47 - 46.43)
-    assert histalign.cache["2"] - trime.cache["2"] == pytest.approx(58.62)
-    assert (trime.rank, histalign.rank) == (836, 854)
+    def of(method, measure):
+        return published_results("histalign").one(data="GPT2-small", row=method, measure=measure)
+
+    for measure, gap in (("full.2", 63.47 - 46.43), ("cache.2", 58.62)):
+        assert of("HistAlign", measure).value - of("TRIME", measure).value == pytest.approx(gap)
+    assert (of("TRIME", "rank").value, of("HistAlign", "rank").printed) == (836, "854")
 
 
-GENERAL = ("sigsoftmax", "attention")
+GENERAL = tuple(PAPERS)
 
 
 def test_every_file_in_the_general_form_is_read():
@@ -91,23 +90,23 @@ def test_a_number_keeps_the_digits_that_it_is_printed_with():
 
 
 TOP = 'title = "t"\npaper = "p"\nurl = "u"\n'
-RESULT = '[[result]]\ntable = "1"\ndata = "d"\nrow = "r"\nmeasure = "m"\nvalue = 1.50\n'
-GRID = '[[grid]]\ntable = "1"\ndata = "d"\nstatus = "verified"\nmeasures = ["a", "b"]\n'
-CLAIM = '[[claim]]\nname = "n"\ntable = "1"\nsays = "s"\nstatus = "verified"\n'
+GRID = '[[grid]]\ntable = "1"\nmeasures = ["a", "b"]\ndata.d = [["r", 1.50, ""]]\n'
+CLAIM = '[[claims]]\nstatus = "verified"\nrows = [["n", "1", "s"]]\n'
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (TOP + RESULT + 'status = "sure"', "unknown status 'sure'"),
-        (TOP + RESULT, "no status"),
-        (TOP + RESULT + 'status = "verified"\nsprd = 1', "unknown sprd"),
-        (TOP + RESULT + 'status = "secondary"', "no source"),
-        (TOP + 2 * (RESULT + 'status = "verified"\n'), "stands there twice"),
-        (TOP + GRID + 'rows = [["r", 1]]', "row r has 1 of 2 numbers"),
+        (TOP + GRID + 'status = "sure"', "unknown status 'sure'"),
+        (TOP + GRID, "no status"),
+        (TOP + GRID + 'status = "verified"\nsprd = 1', "unknown sprd"),
+        (TOP + GRID + 'status = "secondary"', "no source"),
+        (TOP + 2 * (GRID + 'status = "verified"\n'), "stands there twice"),
+        (TOP + GRID.replace(', ""', "") + 'status = "verified"', "row r has 1 of 2 numbers"),
         (TOP + 2 * CLAIM, "stands there twice"),
+        (TOP + CLAIM + 'souce = "x"', "unknown souce"),
         (TOP + 'where = "Table 1"\n', "unknown where"),
-        (RESULT + 'status = "verified"', "no title"),
+        (GRID + 'status = "verified"', "no title"),
     ],
 )
 def test_a_mistake_in_a_file_of_ours_is_an_error(text, message):
@@ -116,14 +115,20 @@ def test_a_mistake_in_a_file_of_ours_is_an_error(text, message):
 
 
 def test_a_grid_is_its_numbers_one_by_one():
-    grid = read_published(TOP + GRID + 'rows = [["r", 2.50, ""], ["s", "", [3, 0.10]]]', "f")
-    single = TOP + "".join(
-        f'[[result]]\ntable = "1"\ndata = "d"\nstatus = "verified"\nrow = "{row}"\n'
-        f'measure = "{measure}"\n{numbers}\n'
-        for row, measure, numbers in (
-            ("r", "a", "value = 2.50"),
-            ("s", "b", "value = 3\nspread = 0.10"),
-        )
-    )
-    assert grid == read_published(single, "f")
-    assert [result.printed for result in grid.results] == ["2.50", "3 \N{PLUS-MINUS SIGN} 0.10"]
+    text = TOP + '[[grid]]\ntable = "1"\nstatus = "verified"\nmeasures = ["a", "b"]\n'
+    text += 'data.d = [["r", 2.50, ""], ["s", "", [3, 0.10]]]\ndata."e, f" = [["r", 1e-5, 0]]\n'
+    found = [
+        (r.table, r.data, r.row, r.measure, r.value, r.spread, r.printed)
+        for r in read_published(text, "f").results
+    ]
+    assert found == [
+        ("1", "d", "r", "a", 2.5, None, "2.50"),
+        ("1", "d", "s", "b", 3.0, 0.1, "3 \N{PLUS-MINUS SIGN} 0.10"),
+        ("1", "e, f", "r", "a", 1e-5, None, "1e-5"),
+        ("1", "e, f", "r", "b", 0.0, None, "0"),
+    ]
+
+
+def test_a_claim_is_a_row_with_what_all_share():
+    (claim,) = read_published(TOP + CLAIM, "f").claims
+    assert (claim.name, claim.table, claim.says, claim.status) == ("n", "1", "s", "verified")

@@ -8,8 +8,10 @@ import pytest
 from wideneck.errors import WideneckError
 from wideneck.files.writing import json_text
 from wideneck.papers.published import published_results
-from wideneck.papers.saturation.laws import laws
+from wideneck.papers.registry import Request
+from wideneck.papers.saturation.laws import given_laws, laws
 from wideneck.papers.saturation.loss_table import COLUMNS, PYTHIA, LossRow, read_losses
+from wideneck.papers.saturation.reproduction import reproduce
 from wideneck.papers.saturation.scaling import COUNTED, PUBLISHED, Law, compare, fit_law
 
 PREDICTED = [4.018, 3.658, 3.339, 3.079, 2.850]
@@ -127,6 +129,28 @@ def test_a_loss_at_the_floor_is_refused_where_it_is_fitted_and_only_there():
     with pytest.raises(WideneckError, match=r"model 1 has a loss of .* not above E"):
         fit_law([rows[0], low, *rows[2:]], "total")
     fit_law([rows[0], replace(low, fitted=False), *rows[2:]], "total")
+
+
+def test_a_table_that_is_given_is_fitted_or_stands_beside_the_paper_s_law():
+    law = Law(A=50.0, alpha=0.2)
+    total, rest = given_laws(planted(law, "total"))
+    assert (total.counted, rest.counted) == COUNTED
+    assert (total.law.A, total.law.alpha) == pytest.approx((50.0, 0.2))
+    rows = [replace(row, fitted=False) for row in planted(law, "total")]
+    (beside,) = given_laws(rows)
+    assert beside.law == PUBLISHED
+    assert [gap.loss for gap in beside.rows] == [row.loss for row in rows]
+    with pytest.raises(WideneckError, match="at least 3 rows with fitted = true, got 1"):
+        given_laws([replace(rows[0], fitted=True), *rows[1:]])
+
+
+def test_a_table_that_is_none_is_refused_before_a_folder_is_made(tmp_path):
+    (tmp_path / "losses.csv").write_text("name\n")
+    own = {"losses": tmp_path / "losses.csv"}
+    request = Request(paper="saturation", own=own, out=tmp_path / "out")
+    with pytest.raises(WideneckError, match=r"losses\.csv, line 1: expected the columns"):
+        reproduce(request, lambda stage, done, total: None)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_fit_is_json():

@@ -283,7 +283,7 @@ def test_every_statement_stands_beside_its_verdict():
         [ngrams(1, 1), ngrams(1500, 1700)],
         LONG,
     )
-    assert {one.claim.name: one.verdict.partition(":")[0] for one in found} == {
+    assert {one.published.name: one.words.partition(":")[0] for one in found} == {
         "saturation": CONTRADICTED,
         "entropy": DESCRIBED,
         "rank": CONSISTENT,

@@ -138,17 +138,17 @@ def test_no_sign_is_compared_on_another_text(found):
 
 def test_published_rows_are_the_replications_and_stand_beside_ours(found):
     rows = {
-        one.arm: one for one in beside(found, "WikiText-2", "test perplexity", "test_perplexity")
+        one.ours: one for one in beside(found, "WikiText-2", "test perplexity", "test_perplexity")
     }
 
     assert set(rows) == {"softmax", "sigsoftmax", "GSS", "PLIF", "MoS"}
     assert (rows["MoS"].published.value, rows["MoS"].published.seeds) == (61.96, 11)
-    assert rows["MoS"].gap == pytest.approx(rows["MoS"].ours.mean - 61.96)
+    assert rows["MoS"].verdict.gap == pytest.approx(rows["MoS"].figure.mean - 61.96)
 
 
 def test_at_the_papers_scale_only_what_is_the_same_is_judged(found):
     found = replace(found, settings=found.settings | {"scale": "paper"}, data="WikiText-2")
-    words = {one.arm: one.words for one in beside(found, "WikiText-2", "rank", "rank")}
+    words = {one.ours: one.words for one in beside(found, "WikiText-2", "rank", "rank")}
     assert "not comparable" not in words["softmax"]
     assert words["PLIF"] == "not comparable: another start"
 

@@ -135,11 +135,11 @@ def test_jobs_have_the_seeds_that_were_asked_for(tmp_path, monkeypatch, scale):
     monkeypatch.setattr(module, "_settings", lambda *_: (settings, {}))
     given = []
 
-    def side_by_side(work, jobs, tick):
+    def all_runs(work, jobs, *_):
         given.extend(jobs)
-        return iter(())
+        return []
 
-    monkeypatch.setattr(module, "side_by_side", side_by_side)
+    monkeypatch.setattr(module, "all_runs", all_runs)
     monkeypatch.setattr(module, "known_rank", lambda **_: [])
     monkeypatch.setattr(module, "reproduction", lambda *_: None)
     request = Request(paper="sigsoftmax", scale=scale, num_seeds=2, out=tmp_path / "out")

@@ -9,10 +9,10 @@ import pytest
 from wideneck.commands.train import _check_model
 from wideneck.config import HEADS
 from wideneck.errors import WideneckError
+from wideneck.files.folder import difference
 from wideneck.models.small.config import MODELS
 from wideneck.recipes import shipped
 from wideneck.training.optimizers import OPTIMIZERS
-from wideneck.training.recipe import difference
 from wideneck.training.recipe_file import read_recipe, recipe
 
 GOOD = """\

@@ -10,7 +10,7 @@ from wideneck.commands.progress import ProgressBars
 from wideneck.commands.same_bits import same_bits
 from wideneck.commands.streams import printing
 from wideneck.files.writing import json_text
-from wideneck.papers.registry import Found, Request
+from wideneck.papers.registry import OPTIONS, Found, Request
 
 
 def reproduce(
@@ -19,11 +19,10 @@ def reproduce(
     scale: str | None = None,
     model: str | None = None,
     text: str | None = None,
-    words: Path | None = None,
-    split: str | None = None,
     num_seeds: int = 3,
     out: Path | None = None,
     json: Path | None = None,
+    **own: Any,
 ) -> None:
     """Run what is missing, then print the table or write the numbers.
 
@@ -32,11 +31,10 @@ def reproduce(
         scale: "small", minutes on two cores, or "paper".  None: what the paper's module chooses.
         model: Hugging Face id or folder.
         text: a text file, a folder of splits, or datasets:NAME[:SUBSET].
-        words: Google's analogy file; None for the one in gensim.
-        split: of the analogies: "leak-free", the default, or "paper".
         num_seeds: at least 1.
         out: folder of the finished runs.
         json: file for every number; "-" prints them in place of the table.
+        own: options that single papers bring (`wideneck.papers.registry.OPTIONS`); None: not given.
 
     Raises:
         WideneckError: an unknown name, an option that the paper does not take, or files that cannot
@@ -48,12 +46,12 @@ def reproduce(
         scale=scale,
         model=model,
         text=text,
-        words=words,
-        split=split,
+        own={name: value for name, value in own.items() if value is not None},
         num_seeds=num_seeds,
         out=out,
     )
-    as_json = Destination.of(json, reads=[model, text, words])
+    files = [own.get(option.name) for option in OPTIONS if option.kind is Path]
+    as_json = Destination.of(json, reads=[model, text, *files])
     run: Callable[[Request, ProgressBars], Found] = _of(paper, "reproduction").reproduce
     with ProgressBars(time_left=True) as progress:
         found = run(request, progress)

@@ -1,14 +1,12 @@
 """What papers print, as data: one TOML file a paper, read into rows.
 
-Every number is as printed; `status` says how it was checked.  A file in the general form has
+Every number is as printed; `status` says how it was checked.  A file has
 
     title = "..."; paper = "..."; url = "..."
-    [[result]]     one number: the fields of `PublishedResult`
-    [[grid]]       a table: fields that its numbers share, `measures = [...]`, and `rows`, each a
-                   name and for each measure a number, [number, spread] or "" for none
-    [[claim]]      one statement: the fields of `PublishedClaim`
-
-HistAlign's file is read by `published_table`: it is one table of accuracies at several k.
+    [[grid]]       a table: fields that its numbers share, `measures = [...]`, and rows by what they
+                   are of, `data."PTB" = [...]`, each a name and for each measure a number,
+                   [number, spread] or "" for none
+    [[claims]]     statements: fields that they share, and `rows`, each [name, table, statement]
 """
 
 import tomllib
@@ -100,24 +98,34 @@ def published_results(name: str) -> Published:
     """The numbers and statements of one paper, such as "sigsoftmax".
 
     Raises:
-        ValueError: the file, which is ours, is not in the general form.
+        ValueError: the file, which is ours, is not as it should be.
     """
-    return read_published(_text(name), f"{name}.toml")
+    file = f"{name}.toml"
+    return read_published(
+        resources.files("wideneck.papers").joinpath(file).read_text("utf-8"), file
+    )
 
 
 def read_published(text: str, file: str) -> Published:
-    """Read the general form; `file` names it in messages.
+    """Read a file; `file` names it in messages.
 
     Raises:
         ValueError: an unknown or a missing field, an unknown status, a number that stands twice, a
             second-hand number without its source.
     """
     content = tomllib.loads(text, parse_float=Decimal)
-    given = [*content.pop("result", [])]
-    for grid in content.pop("grid", []):
-        given += _numbers(grid, file)
-    claims = [_checked(PublishedClaim, one, file) for one in content.pop("claim", [])]
-    results = [_checked(PublishedResult, _result(one), file) for one in given]
+    results = [
+        _checked(PublishedResult, _result(one), file)
+        for grid in content.pop("grid", [])
+        for one in _numbers(grid, file)
+    ]
+    claims = [
+        _checked(
+            PublishedClaim, some | dict(zip(("name", "table", "says"), row, strict=True)), file
+        )
+        for some in content.pop("claims", [])
+        for row in some.pop("rows")
+    ]
     places: list[Any] = [(r.table, r.data, r.row, r.measure, r.source) for r in results]
     places += [claim.name for claim in claims]
     for place in places:
@@ -128,8 +136,8 @@ def read_published(text: str, file: str) -> Published:
 
 def _numbers(grid: dict[str, Any], file: str) -> Iterator[dict[str, Any]]:
     """The numbers of a table, each with what they share."""
-    measures, rows = grid.pop("measures"), grid.pop("rows")
-    for name, *cells in rows:
+    measures, tables = grid.pop("measures"), grid.pop("data")
+    for data, (name, *cells) in ((data, row) for data, rows in tables.items() for row in rows):
         if len(cells) != len(measures):
             raise ValueError(f"{file}: row {name} has {len(cells)} of {len(measures)} numbers.")
         for measure, cell in zip(measures, cells, strict=True):
@@ -137,7 +145,7 @@ def _numbers(grid: dict[str, Any], file: str) -> Iterator[dict[str, Any]]:
                 continue
             both = cell if isinstance(cell, list) else [cell]
             number = dict(zip(("value", "spread"), both, strict=False))
-            yield grid | {"row": name, "measure": measure} | number
+            yield grid | {"data": data, "row": name, "measure": measure} | number
 
 
 def _result(given: dict[str, Any]) -> dict[str, Any]:
@@ -166,56 +174,3 @@ def _checked(kind: type[Checked], given: dict[str, Any], file: str) -> Checked:
     if wrong:
         raise ValueError(f"{file}: {', '.join(wrong)} in {given}.")
     return kind(**given)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedRow:
-    """One line of a table of accuracies."""
-
-    model: str
-    method: str
-    full: dict[str, float]
-    """Acc@k of the paper's whole distribution, percent, by k."""
-    cache: dict[str, float]
-    """Of the memory alone."""
-    rank: int
-    """Of the matrix of log-probabilities."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedTable:
-    """A table of a paper."""
-
-    title: str
-    paper: str
-    url: str
-    where: str
-    measure: str
-    status: str
-    rows: list[PublishedRow]
-
-    def row(self, model: str, method: str) -> PublishedRow:
-        """The one row of a model and a method."""
-        (found,) = (row for row in self.rows if (row.model, row.method) == (model, method))
-        return found
-
-
-def published_table(name: str) -> PublishedTable:
-    """The table of one paper, such as "histalign"."""
-    content = tomllib.loads(_text(name))
-    ks = [str(k) for k in content.pop("ks")]
-    rows = [
-        PublishedRow(
-            model=row["model"],
-            method=row["method"],
-            full=dict(zip(ks, row["full"], strict=True)),
-            cache=dict(zip(ks, row["cache"], strict=True)),
-            rank=row["rank"],
-        )
-        for row in content.pop("row")
-    ]
-    return PublishedTable(rows=rows, **content)
-
-
-def _text(name: str) -> str:
-    return resources.files("wideneck.papers").joinpath(f"{name}.toml").read_text("utf-8")

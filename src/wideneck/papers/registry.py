@@ -1,30 +1,33 @@
 """The papers that `wideneck reproduce` knows, and what one brings.  Imports no torch.
 
-A paper is a folder of this package, `papers/NAME/`, with two modules that are imported when it
-runs:
+A paper is a folder of this package, `papers/NAME/`, whose `__init__` says what it `TAKES` of the
+shared options and which `OPTIONS` it brings, with two modules that are imported when it runs:
 
     reproduction.py    def reproduce(request: Request, progress: Progress) -> Found
     table.py           def show(found, console: rich.console.Console) -> None
 
 `reproduce` checks what was asked for before it writes anything, makes the runs that the folder
-`request.folder(scale)` does not hold (a `wideneck.papers.run_folder.RunFolder`), tells how far it
+`request.folder(scale)` does not hold (a `wideneck.files.store.Store`), tells how far it
 is by `progress(stage, done, total)`, and raises WideneckError.  `show` prints in 80 columns.
 Published numbers are in `papers/NAME.toml` (`wideneck.papers.published`), and what may be said of
 ours beside them in `wideneck.papers.verdict`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from wideneck.errors import WideneckError
+from wideneck.papers import attention, histalign, saturation, sigsoftmax
+from wideneck.papers.option import Option
 from wideneck.registry import did_you_mean
 
+_MODULES = (attention, histalign, saturation, sigsoftmax)
+OPTIONS: tuple[Option, ...] = tuple(option for module in _MODULES for option in module.OPTIONS)
+"""Those that single papers bring."""
 PAPERS: dict[str, tuple[str, ...]] = {
-    "attention": ("scale", "model", "text"),
-    "histalign": ("scale", "model", "words", "split"),
-    "saturation": ("scale", "model", "text"),
-    "sigsoftmax": ("scale", "model", "text"),
+    module.__name__.rpartition(".")[2]: (*module.TAKES, *(o.name for o in module.OPTIONS))
+    for module in _MODULES
 }
 """Name of each paper -> the options that it takes beside those that all take."""
 
@@ -58,9 +61,8 @@ class Request:
     """Hugging Face id or folder."""
     text: str | None = None
     """As for `wideneck.data.read_corpus`: file, folder, or datasets:NAME[:SUBSET]."""
-    words: Path | None = None
-    """Google's analogy file."""
-    split: str | None = None
+    own: dict[str, Any] = field(default_factory=dict)
+    """What is given of the options that single papers bring, by name."""
     num_seeds: int = 3
     out: Path | None = None
     """Folder of the finished runs."""
@@ -73,7 +75,8 @@ class Request:
             )
         takes = PAPERS[self.paper]
         for option in dict.fromkeys(option for some in PAPERS.values() for option in some):
-            if getattr(self, option) is not None and option not in takes:
+            given = self.own.get(option, getattr(self, option, None))
+            if given is not None and option not in takes:
                 owners = [paper for paper, options in PAPERS.items() if option in options]
                 raise WideneckError(
                     f"--{option} belongs to {_listed(owners)}; {self.paper} takes "

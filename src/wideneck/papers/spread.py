@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from wideneck.audits.measure import measure
 
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
@@ -13,6 +15,17 @@ class Spread:
 
     mean: float = measure("mean over seeds")
     std: float | None = measure("standard deviation over seeds, n - 1; none for one seed")
+
+    def __format__(self, spec: str) -> str:
+        """The mean as a number has it; after `+-`, with or without spaces, the deviation too.
+
+        f"{s:+.1f}" is "+63.5", and with the sign and its spaces behind it "+63.5 +- 1.2".
+        """
+        number = spec.rstrip(f" {PLUS_MINUS}")
+        between = spec.removeprefix(number)
+        if not between or self.std is None:
+            return f"{self.mean:{number}}"
+        return f"{self.mean:{number}}{between}{self.std:{number.removeprefix('+')}}"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -24,6 +37,4 @@ def spread(values: Sequence[float]) -> Spread:
 
 def cell(spread: Spread, digits: int = 1, *, sign: bool = False) -> str:
     """Mean and deviation: `63.5 +- 1.2`."""
-    plus = "+" if sign else ""
-    mean = f"{spread.mean:{plus}.{digits}f}"
-    return mean if spread.std is None else f"{mean} \N{PLUS-MINUS SIGN} {spread.std:.{digits}f}"
+    return f"{spread:{'+' if sign else ''}.{digits}f {PLUS_MINUS} }"

@@ -9,13 +9,14 @@ What can still be compared there is the difference between two rows, by its sign
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from scipy.special import stdtrit
 
 from wideneck.audits.measure import measure
-from wideneck.papers.published import PublishedResult
-from wideneck.papers.spread import Spread
+from wideneck.papers.published import PublishedClaim, PublishedResult
+from wideneck.papers.spread import Spread, spread
 
 RECALLED = "recalled, not checked"
 MARKS = {
@@ -42,7 +43,34 @@ class Verdict:
     gap: float | None = measure("ours minus the published number; none where either is missing")
     low: float | None = measure("lower end of the 95 % interval of the gap; none without a spread")
     high: float | None = measure("upper end of it")
-    words: str = measure("what may be said of the gap")
+    words: str = measure(
+        "what may be said of the gap; of a statement, whether it holds: in every seed, in how "
+        "many, which is undecided, or not; not measured; or described, not judged",
+        caution="of the rows, heads and seeds that were measured",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A number or a statement of a paper, and ours."""
+
+    published: PublishedResult | PublishedClaim = measure("the number or the statement")
+    ours: str = measure("what ours is, or what was measured here")
+    values: list[float | None] = measure("our figure, seed by seed; none where there is none")
+    figure: Spread | None = measure("the same over seeds; none where a seed has none")
+    low: float | None = measure("a statement holds where the figure is at least this", default=None)
+    high: float | None = measure("and at most this", default=None)
+    derived: str = measure(
+        "the formula that our figure stands on, where it is DERIVED, rebuilt by us from the "
+        "paper's prose, or ours altogether: such a figure is described and not judged; else empty",
+        default="",
+    )
+    verdict: Verdict = measure("what may be said")
+
+    @property
+    def words(self) -> str:
+        """What may be said."""
+        return self.verdict.words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +104,9 @@ def judge(
             not compare.
     """
     if published.recalled:
-        return Verdict(gap=None, low=None, high=None, words=RECALLED)
+        return said(RECALLED)
     if ours is None:
-        return Verdict(gap=None, low=None, high=None, words=NOT_MEASURED)
+        return said(NOT_MEASURED)
     gap = ours.mean - published.value
     half = _half_width((ours.std, seeds), (published.spread, published.seeds))
     low, high = (None, None) if half is None else (gap - half, gap + half)
@@ -89,6 +117,47 @@ def judge(
     else:
         words = "within the spreads" if low <= 0 <= high else f"outside, {_side(gap)}"
     return Verdict(gap=gap, low=low, high=high, words=words)
+
+
+def compared_number(
+    published: PublishedResult,
+    ours: str,
+    values: Sequence[float | None],
+    *,
+    other: str = "",
+    derived: str = "",
+) -> Comparison:
+    """A published number beside ours of each seed, or of the only fit that there is.
+
+    Args:
+        published: the number.
+        ours: what ours is.
+        values: ours; empty where it was not measured.
+        other: as for `judge`.
+        derived: the formula that ours stands on, where it is DERIVED.
+    """
+    known = [value for value in values if value is not None]
+    figure = spread(known) if known and len(known) == len(values) else None
+    if values and figure is None:
+        found = f"none in {len(values) - len(known)} of {len(values)} seeds"
+        verdict = said(f"not comparable: {other}" if other else found)
+    else:
+        verdict = judge(published, figure, len(values), other=other)
+    if derived:
+        verdict = replace(verdict, words=DESCRIBED)
+    return Comparison(
+        published=published,
+        ours=ours,
+        values=list(values),
+        figure=figure,
+        derived=derived,
+        verdict=verdict,
+    )
+
+
+def said(words: str) -> Verdict:
+    """A verdict without a gap."""
+    return Verdict(gap=None, low=None, high=None, words=words)
 
 
 def judge_difference(

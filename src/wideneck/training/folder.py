@@ -13,20 +13,24 @@ import os
 from pathlib import Path
 from typing import Any, final
 
-from wideneck.errors import WideneckError
-from wideneck.files.boundary import reason
-from wideneck.files.json_object import read_object
-from wideneck.files.lock import LOCK, locked
+from wideneck.files.folder import FolderKind, unusable
 from wideneck.files.records import record
 from wideneck.files.writing import json_text, remove, sync_folder, write_text
 from wideneck.training.headers import Result
-from wideneck.training.recipe import difference
 
 RECIPE, METRICS, RESULT = "recipe.json", "metrics.jsonl", "result.json"
 CHECKPOINT, MODEL, VOCABULARY = "checkpoint.safetensors", "model.safetensors", "vocabulary.txt"
 WHOLE = (RECIPE, RESULT, CHECKPOINT, MODEL, VOCABULARY)
 """Files that are whole or not there."""
 START_OVER = "remove the folder to start over"
+FOLDER = FolderKind(
+    settings=RECIPE,
+    of="a run",
+    others="The run in {} has another recipe",
+    doing="trains",
+    half=lambda name: name.startswith(tuple(f".{whole}." for whole in WHOLE)),
+    mend=START_OVER,
+)
 
 
 def is_run(path: str | Path) -> bool:
@@ -54,14 +58,13 @@ class RunFolder:
         self.path, self._lock = path, None
         if not first:
             return
+        names = FOLDER.names(path)
+        if names and RECIPE not in names:
+            raise FOLDER.strangers(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            names = {file.name for file in path.iterdir() if not _temporary(file)}
-            if names - {LOCK} and RECIPE not in names:
-                raise _strangers(path)
-            self._lock = locked(path, "trains")
+            self._lock = FOLDER.alone(path)
         except OSError as error:
-            raise WideneckError(f"{path} cannot be used as a folder: {reason(error)}.") from None
+            raise unusable(path, error) from None
         try:
             self._begin(recipe)
         except BaseException:
@@ -71,20 +74,14 @@ class RunFolder:
     def _begin(self, recipe: dict[str, Any]) -> None:
         path = self.path
         if any((path / name).exists() for name in (CHECKPOINT, MODEL, RESULT)):
-            found = difference(recipe, read_json(path / RECIPE))
-            if found:
-                raise WideneckError(
-                    f"The run in {path} has another recipe ({found}); name another folder by --out."
-                )
+            FOLDER.check(path, recipe)
         else:  # a recipe that never came to a checkpoint may be corrected
             if (path / RECIPE).exists() and read_json(path / RECIPE).keys() != recipe.keys():
-                raise _strangers(path)
+                raise FOLDER.strangers(path)
             write_text(path / RECIPE, json_text(recipe))
             remove(path / VOCABULARY)
         if (path / RESULT).exists():
             remove(self.checkpoint)
-        for file in filter(_temporary, list(path.iterdir())):
-            remove(file)  # of a process that was killed while it wrote
 
     @property
     def checkpoint(self) -> Path:
@@ -127,15 +124,4 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         WideneckError: it is missing or damaged.
     """
-    return read_object(path, str(path), START_OVER, finite=True)
-
-
-def _strangers(path: Path) -> WideneckError:
-    return WideneckError(
-        f"{path} holds files, but not the {RECIPE} of a run; name another folder by --out."
-    )
-
-
-def _temporary(file: Path) -> bool:
-    """Whether it is what one of our files is called until it is whole."""
-    return any(file.name.startswith(f".{name}.") for name in WHOLE)
+    return FOLDER.read(path)

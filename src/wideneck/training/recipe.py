@@ -69,16 +69,3 @@ class Recipe:
             "optimizer": {"name": optimizers.name_of(self.optimizer)} | asdict(self.optimizer),
             "training": asdict(self.training),
         }
-
-
-def difference(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> str | None:
-    """The first setting in which two recipes' dictionaries differ, with both values, or None."""
-    for key in {**ours, **theirs}:
-        a, b = ours.get(key), theirs.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found = difference(a, b, f"{path}{key}.")
-            if found:
-                return found
-        elif a != b:
-            return f"{path}{key} is {b!r} there, {a!r} here"
-    return None

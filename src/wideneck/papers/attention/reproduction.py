@@ -1,27 +1,23 @@
 """The whole reproduction: runs over seeds, their curves, the paper's words beside them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.data import Text
+from wideneck.files.store import Store
 from wideneck.papers.attention.checks import NOT_COMPARED
-from wideneck.papers.attention.claims import (
-    ClaimVerdict,
-    NumberVerdict,
-    judged_claims,
-    judged_numbers,
-)
+from wideneck.papers.attention.claims import judged_claims, judged_numbers
 from wideneck.papers.attention.runs import Run, all_runs, text_of
 from wideneck.papers.attention.settings import Settings, settings
 from wideneck.papers.found import Found, made_now
 from wideneck.papers.published import Published, published_results
 from wideneck.papers.registry import Request
-from wideneck.papers.run_folder import RunFolder
 from wideneck.papers.spread import Spread, spread
+from wideneck.papers.verdict import Comparison
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +42,8 @@ class Reproduction(Found):
     by_temperature: list[Point] = measure(
         "over T: finite differences by step, and fields of runs[].audit.by_step[]"
     )
-    numbers: list[NumberVerdict] = measure("published numbers beside ours")
-    claims: list[ClaimVerdict] = measure("published statements beside figures of ours")
+    numbers: list[Comparison] = measure("published numbers beside ours")
+    claims: list[Comparison] = measure("published statements beside figures of ours")
     not_compared: dict[str, str] = measure("statements by name, and why ours says nothing of them")
 
 
@@ -64,10 +60,10 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
     """
     chosen = settings(request)
     text = text_of(request.text)
-    chosen = chosen.with_text(text.sha256)
+    chosen = replace(chosen, text_sha256=text.sha256)
     shared = {"paper": "attention", **asdict(chosen)}
-    with RunFolder.opened(request.folder(chosen.scale), shared, Run) as folder:
-        runs = all_runs(chosen, text, request.num_seeds, folder, progress)
+    with Store.opened(request.folder(chosen.scale), shared) as store:
+        runs = all_runs(chosen, text, request.num_seeds, store, progress)
     return reproduction(chosen, text, runs, default_text=request.text is None)
 
 
@@ -113,26 +109,25 @@ def _over_seeds(given: Sequence[dict[str, float | None]]) -> dict[str, Spread]:
     return found
 
 
+MEANS = ("distance", "bound", "expected_paper", "expected_monte_carlo")
+
+
 def _of_sizes(audit: AttentionAudit) -> Curve:
-    names = ("mass", "distance", "bound", "expected_paper", "expected_monte_carlo")
+    names = ("mass", *MEANS, "expected_upper", "separability_lower", "separability_upper")
     return {
         point.size: {name: getattr(point, name) for name in names}
         | {
-            "expected_upper": point.expected_upper,
             "separability": point.separability.median,
             "separability_highest": point.separability.highest,
-            "separability_lower": point.separability_lower,
-            "separability_upper": point.separability_upper,
         }
         for point in audit.by_size
     }
 
 
 def _of_lengths(audit: AttentionAudit) -> Curve:
-    names = ("distance", "bound", "expected_paper", "expected_monte_carlo")
     return {
-        point.length: {"effective_keys": point.effective_keys.median}
-        | {name: getattr(point, name) for name in names}
+        point.length: {name: getattr(point, name) for name in MEANS}
+        | {"effective_keys": point.effective_keys.median}
         for point in audit.by_length
     }
 

@@ -6,6 +6,7 @@ the scan for the critical N; 1 GB with the default model.
 
 import os
 from dataclasses import dataclass
+from functools import cache
 
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.measure import measure
@@ -13,9 +14,9 @@ from wideneck.audits.states import Progress
 from wideneck.commands.audit import audit
 from wideneck.data import Text, default_text, read_corpus, read_text
 from wideneck.errors import WideneckError
+from wideneck.files.store import Store
 from wideneck.models import LoadedModel, load_language_model
 from wideneck.papers.attention.settings import Settings
-from wideneck.papers.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,26 +48,29 @@ def text_of(given: str | None) -> Text:
 
 
 def all_runs(
-    settings: Settings, text: Text, num_seeds: int, folder: RunFolder[Run], progress: Progress
+    settings: Settings, text: Text, num_seeds: int, store: Store, progress: Progress
 ) -> list[Run]:
-    """Every seed, read from the folder or measured and written there.
+    """Every seed, read from the store or measured and written there.
 
     Raises:
         WideneckError: the model cannot be measured, has too few positions, or is not that of the
             finished runs.
     """
-    missing = [seed for seed in range(num_seeds) if folder.finished(_name(seed)) is None]
-    if missing:
+
+    @cache
+    def loaded() -> LoadedModel:
         progress("loading the model", 0, 1)
-        loaded = load_language_model(settings.model)
-        _check(loaded, settings)
-        for seed in missing:
-            folder.write(_name(seed), run(settings, loaded, text, seed, progress))
-    runs = [folder.finished(_name(seed)) for seed in range(num_seeds)]
-    found = [one for one in runs if one is not None]
+        model = load_language_model(settings.model)
+        _check(model, settings)
+        return model
+
+    def made(seed: int) -> Run:
+        return store.made(f"seed{seed}", Run, lambda: run(settings, loaded(), text, seed, progress))
+
+    found = [made(seed) for seed in range(num_seeds)]
     if len({one.head_sha256 for one in found}) > 1:
         raise WideneckError(
-            f"The runs in {folder.path} are of models with different weights; name another folder "
+            f"The runs in {store.path} are of models with different weights; name another folder "
             "by --out."
         )
     return found
@@ -102,7 +106,3 @@ def _check(loaded: LoadedModel, settings: Settings) -> None:
             f"The experiment reads {context:,} tokens at a time, and {loaded.source} has positions "
             f"for {limit:,}: name another model by --model."
         )
-
-
-def _name(seed: int) -> str:
-    return f"seed{seed}"

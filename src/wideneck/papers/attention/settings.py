@@ -37,10 +37,6 @@ class Settings:
     text_sha256: str = ""
     """Of the text, once it is read."""
 
-    def with_text(self, sha256: str) -> "Settings":
-        """The settings with the text that is read."""
-        return replace(self, text_sha256=sha256)
-
     def other(self, *, default_text: bool) -> str:
         """What is not as in the paper, such as "another model and text"; empty for nothing."""
         parts = {"model": self.model not in GPT2, "text": default_text}

@@ -1,16 +1,17 @@
 """The reproduction in the terminal, in 80 columns: curves, then the paper's words beside ours."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from wideneck.papers.attention.claims import ClaimVerdict, NumberVerdict
 from wideneck.papers.attention.reproduction import Point, Reproduction
-from wideneck.papers.printing import numbers_table, print_table, say
+from wideneck.papers.printing import print_rows, say
 from wideneck.papers.spread import Spread, cell
-from wideneck.papers.verdict import published_cell
+from wideneck.papers.verdict import Comparison, published_cell
 
 NONE = "-"
 
@@ -57,8 +58,24 @@ def show(found: Reproduction, console: Console) -> None:
             },
             console,
         )
-    _numbers(found, console)
-    _claims(found.claims, console)
+    _beside(
+        "The paper's numbers, and below each of them ours",
+        f"  {'':<30}{'ours':>14}{'gap':>8}  verdict",
+        found.numbers,
+        lambda published: f"{published.table}: {published.measure}: {published_cell(published)}",
+        _number,
+        console,
+    )
+    if found.other:
+        say(f"Not comparable: {found.other}.", console)
+    _beside(
+        "The paper's statements, and below each of them ours",
+        f"  {'':<34}{'ours':>14}  {'holds if':<13}verdict",
+        found.claims,
+        lambda claim: f"{claim.table}: {claim.says}",
+        _claim,
+        console,
+    )
     say("Not compared:", console)
     for line in _left(found):
         console.print(Text(f"- {line}"))
@@ -74,58 +91,44 @@ def _curve(
     columns: dict[str, tuple[str, int]],
     console: Console,
 ) -> None:
-    table = numbers_table((at, *columns), labels=False)
-    for point in points:
-        cells = [_cell(point.figures.get(name), digits) for name, digits in columns.values()]
-        table.add_row(f"{point.at:.3g}" if point.at < 10 else f"{point.at:g}", *cells)
-    print_table(title, table, console)
+    def of(name: str, digits: int) -> Callable[[Point], str]:
+        return lambda point: _cell(point.figures.get(name), digits)
+
+    place = (at, lambda point: f"{point.at:.3g}" if point.at < 10 else f"{point.at:g}")
+    shown = [place, *((name, of(*column)) for name, column in columns.items())]
+    print_rows(title, points, shown, console)
 
 
-def _numbers(found: Reproduction, console: Console) -> None:
-    title = "The paper's numbers, and below each of them ours"
-    _head(title, f"  {'':<30}{'ours':>14}{'gap':>8}  verdict", console)
-    before = None
-    for one in found.numbers:
-        published, gap = one.published, one.verdict.gap
-        if published != before:
-            _line(f"{published.table}: {published.measure}: {published_cell(published)}", console)
-        before = published
-        words = one.verdict.words.partition(":")[0]
-        shown = NONE if gap is None else f"{gap:+.2f}"
-        console.print(Text(f"  {one.ours:<30}{_of_seeds(one):>14}{shown:>8}  {words}"))
-    console.print()
-    if found.other:
-        say(f"Not comparable: {found.other}.", console)
-
-
-def _of_seeds(one: NumberVerdict) -> str:
-    if one.figure is not None:
-        return cell(one.figure, 2)
-    return f"none in {one.values.count(None)} of {len(one.values)}"
-
-
-def _claims(claims: Sequence[ClaimVerdict], console: Console) -> None:
-    title = "The paper's statements, and below each of them ours"
-    _head(title, f"  {'':<34}{'ours':>14}  {'holds if':<13}verdict", console)
-    before = None
-    for one in claims:
-        if one.claim != before:
-            _line(f"{one.claim.table}: {one.claim.says}", console)
-        before = one.claim
-        value = _cell(one.figure, 2)
-        said = one.words if one.derived else f"{_criterion(one):<13}{one.words}"
-        console.print(Text(f"  {one.ours:<34}{value:>14}  {said}"))
-    console.print()
-
-
-def _head(title: str, columns: str, console: Console) -> None:
+def _beside(
+    title: str,
+    head: str,
+    found: Sequence[Comparison],
+    says: Callable[[Any], str],
+    line: Callable[[Comparison], str],
+    console: Console,
+) -> None:
+    """What the paper has, and below each of it ours."""
     console.print(Text(title, style="bold"))
-    console.print(Text(columns, style="bold"))
+    console.print(Text(head, style="bold"))
     console.print("\N{BOX DRAWINGS LIGHT HORIZONTAL}" * 80)
+    for published, several in groupby(found, lambda one: one.published):
+        console.print(Text(says(published), style="dim"))
+        for one in several:
+            console.print(Text(line(one)))
+    console.print()
 
 
-def _line(text: str, console: Console) -> None:
-    console.print(Text(text, style="dim"))
+def _number(one: Comparison) -> str:
+    gap = NONE if one.verdict.gap is None else f"{one.verdict.gap:+.2f}"
+    ours = f"none in {one.values.count(None)} of {len(one.values)}"
+    if one.figure is not None:
+        ours = cell(one.figure, 2)
+    return f"  {one.ours:<30}{ours:>14}{gap:>8}  {one.words.partition(':')[0]}"
+
+
+def _claim(one: Comparison) -> str:
+    said = one.words if one.derived else f"{_criterion(one):<13}{one.words}"
+    return f"  {one.ours:<34}{_cell(one.figure, 2):>14}  {said}"
 
 
 def _opening(found: Reproduction) -> str:
@@ -177,14 +180,14 @@ def _reading(found: Reproduction) -> Iterable[str]:
     )
 
 
-def _criterion(one: ClaimVerdict) -> str:
-    if one.low is not None and one.high is not None:
-        return f"{one.low:g} to {one.high:g}"
-    return f"\N{GREATER-THAN OR EQUAL TO} {one.low:g}" if one.high is None else _at_most(one.high)
-
-
-def _at_most(high: float) -> str:
-    return f"\N{LESS-THAN OR EQUAL TO} {high:g}"
+def _criterion(one: Comparison) -> str:
+    if one.high is None:
+        return f"\N{GREATER-THAN OR EQUAL TO} {one.low:g}"
+    return (
+        f"\N{LESS-THAN OR EQUAL TO} {one.high:g}"
+        if one.low is None
+        else (f"{one.low:g} to {one.high:g}")
+    )
 
 
 def _cell(spread: Spread | None, digits: int) -> str:

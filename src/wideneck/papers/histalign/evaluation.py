@@ -12,8 +12,8 @@ from torch import Tensor
 
 from wideneck.attached.memory_views import Views, three_ways
 from wideneck.audits.output.log_prob_rank import numerical_rank
-from wideneck.memory.ambiguous import accuracy_at_k, needed_k
 from wideneck.models import evaluating
+from wideneck.papers.ambiguous.accuracy import accuracy_at_k, needed_k
 from wideneck.papers.histalign.task import Task
 
 NUMBERS = 2**24

@@ -1,20 +1,20 @@
 """The whole table: settings, runs, summaries and gaps beside what the paper prints."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
-from wideneck.memory.ambiguous import read_analogies
+from wideneck.files.store import Store
+from wideneck.papers.ambiguous.words import read_analogies
 from wideneck.papers.found import Found, made_now
-from wideneck.papers.histalign.folder import RunFolder
 from wideneck.papers.histalign.objectives import COMMON, OBJECTIVES
 from wideneck.papers.histalign.results import Gap, Run, Summary, gap, summarize
 from wideneck.papers.histalign.runs import all_runs
-from wideneck.papers.histalign.settings import Settings, settings, with_words
+from wideneck.papers.histalign.settings import Settings, settings
 from wideneck.papers.histalign.task import sha256_of
-from wideneck.papers.published import PublishedTable, published_table
+from wideneck.papers.published import Published, published_results
 from wideneck.papers.registry import Request
 
 
@@ -27,7 +27,7 @@ class Reproduction(Found):
         "fields of wideneck.Memory of each objective; the ranking loss is as released, the second "
         "half of the paper's Equation 5 being DERIVED from the code, by us"
     )
-    published: PublishedTable = measure("the paper's table")
+    published: Published = measure("the paper's table")
     runs: list[Run] = measure("each objective with each seed")
     summaries: list[Summary] = measure("each objective over its seeds")
     gaps: list[Gap] = measure("with the ranking loss minus without, over seeds")
@@ -44,11 +44,13 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
         WideneckError: settings that do not go together, no words, a folder of other settings, a
             model that cannot be used.
     """
-    chosen = settings(request.scale, request.model, request.split)
-    chosen = with_words(chosen, sha256_of(read_analogies(request.words)))
+    chosen = settings(request.scale, request.model, request.own.get("split"))
+    words = request.own.get("words")
+    chosen = replace(chosen, words_sha256=sha256_of(read_analogies(words)))
     seeds = range(request.num_seeds)
-    with RunFolder.opened(request.folder(chosen.scale), chosen) as folder:
-        runs = all_runs(chosen, request.words, seeds, folder, progress)
+    shared = {"paper": "histalign", **asdict(chosen)}
+    with Store.opened(request.folder(chosen.scale), shared) as store:
+        runs = all_runs(chosen, words, seeds, store, progress)
     return reproduction(chosen, runs)
 
 
@@ -58,7 +60,7 @@ def reproduction(chosen: Settings, runs: Sequence[Run]) -> Reproduction:
     return Reproduction(
         settings=asdict(chosen),
         objectives={name: COMMON | one.memory for name, one in OBJECTIVES.items()},
-        published=published_table("histalign"),
+        published=published_results("histalign"),
         runs=list(runs),
         summaries=[summarize(name, some) for name, some in by_name.items()],
         gaps=[

@@ -1,18 +1,25 @@
-"""All runs of a table: those that are missing, several at a time where the model is small."""
+"""Every objective with every seed, from the words to a `Run` each."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from wideneck.audits.states import Progress
-from wideneck.memory.ambiguous import read_analogies
-from wideneck.papers.histalign.folder import RunFolder
+from wideneck.errors import WideneckError
+from wideneck.files.store import Store
+from wideneck.papers import jobs
+from wideneck.papers.ambiguous.words import Analogies, read_analogies
+from wideneck.papers.histalign.evaluation import evaluate
 from wideneck.papers.histalign.objectives import OBJECTIVES
 from wideneck.papers.histalign.results import Run
-from wideneck.papers.histalign.run import run
 from wideneck.papers.histalign.settings import Settings
-from wideneck.papers.side_by_side import Show, side_by_side
+from wideneck.papers.histalign.start import check_length, start
+from wideneck.papers.histalign.task import make_task
+from wideneck.papers.histalign.training import steps, train
+from wideneck.papers.side_by_side import Show
+from wideneck.report.provenance import versions
 
 
 @final
@@ -25,31 +32,65 @@ class Job:
     objective: str
     seed: int
 
+    @property
+    def name(self) -> str:
+        """Of the finished run."""
+        return f"{self.objective}-seed{self.seed}"
+
 
 def all_runs(
-    settings: Settings,
-    words: Path | None,
-    seeds: Sequence[int],
-    folder: RunFolder,
-    progress: Progress,
+    settings: Settings, words: Path | None, seeds: Sequence[int], store: Store, progress: Progress
 ) -> list[Run]:
-    """Every objective with every seed, read from the folder or made and written there.
-
-    Seed by seed, so that what an interrupted run leaves can be compared.
-    """
-    jobs = [Job(settings, words, objective, seed) for seed in seeds for objective in OBJECTIVES]
-    missing = [job for job in jobs if folder.finished(job.objective, job.seed) is None]
-    stage = f"{len(missing)} of {len(jobs)} runs"
-    for _, done in side_by_side(
+    """Every objective with every seed, seed by seed, read from the store or made."""
+    return jobs.all_runs(
         _work,
-        missing,
-        lambda units, total: progress(stage, units, total),
+        [Job(settings, words, objective, seed) for seed in seeds for objective in OBJECTIVES],
+        Run,
+        store,
+        progress,
         processes=None if settings.model is None else 1,  # a loaded model fills a machine
-    ):
-        folder.write(done)
-    finished = [folder.finished(job.objective, job.seed) for job in jobs]
-    return [one for one in finished if one is not None]
+    )
 
 
 def _work(job: Job, show: Show) -> Run:
     return run(job.settings, read_analogies(job.words), job.objective, job.seed, show)
+
+
+def run(
+    settings: Settings,
+    analogies: Analogies,
+    objective: str,
+    seed: int,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Run:
+    """Train and measure.
+
+    Args:
+        settings: what all runs share.
+        analogies: the words.
+        objective: a name of `OBJECTIVES`.
+        seed: of everything that is drawn.
+        progress: called with the share of the training that is done.
+    """
+    began, began_cpu, recipe = time.perf_counter(), time.process_time(), settings.recipe
+    model, encoding = start(settings, OBJECTIVES[objective], analogies, seed)
+    task = make_task(analogies, encoding, settings.split, seed, recipe.num_test_prompts)
+    check_length(model, task.longest)
+    try:
+        train(model, task.rows, recipe, seed, progress)
+    except WideneckError as error:
+        raise WideneckError(f"{objective}, seed {seed}: {error}") from None
+    measured = evaluate(model, task, recipe.num_rank_rows)
+    head = model.get_output_embeddings()
+    return Run(
+        objective=objective,
+        seed=seed,
+        num_prompts=len(task.prompts),
+        **vars(measured),
+        rank_bound=head.rank_bound,
+        vocab_size=head.vocab_size,
+        num_steps=steps(recipe, len(task.rows)),
+        seconds=round(time.perf_counter() - began, 1),
+        cpu_seconds=round(time.process_time() - began_cpu, 1),
+        versions=versions(),
+    )

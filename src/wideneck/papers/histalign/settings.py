@@ -4,13 +4,13 @@
 objective; `PAPER` is the paper's (its Table 8 and the released commands).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from wideneck.errors import WideneckError
 from wideneck.registry import did_you_mean
 
 SPLITS = ("leak-free", "paper")
-"""The names in `wideneck.memory.ambiguous.SPLITS`, known without torch."""
+"""The names in `wideneck.papers.ambiguous.SPLITS`, known without torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +99,3 @@ def settings(scale: str | None, model: str | None, split: str | None) -> Setting
     if split not in SPLITS:
         raise WideneckError(f"No split is called '{split}'.{did_you_mean(split, list(SPLITS))}")
     return Settings(scale=scale, model=model, split=split, recipe=SCALES[scale])
-
-
-def with_words(settings: Settings, sha256: str) -> Settings:
-    """The settings with the words that are used."""
-    return replace(settings, words_sha256=sha256)

@@ -7,10 +7,13 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from wideneck.attached.attaching_memory import attach_memory
 from wideneck.errors import WideneckError
-from wideneck.memory.ambiguous import Analogies, Encoding, Pieces, Vocabulary
 from wideneck.memory.config import Memory
 from wideneck.models import load_language_model
 from wideneck.models.positions import max_positions
+from wideneck.papers.ambiguous.encoding import Encoding
+from wideneck.papers.ambiguous.pieces import Pieces
+from wideneck.papers.ambiguous.vocabulary import Vocabulary
+from wideneck.papers.ambiguous.words import Analogies
 from wideneck.papers.histalign.objectives import COMMON, Objective
 from wideneck.papers.histalign.settings import Settings, Shape
 

@@ -1,15 +1,15 @@
 """The reproduction in the terminal: ours over seeds, the paper's lines below, in 80 columns."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from wideneck.papers.histalign.objectives import OBJECTIVES
 from wideneck.papers.histalign.reproduction import Reproduction
-from wideneck.papers.histalign.results import PRINTED, Summary
-from wideneck.papers.printing import numbers_table, print_table, say
+from wideneck.papers.histalign.results import PRINTED, Gap, Summary
+from wideneck.papers.printing import Columns, Line, print_rows, say
 from wideneck.papers.spread import Spread, cell
 
 VIEWS = {
@@ -20,75 +20,73 @@ VIEWS = {
 PUBLISHED_VIEWS = ("full", "cache")
 MODELS = ("GPT2-small", "GPT2-large")
 """Of the paper's table."""
+NAME = ("", lambda row: OBJECTIVES[row.objective].title)
+MEASURES: Columns = (
+    NAME,
+    ("share, %", lambda row: cell(_percent(row.figures["memory_share"]))),
+    ("loss", "{loss:.2f ± }"),
+    ("model's", "{loss_model:.2f ± }"),
+    ("rank", "{rank:.0f ± }"),
+    ("model's", "{rank_model:.0f}"),
+)
+GAPS = [f"{view}.{k}" for view in PUBLISHED_VIEWS for k in PRINTED[:2]]
 
 
 def show(found: Reproduction, console: Console) -> None:
     """Print the accuracies, the other measures, the gaps and how to read them."""
     say(_opening(found), console)
     for view, title in VIEWS.items():
-        _accuracies(found, view, title, console)
-    _measures(found, console)
-    _gaps(found, console)
+        names = [f"{view}.{k}" for k in PRINTED]
+        columns = [NAME, *((f"@{k}", f"{{{view}.{k}:.1f ± }}") for k in PRINTED)]
+        shown = names if view in PUBLISHED_VIEWS else None
+        print_rows(title, _lined(found, found.summaries, shown, _printed), columns, console)
+    print_rows(
+        "Memory's share of the probability; loss in nats; rank",
+        _lined(found, found.summaries, ["", "", "", "rank", ""], _printed),
+        MEASURES,
+        console,
+    )
+    name = ("", lambda gap: f"over {OBJECTIVES[gap.over].title}")
+    print_rows(
+        "What the ranking loss of HistAlign adds, points",
+        _lined(found, found.gaps, GAPS, _difference),
+        [name, *((gap.replace(".", "@"), f"{{{gap}:+.1f ± }}") for gap in GAPS)],
+        console,
+    )
     for line in _reading(found):
         say(line, console)
 
 
-def _accuracies(found: Reproduction, view: str, title: str, console: Console) -> None:
-    table = numbers_table([f"@{k}" for k in PRINTED])
-    for summary in found.summaries:
-        objective = OBJECTIVES[summary.objective]
-        cells = [cell(summary.figures[f"{view}.{k}"]) for k in PRINTED]
-        table.add_row(_title(summary), *cells)
-        if objective.method is None or view not in PUBLISHED_VIEWS:
-            continue
-        for model in MODELS:
-            row = found.published.row(model, objective.method)
-            numbers = [f"{getattr(row, view)[k]:.2f}" for k in PRINTED]
-            table.add_row(_published(model), *numbers, style="dim")
-    print_table(title, table, console)
+def _lined(
+    found: Reproduction,
+    ours: Sequence[Summary | Gap],
+    measures: Sequence[str] | None,
+    cell: Callable[[Reproduction, str, str, str], str],
+) -> Iterable[Any]:
+    """Each of ours, and below it what the paper has of its method for two models."""
+    for one in ours:
+        yield one
+        method = OBJECTIVES[one.objective].method
+        if method is not None and measures is not None:
+            for model in MODELS:
+                cells = (m and cell(found, model, method, m) for m in measures)
+                yield Line([f"  paper, {model}", *cells])
 
 
-def _measures(found: Reproduction, console: Console) -> None:
-    table = numbers_table(["share, %", "loss", "model's", "rank", "model's"])
-    for summary in found.summaries:
-        objective, figures = OBJECTIVES[summary.objective], summary.figures
-        part = figures["memory_share"]
-        percent = Spread(mean=100 * part.mean, std=None if part.std is None else 100 * part.std)
-        table.add_row(
-            _title(summary),
-            cell(percent),
-            cell(figures["loss"], 2),
-            cell(figures["loss_model"], 2),
-            cell(figures["rank"], 0),
-            f"{figures['rank_model'].mean:.0f}",
-        )
-        if objective.method is None:
-            continue
-        for model in MODELS:
-            rank = found.published.row(model, objective.method).rank
-            table.add_row(_published(model), "", "", "", str(rank), "", style="dim")
-    print_table("Memory's share of the probability; loss in nats; rank", table, console)
+def _printed(found: Reproduction, model: str, method: str, measure: str) -> str:
+    return found.published.one(data=model, row=method, measure=measure).printed
 
 
-def _gaps(found: Reproduction, console: Console) -> None:
-    ks = PRINTED[:2]
-    names = [f"{view}@{k}" for view in PUBLISHED_VIEWS for k in ks]
-    table = numbers_table(names)
-    for one in found.gaps:
-        figures = [one.figures[f"{view}.{k}"] for view in PUBLISHED_VIEWS for k in ks]
-        title = f"over {OBJECTIVES[one.over].title}"
-        table.add_row(Text(title), *(cell(figure, sign=True) for figure in figures))
-        if OBJECTIVES[one.objective].method is None:
-            continue
-        for model in MODELS:
-            more, less = (found.published.row(model, m) for m in ("HistAlign", "TRIME"))
-            numbers = [
-                f"{getattr(more, view)[k] - getattr(less, view)[k]:+.2f}"
-                for view in PUBLISHED_VIEWS
-                for k in ks
-            ]
-            table.add_row(_published(model), *numbers, style="dim")
-    print_table("What the ranking loss of HistAlign adds, points", table, console)
+def _difference(found: Reproduction, model: str, method: str, measure: str) -> str:
+    """Of the paper's method to what it adds to."""
+    more, less = (
+        found.published.one(data=model, row=row, measure=measure).value for row in (method, "TRIME")
+    )
+    return f"{more - less:+.2f}"
+
+
+def _percent(share: Spread) -> Spread:
+    return Spread(mean=100 * share.mean, std=None if share.std is None else 100 * share.std)
 
 
 def _opening(found: Reproduction) -> str:
@@ -106,7 +104,7 @@ def _opening(found: Reproduction) -> str:
         f"of {recipe['batch_size']} rows; {first.num_prompts:,} distinct test prompts; "
         f"{f'{len(seeds)} seeds, mean and standard deviation' if len(seeds) > 1 else 'one seed'}. "
         "The paper's, dim: "
-        f"{found.published.where}, {found.published.url}."
+        f"{found.published.results[0].table}, {found.published.url}."
     )
 
 
@@ -133,11 +131,3 @@ def _reading(found: Reproduction) -> Iterable[str]:
         f"paper names no tolerance. {len(found.runs)} runs, on average {seconds:,.0f} s on the "
         f"clock and {cpu:,.0f} s of processor time."
     )
-
-
-def _title(summary: Summary) -> Text:
-    return Text(OBJECTIVES[summary.objective].title)
-
-
-def _published(model: str) -> Text:
-    return Text(f"  paper, {model}")

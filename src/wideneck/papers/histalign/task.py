@@ -7,16 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from wideneck.memory.ambiguous import (
-    SPLITS,
-    Analogies,
-    Encoding,
-    Example,
-    Prompt,
-    accepted_ids,
-    encode_rows,
-    make_prompts,
-)
+from wideneck.papers.ambiguous.encoding import Encoding, Example, accepted_ids, encode_rows
+from wideneck.papers.ambiguous.instances import Prompt, make_prompts
+from wideneck.papers.ambiguous.splits import SPLITS
+from wideneck.papers.ambiguous.words import Analogies
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from wideneck.errors import WideneckError
-from wideneck.memory.ambiguous import IGNORE, Example
+from wideneck.papers.ambiguous.encoding import IGNORE, Example
 from wideneck.papers.histalign.settings import Recipe
 
 MAX_NORM = 1.0

@@ -40,6 +40,11 @@ class FamilyJob:
     folder: Path
     """Of the run."""
 
+    @property
+    def name(self) -> str:
+        """Of the finished run."""
+        return self.folder.name
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
@@ -98,19 +103,14 @@ def train_and_measure(job: FamilyJob, show: Show) -> FamilyRun:
     )
     lines = read_metrics(job.folder / METRICS, _Line)
     measured = [_measured(line, job.folder) for line in lines if line.checkpoint is not None]
-    num_parameters = result["num_parameters"]
+    kept = ("num_parameters", "tokens", "epochs", "tokens_per_second", "seconds", "versions")
     return FamilyRun(
         width=job.width,
         seed=job.seed,
-        num_parameters=num_parameters,
+        **{name: result[name] for name in kept},
         num_embedding_parameters=2 * result["vocab_size"] * job.width,
         learning_rate=job.recipe.optimizer.learning_rate,
         measured=measured,
-        tokens=result["tokens"],
-        epochs=result["epochs"],
-        tokens_per_second=result["tokens_per_second"],
-        seconds=result["seconds"],
-        versions=result["versions"],
     )
 
 

@@ -42,6 +42,11 @@ class HeadJob:
     folder: Path
     """Of the run; the states are kept beside it."""
 
+    @property
+    def name(self) -> str:
+        """Of the finished run."""
+        return self.folder.name
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadRun:
@@ -105,16 +110,13 @@ def train_head(job: HeadJob, show: Show) -> HeadRun:
         rank=job.rank,
         start=job.start,
         seed=job.seed,
-        num_parameters=result["num_parameters"],
+        **{name: result[name] for name in ("num_parameters", "tokens", "seconds", "versions")},
         learning_rate=job.recipe.optimizer.learning_rate,
         first=at[0],
         nearly_last=at[nearly],
         last=at[num_steps],
         train_loss=[part.mean().item() for part in trained.tensor_split(10) if len(part)],
         num_steps=result["steps"],
-        tokens=result["tokens"],
-        seconds=result["seconds"],
-        versions=result["versions"],
     )
 
 

@@ -38,14 +38,34 @@ class Laws:
         "the frozen constants do not allow it"
     )
     refused: str = measure("why there is none; empty otherwise")
+    given: list[ScalingFit] = measure(
+        "A and alpha fitted on the rows of --losses that say so, or the paper's law where none "
+        "does, and the gaps of the others; none without that file"
+    )
     power: list[ScalingFit] = measure(
         "L = A / N^alpha through the lowest losses of our family, B = E = 0",
         caution="a handful of widths of one depth on a tiny budget, overfitting among them",
     )
 
 
-def laws(rows: Sequence[LossRow]) -> Laws:
-    """Of a family: rows with `fitted`, at least three, and others to stand beside them."""
+def given_laws(rows: Sequence[LossRow]) -> list[ScalingFit]:
+    """Of a table of losses: fitted on its rows with `fitted`, or the paper's law where none has it.
+
+    Raises:
+        WideneckError: as `fit_law`, where one or two rows have it, for example.
+    """
+    if not any(row.fitted for row in rows):
+        return [compare(rows, PUBLISHED, "total")]
+    return [fit_law(rows, counted) for counted in COUNTED]
+
+
+def laws(rows: Sequence[LossRow], given: Sequence[ScalingFit] = ()) -> Laws:
+    """Of a family: rows with `fitted`, at least three, and others to stand beside them.
+
+    Args:
+        rows: of the family.
+        given: of another table, from `given_laws`.
+    """
     refused = ""
     family = []
     try:
@@ -58,6 +78,7 @@ def laws(rows: Sequence[LossRow]) -> Laws:
         pythia=[fit_law(fitted, counted) for counted in COUNTED],
         family=family,
         refused=refused,
+        given=list(given),
         power=[_power(rows, counted) for counted in COUNTED],
     )
 

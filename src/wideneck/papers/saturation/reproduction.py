@@ -10,13 +10,14 @@ import torch
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.data import encode_corpus, read_corpus
+from wideneck.files.store import Store
 from wideneck.models.small.config import Transformer
 from wideneck.papers.found import Found, made_now
+from wideneck.papers.jobs import all_runs
 from wideneck.papers.published import Published, published_results
 from wideneck.papers.registry import Request
-from wideneck.papers.run_folder import RunFolder
 from wideneck.papers.saturation.arms import Arm, head_arms
-from wideneck.papers.saturation.beside import ClaimBeside, Compared, claims, compared
+from wideneck.papers.saturation.beside import claims, compared
 from wideneck.papers.saturation.family_run import (
     FamilyJob,
     FamilyRun,
@@ -24,12 +25,13 @@ from wideneck.papers.saturation.family_run import (
     train_and_measure,
 )
 from wideneck.papers.saturation.heads_run import HeadJob, HeadRun, train_head
-from wideneck.papers.saturation.laws import Laws, laws
+from wideneck.papers.saturation.laws import Laws, given_laws, laws
+from wideneck.papers.saturation.loss_table import read_losses
 from wideneck.papers.saturation.ngram_run import AllNgrams, Ngrams, all_ngrams
 from wideneck.papers.saturation.settings import Settings, head_recipe, paper, small, with_rate
 from wideneck.papers.saturation.truncated import Truncated, truncated
 from wideneck.papers.saturation.widths import Width, loss_rows, summarize
-from wideneck.papers.side_by_side import side_by_side
+from wideneck.papers.verdict import Comparison
 from wideneck.training.batches import WindowBatches
 from wideneck.training.states_task import recipe_states
 
@@ -49,16 +51,17 @@ class Reproduction(Found):
     truncated: Truncated = measure("the output layer cut, and the audit's prediction")
     ngrams: list[Ngrams] = measure("n-gram dimensionality with the diagonal's null")
     laws: Laws = measure("scaling laws")
-    compared: list[Compared] = measure("published numbers beside ours")
-    claims: list[ClaimBeside] = measure("the paper's statements beside ours")
+    compared: list[Comparison] = measure("published numbers beside ours")
+    claims: list[Comparison] = measure("the paper's statements beside ours")
 
 
 def reproduce(request: Request, progress: Progress) -> Reproduction:
     """Make the runs that the folder does not hold, and compare all.
 
     Raises:
-        WideneckError: no text at the paper's scale, a text that is too short, a folder of other
-            settings, a model whose states cannot be had, a run that fails.
+        WideneckError: a table of losses that cannot be read or fitted, no text at the paper's
+            scale, a text that is too short, a folder of other settings, a model whose states cannot
+            be had, a run that fails.
     """
     scale = request.scale or "small"
     settings = (small if scale == "small" else paper)(request.model, request.text)
@@ -67,21 +70,19 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
 
 def reproduction(settings: Settings, request: Request, progress: Progress) -> Reproduction:
     """The same of settings."""
+    losses = request.own.get("losses")
+    given = [] if losses is None else given_laws(read_losses(losses))
     corpus = read_corpus(settings.text)
     encoded = encode_corpus(corpus, next(iter(settings.family.values())).data)
     content = settings.to_dict() | {"text_sha256": corpus.sha256}
     seeds = range(request.num_seeds)
-    with RunFolder.opened(request.folder(settings.scale), content, FamilyRun) as folder:
-        ngrams = RunFolder(folder.path, AllNgrams)
-        counted = ngrams.finished("ngrams")
-        if counted is None:
-            counted = all_ngrams(settings, progress)
-            ngrams.write("ngrams", counted)
-        family = _family(settings, encoded.train.ids, seeds, folder, progress)
-        cut, heads = _heads(settings, seeds, RunFolder(folder.path, HeadRun), progress)
+    with Store.opened(request.folder(settings.scale), content) as store:
+        counted = store.made("ngrams", AllNgrams, lambda: all_ngrams(settings, progress))
+        family = _family(settings, encoded.train.ids, seeds, store, progress)
+        cut, heads = _heads(settings, seeds, store, progress)
     widths, arms = summarize(family), head_arms(heads, cut)
     known = published_results("saturation")
-    law = laws(loss_rows(widths, family[0].tokens))
+    law = laws(loss_rows(widths, family[0].tokens), given)
     return Reproduction(
         settings=content,
         data=corpus.name,
@@ -108,7 +109,7 @@ def _family(
     settings: Settings,
     ids: torch.Tensor,
     seeds: Sequence[int],
-    folder: RunFolder[FamilyRun],
+    store: Store,
     progress: Progress,
 ) -> list[FamilyRun]:
     """Every model, several at a time; the largest of each seed first, so that none waits for it."""
@@ -127,36 +128,26 @@ def _family(
                     recipe=replace(recipe, training=schedule, seed=recipe.seed + seed),
                     steps=checkpoint_steps(num_steps, settings.linear),
                     train_tokens=settings.train_tokens,
-                    folder=folder.path / "runs" / f"family-d{width}-seed{seed}",
+                    folder=store.path / "runs" / f"family-d{width}-seed{seed}",
                 )
             )
-    names = {(job.width, job.seed): job.folder.name for job in jobs}
-    missing = [job for job in jobs if folder.finished(job.folder.name) is None]
-    stage = f"family: {len(missing)} of {len(jobs)} models"
-    for job, run in side_by_side(
-        train_and_measure, missing, lambda units, total: progress(stage, units, total)
-    ):
-        folder.write(names[job.width, job.seed], run)
-    return [run for name in names.values() if (run := folder.finished(name)) is not None]
+    stage = "family: {} of {} models"
+    return all_runs(train_and_measure, jobs, FamilyRun, store, progress, stage=stage)
 
 
 def _heads(
-    settings: Settings, seeds: Sequence[int], folder: RunFolder[HeadRun], progress: Progress
+    settings: Settings, seeds: Sequence[int], store: Store, progress: Progress
 ) -> tuple[Truncated, list[HeadRun]]:
     """Truncations, and every head, one after the other with all threads.
 
     A finished head's weights go: those of all ranks and seeds take gigabytes and nothing reads
     them again.
     """
-    place = folder.path / "runs"
+    place = store.path / "runs"
     states = recipe_states(settings.heads, place, progress)
     width = states.weight.shape[1]
     ranks = [*(rank for rank in settings.ranks if rank < width), width]
-    cuts = RunFolder(folder.path, Truncated)
-    cut = cuts.finished("truncated")
-    if cut is None:
-        cut = truncated(states, ranks, progress)
-        cuts.write("truncated", cut)
+    cut = store.made("truncated", Truncated, lambda: truncated(states, ranks, progress))
     arms: list[tuple[int | None, str]] = [
         *((rank, start) for start in settings.starts for rank in ranks),
         (None, "own"),
@@ -169,12 +160,14 @@ def _heads(
             recipe = replace(recipe, training=replace(recipe.training, evaluate_every=epochs))
             name = f"heads-{start}-r{rank or width}-seed{seed}"
             jobs.append(HeadJob(rank or width, start, seed, recipe, place / name))
-    missing = [job for job in jobs if folder.finished(job.folder.name) is None]
-    stage = f"heads: {len(missing)} of {len(jobs)}"
-    for job, run in side_by_side(
-        train_head, missing, lambda units, total: progress(stage, units, total), processes=1
-    ):
-        folder.write(job.folder.name, run)
-        shutil.rmtree(job.folder)
-    found = [run for job in jobs if (run := folder.finished(job.folder.name)) is not None]
+    found = all_runs(
+        train_head,
+        jobs,
+        HeadRun,
+        store,
+        progress,
+        stage="heads: {} of {}",
+        processes=1,
+        made=lambda job: shutil.rmtree(job.folder),
+    )
     return cut, found

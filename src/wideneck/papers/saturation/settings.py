@@ -58,17 +58,10 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
+        numbers = ("scale", "tokens", "linear", "train_tokens", "ranks", "starts", "ngram_tokens")
         return {
             "paper": "saturation",
-            "scale": self.scale,
-            "tokens": self.tokens,
-            "linear": self.linear,
-            "train_tokens": self.train_tokens,
-            "ranks": self.ranks,
-            "starts": self.starts,
-            "ngram_tokens": self.ngram_tokens,
-            "tokenizers": self.tokenizers,
-            "orders": self.orders,
+            **{name: getattr(self, name) for name in (*numbers, "tokenizers", "orders")},
             "family": {str(width): recipe.to_dict() for width, recipe in self.family.items()},
             "heads": self.heads.to_dict(),
         }

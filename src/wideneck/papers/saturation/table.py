@@ -4,16 +4,15 @@ import statistics
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from wideneck.audits.estimate import Estimate
-from wideneck.papers.printing import numbers_table, print_table, say
+from wideneck.papers.printing import Columns, Line, print_rows, say
 from wideneck.papers.published import Published
-from wideneck.papers.saturation.arms import Arm
+from wideneck.papers.saturation.ngrams import NgramDimensionality
 from wideneck.papers.saturation.reproduction import Reproduction
 from wideneck.papers.saturation.scaling import ScalingFit
-from wideneck.papers.spread import Spread, cell
+from wideneck.papers.spread import PLUS_MINUS
 from wideneck.papers.verdict import MARKS, published_cell
 from wideneck.report.numbers import basis
 
@@ -22,130 +21,84 @@ LARGEST = "Pythia-410M"
 """The one of those read off that the paper fits its law on."""
 DIMENSIONS = (100, 1000)
 """The d at which the table tells the W-error of n-grams; JSON has more."""
-PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+ARMS = {"own": "softmax", "whitened": "r = {}", "random": "random {}"}
+
+LOSSES: Columns = (
+    ("", "d = {width}"),
+    ("parameters", "{num_parameters:,}"),
+    ("best", "{best_loss:.3f±}"),
+    ("at step", "{best_step:,.0f}"),
+    ("its train", "{best_train_loss:.3f}"),
+    ("final", "{final_loss:.3f±}"),
+    ("its train", "{final_train_loss:.3f}"),
+    ("rise", "{rise.mean:.3f}"),
+)
+GEOMETRY: Columns = (
+    ("", "d = {width}"),
+    ("KL lowest", "{kl_sigma2_lowest:.3f}"),
+    ("at step", "{kl_sigma2_lowest_step:,.0f}"),
+    ("KL final", "{kl_sigma2:.2f±}"),
+    ("/ log d", "{kl_sigma2_share:.2f}"),
+    ("centred", "{kl_sigma2_centred:.2f}"),
+    ("s1/s0", "{second_value:.2f}"),
+    ("mean row", "{mean_row_share:.2f}"),
+    ("aniso.", "{anisotropy:.2f}"),
+)
+HEADS: Columns = (
+    ("", lambda arm: ARMS[arm.start].format(arm.rank)),
+    ("r/d", "{share:.2f}"),
+    ("W-err", "{w_error:.2f}"),
+    ("cent.", "{w_error_centred:.2f}"),
+    ("cut", "{first_gap.value:+.3f}"),
+    ("foreseen", "{whitened.predicted:+.3f}"),
+    ("plain", "{plain.measured.value:+.2f}"),
+    ("trained", "{trained_gap.value:+.3f}"),
+    (PLUS_MINUS, lambda arm: _half(arm.trained_gap)),
+    ("to r=d", "{full_gap.value:+.3f}"),
+    (PLUS_MINUS, lambda arm: _half(arm.full_gap)),
+    ("slope", "{slope:+.3f}"),
+)
+COMPARED: Columns = (
+    ("", "{published.table}, {published.data}: {published.measure}, {published.row}"),
+    ("published", lambda one: published_cell(one.published).replace(MARKS["figure"], " (figure)")),
+    ("ours", "{figure:.3g}"),
+    ("verdict", lambda one: one.words.split(":")[0]),
+)
 
 
 def show(found: Reproduction, console: Console) -> None:
     """Print the tables and how to read them."""
     say(_opening(found), console)
-    _losses(found, console)
-    _geometry(found, console)
+    losses = "The family: held-out and training loss, nats a token"
+    print_rows(losses, found.widths, LOSSES, console, gap=0)
+    geometry = "Output layer (singular entropy of squared values, nats) and held-out states"
+    rows = [*found.widths, *_figure_5(found.published)]
+    print_rows(geometry, rows, GEOMETRY, console, gap=0)
     _heads(found, console)
     _figure_6(found.published, console)
     _ngrams(found, console)
     _laws(found, console)
     _compared(found, console)
-    _claims(found, console)
     for line in _reading(found):
         say(line, console)
 
 
-def _losses(found: Reproduction, console: Console) -> None:
-    table = numbers_table(
-        ["parameters", "best", "at step", "its train", "final", "its train", "rise"], gap=0
-    )
-    for width in found.widths:
-        figures = width.figures
-        table.add_row(
-            f"d = {width.width}",
-            f"{width.num_parameters:,}",
-            _cell(figures["best_loss"], 3),
-            f"{figures['best_step'].mean:,.0f}",
-            f"{figures['best_train_loss'].mean:.3f}",
-            _cell(figures["final_loss"], 3),
-            f"{figures['final_train_loss'].mean:.3f}",
-            f"{width.rise.mean:.3f}",
-        )
-    print_table("The family: held-out and training loss, nats a token", table, console)
-
-
-def _geometry(found: Reproduction, console: Console) -> None:
-    names = [
-        "KL lowest",
-        "at step",
-        "KL final",
-        "/ log d",
-        "centred",
-        "s1/s0",
-        "mean row",
-        "aniso.",
-    ]
-    table = numbers_table(names, gap=0)
-    for width in found.widths:
-        figures = width.figures
-        table.add_row(
-            f"d = {width.width}",
-            f"{figures['kl_sigma2_lowest'].mean:.3f}",
-            f"{figures['kl_sigma2_lowest_step'].mean:,.0f}",
-            _cell(figures["kl_sigma2"], 2),
-            *(
-                f"{figures[name].mean:.2f}"
-                for name in (
-                    "kl_sigma2_share",
-                    "kl_sigma2_centred",
-                    "second_value",
-                    "mean_row_share",
-                    "anisotropy",
-                )
-            ),
-        )
-    for name, lowest, step, last, ratio in _figure_5(found.published):
-        table.add_row(f"  paper, {name}", lowest, step, last, "", "", ratio, "", "", style="dim")
-    print_table(
-        "Output layer (singular entropy of squared values, nats) and held-out states",
-        table,
-        console,
-    )
-
-
-def _figure_5(published: Published) -> Iterable[tuple[str, ...]]:
+def _figure_5(published: Published) -> Iterable[Line]:
     for row in published.find(table="Figure 5", data="output layer"):
         if row.measure != "final singular entropy, nats":
             continue
         at = {r.measure: r.printed for r in published.find(row=row.row, table="Figure 5")}
         ratio = published.find(row=row.row, table="Figure 4")
-        yield (
-            row.row.removeprefix("Pythia-"),
-            at.get("lowest singular entropy, nats", ""),
-            at.get("step of the lowest", ""),
-            row.printed,
-            ratio[0].printed if ratio else "",
+        lowest = (
+            at.get(name, "") for name in ("lowest singular entropy, nats", "step of the lowest")
         )
+        shown = ["", "", ratio[0].printed if ratio else "", "", ""]
+        yield Line([f"  paper, {row.row.removeprefix('Pythia-')}", *lowest, row.printed, *shown])
 
 
 def _heads(found: Reproduction, console: Console) -> None:
-    names = [
-        "r/d",
-        "W-err",
-        "cent.",
-        "cut",
-        "foreseen",
-        "plain",
-        "trained",
-        f"{PLUS_MINUS}",
-        "to r=d",
-        f"{PLUS_MINUS}",
-    ]
-    table = numbers_table([*names, "slope"], gap=0)
-    for arm in found.arms:
-        white, plain = arm.whitened, arm.plain
-        table.add_row(
-            _arm_name(arm),
-            f"{arm.share:.2f}",
-            f"{arm.w_error:.2f}",
-            f"{arm.w_error_centred:.2f}",
-            f"{arm.first_gap.value:+.3f}",
-            "" if white is None else f"{white.predicted:+.3f}",
-            "" if plain is None else f"{plain.measured.value:+.2f}",
-            f"{arm.trained_gap.value:+.3f}",
-            _half(arm.trained_gap),
-            f"{arm.full_gap.value:+.3f}",
-            _half(arm.full_gap),
-            f"{arm.slope:+.3f}",
-        )
-    print_table(
-        f"Heads of rank r on frozen states of {_short(found.truncated.model)}", table, console
-    )
+    model = _short(found.truncated.model)
+    print_rows(f"Heads of rank r on frozen states of {model}", found.arms, HEADS, console, gap=0)
     untouched, chosen = found.arms[-1].first, ""
     if found.settings["scale"] == "small":
         chosen = " The rates, a power of r, were chosen on seed 0, which is here, and flatter it."
@@ -162,7 +115,6 @@ def _heads(found: Reproduction, console: Console) -> None:
 
 
 def _figure_6(published: Published, console: Console) -> None:
-    table = numbers_table(["r/d", *FIGURE_6], gap=0)
     found: dict[float, dict[str, float]] = {}
     for model in FIGURE_6:
         rows = published.find(table="Figure 6", data=model, measure="loss, nats")
@@ -170,14 +122,13 @@ def _figure_6(published: Published, console: Console) -> None:
         full = max(ranks)
         for rank, loss in ranks.items():
             found.setdefault(rank / full, {})[model] = loss - ranks[full]
-    for share, gaps in sorted(found.items()):
-        if share == 1 or share < 1 / 64:
-            continue
-        cells = (f"{gaps[model]:+.3f}" if model in gaps else "" for model in FIGURE_6)
-        table.add_row("", f"{share:.3f}", *cells, style="dim")
-    print_table(
-        f"The paper's Figure 6: loss less that of r = d, nats{MARKS['figure']}", table, console
-    )
+    lines = [
+        Line(["", f"{share:.3f}", *(f"{gaps[m]:+.3f}" if m in gaps else "" for m in FIGURE_6)])
+        for share, gaps in sorted(found.items())
+        if 1 / 64 <= share != 1
+    ]
+    title = f"The paper's Figure 6: loss less that of r = d, nats{MARKS['figure']}"
+    print_rows(title, lines, [(name, "") for name in ("", "r/d", *FIGURE_6)], console, gap=0)
     say(
         "Another experiment: there both factors start at random and see 150M tokens; here they "
         "start from the model's own output layer and see few.",
@@ -186,30 +137,29 @@ def _figure_6(published: Published, console: Console) -> None:
 
 
 def _ngrams(found: Reproduction, console: Console) -> None:
-    names = ["contexts", "once", "one-hot", "half", "null"]
-    names += [text for d in DIMENSIONS for text in (f"W({d})", "null")]
-    table = numbers_table(names, gap=0)
-    for one in found.ngrams:
-        for n in one.orders:
-            at = {e.d: e for e in n.unweighted.errors}
-            errors = [
-                "" if x is None else f"{x:.3f}"
-                for d in DIMENSIONS
-                if d in at
-                for x in (at[d].w_error, at[d].w_error_null)
-            ]
-            half = n.unweighted.half
-            table.add_row(
-                f"{_short(one.tokens)[:8]}, n = {n.order}",
-                f"{n.num_contexts:,}",
-                f"{100 * n.seen_once_share:.0f} %",
-                f"{100 * n.one_hot_share:.0f} %",
-                "" if half is None else str(half),
-                str(n.unweighted.half_null),
-                *errors,
-            )
-    print_table(
-        "n-grams: W-error(d), each context once, beside the diagonal's null", table, console
+    def error(n: NgramDimensionality, d: int, name: str) -> str:
+        at = [getattr(e, name) for e in n.unweighted.errors if e.d == d]
+        return "" if not at or at[0] is None else f"{at[0]:.3f}"
+
+    columns = [
+        ("", lambda row: f"{_short(row[0].tokens)[:8]}, n = {row[1].order}"),
+        ("contexts", lambda row: f"{row[1].num_contexts:,}"),
+        ("once", lambda row: f"{100 * row[1].seen_once_share:.0f} %"),
+        ("one-hot", lambda row: f"{100 * row[1].one_hot_share:.0f} %"),
+        ("half", lambda row: str(row[1].unweighted.half or "")),
+        ("null", lambda row: str(row[1].unweighted.half_null)),
+    ]
+    for d in DIMENSIONS:
+        columns += [
+            (f"W({d})", lambda row, d=d: error(row[1], d, "w_error")),
+            ("null", lambda row, d=d: error(row[1], d, "w_error_null")),
+        ]
+    print_rows(
+        "n-grams: W-error(d), each context once, beside the diagonal's null",
+        [(one, n) for one in found.ngrams for n in one.orders],
+        columns,
+        console,
+        gap=0,
     )
     say(
         "once: contexts that occur once; one-hot: that one token alone follows; half: the smallest "
@@ -221,16 +171,19 @@ def _ngrams(found: Reproduction, console: Console) -> None:
 
 
 def _laws(found: Reproduction, console: Console) -> None:
-    table = numbers_table(["N counts", "A", "alpha", "residual", "others' gap"], gap=0)
     laws = found.laws
-    _law(table, "paper's law, its small models", laws.published)
-    for fit in laws.pythia:
-        _law(table, "fitted on those small models", fit)
-    for fit in laws.family:
-        _law(table, "ours", fit)
-    for fit in laws.power:
-        _law(table, "ours, A / N^alpha alone", fit)
-    print_table("Scaling laws L = A / N^alpha + B / T^beta + E", table, console)
+    fits = [("paper's law, its small models", laws.published)]
+    fits += [("fitted on those small models", fit) for fit in laws.pythia]
+    fits += [("ours", fit) for fit in laws.family]
+    fits += [("ours, A / N^alpha alone", fit) for fit in laws.power]
+    fits += [("on the table of --losses", fit) for fit in laws.given]
+    print_rows(
+        "Scaling laws L = A / N^alpha + B / T^beta + E",
+        (_law(name, fit) for name, fit in fits),
+        [(name, "") for name in ("", "N counts", "A", "alpha", "residual", "others' gap")],
+        console,
+        gap=0,
+    )
     small = [row.gap_percent for row in laws.published.rows if row.name != LARGEST]
     says = found.published.one(row="final checkpoints", table="section 3")
     say(
@@ -244,43 +197,28 @@ def _laws(found: Reproduction, console: Console) -> None:
         say(f"Ours with the frozen B, beta and E: no fit. {laws.refused}", console)
 
 
-def _law(table: Table, name: str, fit: ScalingFit) -> None:
+def _law(name: str, fit: ScalingFit) -> Line:
     residual, gap = fit.rms_residual, fit.mean_gap_percent
-    table.add_row(
-        name,
-        fit.counted.replace("_", "-"),
-        f"{fit.law.A:.4g}",
-        f"{fit.law.alpha:.3f}",
-        "" if residual is None else f"{residual:.3f}",
-        "" if gap is None else f"{gap:+.1f} %",
-    )
+    cells = [name, fit.counted.replace("_", "-"), f"{fit.law.A:.4g}", f"{fit.law.alpha:.3f}"]
+    cells.append("" if residual is None else f"{residual:.3f}")
+    return Line([*cells, "" if gap is None else f"{gap:+.1f} %"], style="")
 
 
 def _compared(found: Reproduction, console: Console) -> None:
     """Of the W-errors only the first of each text; JSON has all."""
-    table = numbers_table(["published", "ours", "verdict"], gap=0)
-    table.columns[0].no_wrap = False
-    for one in found.compared:
-        row = one.published
-        if one.ours is None or (row.row.startswith("d = ") and row.row != "d = 1000"):
-            continue
-        table.add_row(
-            f"{row.table}, {row.data}: {row.measure}, {row.row}",
-            published_cell(row).replace(MARKS["figure"], " (figure)"),
-            f"{one.ours.mean:.3g}",
-            one.verdict.words.split(":")[0],
-        )
-    print_table("Numbers of the paper that have a counterpart", table, console)
-
-
-def _claims(found: Reproduction, console: Console) -> None:
+    rows = [
+        one
+        for one in found.compared
+        if one.figure is not None
+        and (not one.published.row.startswith("d = ") or one.published.row == "d = 1000")
+    ]
+    title = "Numbers of the paper that have a counterpart"
+    print_rows(title, rows, COMPARED, console, gap=0, wrapped=[""])
     console.print(Text("Statements of the paper", style="bold"))
     for one in found.claims:
-        mark = MARKS[one.claim.status]
-        say(
-            f"{one.claim.table}{mark}: {one.claim.says}.\n  Here: {one.ours}: {one.verdict}.",
-            console,
-        )
+        claim = one.published
+        says = f"{claim.table}{MARKS[claim.status]}: {claim.says}"
+        say(f"{says}.\n  Here: {one.ours}: {one.words}.", console)
 
 
 def _opening(found: Reproduction) -> str:
@@ -315,18 +253,8 @@ def _reading(found: Reproduction) -> Iterable[str]:
     )
 
 
-def _arm_name(arm: Arm) -> str:
-    names = {"own": "softmax", "whitened": f"r = {arm.rank}", "random": f"random {arm.rank}"}
-    return names[arm.start]
-
-
 def _half(estimate: Estimate) -> str:
     return "" if estimate.high is None else f"{estimate.high - estimate.value:.3f}"
-
-
-def _cell(spread: Spread, digits: int) -> str:
-    """Mean and deviation, without the spaces: columns are narrow."""
-    return cell(spread, digits).replace(" ", "")
 
 
 def _short(name: str) -> str:

@@ -1,12 +1,11 @@
 """Published rows and ours: which belongs to which, and what may be said of the two."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from wideneck.papers.published import Published, PublishedResult
 from wideneck.papers.sigsoftmax.reproduction import Arm, Reproduction
 from wideneck.papers.spread import Spread
-from wideneck.papers.verdict import judge, judge_difference
+from wideneck.papers.verdict import Comparison, compared_number, judge_difference
 
 HEADS = {
     "softmax": "softmax",
@@ -29,17 +28,6 @@ OURS = {"PLIF": "another start"}
 Ganea et al. with random slopes."""
 
 
-@dataclass(frozen=True)
-class Beside:
-    """One published number and ours."""
-
-    arm: str
-    published: PublishedResult
-    ours: Spread | None
-    gap: float | None
-    words: str
-
-
 def of_data(found: Reproduction) -> list[str]:
     """The texts of the papers to show: the one that was used, or both beside another text."""
     return [found.data] if found.data in DATA else list(DATA)
@@ -52,7 +40,7 @@ def row_of(published: Published, arm: str, **wanted: str) -> PublishedResult | N
     return rows[0] if rows else None
 
 
-def beside(found: Reproduction, data: str, measure: str, figure: str) -> Iterator[Beside]:
+def beside(found: Reproduction, data: str, measure: str, figure: str) -> Iterator[Comparison]:
     """The replication's numbers of one measure beside ours."""
     other = "" if found.settings["scale"] == "paper" and data == found.data else "another scale"
     if data != found.data:
@@ -61,9 +49,8 @@ def beside(found: Reproduction, data: str, measure: str, figure: str) -> Iterato
         row = row_of(found.published, arm.name, table=REPLICATION, data=data, measure=measure)
         if row is None:
             continue
-        ours = arm.figures[figure]
-        verdict = judge(row, ours, _num_seeds(arm, found), other=other or OURS.get(arm.name, ""))
-        yield Beside(arm.name, row, ours, verdict.gap, verdict.words)
+        values = [getattr(run, figure) for run in found.runs if run.arm == arm.name]
+        yield compared_number(row, arm.name, values, other=other or OURS.get(arm.name, ""))
 
 
 def sign(found: Reproduction, arm: Arm, data: str) -> str:
@@ -84,7 +71,3 @@ def recalled(found: Reproduction, data: str) -> dict[str, dict[str, PublishedRes
     for result in found.published.find(data=data, status="recalled"):
         rows.setdefault(result.row, {})[result.measure] = result
     return rows
-
-
-def _num_seeds(arm: Arm, found: Reproduction) -> int:
-    return sum(run.arm == arm.name for run in found.runs)

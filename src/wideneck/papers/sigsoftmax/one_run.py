@@ -18,6 +18,10 @@ from wideneck.training.saved_run import load_run
 
 TRAINING = 0.9
 """Share of a run's progress that is training."""
+OF_TRAINING = ("num_parameters", "valid_loss", "epochs", "tokens")
+OF_TRAINING += ("tokens_per_second", "seconds", "versions")
+OF_RANKS = ("effective_1e3", "effective_1e4", "effective_1e5", "num_contexts")
+OF_RANKS += ("mean_logit", "sd_logit", "share_curved")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,11 @@ class Job:
     num_contexts: int
     contexts_are_first: bool = False
     """Take the first of the test text in one row, as Parthiban et al. do, not some of all of it."""
+
+    @property
+    def name(self) -> str:
+        """Of the finished run."""
+        return self.folder.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,31 +106,19 @@ def train_and_measure(job: Job, show: Show) -> Run:
     return Run(
         arm=job.arm,
         seed=job.seed,
-        num_parameters=result["num_parameters"],
-        valid_loss=result["valid_loss"],
+        **{name: result[name] for name in OF_TRAINING},
+        **{name: getattr(ranks, name) for name in OF_RANKS},
         test_loss=test_loss,
         test_perplexity=math.exp(min(test_loss, 700)),
         train_loss=_last_train_loss(job.folder / METRICS),
         rank=ranks.press,
         rank_bound=ranks.bound,
-        effective_1e3=ranks.effective_1e3,
-        effective_1e4=ranks.effective_1e4,
-        effective_1e5=ranks.effective_1e5,
-        num_contexts=ranks.num_contexts,
         singular_values=[_short(x) for x in ranks.singular_values[:1024]],
-        mean_logit=ranks.mean_logit,
-        sd_logit=ranks.sd_logit,
-        share_curved=ranks.share_curved,
         learned={
             name: value.item()
             for name, value in model.head.activation.named_parameters()
             if value.numel() == 1
         },
-        epochs=result["epochs"],
-        tokens=result["tokens"],
-        tokens_per_second=result["tokens_per_second"],
-        seconds=result["seconds"],
-        versions=result["versions"],
     )
 
 

@@ -9,12 +9,12 @@ from wideneck.audits.states import Progress
 from wideneck.data import encode_corpus, read_corpus
 from wideneck.data.config import Data
 from wideneck.errors import WideneckError
+from wideneck.files.store import Store
 from wideneck.papers.found import Found, made_now
+from wideneck.papers.jobs import all_runs
 from wideneck.papers.paired import Paired, paired
 from wideneck.papers.published import Published, published_results
 from wideneck.papers.registry import Request
-from wideneck.papers.run_folder import RunFolder
-from wideneck.papers.side_by_side import side_by_side
 from wideneck.papers.sigsoftmax.known_rank.fit import Fit
 from wideneck.papers.sigsoftmax.known_rank.run import known_rank
 from wideneck.papers.sigsoftmax.one_run import Job, Run, train_and_measure
@@ -90,32 +90,25 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
     if text is None and scale == "paper":
         text = WIKITEXT2
     settings, counts = _settings(request, scale, text)
-    with RunFolder.opened(request.folder(scale), settings.to_dict(), Run) as folder:
+    with Store.opened(request.folder(scale), settings.to_dict()) as store:
         jobs = [
             Job(
                 arm=arm,
                 seed=seed,
                 recipe=with_seed(recipe, seed),
-                folder=folder.path / "runs" / f"{_file(arm)}-seed{seed}",
+                folder=store.path / "runs" / f"{_file(arm)}-seed{seed}",
                 num_contexts=settings.num_contexts,
                 contexts_are_first=scale == "paper",
             )
-            # Seed by seed, so that what an interrupted run leaves can be compared.
             for seed in range(request.num_seeds)
             for arm, recipe in settings.recipes.items()
         ]
-        missing = [job for job in jobs if folder.finished(_name(job)) is None]
-        stage = f"{len(missing)} of {len(jobs)} runs"
-        for job, run in side_by_side(
-            train_and_measure, missing, lambda units, total: progress(stage, units, total)
-        ):
-            folder.write(_name(job), run)
-        runs = [run for job in jobs if (run := folder.finished(_name(job))) is not None]
-        language = RunFolder(folder.path, KnownRank)
-        known = language.finished("known-rank")
-        if known is None:
-            known = KnownRank(fits=known_rank(num_seeds=request.num_seeds, progress=progress))
-            language.write("known-rank", known)
+        runs = all_runs(train_and_measure, jobs, Run, store, progress)
+        known = store.made(
+            "known-rank",
+            KnownRank,
+            lambda: KnownRank(fits=known_rank(num_seeds=request.num_seeds, progress=progress)),
+        )
     return reproduction(settings, counts, runs, known.fits)
 
 
@@ -171,10 +164,6 @@ def _settings(request: Request, scale: str, text: str | None) -> tuple[Settings,
             "the folder of one of them by --text, or leave out --scale paper."
         )
     return paper(text, known), counts | {"vocab_size": whole.vocab_size}
-
-
-def _name(job: Job) -> str:
-    return f"{_file(job.arm)}-seed{job.seed}"
 
 
 def _file(arm: str) -> str:

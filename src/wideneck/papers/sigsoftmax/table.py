@@ -6,21 +6,38 @@ from collections.abc import Iterable
 from rich.console import Console
 
 from wideneck.papers.paired import Paired
-from wideneck.papers.printing import numbers_table, print_table, say
+from wideneck.papers.printing import Columns, Line, print_rows, say
 from wideneck.papers.sigsoftmax.beside import DATA, beside, of_data, recalled, sign
 from wideneck.papers.sigsoftmax.known_rank.table import show as show_known_rank
-from wideneck.papers.sigsoftmax.reproduction import Reproduction
+from wideneck.papers.sigsoftmax.reproduction import Arm, Reproduction
 from wideneck.papers.sigsoftmax.settings import MATCHED
 from wideneck.papers.spread import Spread, cell, spread
 from wideneck.papers.verdict import RECALLED, published_cell
+
+AGAINST: Columns = (
+    ("", "{name}"),
+    ("nats a token", lambda arm: cell(_spread(arm.against_softmax), 4, sign=True)),
+    ("95 % interval", lambda arm: _interval(arm.against_softmax)),
+    ("seeds", "{against_softmax.seeds_to_see:,}"),
+)
 
 
 def show(found: Reproduction, console: Console) -> None:
     """Print the tables and how to read them."""
     say(_opening(found), console)
-    _perplexities(found, console)
-    _against_softmax(found, console)
-    _ranks(found, console)
+    title = "Perplexity, mean and standard deviation over seeds"
+    print_rows(title, found.arms, _perplexities(found), console)
+    data = [found.data] if found.data in DATA else []  # another text's sign says nothing
+    signs = [(f"{d}'s sign", lambda arm, d=d: sign(found, arm, d)) for d in data]
+    print_rows(
+        "Test loss minus that of the softmax, seed by seed",
+        [arm for arm in found.arms if arm.against_softmax is not None],
+        [*AGAINST, *signs],
+        console,
+        wrapped=[name for name, _ in signs],
+    )
+    title = "Ranks of the matrix of log-probabilities, and the scores"
+    print_rows(title, found.arms, _ranks(found), console)
     for data in of_data(found):
         _published(found, data, console)
         _recalled(found, data, console)
@@ -29,91 +46,66 @@ def show(found: Reproduction, console: Console) -> None:
         say(line, console)
 
 
-def _perplexities(found: Reproduction, console: Console) -> None:
-    table = numbers_table(["parameters", "validation", "test", "training", "tokens/s"])
+def _perplexities(found: Reproduction) -> Columns:
     digits = 2 if found.settings["scale"] == "paper" else 1
-    for arm in found.arms:
-        runs = [run for run in found.runs if run.arm == arm.name]
-        table.add_row(
-            arm.name,
-            f"{arm.figures['num_parameters'].mean:,.0f}",
-            cell(spread([_exp(run.valid_loss) for run in runs]), digits),
-            cell(arm.figures["test_perplexity"], digits),
-            f"{_exp(arm.figures['train_loss'].mean):,.1f}",
-            f"{arm.figures['tokens_per_second'].mean:,.0f}",
-        )
-    print_table("Perplexity, mean and standard deviation over seeds", table, console)
 
+    def valid(arm: Arm) -> str:
+        losses = [run.valid_loss for run in found.runs if run.arm == arm.name]
+        return cell(spread([_exp(loss) for loss in losses]), digits)
 
-def _against_softmax(found: Reproduction, console: Console) -> None:
-    data = [found.data] if found.data in DATA else []  # another text's sign says nothing
-    table = numbers_table(
-        ["nats a token", "95 % interval", "seeds", *(f"{d}'s sign" for d in data)]
+    return (
+        ("", "{name}"),
+        ("parameters", "{num_parameters:,.0f}"),
+        ("validation", valid),
+        ("test", f"{{test_perplexity:.{digits}f ± }}"),
+        ("training", lambda arm: f"{_exp(arm.figures['train_loss'].mean):,.1f}"),
+        ("tokens/s", "{tokens_per_second:,.0f}"),
     )
-    for arm in found.arms:
-        ours = arm.against_softmax
-        if ours is None:
-            continue
-        table.add_row(
-            arm.name,
-            cell(Spread(mean=ours.mean, std=ours.std), 4, sign=True),
-            _interval(ours),
-            _seeds(ours),
-            *(sign(found, arm, d) for d in data),
-        )
-    print_table("Test loss minus that of the softmax, seed by seed", table, console)
 
 
-def _ranks(found: Reproduction, console: Console) -> None:
-    table = numbers_table(["bound", "Press", "1e-3", "1e-4", "1e-5", "mean z", "|z| < 5, %"])
-    for arm in found.arms:
-        figures = arm.figures
-        bound = next(run.rank_bound for run in found.runs if run.arm == arm.name)
-        table.add_row(
-            arm.name,
-            f"{bound:,}",
-            *(
-                cell(figures[name], 0)
-                for name in ("rank", "effective_1e3", "effective_1e4", "effective_1e5")
-            ),
-            f"{figures['mean_logit'].mean:.1f}",
-            f"{100 * figures['share_curved'].mean:.0f}",
-        )
-    print_table("Ranks of the matrix of log-probabilities, and the scores", table, console)
+def _ranks(found: Reproduction) -> Columns:
+    bounds = {run.arm: run.rank_bound for run in reversed(found.runs)}
+    return (
+        ("", "{name}"),
+        ("bound", lambda arm: f"{bounds[arm.name]:,}"),
+        ("Press", "{rank:.0f ± }"),
+        ("1e-3", "{effective_1e3:.0f ± }"),
+        ("1e-4", "{effective_1e4:.0f ± }"),
+        ("1e-5", "{effective_1e5:.0f ± }"),
+        ("mean z", "{mean_logit:.1f}"),
+        ("|z| < 5, %", lambda arm: f"{100 * arm.figures['share_curved'].mean:.0f}"),
+    )
 
 
 def _published(found: Reproduction, data: str, console: Console) -> None:
-    shown = [
-        (one, measure, digits)
-        for measure, figure, digits in (
-            ("test perplexity", "test_perplexity", 2),
-            ("rank", "rank", 0),
-        )
-        for one in beside(found, data, measure, figure)
-    ]
-    words = {one.words for one, _, _ in shown}
-    common = len(words) == 1  # one sentence for the whole table, where it is the same everywhere
-    table = numbers_table(["published", "ours", "gap", *([] if common else ["verdict"])])
-    for one, measure, digits in shown:
-        table.add_row(
-            f"{one.arm}, {measure}",
-            published_cell(one.published),
-            "" if one.ours is None else cell(one.ours, digits),
-            "" if one.gap is None else f"{one.gap:+,.{digits}f}",
-            *([] if common else [one.words]),
-        )
+    shown = []
+    for measure, figure, digits in (
+        ("test perplexity", "test_perplexity", 2),
+        ("rank", "rank", 0),
+    ):
+        for one in beside(found, data, measure, figure):
+            gap = "" if one.verdict.gap is None else f"{one.verdict.gap:+,.{digits}f}"
+            ours = "" if one.figure is None else cell(one.figure, digits)
+            name = f"{one.ours}, {measure}"
+            shown.append([name, published_cell(one.published), ours, gap, one.words])
+    words = {cells[-1] for cells in shown}
+    names = ["", "published", "ours", "gap", "verdict"]
     title = f"{data}: Parthiban, Mao & Inkpen, AAAI 2021, Table 2 (11 seeds), and ours"
-    print_table(f"{title}; {words.pop()}" if common else title, table, console)
+    if len(words) == 1:  # one sentence for the whole table, where it is the same everywhere
+        title, names = f"{title}; {words.pop()}", names[:-1]
+    lines = [Line(cells[: len(names)], style="") for cells in shown]
+    print_rows(title, lines, [(name, "") for name in names], console)
 
 
 def _recalled(found: Reproduction, data: str, console: Console) -> None:
     rows = recalled(found, data)
     measures = list(dict.fromkeys(measure for row in rows.values() for measure in row))
-    table = numbers_table(measures)
-    for name, row in rows.items():
-        table.add_row(name, *(row[m].printed if m in row else "" for m in measures), style="dim")
+    lines = [
+        Line([name, *(row[m].printed if m in row else "" for m in measures)])
+        for name, row in rows.items()
+    ]
     title = f"{data}: {found.published.paper}, {RECALLED}: shown, never compared"
-    print_table(title, table, console)
+    print_rows(title, lines, [(name, "") for name in ("", *measures)], console)
 
 
 def _opening(found: Reproduction) -> str:
@@ -151,14 +143,14 @@ def _reading(found: Reproduction) -> Iterable[str]:
         )
 
 
+def _spread(ours: Paired) -> Spread:
+    return Spread(mean=ours.mean, std=ours.std)
+
+
 def _interval(ours: Paired) -> str:
     if ours.low is None or ours.high is None:
         return ""
     return f"[{ours.low:+.4f}, {ours.high:+.4f}]"
-
-
-def _seeds(ours: Paired) -> str:
-    return "" if ours.seeds_to_see is None else f"{ours.seeds_to_see:,}"
 
 
 def _exp(loss: float) -> float:

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from wideneck.papers.printing import numbers_table, print_table
+from wideneck.papers.printing import Line, print_rows, say
 from wideneck.papers.sigsoftmax.known_rank.contenders import CONTENDERS
 from wideneck.papers.sigsoftmax.known_rank.fit import Fit
 from wideneck.papers.sigsoftmax.settings import MATCHED
@@ -22,38 +21,35 @@ def show(fits: Sequence[Fit], console: Console) -> None:
     """Print KL and ranks of every language, and how to read them."""
     for language in dict.fromkeys(fit.language for fit in fits):
         some = [fit for fit in fits if fit.language == language]
+        columns = [("", ""), *((f"d = {width}", "") for width in _widths(some))]
         rank = f'"{language}", log-probabilities of rank {some[0].true_rank}'
-        print_table(f"{rank}: KL in nats, mean and range over seeds", kl_table(some), console)
-        print_table(f"{rank}: ranks that were fitted, Press (float64)", rank_table(some), console)
+        title = f"{rank}: KL in nats, mean and range over seeds"
+        print_rows(title, kl_rows(some), columns, console)
+        title = f"{rank}: ranks that were fitted, Press (float64)"
+        print_rows(title, rank_rows(some), columns, console)
     for line in reading(fits):
-        console.print(Text(line))
-        console.print()
+        say(line, console)
 
 
-def kl_table(fits: Sequence[Fit]) -> Table:
+def kl_rows(fits: Sequence[Fit]) -> Iterable[Line]:
     """Rows of heads, columns of widths; the fits of one language."""
-    table = _table(fits)
-    heads = _heads(fits)
     some = [fit for fit in fits if fit.head != MATCHED]
-    _add(table, "softmax's bound", some or fits, lambda cell: _short(cell[0].bound), "bold")
-    for head in heads:
-        _add(table, head, [fit for fit in fits if fit.head == head], _kl)
+    yield _line("softmax's bound", some or fits, lambda cell: _short(cell[0].bound), "bold")
+    for head in _heads(fits):
+        own = [fit for fit in fits if fit.head == head]
+        yield _line(head, own, _kl)
         if head == MATCHED:
-            own = [fit for fit in fits if fit.head == head]
-            _add(table, "  its d", own, lambda cell: str(cell[0].hidden_size), "dim")
-            _add(table, "  its bound", own, lambda cell: _short(cell[0].bound), "dim")
-    return table
+            yield _line("  its d", own, lambda cell: str(cell[0].hidden_size), "dim")
+            yield _line("  its bound", own, lambda cell: _short(cell[0].bound), "dim")
 
 
-def rank_table(fits: Sequence[Fit]) -> Table:
+def rank_rows(fits: Sequence[Fit]) -> Iterable[Line]:
     """The same for numerical ranks, as means over seeds."""
-    table = _table(fits)
-    _add(
-        table, "the language", fits, lambda c: f"{c[0].true_rank_press} ({c[0].true_rank})", "bold"
+    yield _line(
+        "the language", fits, lambda c: f"{c[0].true_rank_press} ({c[0].true_rank})", "bold"
     )
     for head in _heads(fits):
-        _add(table, head, [fit for fit in fits if fit.head == head], _rank)
-    return table
+        yield _line(head, [fit for fit in fits if fit.head == head], _rank)
 
 
 def reading(fits: Sequence[Fit]) -> Iterable[str]:
@@ -95,10 +91,6 @@ def _rank(cell: list[Fit]) -> str:
     return f"{fmean(f.rank for f in cell):.0f} ({fmean(f.rank_float64 for f in cell):.0f})"
 
 
-def _true_rank(cell: list[Fit]) -> str:
-    return f"{cell[0].true_rank_press} ({cell[0].true_rank})"
-
-
 def _short(value: float) -> str:
     """`2.3e-3`, or 0."""
     if value < ROUNDING:
@@ -117,17 +109,9 @@ def _widths(fits: Sequence[Fit]) -> list[int]:
     return sorted({fit.width for fit in fits})
 
 
-def _table(fits: Sequence[Fit]) -> Table:
-    return numbers_table(f"d = {width}" for width in _widths(fits))
-
-
-def _add(
-    table: Table,
-    name: str,
-    fits: Sequence[Fit],
-    cell: Callable[[list[Fit]], str | Text],
-    style: str = "",
-) -> None:
-    """One row: a cell of each width."""
+def _line(
+    name: str, fits: Sequence[Fit], cell: Callable[[list[Fit]], str | Text], style: str = ""
+) -> Line:
+    """A cell of each width."""
     cells = [[fit for fit in fits if fit.width == width] for width in _widths(fits)]
-    table.add_row(name, *map(cell, cells), style=style)
+    return Line([name, *map(cell, cells)], style)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import final
 
 from wideneck.errors import WideneckError
-from wideneck.memory.ambiguous.encoding import Encoding
-from wideneck.memory.ambiguous.templates import TEMPLATES
-from wideneck.memory.ambiguous.words import Analogies
+from wideneck.papers.ambiguous.encoding import Encoding
+from wideneck.papers.ambiguous.instances import TEMPLATES
+from wideneck.papers.ambiguous.words import Analogies
 
 BOS = "<bos>"
 

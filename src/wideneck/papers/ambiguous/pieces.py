@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any, final
 
 from wideneck.errors import WideneckError
-from wideneck.memory.ambiguous.encoding import Encoding
 from wideneck.models.language_model import bos_of
+from wideneck.papers.ambiguous.encoding import Encoding
 
 ANCHOR = "the"
 """A word in front of a target, for tokenizers that treat the start of a text in their own way."""

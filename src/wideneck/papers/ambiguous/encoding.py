@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wideneck.memory.ambiguous.instances import Prompt
+from wideneck.papers.ambiguous.instances import Prompt
 
 IGNORE = -100
 """The label of a token that is not trained on."""

@@ -6,7 +6,7 @@ Not one of its words is in a template; `read` gives its questions.
 from itertools import permutations
 from pathlib import Path
 
-from wideneck.memory.ambiguous import Analogies, read_analogies
+from wideneck.papers.ambiguous.words import Analogies, read_analogies
 
 PAIRS = {
     "family": [("king", "queen"), ("he", "she"), ("uncle", "aunt"), ("groom", "bride")],

@@ -4,19 +4,12 @@ import math
 from pathlib import Path
 
 import pytest
+from analogy_counts import count
 from small_analogies import PAIRS, of_the_real_shape, read
 
-from wideneck.memory.ambiguous import (
-    SPLITS,
-    TEMPLATES,
-    Question,
-    Split,
-    count,
-    leak_free_split,
-    make_prompts,
-    paper_split,
-    read_analogies,
-)
+from wideneck.papers.ambiguous.instances import TEMPLATES, make_prompts
+from wideneck.papers.ambiguous.splits import SPLITS, Split, leak_free_split, paper_split
+from wideneck.papers.ambiguous.words import Question, read_analogies
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "questions-words.txt.gz"
 ROME = Question("location", "Oslo", "Norway", "Rome", "Italy")

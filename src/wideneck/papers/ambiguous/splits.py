@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, fields
 
 from wideneck.errors import WideneckError
-from wideneck.memory.ambiguous.words import SECTIONS, Analogies, Question
+from wideneck.papers.ambiguous.words import SECTIONS, Analogies, Question
 
 Pair = tuple[str, str]
 

@@ -7,7 +7,7 @@ import pytest
 from small_analogies import PAIRS, lines, read
 
 from wideneck.errors import WideneckError
-from wideneck.memory.ambiguous import SECTIONS, Question, read_analogies
+from wideneck.papers.ambiguous.words import SECTIONS, Question, read_analogies
 
 
 def test_the_four_sections_are_read_in_the_order_of_the_task(tmp_path):

@@ -8,15 +8,10 @@ from transformers import PreTrainedTokenizerFast
 
 from tiny_text import character_tokenizer
 from wideneck.errors import WideneckError
-from wideneck.memory.ambiguous import (
-    IGNORE,
-    Pieces,
-    Prompt,
-    Vocabulary,
-    accepted_ids,
-    encode_rows,
-    make_prompts,
-)
+from wideneck.papers.ambiguous.encoding import IGNORE, accepted_ids, encode_rows
+from wideneck.papers.ambiguous.instances import Prompt, make_prompts
+from wideneck.papers.ambiguous.pieces import Pieces
+from wideneck.papers.ambiguous.vocabulary import Vocabulary
 
 TEXT = ["The king and the queen went to Oslo and Rome and the", "Oslo and Rome are in Italy"]
 PROMPT = Prompt("The king and the queen went to the", ("queen", "king"), "people")

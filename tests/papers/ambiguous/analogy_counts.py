@@ -8,9 +8,9 @@ of any training prompt.
 from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass
 
-from wideneck.memory.ambiguous.instances import Prompt, make_prompts
-from wideneck.memory.ambiguous.splits import Split
-from wideneck.memory.ambiguous.words import Question
+from wideneck.papers.ambiguous.instances import Prompt, make_prompts
+from wideneck.papers.ambiguous.splits import Split
+from wideneck.papers.ambiguous.words import Question
 
 
 @dataclass(frozen=True, kw_only=True)

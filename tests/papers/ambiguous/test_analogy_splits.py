@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from small_analogies import read
 
 from wideneck.errors import WideneckError
-from wideneck.memory.ambiguous import SECTIONS, SPLITS, Question, leak_free_split, paper_split
+from wideneck.papers.ambiguous.splits import SPLITS, leak_free_split, paper_split
+from wideneck.papers.ambiguous.words import SECTIONS, Question
 
 
 def words(questions):

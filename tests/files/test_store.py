@@ -10,10 +10,10 @@ import pytest
 from report.attention_examples import attention_audit
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.errors import WideneckError
+from wideneck.files import folder as folders
 from wideneck.files.lock import LOCK
 from wideneck.files.records import exact_record
-from wideneck.papers import run_folder
-from wideneck.papers.run_folder import RunFolder
+from wideneck.files.store import Store
 
 SETTINGS = {"paper": "tiny", "sizes": (1, 5), "model": None}
 
@@ -51,16 +51,16 @@ def read(kind, content):
 
 def opened(path, settings=SETTINGS):
     """The folder after its turn, as others may have it then."""
-    with RunFolder.opened(path, settings, Outer) as folder:
+    with Store.opened(path, settings) as folder:
         return folder
 
 
 def test_a_run_comes_back_as_it_was_written(tmp_path):
-    with RunFolder.opened(tmp_path / "runs", SETTINGS, Outer) as folder:
-        assert folder.finished("seed0") is None
+    with Store.opened(tmp_path / "runs", SETTINGS) as folder:
+        assert folder.finished("seed0", Outer) is None
         folder.write("seed0", RUN)
-    with RunFolder.opened(tmp_path / "runs", SETTINGS, Outer) as again:  # tuples are lists there
-        assert again.finished("seed0") == RUN
+    with Store.opened(tmp_path / "runs", SETTINGS) as again:  # tuples are lists there
+        assert again.finished("seed0", Outer) == RUN
     files = sorted(p.name for p in (tmp_path / "runs").iterdir())
     assert files == [LOCK, "seed0.json", "settings.json"]
 
@@ -111,7 +111,7 @@ def test_a_folder_that_is_a_file_or_holds_something_else_is_refused(tmp_path):
 
 
 def test_one_process_at_a_time_works_in_a_folder(tmp_path):
-    with RunFolder.opened(tmp_path, SETTINGS, Outer):
+    with Store.opened(tmp_path, SETTINGS):
         with pytest.raises(WideneckError, match=r"Another process works in .*; wait for it, or"):
             opened(tmp_path)
     opened(tmp_path)
@@ -123,8 +123,8 @@ def test_finished_runs_are_read_where_nothing_can_be_written(tmp_path, monkeypat
     def refuse(folder, doing):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(run_folder, "locked", refuse)
-    assert opened(tmp_path).finished("seed0") == RUN
+    monkeypatch.setattr(folders, "locked", refuse)
+    assert opened(tmp_path).finished("seed0", Outer) == RUN
 
 
 def test_a_damaged_run_is_named(tmp_path):
@@ -132,7 +132,7 @@ def test_a_damaged_run_is_named(tmp_path):
     for text in ("{", "[]", '{"name": "a"}'):
         (tmp_path / "runs" / "seed0.json").write_text(text)
         with pytest.raises(WideneckError, match=r"seed0\.json"):
-            folder.finished("seed0")
+            folder.finished("seed0", Outer)
 
 
 @pytest.mark.parametrize("name", [".settings.json.k3x9", ".seed0.json.k3x9"])
@@ -140,13 +140,13 @@ def test_what_a_killed_process_was_writing_is_swept_and_not_in_the_way(name, tmp
     (tmp_path / name).write_text("{")
     opened(tmp_path).write("seed0", RUN)
     (tmp_path / name).write_text("{")
-    assert opened(tmp_path).finished("seed0") == RUN
+    assert opened(tmp_path).finished("seed0", Outer) == RUN
     files = sorted(p.name for p in tmp_path.iterdir())
     assert files == [LOCK, "seed0.json", "settings.json"]
 
 
 def test_a_process_that_lives_keeps_what_it_is_writing(tmp_path):
-    with RunFolder.opened(tmp_path, SETTINGS, Outer):
+    with Store.opened(tmp_path, SETTINGS):
         (tmp_path / ".seed0.json.k3x9").write_text("{")
         with pytest.raises(WideneckError, match="Another process works"):
             opened(tmp_path)
@@ -163,17 +163,17 @@ def test_a_folder_of_strangers_files_is_left_as_it_is(tmp_path):
 
 @pytest.mark.parametrize("value", ["NaN", "1e999", "-Infinity"])
 def test_a_number_that_is_not_finite_is_refused_when_it_is_read(tmp_path, value):
-    with RunFolder.opened(tmp_path, SETTINGS, Outer) as folder:
+    with Store.opened(tmp_path, SETTINGS) as folder:
         folder.write("seed0", RUN)
         path = tmp_path / "seed0.json"
         path.write_text(path.read_text().replace("1.5", value))
         with pytest.raises(WideneckError, match="which is no number"):
-            folder.finished("seed0")
+            folder.finished("seed0", Outer)
 
 
 def test_and_when_it_is_written(tmp_path):
     run = replace(RUN, one=Inner(value=float("nan")))
-    with RunFolder.opened(tmp_path, SETTINGS, Outer) as folder:
+    with Store.opened(tmp_path, SETTINGS) as folder:
         with pytest.raises(WideneckError, match="The run seed0 measured a number"):
             folder.write("seed0", run)
-        assert folder.finished("seed0") is None
+        assert folder.finished("seed0", Outer) is None

@@ -1,0 +1,103 @@
+"""Folders of resumable work: of one setting, told by a file in it, and of one process at a time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO, final
+
+from wideneck.errors import WideneckError
+from wideneck.files.boundary import reason
+from wideneck.files.json_object import read_object
+from wideneck.files.lock import LOCK, locked
+from wideneck.files.writing import remove
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FolderKind:
+    """What a folder holds, and what is said where it holds something else."""
+
+    settings: str
+    """Name of the file that tells what the folder is for."""
+    of: str
+    """Whose file that is."""
+    others: str
+    """A sentence's beginning for a folder {} of other settings."""
+    doing: str
+    """What a process does there."""
+    half: Callable[[str], bool]
+    """Whether a name is that of a file that is still being written."""
+    mend: str
+    """What to do where a file is damaged."""
+
+    def names(self, path: Path) -> set[str]:
+        """What is in the folder, which is made if it is missing.
+
+        Raises:
+            WideneckError: it cannot be made or read.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            return {file.name for file in path.iterdir() if not self.half(file.name)} - {LOCK}
+        except OSError as error:
+            raise unusable(path, error) from None
+
+    def alone(self, path: Path) -> TextIO:
+        """Keep other processes out until the file is closed.
+
+        Raises:
+            WideneckError: another process has the folder.
+            OSError: it cannot be written.
+        """
+        lock = locked(path, self.doing)
+        try:
+            for file in list(path.iterdir()):
+                if self.half(file.name):
+                    remove(file)  # of a process that was killed while it wrote
+        except BaseException:
+            lock.close()
+            raise
+        return lock
+
+    def check(self, path: Path, asked: dict[str, Any]) -> None:
+        """Refuse a folder of other settings, or a stranger's."""
+        if not (path / self.settings).is_file():
+            raise self.strangers(path)
+        wrong = difference(asked, self.read(path / self.settings))
+        if wrong:
+            raise WideneckError(
+                f"{self.others.format(path)} ({wrong}); name another folder by --out."
+            )
+
+    def strangers(self, path: Path) -> WideneckError:
+        """What to say of a folder of something else."""
+        return WideneckError(
+            f"{path} holds files, but not the {self.settings} of {self.of}; name another folder by "
+            "--out."
+        )
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """A JSON file of ours.
+
+        Raises:
+            WideneckError: it is missing or damaged.
+        """
+        return read_object(path, str(path), self.mend, finite=True)
+
+
+def unusable(path: Path, error: OSError) -> WideneckError:
+    """What to say of a folder that the system does not let us have."""
+    return WideneckError(f"{path} cannot be used as a folder: {reason(error)}.")
+
+
+def difference(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> str | None:
+    """The first setting in which two dictionaries differ, with both values, or None."""
+    for key in {**ours, **theirs}:
+        a, b = ours.get(key), theirs.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found = difference(a, b, f"{path}{key}.")
+            if found:
+                return found
+        elif a != b:
+            return f"{path}{key} is {b!r} there, {a!r} here"
+    return None

@@ -1,0 +1,110 @@
+"""Finished runs on disk: one JSON file each, written whole, and the settings that they share."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar, final
+
+from wideneck.errors import WideneckError
+from wideneck.files.folder import FolderKind
+from wideneck.files.records import exact_record
+from wideneck.files.writing import json_text, write_text
+
+SETTINGS = "settings.json"
+ENDING = ".json"
+FOLDER = FolderKind(
+    settings=SETTINGS,
+    of="a reproduction",
+    others="The runs in {} have other settings",
+    doing="works",
+    half=lambda name: name.startswith(".") and f"{ENDING}." in name,
+    mend="remove it, and what it held is made again",
+)
+
+Run = TypeVar("Run")
+
+
+@final
+@dataclass(frozen=True)
+class Store:
+    """A folder for the runs of one setting; running again finds there what is finished."""
+
+    path: Path
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path, settings: dict[str, Any]) -> "Iterator[Store]":
+        """Make the folder, or take one of the same settings; inside, no other process has it.
+
+        Args:
+            path: the folder.
+            settings: all that its runs share, the experiment among it; as JSON can hold it.
+
+        Raises:
+            WideneckError: the folder holds something else, cannot be written, or another process
+                works in it.
+        """
+        asked = json.loads(json_text(settings))  # as they will be read: tuples are lists there
+        if FOLDER.names(path):  # strangers' files get no lock
+            FOLDER.check(path, asked)
+        try:
+            lock = FOLDER.alone(path)
+        except OSError:  # where nothing can be written finished runs need no lock
+            lock = nullcontext()
+        with lock:
+            if (path / SETTINGS).exists():
+                FOLDER.check(path, asked)
+            else:
+                write_text(path / SETTINGS, json_text(asked))
+            yield cls(path)
+
+    def finished(self, name: str, kind: type[Run]) -> Run | None:
+        """The run of a name, or None where it is still to be made.
+
+        Args:
+            name: of the run.
+            kind: its dataclass, or a dictionary's type.
+
+        Raises:
+            WideneckError: the file is damaged or of another version.
+        """
+        file = self._file(name)
+        if not file.exists():
+            return None
+        return exact_record(kind, FOLDER.read(file), str(file), FOLDER.mend)
+
+    def write(self, name: str, run: Any) -> None:
+        """To a temporary name first, so a file that is there is whole.
+
+        Args:
+            name: of the run.
+            run: a dataclass, or a dictionary.
+
+        Raises:
+            WideneckError: it cannot be written, or a number of the run is not finite.
+        """
+        try:
+            text = json_text(run if isinstance(run, dict) else asdict(run))
+        except ValueError:
+            raise WideneckError(
+                f"The run {name} measured a number that is not finite, so it cannot be compared "
+                "with others and is not kept: try another seed or text."
+            ) from None
+        write_text(self._file(name), text)
+
+    def made(self, name: str, kind: type[Run], make: Callable[[], Run]) -> Run:
+        """The run of a name, made and written where it is not there.
+
+        Raises:
+            WideneckError: as `finished` and `write`.
+        """
+        run = self.finished(name, kind)
+        if run is None:
+            run = make()
+            self.write(name, run)
+        return run
+
+    def _file(self, name: str) -> Path:
+        return self.path / f"{name}{ENDING}"

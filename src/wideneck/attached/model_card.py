@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from wideneck.attached.memory_place import placed_memory
+from wideneck.attached.normalizer_places import placed
 from wideneck.attached.swap import attached_head
 from wideneck.attention.config import name_of as normalizer_name
-from wideneck.attention.places import placed
 from wideneck.config import name_of
 from wideneck.files.writing import write_text
 

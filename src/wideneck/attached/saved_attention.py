@@ -16,7 +16,7 @@ from wideneck.errors import WideneckError
 
 def attention_to_dict(model: Any) -> dict[str, Any] | None:
     """The normalizer of a model and its places; None for the model's own attention."""
-    from wideneck.attention.places import placed
+    from wideneck.attached.normalizer_places import placed
 
     state = placed(model)
     if state is None:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
+from wideneck.attached.normalizer_places import implementations, restore_implementations, switch
 from wideneck.attention.config import Normalizer, Softmax
 from wideneck.attention.forward import Call, as_call
 from wideneck.attention.learned import LearnedNormalizer, take_hidden
-from wideneck.attention.places import implementations, restore_implementations, switch
 from wideneck.audits.measured import UnmeasurableError
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import ours

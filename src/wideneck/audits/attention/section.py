@@ -11,10 +11,10 @@ from scipy.stats import rankdata, spearmanr
 from torch import Tensor, nn
 
 from wideneck.attached.hook import use
+from wideneck.attached.normalizer_places import placed
 from wideneck.attention.config import Normalizer, name_of, to_dict
 from wideneck.attention.jacobian import largest_norm
 from wideneck.attention.learned import check_start
-from wideneck.attention.places import placed
 from wideneck.audits.attention.ablation import ablation_losses
 from wideneck.audits.attention.aggregate import Collected, known, row_means
 from wideneck.audits.attention.collect import Collector, Layer

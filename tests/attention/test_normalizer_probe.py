@@ -6,8 +6,8 @@ import transformers as tr
 from usable import GROUPED, tiny
 
 import wideneck as wn
+from wideneck.attached.normalizer_probe import LONGEST, NUM_TOKENS, answers, distance, tolerance
 from wideneck.attention import forward, use
-from wideneck.attention.probe import LONGEST, NUM_TOKENS, answers, distance, tolerance
 
 original = forward._fused
 

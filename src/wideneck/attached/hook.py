@@ -8,10 +8,10 @@ import transformers
 from torch import nn
 from transformers import PreTrainedModel
 
+from wideneck.attached import normalizer_places as p
 from wideneck.attached.model import normalized_class, original_class
 from wideneck.attached.normalizer_probe import Answers, answers, distance, tolerance, widths
 from wideneck.attached.own_config import own_config
-from wideneck.attention import places as p
 from wideneck.attention.config import Entmax, Normalizer, Softmax, normalizer_config
 from wideneck.attention.finding import finding
 from wideneck.attention.learned import check_start

@@ -59,7 +59,7 @@ def check_attention(raw: Any) -> None:
 
 def place_saved(model: Any, raw: dict[str, Any]) -> None:
     """The normalizers of a saved model, whose numbers are loaded afterwards."""
-    from wideneck.attention import places as p
+    from wideneck.attached import normalizer_places as p
 
     places = tuple(
         p.Place(

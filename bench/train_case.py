@@ -100,7 +100,7 @@ def plain(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
     own, K = head.projections, head.projections.config.num_components
     latent = own.latent(hidden).tanh()
     keep = F.dropout(latent.new_ones(len(latent), 1, latent.shape[-1]), DROPOUT, head.training)
-    logits = F.linear((latent * keep).view(-1, head.context_size), head.weight, head.bias)
+    logits = F.linear((latent * keep).view(-1, head.embedding_size), head.weight, head.bias)
     prior = own.prior(hidden).view(-1, K).softmax(-1)
     prob = logits.softmax(-1).view(-1, K, head.vocab_size)
     mixed = (prob * prior.unsqueeze(2)).sum(1)

@@ -54,7 +54,7 @@ def part(config: Mixture, vocab_size: int) -> tuple[MixtureHead, Tensor]:
         hidden_size=MODEL.last_size or 0,
         vocab_size=vocab_size,
         bias=True,
-        context_size=MODEL.embedding_size,
+        embedding_size=MODEL.embedding_size,
     )
     assert isinstance(head, MixtureHead)
     return head, torch.rand(BATCH, SEGMENT, head.hidden_size).requires_grad_()
@@ -66,7 +66,7 @@ def main() -> None:
     _, targets = segment(vocab_size)
     ours, other = f"MoSS, K = {K}", f"MoS, K = {K}"
     head, hidden = part(mixture(K, Sigsoftmax()), vocab_size)
-    contexts = torch.randn(targets.numel() * K, head.context_size)
+    contexts = torch.randn(targets.numel() * K, head.embedding_size)
     own, rows = head.projections, hidden.detach().flatten(0, 1)
     narrow = [fastest(rows, own.latent.weight), fastest(rows, own.prior.weight)]
     floors = {}
@@ -85,7 +85,7 @@ def main() -> None:
     floor = lowest({name: times[name] for name in floors})
     report(
         f"the head's part of a step, forward and backward: {targets.numel()} tokens, D "
-        f"{head.hidden_size}, E {head.context_size}, V {vocab_size:,}, bias, dropout of contexts.",
+        f"{head.hidden_size}, E {head.embedding_size}, V {vocab_size:,}, bias, contexts dropped.",
         HEADER,
         timed(times, floor),
         [verdict(f"{ours}: time over the floor", ratio(times[ours], floor), LIMIT)],

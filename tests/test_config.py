@@ -24,10 +24,10 @@ ODD = {
     "mixture of plif": c.Mixture(activation=c.PLIF(num_knots=5), projection="residual"),
     "moss": c.Mixture(activation=c.Sigsoftmax(shift=1.0), dropout=0.5),
     "low rank": c.LowRank(rank=2),
-    "narrow mos": c.Mixture(num_components=15, context_size=3),
-    "narrow mos of one": c.Mixture(num_components=1, context_size=3),
-    "narrow mixture of plif": c.Mixture(activation=c.PLIF(num_knots=5), context_size=3),
-    "wide moc": c.MoC(context_size=80),
+    "narrow mos": c.Mixture(num_components=15, embedding_size=3),
+    "narrow mos of one": c.Mixture(num_components=1, embedding_size=3),
+    "narrow mixture of plif": c.Mixture(activation=c.PLIF(num_knots=5), embedding_size=3),
+    "wide moc": c.MoC(embedding_size=80),
 }
 ALL = c.HEADS | ODD
 
@@ -45,8 +45,9 @@ def test_a_config_survives_json(name):
 
 
 def test_a_width_that_is_not_given_is_not_written():
-    assert "context_size" not in c.to_dict(c.Mixture()) | c.to_dict(c.MoC())
-    assert c.to_dict(c.Mixture(context_size=3))["context_size"] == 3
+    assert "embedding_size" not in c.to_dict(c.Mixture()) | c.to_dict(c.MoC())
+    assert c.to_dict(c.Mixture(embedding_size=3))["embedding_size"] == 3
+    assert c.head_config({"name": "mos", "context_size": 3}) == c.Mixture(embedding_size=3)
 
 
 def test_a_config_is_read_from_toml():
@@ -112,11 +113,14 @@ BAD = {
     "K = 2.5": (lambda: c.Mixture(num_components=2.5), "got 2.5"),
     "K = True": (lambda: c.Mixture(num_components=True), "got True"),
     "K = '4'": (lambda: c.Mixture(num_components="4"), "got '4'"),
-    "E = 0": (lambda: c.MoC(context_size=0), "moc needs a whole number >= 1 for context_size"),
-    "E = 2.5": (lambda: c.Mixture(context_size=2.5), "mos needs a whole number >= 1 for context"),
+    "E = 0": (lambda: c.MoC(embedding_size=0), "moc needs a whole number >= 1 for embedding_size"),
+    "E = 2.5": (
+        lambda: c.Mixture(embedding_size=2.5),
+        "mos needs a whole number >= 1 for embedding",
+    ),
     "a residual of another width": (
-        lambda: c.Mixture(activation=c.Sigsoftmax(), context_size=3, projection="residual"),
-        "moss takes a context_size with projection 'tanh' alone",
+        lambda: c.Mixture(activation=c.Sigsoftmax(), embedding_size=3, projection="residual"),
+        "moss takes an embedding_size with projection 'tanh' alone",
     ),
     "rank 0": (lambda: c.LowRank(rank=0), "low_rank needs a whole number >= 1 for rank, got 0"),
     "one knot": (lambda: c.PLIF(num_knots=1), "plif needs a whole number >= 2 for num_knots"),
@@ -184,7 +188,7 @@ def test_the_formula_of_the_parameters_gives_their_number(name):
     names = {
         "d": 70,
         "V": 7,
-        "E": getattr(config, "context_size", None),
+        "E": getattr(config, "embedding_size", None),
         "r": getattr(config, "rank", 0),
         "K": getattr(config, "num_components", 0),
         "knots": getattr(getattr(config, "activation", config), "num_knots", 0),
@@ -201,7 +205,7 @@ def test_the_rank_bound_in_words_is_the_number_and_that_of_the_module(name):
         head = build(ALL[name], 70, 100, bias=bias)
         words = sizes.rank_bound_formula(ALL[name])
         widths = {"d": 70, "r": getattr(ALL[name], "rank", 0)}
-        widths["E"] = getattr(ALL[name], "context_size", None)
+        widths["E"] = getattr(ALL[name], "embedding_size", None)
         assert words == "V" or words[1:] == " + 1 (+1 with bias)"
         assert head.rank_bound == (100 if words == "V" else widths[words[0]] + 1 + bias)
 
@@ -216,12 +220,12 @@ def test_what_is_linear_in_disguise_has_the_bound_of_the_softmax():
 def test_no_rank_bound_exceeds_the_vocabulary():
     assert sizes.rank_bound(c.Softmax(), 64, 10, bias=True) == 10
     assert sizes.rank_bound(c.LowRank(), 64, 10, bias=True) == 10
-    assert sizes.rank_bound(c.MoC(context_size=64), 5, 10) == 10
+    assert sizes.rank_bound(c.MoC(embedding_size=64), 5, 10) == 10
 
 
 def test_a_mos_over_a_tied_embedding_has_the_parameters_of_the_paper_s():
     """Yang et al. 2018 on PTB: a last layer of 620 units, embeddings of 280, K = 15, a bias."""
-    config = c.Mixture(num_components=15, context_size=280)
+    config = c.Mixture(num_components=15, embedding_size=280)
     head = build(config, 620, 10_000, bias=True, device="meta")
     want = 280 * 10_000 + 10_000 + 620 * 15 + 620 * 4200 + 4200
     assert sum(p.numel() for p in head.parameters()) == want

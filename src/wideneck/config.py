@@ -30,16 +30,16 @@ YANG = "Yang et al. 2018, arXiv:1711.03953"
 
 def _check_mixture(config: "MoC | Mixture") -> None:
     check_count(name_of, config, "num_components", 1)
-    if config.context_size is not None:
-        check_count(name_of, config, "context_size", 1)
+    if config.embedding_size is not None:
+        check_count(name_of, config, "embedding_size", 1)
     if config.projection not in ("tanh", "residual"):
         raise WideneckError(
             f"A mixture's projection is 'tanh' or 'residual', got {config.projection!r}."
         )
-    if config.context_size is not None and config.projection != "tanh":
+    if config.embedding_size is not None and config.projection != "tanh":
         raise WideneckError(
-            f"{name_of(config)} takes a context_size with projection 'tanh' alone: a residual "
-            f"context h + U_k h is as wide as h, so leave out {config.context_size}."
+            f"{name_of(config)} takes an embedding_size with projection 'tanh' alone: a residual "
+            f"context h + U_k h is as wide as h, so leave out {config.embedding_size}."
         )
     check_number(name_of, config, "dropout")
     if not 0 <= config.dropout < 1:
@@ -73,7 +73,7 @@ class MoC:
     """"tanh" as in the paper, or "residual", h + U_k h with U = 0 at the start."""
     dropout: float = 0.0
     """Locked: one mask for all positions of a sequence."""
-    context_size: int | None = None
+    embedding_size: int | None = None
     """E, the width of every h_k and of the output matrix (V, E); None for d.  With "tanh" only."""
 
     name: ClassVar[str] = "moc"
@@ -97,7 +97,7 @@ class Mixture:
     """"tanh" as in the paper, or "residual", h + U_k h with U = 0 at the start."""
     dropout: float = 0.0
     """Locked: one mask for all positions of a sequence.  The papers use 0.29."""
-    context_size: int | None = None
+    embedding_size: int | None = None
     """E, the width of every h_k and of the output matrix (V, E); None for d.  With "tanh" only."""
 
     paper: ClassVar[str] = YANG
@@ -146,6 +146,8 @@ def head_config(head: "str | dict | HeadConfig", **options) -> HeadConfig:
     Raises:
         WideneckError: an unknown name or option (with the nearest known one), a value out of range.
     """
+    if isinstance(head, dict):  # a file of before December 2026 may say context_size
+        head = {"embedding_size" if key == "context_size" else key: x for key, x in head.items()}
     return configure(head, options, HEADS, "head", name_of=name_of, convert=_with_activation)
 
 

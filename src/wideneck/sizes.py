@@ -8,12 +8,12 @@ from wideneck.config import HeadConfig, LowRank, Mixture, MoC
 from wideneck.errors import WideneckError
 
 
-def context_size(config: HeadConfig, hidden_size: int) -> int:
+def embedding_size(config: HeadConfig, hidden_size: int) -> int:
     """Columns of the output matrix: the width of what meets it."""
     if isinstance(config, LowRank):
         return config.rank
-    if isinstance(config, MoC | Mixture) and config.context_size is not None:
-        return config.context_size
+    if isinstance(config, MoC | Mixture) and config.embedding_size is not None:
+        return config.embedding_size
     return hidden_size
 
 
@@ -26,7 +26,7 @@ def rank_bound(config: HeadConfig, hidden_size: int, vocab_size: int, *, bias: b
     """
     if not config.linear:
         return vocab_size
-    width = context_size(config, hidden_size)
+    width = embedding_size(config, hidden_size)
     if isinstance(config, LowRank):
         width = min(width, hidden_size)
     return min(width + 1 + bias, vocab_size)
@@ -39,7 +39,7 @@ def rank_bound_formula(config: HeadConfig) -> str:
 
 def num_parameters(config: HeadConfig, hidden_size: int, vocab_size: int) -> int:
     """Parameters beyond the V x d matrix (and its bias) of a softmax; below 0, it saves them."""
-    width = context_size(config, hidden_size)
+    width = embedding_size(config, hidden_size)
     num = vocab_size * (width - hidden_size)
     if isinstance(config, LowRank):
         return num + width * hidden_size
@@ -57,7 +57,7 @@ def parameters_formula(config: HeadConfig) -> str:
         return "V (r - d) + r d"
     if isinstance(config, MoC | Mixture):
         text = "K d (d + 2)" if config.projection == "tanh" else "K d (d + 1)"
-        if config.context_size is not None:
+        if config.embedding_size is not None:
             text = "V (E - d) + K (d + E (d + 1))"
         own = config.activation.num_learned_formula if isinstance(config, Mixture) else "0"
         return text if own == "0" else f"{text} + {own}"
@@ -67,7 +67,7 @@ def parameters_formula(config: HeadConfig) -> str:
 def _width_letter(config: HeadConfig) -> str:
     if isinstance(config, LowRank):
         return "r"
-    wide = isinstance(config, MoC | Mixture) and config.context_size is not None
+    wide = isinstance(config, MoC | Mixture) and config.embedding_size is not None
     return "E" if wide else "d"
 
 

@@ -155,7 +155,7 @@ def test_muon_sees_every_component_as_a_matrix():
 
 
 def test_a_component_may_be_narrower_than_the_hidden_state():
-    config = {"num_components": 3, "context_size": 4}
+    config = {"num_components": 3, "embedding_size": 4}
     head = wn.heads.build("mos", hidden_size=6, vocab_size=11, **config)
     matrices = wn.parameter_groups(head, muon=True)[0]["params"]
     whole = head.projections.latent.weight

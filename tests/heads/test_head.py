@@ -89,7 +89,7 @@ def test_a_state_dict_carries_the_whole_head(case):
 @every_head
 def test_a_head_can_share_the_matrix_of_an_embedding(case):
     head = some_head(case)
-    embedding = torch.nn.Embedding(V, head.context_size)
+    embedding = torch.nn.Embedding(V, head.embedding_size)
     assert embedding.weight.shape == head.weight.shape
     hidden, target = some_tokens()
     before = head.log_probs(hidden)
@@ -191,7 +191,7 @@ def test_a_fresh_head_is_uniform_in_one_over_the_root_of_its_columns_and_its_bia
     head = heads.build(
         options.pop("head"), hidden_size=64, vocab_size=500, **{**options, "bias": True}
     )
-    bound = head.context_size**-0.5
+    bound = head.embedding_size**-0.5
     assert 0.999 * bound < head.weight.abs().max() <= bound
     values = head.weight.detach().flatten().double().sort().values
     shares = torch.arange(len(values)) / len(values)
@@ -206,5 +206,5 @@ def test_a_head_says_what_it_is():
     assert "K x" in head.cost
     assert head.cost == head.config.cost
     assert head.rank_bound == 9
-    narrow = heads.build("mos", hidden_size=4, vocab_size=9, context_size=3)
-    assert "mos, hidden_size=4, vocab_size=9, context_size=3" in repr(narrow)
+    narrow = heads.build("mos", hidden_size=4, vocab_size=9, embedding_size=3)
+    assert "mos, hidden_size=4, vocab_size=9, embedding_size=3" in repr(narrow)

@@ -55,12 +55,12 @@ def test_a_mixture_of_one_is_its_component(projection):
     torch.testing.assert_close(head(hidden), want)
 
 
-@pytest.mark.parametrize("context_size", [None, 2, 8])
+@pytest.mark.parametrize("embedding_size", [None, 2, 8])
 @torch.no_grad()
-def test_a_mixture_is_the_formula_of_the_paper(context_size):
-    head = mixture("mos", num_components=3, bias=True, context_size=context_size)
-    E = context_size or D
-    assert head.context_size == E
+def test_a_mixture_is_the_formula_of_the_paper(embedding_size):
+    head = mixture("mos", num_components=3, bias=True, embedding_size=embedding_size)
+    E = embedding_size or D
+    assert head.embedding_size == E
     assert head.weight.shape == (V, E)
     head.bias.normal_()
     h = torch.randn(D)
@@ -68,7 +68,7 @@ def test_a_mixture_is_the_formula_of_the_paper(context_size):
     h_k = (head.projections.latent.weight @ h + head.projections.latent.bias).tanh().view(3, E)
     p = sum(pi[k] * (head.weight @ h_k[k] + head.bias).softmax(0) for k in range(3))
     torch.testing.assert_close(head(h).exp(), p)
-    moc = mixture("moc", num_components=3, bias=True, context_size=context_size)
+    moc = mixture("moc", num_components=3, bias=True, embedding_size=embedding_size)
     moc.load_state_dict(head.state_dict())
     mixed = sum(pi[k] * h_k[k] for k in range(3))
     torch.testing.assert_close(moc(h), (head.weight @ mixed + head.bias).log_softmax(0))

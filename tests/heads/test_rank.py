@@ -20,9 +20,9 @@ STUCK = {
 STUCK_AT_A_WIDTH = {
     "low_rank": (c.LowRank(rank=4), 4),
     "low_rank of full rank": (c.LowRank(rank=D), D),
-    "narrow moc": (c.MoC(context_size=3), 3),
-    "wide moc": (c.MoC(context_size=9), 9),
-    "wide mos of one": (c.Mixture(num_components=1, context_size=9), 9),
+    "narrow moc": (c.MoC(embedding_size=3), 3),
+    "wide moc": (c.MoC(embedding_size=9), 9),
+    "wide mos of one": (c.Mixture(num_components=1, embedding_size=9), 9),
 }
 FREE = {
     "sigsoftmax": c.Sigsoftmax(),
@@ -32,8 +32,8 @@ FREE = {
     "softcap": c.SoftCap(cap=3.0),
     "mos": c.Mixture(),
     "moss": c.Mixture(activation=c.Sigsoftmax()),
-    "narrow mos": c.Mixture(context_size=4),
-    "wide mos": c.Mixture(context_size=9),
+    "narrow mos": c.Mixture(embedding_size=4),
+    "wide mos": c.Mixture(embedding_size=9),
     "residual mos": c.Mixture(projection="residual"),
     "moss of one": c.Mixture(activation=c.Sigsoftmax(), num_components=1),
 }

@@ -43,7 +43,7 @@ def attach(model: Any, head: str | dict | HeadConfig, *, tie: bool = True, **opt
     - sigmoid: likewise, by a shift far below 0, where log sigmoid(z + c) is nearly z + c.  The
       gradient, sum_j (p_j - y_j) (1 - sigmoid(z_j + c)) again, is sum_j (p_j - y_j) = 0 but for
       less than e^-5.
-    - relu, low_rank, a mixture with a context_size, and softcap on a model without a cap cannot
+    - relu, low_rank, a mixture with an embedding_size, and softcap on a model without a cap cannot
       start there and are refused.
 
     Args:

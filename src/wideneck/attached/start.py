@@ -48,9 +48,9 @@ def start_config(
         return _start_activation(config, given, logit_map, probe, model)
     if isinstance(config, c.MoC) and logit_map.cap is not None:
         raise _other_cap(model, "moc", logit_map.cap)
-    if config.context_size is not None:
+    if config.embedding_size is not None:
         raise WideneckError(
-            "A mixture with a context_size cannot start from a model's predictions, because its "
+            "A mixture with an embedding_size cannot start from a model's predictions, because its "
             "output matrix is as wide as its hidden states: leave it out, or build the mixture "
             "with wideneck.heads.build and train from scratch."
         )

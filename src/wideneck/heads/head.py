@@ -1,6 +1,6 @@
 """The interface of output layers, and the layer with one output matrix and no projection.
 
-Shapes: D hidden_size, E context_size (D, but for a low_rank and some mixtures), V vocab_size, K
+Shapes: D hidden_size, E embedding_size (D, but for a low_rank and some mixtures), V vocab_size, K
 components; leading dimensions are free.
 """
 
@@ -38,7 +38,7 @@ class Head(nn.Module, ABC):
     """
 
     config: c.HeadConfig
-    context_size: int
+    embedding_size: int
     """E, columns of `weight` (V, E): the width of what meets it, and of an embedding tied to it."""
 
     def __init__(
@@ -56,9 +56,9 @@ class Head(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.hidden_size, self.vocab_size, self.logit_scale = hidden_size, vocab_size, logit_scale
-        self.context_size = sizes.context_size(config, hidden_size)
+        self.embedding_size = sizes.embedding_size(config, hidden_size)
         self.weight = nn.Parameter(
-            torch.empty(vocab_size, self.context_size, device=device, dtype=dtype)
+            torch.empty(vocab_size, self.embedding_size, device=device, dtype=dtype)
         )
         self.bias = (
             nn.Parameter(torch.empty(vocab_size, device=device, dtype=dtype)) if bias else None
@@ -67,7 +67,7 @@ class Head(nn.Module, ABC):
 
     def reset_parameters(self) -> None:
         """As `nn.Linear`: uniform in +-1/sqrt(E); biases 0."""
-        nn.init.uniform_(self.weight, -(self.context_size**-0.5), self.context_size**-0.5)
+        nn.init.uniform_(self.weight, -(self.embedding_size**-0.5), self.embedding_size**-0.5)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
         self.activation.reset_parameters()
@@ -222,9 +222,9 @@ class Head(nn.Module, ABC):
         """Name and shapes."""
         name = c.name_of(self.config)
         text = f"{name}, hidden_size={self.hidden_size}, vocab_size={self.vocab_size}"
-        if self.context_size == self.hidden_size:
+        if self.embedding_size == self.hidden_size:
             return text
-        return f"{text}, context_size={self.context_size}"
+        return f"{text}, embedding_size={self.embedding_size}"
 
     def scaled_contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """`contexts` and the bias, with the constant factor of all scores; then the log-prior."""

@@ -25,16 +25,16 @@ class Projections(nn.Module):
         self,
         config: c.MoC | c.Mixture,
         hidden_size: int,
-        context_size: int,
+        embedding_size: int,
         device: Any,
         dtype: Any,
     ):
         super().__init__()
-        self.config, self.context_size = config, context_size
+        self.config, self.embedding_size = config, embedding_size
         K, tanh = config.num_components, config.projection == "tanh"
         place = {"device": device, "dtype": dtype}
         self.prior = nn.Linear(hidden_size, K, bias=False, **place)
-        self.latent = nn.Linear(hidden_size, K * context_size, bias=tanh, **place)
+        self.latent = nn.Linear(hidden_size, K * embedding_size, bias=tanh, **place)
 
     def reset_parameters(self) -> None:
         """As `nn.Linear`, but U = 0 for the residual projection."""
@@ -49,7 +49,7 @@ class Projections(nn.Module):
         log_prior = log_prior.log_softmax(
             -1, dtype=torch.promote_types(log_prior.dtype, torch.float32)
         )
-        latent = self.latent(hidden).unflatten(-1, (K, self.context_size))
+        latent = self.latent(hidden).unflatten(-1, (K, self.embedding_size))
         if self.config.projection == "tanh":
             contexts = latent.tanh()
         else:
@@ -75,7 +75,7 @@ class MixtureHead(Head):
     def __init__(self, config: c.Mixture, **sizes: Any):
         super().__init__(config, config.activation, **sizes)
         self.projections = Projections(
-            config, self.hidden_size, self.context_size, sizes.get("device"), sizes.get("dtype")
+            config, self.hidden_size, self.embedding_size, sizes.get("device"), sizes.get("dtype")
         )
         self.reset_parameters()
 
@@ -94,7 +94,7 @@ class MoCHead(Head):
     def __init__(self, config: c.MoC, **sizes: Any):
         super().__init__(config, c.Softmax(), **sizes)
         self.projections = Projections(
-            config, self.hidden_size, self.context_size, sizes.get("device"), sizes.get("dtype")
+            config, self.hidden_size, self.embedding_size, sizes.get("device"), sizes.get("dtype")
         )
         self.reset_parameters()
 

@@ -15,7 +15,7 @@ from wideneck.models import evaluating, load_language_model, read_head
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.small.config import AwdLstm, States
 from wideneck.models.small.transformer import PROBE, TransformerBackbone
-from wideneck.sizes import context_size
+from wideneck.sizes import embedding_size
 from wideneck.training.checkpoint import load_model
 from wideneck.training.folder import MODEL
 from wideneck.training.headers import HeadWeights
@@ -132,11 +132,11 @@ def _put_head(
     check_attachable(model, "wideneck.load")
     layer: Any = model.get_output_embeddings()
     width = layer.weight.shape[1]
-    if context_size(config, width) != width:
+    if embedding_size(config, width) != width:
         raise WideneckError(
             f"The {name_of(config)} in {path} has an output matrix of width "
-            f"{context_size(config, width)}, and a {type(model).__name__} keeps one of {width}; "
-            "train a head without a rank or context_size of its own."
+            f"{embedding_size(config, width)}, and a {type(model).__name__} keeps one of {width}; "
+            "train a head without a rank or embedding_size of its own."
         )
     if bias and layer.bias is None:
         raise WideneckError(

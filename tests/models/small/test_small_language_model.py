@@ -54,7 +54,7 @@ def test_every_head_trains_on_an_awd_lstm(name, tied):
 @pytest.mark.parametrize("head", [c.Mixture(num_components=2), c.MoC(num_components=2)])
 def test_a_tied_mixture_has_contexts_as_wide_as_the_embedding(head):
     model = awd_lstm(head, last_size=9)
-    assert (model.head.hidden_size, model.head.context_size) == (9, SMALL["embedding_size"])
+    assert (model.head.hidden_size, model.head.embedding_size) == (9, SMALL["embedding_size"])
     assert model.head.weight is model.backbone.embedding.weight
     log_probs, _ = model.log_probs(segment()[0])
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(3, 5).double())
@@ -86,7 +86,7 @@ def test_no_bias_is_no_bias():
             c.Mixture(projection="residual"),
             "output matrix of a mos of width 5",
         ),
-        (AwdLstm(**SMALL), c.Mixture(context_size=4), "output matrix of a mos of width 4"),
+        (AwdLstm(**SMALL), c.Mixture(embedding_size=4), "output matrix of a mos of width 4"),
     ],
 )
 def test_a_head_that_cannot_be_tied_is_refused(model, head, message):

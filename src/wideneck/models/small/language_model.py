@@ -10,6 +10,7 @@ from typing import NamedTuple, final
 from torch import Tensor, nn
 
 from wideneck import config as c
+from wideneck import sizes
 from wideneck.errors import WideneckError
 from wideneck.heads import Head, build
 from wideneck.models.asking import evaluating
@@ -17,7 +18,6 @@ from wideneck.models.small.awd_lstm import RANGE, AwdLstmBackbone
 from wideneck.models.small.backbone import Backbone, Output
 from wideneck.models.small.config import AwdLstm, Transformer
 from wideneck.models.small.transformer import TransformerBackbone
-from wideneck.sizes import context_size
 
 
 class Step(NamedTuple):
@@ -125,13 +125,13 @@ def _tied_head(head: c.HeadConfig, hidden_size: int, embedding_size: int) -> c.H
         raise WideneckError(
             "A low_rank has two matrices, neither of them an embedding; set tied = false."
         )
-    if context_size(head, hidden_size) == embedding_size:
+    if sizes.embedding_size(head, hidden_size) == embedding_size:
         return head
     mixture = isinstance(head, c.Mixture | c.MoC)
-    if mixture and head.projection == "tanh" and head.context_size is None:
-        return replace(head, context_size=embedding_size)
+    if mixture and head.projection == "tanh" and head.embedding_size is None:
+        return replace(head, embedding_size=embedding_size)
     raise WideneckError(
         f"An embedding of width {embedding_size} cannot be the output matrix of a "
-        f"{c.name_of(head)} of width {context_size(head, hidden_size)}; make them equal, or set "
-        "tied = false."
+        f"{c.name_of(head)} of width {sizes.embedding_size(head, hidden_size)}; make them equal, "
+        "or set tied = false."
     )

@@ -190,3 +190,10 @@ def test_modules_by_themselves_are_refused_what_does_not_fit():
         build("sink", num_heads=2)(torch.zeros(3, 5, 5))
     with pytest.raises(wn.WideneckError, match=r"reads hidden states of shape \(B, Q, 8\)"):
         build("asentmax", num_heads=2, hidden_size=8)(torch.zeros(1, 2, 5, 5))
+
+
+def test_a_scale_that_is_not_real_is_one_sentence():
+    """Gemma 2's is query_pre_attn_scalar ** -0.5."""
+    query = torch.randn(1, 2, 3, 4)
+    with pytest.raises(wn.WideneckError, match="Linear attends by complex numbers"):
+        forward.as_call(torch.nn.Linear(1, 1), query, query, query, None, scaling=(-1) ** -0.5)

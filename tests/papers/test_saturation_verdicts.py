@@ -84,10 +84,9 @@ def ends(name, low, high):
 @pytest.mark.parametrize(
     ("one", "expected"),
     [
-        # A rise of which the interval begins at 0 itself is none, and one that ends at the least
-        # of the paper's rises does not exclude it.
-        (ends("rise", 0.0, 0.004), CONTRADICTED),
-        (ends("rise", 1e-9, 0.004), CONSISTENT),
+        # A rise counts from the least of the paper's on; one that ends there does not exclude it.
+        (ends("rise", verdicts.LEAST_RISE - 1e-9, 0.1), UNDECIDED),
+        (ends("rise", verdicts.LEAST_RISE, 0.1), CONSISTENT),
         (ends("rise", -0.1, verdicts.LEAST_RISE), UNDECIDED),
         (ends("rise", -0.1, verdicts.LEAST_RISE - 1e-9), CONTRADICTED),
         # A training loss whose interval reaches 0 is not told to fall, nor to rise.

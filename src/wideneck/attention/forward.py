@@ -112,10 +112,15 @@ def as_call(
     """What transformers hands to an attention function, with its defaults filled in.
 
     Raises:
-        WideneckError: an argument or a mask that would be dropped.
+        WideneckError: an argument or a mask that would be dropped, or numbers that are not real.
     """
     arrive(module)
     _refuse(module, attention_mask, others)
+    if isinstance(scaling, complex) or query.is_complex():
+        raise WideneckError(
+            f"{type(module).__name__} attends by complex numbers (scale {scaling}), as a negative "
+            "scale in a config makes them: expected real ones; correct the config."
+        )
     kind = query.device.type
     if _autocasts(kind) and query.dtype != torch.float64:
         lower = torch.get_autocast_dtype(kind)

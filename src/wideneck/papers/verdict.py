@@ -72,6 +72,18 @@ class Comparison:
         """What may be said."""
         return self.verdict.words
 
+    @property
+    def number(self) -> PublishedResult:
+        """What is published, where it is a number."""
+        assert isinstance(self.published, PublishedResult)
+        return self.published
+
+    @property
+    def claim(self) -> PublishedClaim:
+        """What is published, where it is a statement."""
+        assert isinstance(self.published, PublishedClaim)
+        return self.published
+
 
 @dataclass(frozen=True, kw_only=True)
 class DifferenceVerdict:

@@ -210,14 +210,13 @@ def _compared(found: Reproduction, console: Console) -> None:
         one
         for one in found.compared
         if one.figure is not None
-        and (not one.published.row.startswith("d = ") or one.published.row == "d = 1000")
+        and (not one.number.row.startswith("d = ") or one.number.row == "d = 1000")
     ]
     title = "Numbers of the paper that have a counterpart"
     print_rows(title, rows, COMPARED, console, gap=0, wrapped=[""])
     console.print(Text("Statements of the paper", style="bold"))
     for one in found.claims:
-        claim = one.published
-        says = f"{claim.table}{MARKS[claim.status]}: {claim.says}"
+        says = f"{one.claim.table}{MARKS[one.claim.status]}: {one.claim.says}"
         say(f"{says}.\n  Here: {one.ours}: {one.words}.", console)
 
 

@@ -87,7 +87,7 @@ def _published(found: Reproduction, data: str, console: Console) -> None:
             gap = "" if one.verdict.gap is None else f"{one.verdict.gap:+,.{digits}f}"
             ours = "" if one.figure is None else cell(one.figure, digits)
             name = f"{one.ours}, {measure}"
-            shown.append([name, published_cell(one.published), ours, gap, one.words])
+            shown.append([name, published_cell(one.number), ours, gap, one.words])
     words = {cells[-1] for cells in shown}
     names = ["", "published", "ours", "gap", "verdict"]
     title = f"{data}: Parthiban, Mao & Inkpen, AAAI 2021, Table 2 (11 seeds), and ours"

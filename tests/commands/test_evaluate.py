@@ -26,8 +26,8 @@ from wideneck.evaluation import (
     gradient_statistics,
 )
 from wideneck.evaluation.results import Evaluation
-from wideneck.report.evaluation import show
 from wideneck.report.fields import definitions
+from wideneck.report.terminal import show
 from wideneck.training.recipe_file import recipe
 from wideneck.training.run import run
 from wideneck.training.saved_run import load_run

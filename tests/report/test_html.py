@@ -17,7 +17,7 @@ from report.examples import (
     with_unreachable,
 )
 from report.memory_examples import memory_audit
-from wideneck.report.html import render, render_series
+from wideneck.report.html import render
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 REMOTE = re.compile(r"https?:|\bsrc\s*=|@import|url\(|<script|<link|<iframe|<object", re.IGNORECASE)
@@ -73,9 +73,9 @@ CASES = {
     ),
 }
 PAGES = {name: render(case) for name, case in CASES.items()}
-PAGES["series"] = render_series(series([0, 1, 10, 1000]))
-PAGES["short series"] = render_series(series([500, 1000], identical=False))
-PAGES["series without steps"] = render_series(series([0, 1, 2]))
+PAGES["series"] = render(series([0, 1, 10, 1000]))
+PAGES["short series"] = render(series([500, 1000], identical=False))
+PAGES["series without steps"] = render(series([0, 1, 2]))
 
 
 class Tree(HTMLParser):
@@ -153,7 +153,7 @@ def test_shows_the_key_figures_with_their_baselines():
         assert expected in text
     text = read(PAGES["unreachable tokens"]).text
     assert "1 token can never be the most probable" in text
-    assert "and 10 more, all in the JSON file" in text
+    assert all(f"open{i} ({i})" in text for i in range(70))  # where a browser's search finds them
 
 
 def test_says_what_was_not_measured():

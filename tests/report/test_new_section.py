@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 import wideneck as wn
-from report.test_html import read
+from report.html_tree import read
 from wideneck.audits.measure import measure
 from wideneck.cli import main
 from wideneck.errors import WideneckError

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from report.examples import head_audit, report
-from report.test_html import read
+from report.html_tree import read
 from wideneck.audits.token import TokenRef
 from wideneck.report.terminal import GROUPS, LINES, show
 from wideneck.report.token_text import LETTERS, reader
@@ -108,7 +108,7 @@ def test_the_terminal_prints_a_handful_of_lines_with_the_count_of_the_rest(width
         assert len(lines) <= LINES
         assert max(map(cell_len, lines)) <= width
         more = int(body.rsplit(", and ", 1)[1].removesuffix(" more").replace(",", ""))
-        shown = body.rsplit(", and ", 1)[0].count("), ") + 1
+        shown = body.rsplit(", and ", 1)[0].count(", ") + 1
         assert 0 < shown <= GROUPS
         assert shown + more == total, title
     assert "␣0 (0) = ␣␣1 (1)" in text

@@ -107,7 +107,7 @@ def cache_table(audit: MemoryAudit) -> Table | None:
         ],
         CACHES,
         at=f"{CACHES}.mixture",
-        wide=["over counts"],
+        wide=["gain, fitted half", "over counts"],
         first="cache",
         captioned=False,
         face=BOTH,

@@ -4,11 +4,10 @@ Plain text without markup: names come from strangers' files, so what does not pr
 and what the terminal cannot encode as well.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table as Grid
@@ -23,9 +22,9 @@ from wideneck.report.tokens import named
 
 LABEL, VALUE, DETAIL, BESIDE = 28, 10, 16, 23
 COLUMNS = LABEL + VALUE + DETAIL + BESIDE + 3
-GROUPS, MEMBERS, NAME, LINES, WIDE = 10, 4, 60, 5, 80
-"""Most that is shown of a list of tokens: groups, tokens of one, characters of one, lines and their
-width.  The HTML page has all of it."""
+GROUPS, MEMBERS, NAME, LINES, INDENT = 10, 4, 60, 5, 2
+"""Most that is shown of a list of tokens: groups, tokens of one, characters of a token, and lines
+but for a first group that takes more.  The HTML page has all of it."""
 
 
 def show(document: Document, console: Console) -> None:
@@ -115,19 +114,23 @@ def _table(block: parts.Table, console: Console) -> Iterator[RenderableType]:
 
 
 def _tokens(block: parts.Tokens, console: Console) -> Iterator[RenderableType]:
-    found, room = [], LINES * (min(console.width, WIDE) - 2) - len(", and 1,000,000 more")
-    for group in block.groups[:GROUPS]:
-        names = [encodable(named(*token, NAME), console) for token in group[:MEMBERS]]
-        more = [f"{len(group) - MEMBERS:,} more"] if len(group) > MEMBERS else []
-        text = " = ".join([*names, *more])
-        room -= cell_len(text) + 2
-        if found and room < 0:
+    groups = [_group(group, console) for group in block.groups[:GROUPS]]
+    width, shown = console.width - INDENT, len(groups)
+    while True:
+        left = len(block.groups) - shown
+        more = f", and {left:,} more" if left else ""
+        body = Text(", ".join(groups[:shown]) + more, overflow="fold")
+        if shown == 1 or len(body.wrap(console, width)) <= LINES:
             break
-        found.append(text)
-    left = len(block.groups) - len(found)
-    body = ", ".join(found) + (f", and {left:,} more" if left else "")
+        shown -= 1
     yield Text(f"{block.title.lower()}{block.hint}:", style="bold")
-    yield Padding(Text(body, overflow="fold"), (0, 0, 0, 2))
+    yield Padding(body, (0, 0, 0, INDENT))
+
+
+def _group(group: Sequence[tuple[int, str | None]], console: Console) -> str:
+    names = [encodable(named(*token, NAME), console) for token in group[:MEMBERS]]
+    more = [f"{len(group) - MEMBERS:,} more"] if len(group) > MEMBERS else []
+    return " = ".join([*names, *more])
 
 
 def _grid() -> Grid:

@@ -1,4 +1,8 @@
-"""A section of a report: one field of `Report` that says how it is measured and shown."""
+"""A section of a report: one field of `Report` that says how it is measured and shown.
+
+A new one is its measurement in `audits`, a `Section` in a module beside this one, and a field of
+`report.report.Report`; the audit, JSON, docs/report.md, terminal and page know it from there.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence

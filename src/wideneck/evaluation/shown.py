@@ -132,10 +132,11 @@ def _ranks(found: LogProbRanks) -> Iterator[Any]:
 
 
 def _source(source: Source) -> list[Any]:
+    documents = "document" if source.num_documents == 1 else "documents"
     terms: list[tuple[str, list[Piece]]] = [
         ("Model", [Verbatim(source.model, most=LONG)]),
         ("Head", [f"{source.head}, {source.num_parameters:,} parameters"]),
-        ("Text", [Verbatim(source.text, most=LONG), f", {source.num_documents:,} documents"]),
+        ("Text", [Verbatim(source.text, most=LONG), f", {source.num_documents:,} {documents}"]),
         ("Text, SHA-256", [Verbatim(source.text_sha256, code=True)]),
         ("Ran on", [f"{source.device}, in {source.dtype}"]),
     ]

@@ -127,7 +127,7 @@ def _proof(entry: Unargmaxable, text: str | None) -> Details:
     more = len(pairs) - ENCLOSING
     rest = f", and {number(more)} more, in the JSON file" if more > 0 else ""
     mean = ", ".join(f"{number(weight)} {TIMES} {token}" for weight, token in pairs[:ENCLOSING])
-    name: list[Piece] = [Verbatim(text, code=True), " "] if text else []
+    name: list[Piece] = [] if text is None else [Verbatim(text, code=True), " "]
     return Details(
         [*name, f"{entry.token}: margin at most {number(entry.bound)}"],
         [

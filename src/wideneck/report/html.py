@@ -17,7 +17,7 @@ from wideneck.report.reference import Reference
 from wideneck.report.tokens import named
 
 OPEN = 60
-"""Groups of tokens up to which a list stands open; the browser's search finds closed ones too."""
+"""Tokens up to which a list stands open; the browser's search finds those of a closed one too."""
 
 
 @cache
@@ -31,7 +31,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"pretty": pretty, "visible": visible, "listed": _listed, "counted": _counted}
-    found.globals["OPEN"] = OPEN
+    found.tests["short"] = lambda tokens: sum(map(len, tokens.groups)) <= OPEN
     return found
 
 
@@ -40,7 +40,7 @@ def render(document: Document) -> str:
     reference = Reference(document)
     page = document.page(reference)
     html = environment().get_template("page.html.j2").render(page=page, reference=reference)
-    return printable(html, keep="\n\u00a0")
+    return printable(html.lstrip(), keep="\n\u00a0")
 
 
 def _listed(tokens: Tokens) -> str:

@@ -44,10 +44,10 @@ class Provenance:
     notes: list[str] = measure("what was left out or could not be decided, and why")
 
 
-def stamped(kind: type[T], **known: Any) -> T:
+def stamped(record: type[T], /, **known: Any) -> T:
     """A record of where numbers come from: what is known, and versions, command and time."""
     time = datetime.now(UTC).isoformat(timespec="seconds")
-    return kind(**known, versions=versions(), command=command(), time=time)
+    return record(**known, versions=versions(), command=command(), time=time)
 
 
 def provenance(**known: Any) -> Provenance:

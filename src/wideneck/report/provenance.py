@@ -3,7 +3,7 @@
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -44,7 +44,7 @@ class Provenance:
     notes: list[str] = measure("what was left out or could not be decided, and why")
 
 
-def stamped(record: type[T], /, **known: Any) -> T:
+def stamped(record: Callable[..., T], /, **known: Any) -> T:
     """A record of where numbers come from: what is known, and versions, command and time."""
     time = datetime.now(UTC).isoformat(timespec="seconds")
     return record(**known, versions=versions(), command=command(), time=time)
@@ -77,10 +77,8 @@ def shown(source: Provenance) -> list[Any]:
     text = tokens = ""
     if source.text is not None:
         text = f", text {source.text}"
-        terms += [
-            ("Text", [Verbatim(source.text, most=LONG)]),
-            ("Text, SHA-256", [Verbatim(source.text_sha256 or "", code=True)]),
-        ]
+        terms.append(("Text", [Verbatim(source.text, most=LONG)]))
+        terms.append(("Text, SHA-256", [Verbatim(source.text_sha256 or "", code=True)]))
     if source.num_tokens is not None:
         tokens = f", {source.num_tokens:,} tokens"
         terms.append(("Predictions", [f"{number(source.num_tokens)} tokens"]))

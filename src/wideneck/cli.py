@@ -173,13 +173,7 @@ def audit(
                 seed=seed,
                 progress=progress,
             )
-    try:
-        if as_html is not None:
-            as_html.write(report.to_html_text())
-        if as_json is not None:
-            as_json.write(report.to_json_text())
-    finally:  # a file that could not be written takes no numbers from the terminal
-        _show(report, as_html, as_json)
+    _deliver(report, as_html, as_json)
 
 
 @app.command()
@@ -290,17 +284,20 @@ def evaluate(
             help="For a model: predictions in a window. Default: 512, if it has the positions.",
         ),
     ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report.")] = None,
     json: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
     ] = None,
 ) -> None:
     """Measure how well a model predicts a text: perplexity, bits per byte, and more."""
-    from wideneck.commands.destination import Destination
+    from wideneck.commands.destination import Destination, check_apart
     from wideneck.commands.options import besides_option
     from wideneck.commands.progress import ProgressBars
 
+    as_html = Destination.of(html, reads=[model, text])
     as_json = Destination.of(json, reads=[model, text])
+    check_apart(as_html, as_json)
     asked = besides_option(besides or [])
     from wideneck.commands.evaluate import evaluate as run
 
@@ -316,11 +313,7 @@ def evaluate(
             context=context,
             progress=progress,
         )
-    try:
-        if as_json is not None:
-            as_json.write(found.to_json_text())
-    finally:
-        _show(found, as_json)
+    _deliver(found, as_html, as_json)
 
 
 @app.command()
@@ -376,11 +369,18 @@ def reproduce(
     )
 
 
-def _show(found: Any, *written: Any) -> None:
-    """The table, where no file went to standard output in its place."""
-    if not any(one is not None and one.on_stdout for one in written):
-        with printing():
-            found.show()
+def _deliver(found: Any, as_html: Any, as_json: Any) -> None:
+    """The files, and the table where none of them went to standard output in its place."""
+    written = [one for one in (as_html, as_json) if one is not None]
+    try:
+        if as_html is not None:
+            as_html.write(found.to_html_text())
+        if as_json is not None:
+            as_json.write(found.to_json_text())
+    finally:  # a file that could not be written takes no numbers from the terminal
+        if not any(one.on_stdout for one in written):
+            with printing():
+                found.show()
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from wideneck.errors import WideneckError
 from wideneck.models import HeadWeights
 from wideneck.report.numbers import UNMEASURED
 from wideneck.report.series import SeriesPoint
-from wideneck.report.terminal import show, show_series
+from wideneck.report.terminal import show
 
 V, D = 24, 4
 SCALE_FREE = (
@@ -242,7 +242,7 @@ def test_a_series_with_such_a_head_is_written(huge):
         ],
     )
     data = json.loads(found.to_json_text(), parse_constant=no_constant)
-    page, text = found.to_html_text(), shown(show_series, found, 80)
+    page, text = found.to_html_text(), shown(show, found, 80)
     assert "nan" not in {word.strip('",.') for word in text.split()}
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text

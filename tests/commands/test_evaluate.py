@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from attached.attachable import attached, shaken
+from report.html_tree import read
 from tiny_text import character_tokenizer, write_text
 from wideneck.cli import main
 from wideneck.commands.evaluate import evaluate
@@ -26,8 +27,8 @@ from wideneck.evaluation import (
     gradient_statistics,
 )
 from wideneck.evaluation.results import Evaluation
-from wideneck.report.evaluation import show
 from wideneck.report.fields import definitions
+from wideneck.report.terminal import show
 from wideneck.training.recipe_file import recipe
 from wideneck.training.run import run
 from wideneck.training.saved_run import load_run
@@ -296,6 +297,25 @@ def test_the_command_prints_a_table_and_writes_json(trained, monkeypatch, capsys
     assert content["source"]["command"].startswith("wideneck evaluate")
     assert not wideneck(monkeypatch, "evaluate", trained[0], "--json", "-")
     assert json.loads(capsys.readouterr().out)["plain"] == content["plain"]
+
+
+def test_the_page_of_an_evaluation_has_its_tables_and_the_spectrum(
+    trained, monkeypatch, capsys, tmp_path
+):
+    file = tmp_path / "e.html"
+    asked = ["--with", "ranks", "--with", "neural-cache:size=50"]
+    assert not wideneck(monkeypatch, "evaluate", trained[0], *asked, "--html", file)
+    printed, page = capsys.readouterr().out, file.read_text("utf-8")
+    tree = read(page)
+    text = " ".join(tree.text.replace("\u00a0", " ").split())
+    for label in ("the model", "with a neural cache", "effective, 1 - 1e-4"):
+        row = next(line for line in printed.splitlines() if line.startswith(label))
+        assert all(cell in text for cell in row.removeprefix(label).split())
+    assert page.count("<svg") == 1
+    assert {"#def-plain-perplexity", "#def-ranks-press", "#ranks"} <= set(tree.links)
+    assert {link.removeprefix("#") for link in tree.links} <= set(tree.ids)
+    assert "default-src 'none'" in page
+    assert wideneck(monkeypatch, "evaluate", trained[0], "--html", file, "--json", file)
 
 
 def test_what_is_measured_besides_takes_its_numbers():

@@ -17,7 +17,7 @@ from wideneck.report.attention_charts import (
     step_chart,
 )
 from wideneck.report.attention_figures import attention_figures
-from wideneck.report.attention_maps import Panel, heat_maps
+from wideneck.report.attention_maps import heat_maps
 from wideneck.report.heatmap import (
     FAINTEST,
     NAMED,
@@ -28,6 +28,7 @@ from wideneck.report.heatmap import (
     decades,
 )
 from wideneck.report.numbers import MINUS
+from wideneck.report.parts import Panel
 
 BARE = attention_audit(
     1, 1, sizes=(5,), lengths=(32,), temperatures=(1.0,), ablation=False, half=None,

@@ -3,7 +3,6 @@
 import dataclasses
 import re
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 
 import pytest
 
@@ -16,10 +15,10 @@ from report.examples import (
     series,
     with_unreachable,
 )
+from report.html_tree import read
 from report.memory_examples import memory_audit
-from wideneck.report.html import render, render_series
+from wideneck.report.html import render
 
-VOID = {"meta", "br", "hr", "img", "link", "input"}
 REMOTE = re.compile(r"https?:|\bsrc\s*=|@import|url\(|<script|<link|<iframe|<object", re.IGNORECASE)
 
 HEAD = head_audit()
@@ -73,44 +72,9 @@ CASES = {
     ),
 }
 PAGES = {name: render(case) for name, case in CASES.items()}
-PAGES["series"] = render_series(series([0, 1, 10, 1000]))
-PAGES["short series"] = render_series(series([500, 1000], identical=False))
-PAGES["series without steps"] = render_series(series([0, 1, 2]))
-
-
-class Tree(HTMLParser):
-    """Checks that tags balance, and collects ids and links."""
-
-    def __init__(self):
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag, attrs):
-        values = dict(attrs)
-        self.ids += [values["id"]] if "id" in values else []
-        self.links += [values["href"]] if "href" in values else []
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        pass
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-
-def read(page: str) -> Tree:
-    tree = Tree()
-    tree.feed(page)
-    tree.close()
-    assert tree.open == []
-    return tree
+PAGES["series"] = render(series([0, 1, 10, 1000]))
+PAGES["short series"] = render(series([500, 1000], identical=False))
+PAGES["series without steps"] = render(series([0, 1, 2]))
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -153,7 +117,7 @@ def test_shows_the_key_figures_with_their_baselines():
         assert expected in text
     text = read(PAGES["unreachable tokens"]).text
     assert "1 token can never be the most probable" in text
-    assert "and 10 more, all in the JSON file" in text
+    assert all(f"open{i} ({i})" in text for i in range(70))  # where a browser's search finds them
 
 
 def test_says_what_was_not_measured():

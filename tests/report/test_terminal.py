@@ -18,7 +18,7 @@ from report.examples import (
 from report.memory_examples import memory_audit
 from wideneck.audits.token import TokenRef
 from wideneck.report.html import render
-from wideneck.report.terminal import show, show_series
+from wideneck.report.terminal import show
 
 
 def piped(function, found, encoding: str = "utf-8", width: int = 80) -> str:
@@ -146,11 +146,11 @@ def test_sections_may_be_missing(found):
 
 
 def test_series_flags_identical_heads():
-    text = piped(show_series, series([0, 10, 1000]))
+    text = piped(show, series([0, 10, 1000]))
     assert "Identical heads" in text
     assert "1,000" in text
     assert "Gaussian" in text
-    assert "Identical" not in piped(show_series, series([0, 10], identical=False))
+    assert "Identical" not in piped(show, series([0, 10], identical=False))
 
 
 def test_a_group_of_a_whole_vocabulary_is_cut():
@@ -159,6 +159,9 @@ def test_a_group_of_a_whole_vocabulary_is_cut():
     rows = dataclasses.replace(head.rows, duplicates=[tokens])
     head = dataclasses.replace(head, rows=rows, argmaxable=None)
     text = piped(show, report(head, None))
-    assert "w11 (11) = 149,988 more" in " ".join(text.split())
-    assert "w12 (12)" not in text
-    assert len(render(report(head, None))) < 2**20
+    assert "w3 (3) = 149,996 more" in " ".join(text.split())
+    assert "w4 (4)" not in text
+    page = render(report(head, None))
+    assert "w149999 (149999)" in page  # all of it, closed, as plain text
+    assert "<details><summary>150,000 tokens in 1 group<" in page
+    assert len(page) < 2**22

@@ -13,6 +13,7 @@ from wideneck.audits.measure import measure
 from wideneck.audits.measured import measured
 from wideneck.audits.rows import SpecialRows, special_rows
 from wideneck.audits.states import Progress
+from wideneck.audits.subject import Subject
 from wideneck.models import HeadWeights
 
 
@@ -115,4 +116,16 @@ def audit_head(
         without_special=without,
         argmaxable=verdicts,
         notes=notes,
+    )
+
+
+def section(subject: Subject) -> HeadAudit:
+    """The head of a subject, weighted by the states of its text where there is one."""
+    return audit_head(
+        subject.head,
+        subject.clock,
+        second_moment=subject.second_moment(),
+        argmaxable=subject.argmaxable,
+        seed=subject.seed,
+        progress=subject.progress,
     )

@@ -1,6 +1,5 @@
 """Where the numbers of an evaluation come from."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from wideneck.commands.evaluated_text import Chosen
 from wideneck.config import name_of
 from wideneck.evaluation.results import Source
 from wideneck.heads import Head
-from wideneck.report.provenance import command, versions
+from wideneck.report.provenance import stamped
 
 
 def device() -> torch.device:
@@ -41,7 +40,8 @@ def evaluation_source(
         notes: sentences.
     """
     first: Any = next(module.parameters())
-    return Source(
+    return stamped(
+        Source,
         model=model,
         kind=kind,
         head="own" if head is None else name_of(head.config),
@@ -52,9 +52,6 @@ def evaluation_source(
         num_documents=len(text.documents),
         device=str(first.device),
         dtype=str(first.dtype).removeprefix("torch."),
-        versions=versions(),
-        command=command(),
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=seconds,
         notes=notes,
     )

@@ -1,15 +1,14 @@
 """What `wideneck evaluate` finds: every number with its definition, and where it comes from."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from wideneck.audits.estimate import Estimate
 from wideneck.audits.measure import measure
 from wideneck.audits.output.head_ranks import LogProbRanks
 from wideneck.evaluation.perplexity import Perplexity
-from wideneck.files.writing import json_text, write_text
-from wideneck.report.fields import as_dict
+from wideneck.report.document import Document
+from wideneck.report.parts import Page
+from wideneck.report.reference import Reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ class WithLearning:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Document):
     """A model on a text.  What was not asked for is None."""
 
     source: Source = measure("where the numbers come from")
@@ -86,21 +85,8 @@ class Evaluation:
         "of the matrix of log-probabilities, at places at equal distances over the text"
     )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts, with the definitions."""
-        return as_dict(self)
+    def page(self, reference: Reference) -> Page:
+        """The losses, how they were measured, and the ranks."""
+        from wideneck.evaluation.shown import page
 
-    def to_json_text(self) -> str:
-        """The JSON as a string."""
-        return json_text(self.to_dict())
-
-    def to_json(self, path: str | Path) -> None:
-        """Write `to_json_text`; an earlier file stays whole until the new one is."""
-        write_text(path, self.to_json_text())
-
-    def show(self) -> None:
-        """Print the main numbers on standard output, in 80 columns."""
-        from wideneck.report.console import PlainConsole
-        from wideneck.report.evaluation import show
-
-        show(self, PlainConsole())
+        return page(self)

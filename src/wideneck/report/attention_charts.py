@@ -7,16 +7,19 @@ import math
 from collections.abc import Sequence
 
 from wideneck.audits.attention.results import AttentionAudit, CriticalN, LengthPoint, SizePoint
-from wideneck.report.attention_maps import Panel
 from wideneck.report.axes import Axis, linear, logarithmic
 from wideneck.report.boxes import Box
 from wideneck.report.numbers import known, number, share
+from wideneck.report.parts import Panel
 from wideneck.report.svg import Chart, Line, Rule
 
 DECADES = 1e8
 """How far below its largest value a logarithmic axis reaches; a softmax underflows far below."""
 
 STEP_COLORS = ("c-centred", "c-fisher", "c-data")
+DISTANCE = "attention.heads[].distance"
+"""Path of the caution under every distance."""
+
 EXPECTATIONS = {
     "monte_carlo": ("Monte Carlo", "c-raw", False),
     "paper": ("derived main term", "c-raw", True),
@@ -31,65 +34,49 @@ def length_charts(audit: AttentionAudit) -> list[Panel]:
     if not points:
         return []
     x = _marked("context length L, tokens", [point.length for point in points])
-    panels = [_effective_keys(points, x)]
     known = [point for point in points if point.distance is not None]
-    if known:
-        lines = _distances([point.length for point in known], known)
-        panels.append(
-            Panel(
-                Chart(
-                    f"Distance over context length, N = {audit.reference_size}",
-                    "Distance of the selected keys to the others, its bound and its expectation "
-                    "for random keys against the context length, on logarithmic axes.",
-                    x,
-                    _decades("sum of distances", lines),
-                    lines,
-                ),
-                "Mean over heads and over queries up to L. Expected: as many random keys; main "
-                "term: an approximation of that, from below. It and the bound are forms of "
-                "theorem 1 that are DERIVED, rebuilt by us from the paper's prose. Where weights "
-                "outside are small, each key outside adds about the length of s, so the sum grows "
-                "with L by itself.",
-                "attention.heads[].distance",
-            )
-        )
-    return panels
+    lines = _distances([point.length for point in known], known)
+    distance = _chart(
+        f"Distance over context length, N = {audit.reference_size}",
+        "Distance of the selected keys to the others, its bound and its expectation for random "
+        "keys against the context length, on logarithmic axes.",
+        x,
+        "sum of distances",
+        lines,
+    )
+    about = (
+        "Mean over heads and over queries up to L. Expected: as many random keys; main term: an "
+        "approximation of that, from below. It and the bound are forms of theorem 1 that are "
+        "DERIVED, rebuilt by us from the paper's prose. Where weights outside are small, each key "
+        "outside adds about the length of s, so the sum grows with L by itself."
+    )
+    panels = [_effective_keys(points, x)]
+    return [*panels, Panel(distance, about, DISTANCE)] if known else panels
 
 
 def _effective_keys(points: Sequence[LengthPoint], x: Axis) -> Panel:
     lengths = [point.length for point in points]
     spreads = [point.effective_keys for point in points]
     uniform = [(length // 2 + 1 + length) / 2 for length in lengths]
+    median, low, high = (
+        [getattr(s, name) for s in spreads] for name in ("median", "quarter", "three_quarters")
+    )
+    chart = Chart(
+        "Effective keys over context length",
+        "Median and quartiles over heads of the effective number of keys against the context "
+        "length, beside that of uniform weights, on logarithmic axes.",
+        x,
+        logarithmic("effective keys", [*uniform, *median, *low, *high]),
+        [
+            *_line("uniform", "c-null", lengths, uniform, dashed=True),
+            Line("median", "c-centred", lengths, median, False, low, high, "dot", band=True),
+        ],
+    )
     return Panel(
-        Chart(
-            "Effective keys over context length",
-            "Median and quartiles over heads of the effective number of keys against the context "
-            "length, beside that of uniform weights, on logarithmic axes.",
-            x,
-            logarithmic(
-                "effective keys", [*uniform, *(s.median for s in spreads), *_quarters(spreads)]
-            ),
-            [
-                *_line("uniform", "c-null", lengths, uniform, dashed=True),
-                Line(
-                    "median",
-                    "c-centred",
-                    lengths,
-                    [s.median for s in spreads],
-                    low=[s.quarter for s in spreads],
-                    high=[s.three_quarters for s in spreads],
-                    band=True,
-                    markers="dot",
-                ),
-            ],
-        ),
+        chart,
         "Exp of the entropy for queries that see L/2 to L keys: the median head, and the band "
         "that holds half of the heads. Uniform weights would use every visible key.",
     )
-
-
-def _quarters(spreads) -> list[float]:
-    return [edge for s in spreads for edge in (s.quarter, s.three_quarters)]
 
 
 def size_charts(audit: AttentionAudit) -> list[Panel]:
@@ -98,78 +85,57 @@ def size_charts(audit: AttentionAudit) -> list[Panel]:
     if not points:
         return []
     sizes = [point.size for point in points]
-    lines = _distances(sizes, points)
-    distance = Chart(
+    distance = _chart(
         "Distance over N",
         "Distance of the N heaviest keys to the others, its bound and its expectation for N "
         "random keys against N, on logarithmic axes.",
         _marked("N, selected keys", sizes),
-        _decades("sum of distances", lines),
-        lines,
+        "sum of distances",
+        _distances(sizes, points),
     )
-    return [
-        Panel(
-            distance,
-            "Mean over heads and over queries that see more than N keys. Where the two curves "
-            "meet, the heaviest keys lie no farther from the rest than random ones; whether the "
-            "head needs them is another question.",
-            "attention.heads[].distance",
-        ),
-        _separability(points),
-    ]
+    about = (
+        "Mean over heads and over queries that see more than N keys. Where the two curves meet, "
+        "the heaviest keys lie no farther from the rest than random ones; whether the head needs "
+        "them is another question."
+    )
+    return [Panel(distance, about, DISTANCE), _separability(points)]
 
 
 def _separability(points: Sequence[SizePoint]) -> Panel:
     places = [float(i) for i in range(len(points))]
     # None: no query has a finite one, so it is below 0 as well.
     lower = [-1.0 if p.separability_lower is None else p.separability_lower for p in points]
-    below = [i for i, value in enumerate(lower) if value < 0]  # False of NaN
+    upper = [point.separability_upper for point in points]
+    below = frozenset(i for i, value in enumerate(lower) if value < 0)  # False of NaN
     boxes = []
     for at, point in zip(places, points, strict=True):
         s = point.separability
         numbers = (s.lowest, s.quarter, s.median, s.three_quarters, s.highest)
         boxes.append(Box(at, numbers, "c-centred"))
+    drawn = [0.0 if i in below else value for i, value in enumerate(lower)]
     lines = [
-        Line(
-            "upper",
-            "c-raw",
-            places,
-            [point.separability_upper for point in points],
-            dashed=True,
-            markers="dot",
-        ),
-        Line(
-            "lower",
-            "c-data",
-            places,
-            [0.0 if i in below else value for i, value in enumerate(lower)],
-            dashed=True,
-            markers="dot",
-            hollow=frozenset(below),
-        ),
+        Line("upper", "c-raw", places, upper, dashed=True, markers="dot"),
+        Line("lower", "c-data", places, drawn, dashed=True, markers="dot", hollow=below),
     ]
     about = "Boxes: N_s / N over heads, whiskers to the smallest and the largest. "
     about += "Dashed: the two bounds of theorem 2, DERIVED by us from its prose, means over heads."
     if below:
-        named = ", ".join(f"{points[i].size:,}" for i in below)
+        named = ", ".join(f"{points[i].size:,}" for i in sorted(below))
         about += (
             f" The lower bound is below 0 at N = {named} "
             f"(down to {number(min(lower[i] for i in below))}), says nothing there, and "
             "is drawn at 0 (empty dots)."
         )
     ticks = tuple((at, f"{point.size:,}") for at, point in zip(places, points, strict=True))
-    return Panel(
-        Chart(
-            "Separability over N",
-            "Box plots over heads of N_s / N for each N, with derived bounds of theorem 2.",
-            Axis("N, selected keys", -0.5, len(points) - 0.5, ticks=ticks),
-            linear("N_s / N".replace("_s", "ₛ"), [0, 1], low=0, high=1),
-            lines,
-            boxes=boxes,
-        ),
-        about,
-        "attention.by_size[].separability_upper",
+    chart = Chart(
+        "Separability over N",
+        "Box plots over heads of N_s / N for each N, with derived bounds of theorem 2.",
+        Axis("N, selected keys", -0.5, len(points) - 0.5, ticks=ticks),
+        linear("Nₛ / N", [0, 1], low=0, high=1),
+        lines,
+        boxes=boxes,
     )
+    return Panel(chart, about, "attention.by_size[].separability_upper")
 
 
 def step_chart(audit: AttentionAudit) -> Panel | None:
@@ -188,19 +154,20 @@ def step_chart(audit: AttentionAudit) -> Panel | None:
     x = sorted(any_step)
     lines += _line("spectral", "c-raw", x, [any_step[t].spectral for t in x])
     lines += _line("paper", "c-null", x, [any_step[t].paper_bound for t in x], dashed=True)
-    rules = []
-    if min(x) <= audit.temperature <= max(x):
-        rules.append(Rule(f"own T = {audit.temperature:.3g}", audit.temperature, vertical=True))
+    own = audit.temperature
+    inside = min(x) <= own <= max(x)
+    rules = [Rule(f"own T = {own:.3g}", own, vertical=True)] if inside else []
+    chart = _chart(
+        "Sensitivity over temperature",
+        "Largest finite difference of the softmax over heads against the temperature, for each "
+        "step, with bounds and the exact spectral norm, on logarithmic axes.",
+        _widened(logarithmic("temperature T", x, low=min(x), high=max(x))),
+        "change of weights / step",
+        lines,
+        rules,
+    )
     return Panel(
-        Chart(
-            "Sensitivity over temperature",
-            "Largest finite difference of the softmax over heads against the temperature, for "
-            "each step, with bounds and the exact spectral norm, on logarithmic axes.",
-            _widened(logarithmic("temperature T", x, low=min(x), high=max(x))),
-            _decades("change of weights / step", lines),
-            lines,
-            rules,
-        ),
+        chart,
         "Dots: random steps of length ε, the head where they move the weights most; dashed in "
         "the same colour: a bound that holds. Spectral: the exact norm of the derivative, its "
         "largest head. Paper: its corollary 3, no bound of the spectral norm.",
@@ -224,15 +191,15 @@ def critical_chart(audit: AttentionAudit) -> Panel | None:
             at = scan.statistics[scan.size - 1]
             lines.append(Line("", color, [scan.size], [at], markers="dot", joined=False))
     last = max(len(scan.statistics) for scan in scans)
+    chart = Chart(
+        "Scan for the critical N",
+        "Kolmogorov-Smirnov statistic between distances and expectations over heads, against N.",
+        linear("N, selected keys", [1, last], low=1 if last > 1 else 0, high=last),
+        linear("Kolmogorov-Smirnov statistic", [0, 1], low=0, high=1),
+        lines,
+    )
     return Panel(
-        Chart(
-            "Scan for the critical N",
-            "Kolmogorov-Smirnov statistic between distances and expectations over heads, against "
-            "N.",
-            linear("N, selected keys", [1, last], low=1 if last > 1 else 0, high=last),
-            linear("Kolmogorov-Smirnov statistic", [0, 1], low=0, high=1),
-            lines,
-        ),
+        chart,
         "How far the heads' distances and their expectations lie apart, 1 for not overlapping. "
         f"Dots: the first N not told apart: {'; '.join(map(_found, scans))}.",
         "attention.critical[].size",
@@ -283,12 +250,20 @@ def _line(
     return [Line(name, color, drawn_x, drawn_y, dashed, markers=markers)]
 
 
-def _decades(label: str, lines: Sequence[Line]) -> Axis:
+def _chart(
+    title: str,
+    description: str,
+    x: Axis,
+    label: str,
+    lines: Sequence[Line],
+    rules: Sequence[Rule] = (),
+) -> Chart:
+    """With a logarithmic axis of values, cut where they become nothing."""
     values = [value for line in lines for value in line.y if math.isfinite(value)]
     low = None
     if values and min(values) < max(values) / DECADES:
         low = max(values) / DECADES
-    return logarithmic(label, values, low=low)
+    return Chart(title, description, x, logarithmic(label, values, low=low), lines, rules)
 
 
 def _marked(label: str, values: Sequence[int]) -> Axis:

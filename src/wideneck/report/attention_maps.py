@@ -1,21 +1,11 @@
 """Six heat maps of the attention heads, layer by head, on scales that are said."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from wideneck.audits.attention.results import AttentionAudit, HeadMeasures
 from wideneck.report.heatmap import Cell, HeatMap, Scale, around_zero, between, decades
 from wideneck.report.numbers import UNMEASURED, estimate, known, number
-from wideneck.report.svg import Chart
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A drawing, one sentence on what it shows, and the path of the caution to print under it."""
-
-    chart: Chart | HeatMap
-    about: str
-    caution: str = ""
+from wideneck.report.parts import Panel
 
 
 def heat_maps(audit: AttentionAudit) -> list[Panel]:

@@ -1,9 +1,12 @@
 """The tables of the attention section."""
 
-from wideneck.audits.attention.results import AttentionAudit, HeadMeasures
+from collections.abc import Callable
+from typing import Any
+
+from wideneck.audits.attention.results import AttentionAudit, CriticalN, HeadMeasures, Link
 from wideneck.report.attention_charts import expectation_name
 from wideneck.report.numbers import hundredths, interval, known, number, share, value
-from wideneck.report.tables import Table
+from wideneck.report.parts import BOTH, Column, Table, by_item
 
 STRONGEST = 12
 
@@ -21,6 +24,15 @@ LINKED = {
 }
 """Names of the heads' fields for readers."""
 
+Measure = tuple[str, str, Callable[[Any], str]]
+
+EXPECTED = (
+    ("distance", "distance"),
+    ("derived bound", "bound"),
+    ("derived main term", "expected_paper"),
+    ("Monte Carlo", "expected_monte_carlo"),
+)
+
 
 def by_ablation(audit: AttentionAudit) -> list[HeadMeasures]:
     """The heads with an ablation that is known, the largest loss first."""
@@ -34,216 +46,153 @@ def by_ablation(audit: AttentionAudit) -> list[HeadMeasures]:
 
 def strongest_table(audit: AttentionAudit) -> Table | None:
     """The heads whose ablation costs most."""
-    heads = by_ablation(audit)[:STRONGEST]
-    if not heads:
-        return None
-    base = "attention.heads[]"
-    rows = []
-    for head in heads:
-        assert head.ablation is not None
-        cells = [
-            value(head.ablation),
-            interval(head.ablation),
-            number(float(head.effective_keys)),
-            share(head.first_key),
-            share(head.mass),
-            number(float(head.separability)),
-        ]
-        rows.append((f"layer {head.layer}, head {head.head}", "", cells))
-    return Table(
+    return by_item(
         "Largest losses by ablation, nats per token",
+        by_ablation(audit)[:STRONGEST],
+        lambda h: f"layer {h.layer}, head {h.head}",
         [
-            ("loss", f"{base}.ablation"),
-            ("95 % interval", f"{base}.ablation"),
-            ("effective keys", f"{base}.effective_keys"),
-            ("first key", f"{base}.first_key"),
-            (f"mass of {audit.reference_size}", f"{base}.mass"),
-            ("N_s / N", f"{base}.separability"),
+            ("loss", "ablation", lambda h: value(h.ablation)),
+            ("95 % interval", "ablation", lambda h: interval(h.ablation)),
+            _number("effective keys", "effective_keys"),
+            ("first key", "first_key", lambda h: share(h.first_key)),
+            (f"mass of {audit.reference_size}", "mass", lambda h: share(h.mass)),
+            _number("N_s / N", "separability"),
         ],
-        rows,
+        "attention.heads[]",
     )
 
 
 def link_table(audit: AttentionAudit) -> Table | None:
     """Rank correlations of the heads' measures with the loss of ablation."""
-    if not audit.links:
-        return None
     base = "attention.links[]"
-    rows = [
-        (
-            LINKED.get(link.measure, link.measure),
-            f"attention.heads[].{link.measure}" if link.measure in LINKED else "",
-            [
-                "-" if x is None else hundredths(x)
-                for x in (link.spearman, link.spearman_without_depth)
-            ],
-        )
-        for link in audit.links
+
+    def row(link: Link) -> tuple[str, str, list[str]]:
+        path = f"attention.heads[].{link.measure}" if link.measure in LINKED else ""
+        found = (link.spearman, link.spearman_without_depth)
+        cells = ["-" if x is None else hundredths(x) for x in found]
+        return LINKED.get(link.measure, link.measure), path, cells
+
+    heads = [
+        Column("Spearman", f"{base}.spearman"),
+        Column("without depth", f"{base}.spearman_without_depth"),
     ]
-    return Table(
-        "Rank correlation with the loss of ablation",
-        [
-            ("Spearman", f"{base}.spearman"),
-            ("without depth", f"{base}.spearman_without_depth"),
-        ],
-        rows,
-    )
+    rows = [row(link) for link in audit.links]
+    title = "Rank correlation with the loss of ablation"
+    return Table(title, heads, rows, first="measure of the head") if rows else None
 
 
 def comparison_table(audit: AttentionAudit) -> Table | None:
     """One row a normalizer."""
-    if not audit.comparison:
-        return None
-    base = "attention.comparison[]"
-    columns = (
-        ("loss", "loss"),
-        ("change", "change"),
-        ("95 % interval", "change.low"),
-        ("keys", "effective_keys"),
-        ("zeros", "zeros"),
-        ("row sum", "row_sum"),
-        ("N_s / N", "separability"),
-        ("Jacobian", "jacobian_spectral"),
-    )
-    rows = []
-    for point in audit.comparison:
-        jacobian = point.jacobian_spectral
-        cells = [
-            value(point.loss),
-            value(point.change),
-            interval(point.change),
-            number(float(point.effective_keys)),
-            share(point.zeros),
-            number(float(point.row_sum)),
-            number(float(point.separability)),
-            "none" if jacobian is None else number(float(jacobian)),
-        ]
-        rows.append((point.normalizer, "", cells))
-    return Table(
+    return by_item(
         "The same weights under other normalizers",
-        [(text, f"{base}.{path}") for text, path in columns],
-        rows,
+        audit.comparison,
+        lambda p: p.normalizer,
+        [
+            ("loss", "loss", lambda p: value(p.loss)),
+            ("change", "change", lambda p: value(p.change)),
+            ("95 % interval", "change.low", lambda p: interval(p.change)),
+            _number("keys", "effective_keys"),
+            ("zeros", "zeros", lambda p: share(p.zeros)),
+            _number("sum", "row_sum"),
+            _number("N_s/N", "separability"),
+            _number("Jacobian", "jacobian_spectral", "none"),
+        ],
+        "attention.comparison[]",
+        first="normalizer",
+        captioned=False,
+        face=BOTH,
+        note="The same weights under each normalizer, without training for it: a loss that rises "
+        "here says nothing on a model that was trained so.",
     )
 
 
 def distance_table(audit: AttentionAudit) -> Table | None:
     """Every reading of the distance and everything it is read against, by N."""
-    columns = (
-        ("distance", "distance"),
-        ("derived bound", "bound"),
-        ("tighter bound, ours", "bound_tight"),
-        ("derived main term", "expected_paper"),
-        ("Monte Carlo", "expected_monte_carlo"),
+    distance, bound, *expected = (_number(*pair) for pair in EXPECTED)
+    tighter = _number("tighter bound, ours", "bound_tight")
+    others = (
         ("upper, ours", "expected_upper"),
         ("net", "distance_net"),
         ("summed", "distance_summed"),
     )
-    return _by_size(audit, "Distances by N", columns)
+    columns = [distance, bound, tighter, *expected, *(_number(*pair) for pair in others)]
+    return _by_size("Distances by N", audit, columns)
 
 
 def separability_table(audit: AttentionAudit) -> Table | None:
     """Mass and separability by N."""
-    if not audit.by_size:
-        return None
-    base = "attention.by_size[]"
-    rows = []
-    for point in audit.by_size:
-        s = point.separability
-        five = (s.lowest, s.quarter, s.median, s.three_quarters, s.highest)
-        bounds = (point.separability_lower, point.separability_upper)
-        cells = [
-            number(point.num_queries),
-            number(point.num_excluded),
-            share(point.mass),
-            *("-" if x is None else number(float(x)) for x in (*five, *bounds)),
-        ]
-        rows.append((number(point.size), "", cells))
-    return Table(
-        "Mass and N_s / N by N",
-        [
-            ("queries", f"{base}.num_queries"),
-            ("left out", f"{base}.num_excluded"),
-            ("mass", f"{base}.mass"),
-            ("smallest", f"{base}.separability"),
-            ("quarter", f"{base}.separability"),
-            ("median", f"{base}.separability"),
-            ("three quarters", f"{base}.separability"),
-            ("largest", f"{base}.separability"),
-            ("derived lower bound", f"{base}.separability_lower"),
-            ("derived upper bound", f"{base}.separability_upper"),
-        ],
-        rows,
-    )
+    columns = [
+        ("queries", "num_queries", lambda p: number(p.num_queries)),
+        ("left out", "num_excluded", lambda p: number(p.num_excluded)),
+        ("mass", "mass", lambda p: share(p.mass)),
+        _of_spread("smallest", "separability", "lowest"),
+        _of_spread("quarter", "separability", "quarter"),
+        _of_spread("median", "separability", "median"),
+        _of_spread("three quarters", "separability", "three_quarters"),
+        _of_spread("largest", "separability", "highest"),
+        _number("derived lower bound", "separability_lower", "-"),
+        _number("derived upper bound", "separability_upper", "-"),
+    ]
+    return _by_size("Mass and N_s / N by N", audit, columns)
 
 
 def length_table(audit: AttentionAudit) -> Table | None:
     """The curves over the context length."""
-    if not audit.by_length:
-        return None
-    base = "attention.by_length[]"
-    columns = (
-        ("distance", "distance"),
-        ("derived bound", "bound"),
-        ("derived main term", "expected_paper"),
-        ("Monte Carlo", "expected_monte_carlo"),
-    )
-    rows = []
-    for point in audit.by_length:
-        s = point.effective_keys
-        known = [getattr(point, field) for _, field in columns]
-        cells = [number(float(x)) for x in (s.quarter, s.median, s.three_quarters)]
-        cells += ["none" if x is None else number(float(x)) for x in known]
-        rows.append((number(point.length), "", cells))
-    return Table(
+    columns = [
+        _of_spread("effective keys, quarter", "effective_keys", "quarter"),
+        _of_spread("median", "effective_keys", "median"),
+        _of_spread("three quarters", "effective_keys", "three_quarters"),
+        *(_number(*pair, "none") for pair in EXPECTED),
+    ]
+    return by_item(
         "By context length",
-        [
-            ("effective keys, quarter", f"{base}.effective_keys"),
-            ("median", f"{base}.effective_keys"),
-            ("three quarters", f"{base}.effective_keys"),
-            *((text, f"{base}.{field}") for text, field in columns),
-        ],
-        rows,
+        audit.by_length,
+        lambda p: number(p.length),
+        columns,
+        "attention.by_length[]",
+        first="tokens",
     )
 
 
 def critical_table(audit: AttentionAudit) -> Table | None:
     """What the scan found for each expectation."""
-    if not audit.critical:
-        return None
-    base = "attention.critical[]"
-    rows = []
-    for scan in audit.critical:
-        cells = [f"none up to {len(scan.statistics):,}", "", "", ""]
-        if scan.size is not None:
-            cells = [
-                number(scan.size),
-                "" if scan.share is None else share(scan.share),
-                number(scan.statistics[scan.size - 1]),
-                number(scan.p_values[scan.size - 1]),
-            ]
-        rows.append((expectation_name(scan), "", cells))
-    return Table(
+
+    def at(scan: CriticalN, numbers: list[float]) -> str:
+        return "" if scan.size is None else number(numbers[scan.size - 1])
+
+    return by_item(
         "Critical N",
+        audit.critical,
+        expectation_name,
         [
-            ("N", f"{base}.size"),
-            ("of the context", f"{base}.share"),
-            ("statistic there", f"{base}.statistics"),
-            ("p-value", f"{base}.p_values"),
+            (
+                "N",
+                "size",
+                lambda s: number(s.size) if s.size else f"none up to {len(s.statistics):,}",
+            ),
+            ("of the context", "share", lambda s: "" if s.share is None else share(s.share)),
+            ("statistic there", "statistics", lambda s: at(s, s.statistics)),
+            ("p-value", "p_values", lambda s: at(s, s.p_values)),
         ],
-        rows,
+        "attention.critical[]",
+        first="expectation",
     )
 
 
-def _by_size(
-    audit: AttentionAudit, caption: str, columns: tuple[tuple[str, str], ...]
-) -> Table | None:
-    if not audit.by_size:
-        return None
-    return Table(
-        caption,
-        [(text, f"attention.by_size[].{field}") for text, field in columns],
-        [
-            (number(p.size), "", [number(float(getattr(p, field))) for _, field in columns])
-            for p in audit.by_size
-        ],
-    )
+def _by_size(caption: str, audit: AttentionAudit, columns: list[Measure]) -> Table | None:
+    sizes, base = audit.by_size, "attention.by_size[]"
+    return by_item(caption, sizes, lambda p: number(p.size), columns, base, first="N")
+
+
+def _number(text: str, name: str, without: str = "") -> Measure:
+    """The column of one field; `without` stands where it is None."""
+
+    def write(item: Any) -> str:
+        x = getattr(item, name)
+        return without if x is None else number(float(x))
+
+    return text, name, write
+
+
+def _of_spread(text: str, name: str, part: str) -> Measure:
+    return text, name, lambda item: number(float(getattr(getattr(item, name), part)))

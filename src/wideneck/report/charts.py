@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from wideneck.audits.geometry import Spectra
 from wideneck.audits.output import OutputAudit
-from wideneck.audits.output.log_prob_rank import LogProbRank
 from wideneck.audits.output.rank_cost import RankLoss
 from wideneck.audits.scale import power_for
 from wideneck.audits.spectrum import Spectrum
@@ -123,18 +122,18 @@ def _cost_lines(points: list[RankLoss], method: str) -> list[Line]:
     ]
 
 
-def log_prob_chart(rank: LogProbRank) -> Chart:
+def log_prob_chart(singular_values: Sequence[float], tolerance: float, bound: int | None) -> Chart:
     """Singular values of the log-probability matrix, with bound and tolerance."""
-    y = [s for s in rank.singular_values if not s <= 0] or [math.nan]
-    rules = [Rule("tolerance", rank.press_tolerance)]
-    if rank.bound is not None and rank.bound < len(y):
-        rules.append(Rule(f"bound {rank.bound:,}", rank.bound, vertical=True))
+    y = [s for s in singular_values if not s <= 0] or [math.nan]
+    rules = [Rule("tolerance", tolerance)]
+    if bound is not None and bound < len(y):
+        rules.append(Rule(f"bound {bound:,}", bound, vertical=True))
     return Chart(
         "Singular values of the log-probabilities",
         "Singular values of the matrix of log-probabilities, contexts by vocabulary, with the "
         "bound that the head sets and the tolerance of the numerical rank.",
-        linear("i, from the largest", [0, len(rank.singular_values)], low=0),
-        logarithmic("singular value", [*y, rank.press_tolerance]),
+        linear("i, from the largest", [0, len(singular_values)], low=0),
+        logarithmic("singular value", [*y, tolerance]),
         [Line("log p", "c-centred", range(1, len(y) + 1), y)],
         rules,
     )

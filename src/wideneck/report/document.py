@@ -8,6 +8,8 @@ from typing import Any, cast
 from wideneck.audits.measured import settled
 from wideneck.files.writing import json_text, write_text
 from wideneck.report.fields import as_dict
+from wideneck.report.parts import Page
+from wideneck.report.reference import Reference
 
 
 class Document(ABC):
@@ -36,10 +38,19 @@ class Document(ABC):
         """Write one self-contained file, charts included, nothing fetched."""
         write_text(path, self.to_html_text())
 
-    @abstractmethod
     def to_html_text(self) -> str:
         """The HTML as a string."""
+        from wideneck.report.html import render
+
+        return render(self)
+
+    def show(self) -> None:
+        """Print the main numbers on standard output, in 80 columns."""
+        from wideneck.report.console import PlainConsole
+        from wideneck.report.terminal import show
+
+        show(self, PlainConsole())
 
     @abstractmethod
-    def show(self) -> None:
-        """Print a table of the main numbers on standard output."""
+    def page(self, reference: Reference) -> Page:
+        """What the terminal and the HTML file show; `reference` has the definitions."""

@@ -12,6 +12,8 @@ import typing
 from typing import Any
 
 SCHEMA = 3
+WORDS = ("definition", "unit", "caution")
+"""What a field made by `measure` says of itself."""
 
 
 def as_dict(report: Any) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def definitions(cls: type, prefix: str = "") -> dict[str, dict[str, str]]:
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         path = prefix + field.name
-        found[path] = {key: value for key, value in field.metadata.items() if value}
+        found[path] = {key: field.metadata[key] for key in WORDS if field.metadata.get(key)}
         for inner, brackets in records(hints[field.name]):
             found |= definitions(inner, f"{path}{brackets}.")
     return found

@@ -1,9 +1,12 @@
 """The tables of the memory section."""
 
+from collections.abc import Callable
+from typing import Any
+
 from wideneck.audits.estimate import Estimate
-from wideneck.audits.memory.results import Cache, MemoryAudit, Retrieval
+from wideneck.audits.memory.results import Cache, DistanceShare, MemoryAudit, Retrieval
 from wideneck.report.numbers import estimate, interval, number, percent, percentage, share, value
-from wideneck.report.tables import Table
+from wideneck.report.parts import BOTH, Column, Table, by_item
 
 BASELINES = {"recency": "recency", "frequency": "frequency", "token_identity": "token identity"}
 """Names of the fields for readers."""
@@ -11,68 +14,71 @@ BASELINES = {"recency": "recency", "frequency": "frequency", "token_identity": "
 CACHES = "memory.gain.caches[]"
 
 
-def distance_table(audit: MemoryAudit) -> Table:
+def distance_table(audit: MemoryAudit) -> Table | None:
     """How far back the target last stood."""
-    base = "memory.recurrence.by_distance[]"
-    rows = []
-    for point in audit.recurrence.by_distance:
+
+    def label(point: DistanceShare) -> str:
         far = " and more" if point.farthest is None else f" to {point.farthest}"
-        rows.append((f"{point.nearest}{far}", "", _share(point.share)))
-    return Table(
+        return f"{point.nearest}{far}"
+
+    return by_item(
         "Last seen so many tokens back",
-        [("predictions", f"{base}.share"), ("95 % interval", f"{base}.share.low")],
-        rows,
+        audit.recurrence.by_distance,
+        label,
+        [
+            ("predictions", "share", lambda p: percentage(p.share)),
+            ("95 % interval", "share.low", lambda p: interval(percent(p.share))),
+        ],
+        "memory.recurrence.by_distance[]",
+        first="tokens",
     )
 
 
 def baseline_table(audit: MemoryAudit) -> Table | None:
     """Ranks without hidden states."""
-    found = audit.baselines
+    found, base = audit.baselines, "memory.baselines"
     if found is None:
         return None
+    columns = _retrieval("", "recency", lambda retrieval: retrieval)
     rows = [
-        (label, f"memory.baselines.{name}", _retrieval(getattr(found, name)))
+        (label, f"{base}.{name}", [write(getattr(found, name)) for _, _, write in columns])
         for name, label in BASELINES.items()
     ]
-    chance = [value(found.chance), interval(found.chance), "", ""]
-    rows.append(("chance", "memory.baselines.chance", chance))
-    return Table("Ranks without hidden states", _columns("memory.baselines.recency", ""), rows)
+    rows.append(("chance", f"{base}.chance", [value(found.chance), interval(found.chance), "", ""]))
+    heads = [Column(text, f"{base}.{path}") for text, path, _ in columns]
+    return Table("Ranks without hidden states", heads, rows)
 
 
 def layer_table(audit: MemoryAudit) -> Table | None:
     """Ranks by similarity, layer by layer."""
-    if not audit.layers:
-        return None
-    return Table(
+    return by_item(
         "Ranks by the similarity of hidden states",
+        audit.layers,
+        lambda found: found.layer,
         [
-            *_columns("memory.layers[].dot", "dot product: "),
-            *_columns("memory.layers[].cosine", "cosine: "),
+            *_retrieval("dot product: ", "dot", lambda layer: layer.dot),
+            *_retrieval("cosine: ", "cosine", lambda layer: layer.cosine),
         ],
-        [
-            (found.layer, "", [*_retrieval(found.dot), *_retrieval(found.cosine)])
-            for found in audit.layers
-        ],
+        "memory.layers[]",
+        first="state",
     )
 
 
-def _columns(base: str, prefix: str) -> list[tuple[str, str]]:
-    rank = f"{base}.reciprocal_rank"
+def _retrieval(
+    prefix: str, base: str, of: Callable[[Any], Retrieval]
+) -> list[tuple[str, str, Callable[[Any], str]]]:
+    def mean(item: Any) -> Estimate:
+        return of(item).reciprocal_rank
+
+    def first(item: Any) -> Estimate:
+        return percent(of(item).first)
+
     return [
-        (f"{prefix}reciprocal rank", rank),
-        ("95 % interval", f"{rank}.low"),
-        ("first", f"{base}.first"),
-        ("95 % interval", f"{base}.first.low"),
+        (f"{prefix}reciprocal rank", f"{base}.reciprocal_rank", lambda item: value(mean(item))),
+        ("95 % interval", f"{base}.reciprocal_rank.low", lambda item: interval(mean(item))),
+        ("first", f"{base}.first", lambda item: percentage(of(item).first)),
+        ("95 % interval", f"{base}.first.low", lambda item: interval(first(item))),
     ]
-
-
-def _retrieval(found: Retrieval) -> list[str]:
-    rank = found.reciprocal_rank
-    return [value(rank), interval(rank), *_share(found.first)]
-
-
-def _share(found: Estimate) -> list[str]:
-    return [percentage(found), interval(percent(found))]
 
 
 def cache_name(cache: Cache) -> str:
@@ -84,50 +90,45 @@ def cache_name(cache: Cache) -> str:
 
 def cache_table(audit: MemoryAudit) -> Table | None:
     """What every cache gains."""
-    if not audit.gain.caches:
-        return None
-    rows = []
-    for cache in audit.gain.caches:
-        over = cache.over_counts
-        cells = [
-            fitted_number(cache.fitted_gain),
-            estimate(cache.gain),
-            "" if over is None else estimate(over),
-            share(cache.mass),
-        ]
-        rows.append((cache_name(cache), f"{CACHES}.mixture", cells))
-    return Table(
+    return by_item(
         "Nats gained per token by a cache, without training",
+        audit.gain.caches,
+        cache_name,
         [
-            ("gain, fitted half", f"{CACHES}.fitted_gain"),
-            ("gain, other half", f"{CACHES}.gain"),
-            ("over counts", f"{CACHES}.over_counts"),
-            ("mass", f"{CACHES}.mass"),
+            ("gain, fitted half", "fitted_gain", lambda c: fitted_number(c.fitted_gain)),
+            ("gain, other half", "gain", lambda c: value(c.gain)),
+            ("95 % interval", "gain.low", lambda c: interval(c.gain)),
+            (
+                "over counts",
+                "over_counts",
+                lambda c: estimate(c.over_counts) if c.over_counts else "",
+            ),
+            ("mass", "mass", lambda c: share(c.mass)),
         ],
-        rows,
+        CACHES,
+        at=f"{CACHES}.mixture",
+        wide=["gain, fitted half", "over counts"],
+        first="cache",
+        captioned=False,
+        face=BOTH,
     )
 
 
 def fitted_table(audit: MemoryAudit) -> Table | None:
     """The numbers that were fitted."""
-    if not audit.gain.caches:
-        return None
-    return Table(
+    return by_item(
         "Fitted numbers",
+        [cache for cache in audit.gain.caches if cache.mixture != "published"],
+        cache_name,
         [
-            ("theta", f"{CACHES}.theta"),
-            ("b", f"{CACHES}.bias"),
-            ("w", f"{CACHES}.weight"),
+            ("theta", "theta", lambda c: fitted_number(c.theta)),
+            ("b", "bias", lambda c: fitted_number(c.bias)),
+            ("w", "weight", lambda c: fitted_number(c.weight)),
         ],
-        [
-            (
-                cache_name(cache),
-                "",
-                [fitted_number(x) for x in (cache.theta, cache.bias, cache.weight)],
-            )
-            for cache in audit.gain.caches
-            if cache.mixture != "published"
-        ],
+        CACHES,
+        first="cache",
+        captioned=False,
+        face=BOTH,
     )
 
 

@@ -121,7 +121,7 @@ def pretty(text: str) -> Markup:
     html = html.replace("&gt;=", "≥").replace("&lt;=", "≤")
     html = re.sub(
         r"(?<![\w.])(\d+(?:\.\d+)?)e(-?)(\d+)(?!\w)",
-        lambda m: f"{m[1]} {TIMES} 10<sup>{MINUS if m[2] else ''}{m[3]}</sup>",
+        lambda m: f"{m[1]} {TIMES} 10<sup>{MINUS if m[2] else ''}{int(m[3])}</sup>",
         html,
     )
     html = html.replace(" - ", f" {MINUS} ")

@@ -5,34 +5,11 @@ centred and the Gaussian spectrum share an entry and an anchor.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from wideneck.report.fields import definitions
-
-HEADINGS = (
-    "Head",
-    "Tokens",
-    "Output",
-    "Attention",
-    "Memory",
-    "Checkpoints",
-    "Provenance",
-    "Report",
-)
-
-GROUPS = {
-    "head.argmaxable": "Tokens",
-    "head.rows": "Tokens",
-    "head": "Head",
-    "output": "Output",
-    "attention": "Attention",
-    "memory": "Memory",
-    "points": "Checkpoints",
-    "identical": "Checkpoints",
-    "provenance": "Provenance",
-}
-"""Longest prefixes first."""
 
 LOWER = re.compile(r"(?!(?:log|exp|sqrt|nll|tanh)\b)(?:a |[a-z]{2,}(?![\w(^]))")
 """A word that may be capitalised: not a symbol, a function or a field's name."""
@@ -79,15 +56,18 @@ class Reference:
         """The entry of a path such as `head.spectrum.raw.kl_sigma2`."""
         return self._by_path[path]
 
-    def groups(self) -> dict[str, list[Entry]]:
-        """Every entry, under the heading of its section."""
-        found: dict[str, list[Entry]] = {}
+    def __contains__(self, path: str) -> bool:
+        return path in self._by_path
+
+    def groups(self, headings: Mapping[str, str]) -> dict[str, list[Entry]]:
+        """Every entry under the heading of the longest prefix of its path, in their order."""
+        found: dict[str, list[Entry]] = {heading: [] for heading in headings.values()}
         for path, entry in self._by_path.items():
-            heading = next((h for p, h in GROUPS.items() if _under(path, p)), "Report")
-            group = found.setdefault(heading, [])
+            prefixes = [prefix for prefix in headings if _under(path, prefix)]
+            group = found.setdefault(headings[max(prefixes, key=len)] if prefixes else "More", [])
             if not any(entry in entries for entries in found.values()):
                 group.append(entry)
-        return {heading: found[heading] for heading in HEADINGS if found.get(heading)}
+        return {heading: entries for heading, entries in found.items() if entries}
 
 
 def sentence(fragment: str) -> str:

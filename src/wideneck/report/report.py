@@ -1,4 +1,4 @@
-"""What an audit found: one object, and its three faces."""
+"""What an audit found."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,16 @@ from wideneck.audits.head import HeadAudit
 from wideneck.audits.measure import measure
 from wideneck.audits.memory.results import MemoryAudit
 from wideneck.audits.output import OutputAudit
+from wideneck.report.attention import SECTION as ATTENTION
 from wideneck.report.document import Document
-from wideneck.report.provenance import Provenance
+from wideneck.report.head import SECTION as HEAD
+from wideneck.report.head import SYMBOLS
+from wideneck.report.memory import SECTION as MEMORY
+from wideneck.report.output import SECTION as OUTPUT
+from wideneck.report.parts import Page, lede
+from wideneck.report.provenance import Provenance, shown
+from wideneck.report.reference import Reference
+from wideneck.report.section import section, sections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,22 +24,28 @@ class Report(Document):
     """An audit.  Sections that were not asked for are None."""
 
     provenance: Provenance = measure("where the numbers come from")
-    head: HeadAudit | None = measure("the output layer, from its weights", default=None)
-    output: OutputAudit | None = measure("the output layer on a text", default=None)
-    attention: AttentionAudit | None = measure("attention heads on a text", default=None)
-    memory: MemoryAudit | None = measure(
-        "what the context of a text holds of the next token", default=None
+    head: HeadAudit | None = section("the output layer, from its weights", HEAD)
+    output: OutputAudit | None = section("the output layer on a text", OUTPUT)
+    attention: AttentionAudit | None = section("attention heads on a text", ATTENTION)
+    memory: MemoryAudit | None = section(
+        "what the context of a text holds of the next token", MEMORY
     )
 
-    def to_html_text(self) -> str:
-        """The HTML as a string."""
-        from wideneck.report.html import render
-
-        return render(self)
-
-    def show(self) -> None:
-        """Print a table of the main numbers on standard output."""
-        from wideneck.report.console import PlainConsole
-        from wideneck.report.terminal import show
-
-        show(self, PlainConsole())
+    def page(self, reference: Reference) -> Page:
+        """Every section that was asked for, in the order of the fields."""
+        rows = sections(type(self))
+        found = {name: getattr(self, name) for name in rows if getattr(self, name) is not None}
+        return Page(
+            kicker="wideneck audit",
+            title=self.provenance.model,
+            opening=[lede(" ".join(rows[name].summary(audit))) for name, audit in found.items()],
+            sections=[list(rows[name].blocks(audit, reference)) for name, audit in found.items()],
+            source=shown(self.provenance),
+            headings={
+                f"{name}.{path}".rstrip("."): heading
+                for name, row in rows.items()
+                for path, heading in row.headings.items()
+            }
+            | {"provenance": "Provenance"},
+            symbols=[SYMBOLS, *(rows[name].symbols for name in found if rows[name].symbols)],
+        )

@@ -1,11 +1,32 @@
 """What a series of checkpoints found."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from wideneck.audits.head import HeadAudit
 from wideneck.audits.measure import measure
 from wideneck.report.document import Document
-from wideneck.report.provenance import Provenance
+from wideneck.report.head import GEOMETRY, SYMBOLS
+from wideneck.report.numbers import known, number, share
+from wideneck.report.parts import (
+    BOTH,
+    Column,
+    Heading,
+    Notes,
+    Page,
+    Pair,
+    Panel,
+    Strong,
+    Table,
+    Verbatim,
+    lede,
+    line,
+    note,
+)
+from wideneck.report.provenance import Provenance, shown
+from wideneck.report.reference import Reference
+from wideneck.report.series_charts import HEAD, series_charts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +49,115 @@ class SeriesReport(Document):
         caution="a trajectory through them is not one of training",
     )
 
-    def to_html_text(self) -> str:
-        """The HTML as a string."""
-        from wideneck.report.html import render_series
+    def page(self, reference: Reference) -> Page:
+        """First of all the heads that are identical; then charts, and a row a checkpoint."""
+        return Page(
+            kicker="wideneck audit, series",
+            title=self.provenance.model,
+            opening=[lede(" ".join(_summary(self.points))), *_identical(self, reference)],
+            sections=[list(_charts(self, reference)), list(_checkpoints(self.points))],
+            source=shown(self.provenance),
+            headings={
+                "points": "Checkpoints",
+                "identical": "Checkpoints",
+                "provenance": "Provenance",
+            },
+            symbols=[SYMBOLS],
+        )
 
-        return render_series(self)
 
-    def show(self) -> None:
-        """Print a table of the main numbers on standard output."""
-        from wideneck.report.console import PlainConsole
-        from wideneck.report.terminal import show_series
+def _summary(points: list[SeriesPoint]) -> Iterator[str]:
+    """First and last checkpoint."""
+    first, last = points[0], points[-1]
+    shape = f"{last.head.vocab_size:,} x {last.head.hidden_size:,}"
+    yield f"{len(points)} heads of {shape}, from step {first.step:,} to step {last.step:,}."
+    ends = [point.head.spectrum.centred.kl_sigma2 for point in (first, last)]
+    null = last.head.spectrum.null.kl_sigma2
+    if all(map(known, [*ends, null])):
+        yield (
+            f"The singular entropy of the centred head goes from {number(ends[0])} to "
+            f"{number(ends[1])} nats, where a Gaussian matrix has {number(null)}."
+        )
+    shares = [point.head.mean_row_share for point in (first, last)]
+    if all(map(known, shares)):
+        yield (
+            "The mean row's share of the largest squared singular value goes from "
+            f"{share(shares[0])} to {share(shares[1])}."
+        )
 
-        show_series(self, PlainConsole())
+
+def _identical(report: SeriesReport, reference: Reference) -> Iterator[Any]:
+    if not report.identical:
+        return
+    groups = [
+        [Verbatim(" = ".join(group), most=sum(map(len, group)) + 9 * len(group))]
+        for group in report.identical
+    ]
+    for group in groups:
+        yield line(Strong("Identical heads: "), *group)
+    yield line("A trajectory through identical heads is not one of training.")
+    yield note(
+        Strong("Identical heads."),
+        " These checkpoints hold the same head in every stored bit, under different names (rings "
+        f"in the charts). {reference['identical'].caution}",
+        css="flag",
+    )
+    yield from (note(*group, css="flag") for group in groups)
+
+
+def _charts(report: SeriesReport, reference: Reference) -> Iterator[Any]:
+    again = {name for group in report.identical for name in group}
+    hollow = frozenset(i for i, point in enumerate(report.points) if point.name in again)
+    steps, heads = zip(*((point.step, point.head) for point in report.points), strict=True)
+    yield Heading("The head along training", "charts", "Measures")
+    yield note(GEOMETRY.format("the heads"))
+    yield Pair(
+        [
+            Panel(chart, reference[path].definition, path)
+            for chart, path in series_charts(list(steps), heads, hollow)
+        ]
+    )
+
+
+def _checkpoints(points: list[SeriesPoint]) -> Iterator[Any]:
+    yield Heading("Checkpoints", "checkpoints", "Checkpoints")
+    yield series_table(points)
+    for point in points:
+        yield Notes([f"Step {point.step:,}: {note}" for note in point.head.notes])
+
+
+def series_table(points: list[SeriesPoint]) -> Table:
+    """The checkpoints with their hashes and the main numbers, and what a Gaussian matrix has."""
+    searched = any(point.head.argmaxable is not None for point in points)
+    columns = [
+        Column("head", f"{HEAD}.sha256", verbatim=True),
+        Column("entropy, raw", f"{HEAD}.spectrum.raw.kl_sigma2"),
+        Column("centred", f"{HEAD}.spectrum.centred.kl_sigma2"),
+        Column("eff. rank, centred", f"{HEAD}.spectrum.centred.effective_rank"),
+        Column("stable rank, centred", f"{HEAD}.spectrum.centred.stable_rank", wide=True),
+        Column("mean row", f"{HEAD}.mean_row_share"),
+        Column("median norm", f"{HEAD}.row_norms.median"),
+        *([Column("never first", f"{HEAD}.argmaxable")] if searched else []),
+        Column("checkpoint", "points[].name", verbatim=True, wide=True),
+    ]
+    rows = []
+    for point in points:
+        head, centred = point.head, point.head.spectrum.centred
+        count = None if head.argmaxable is None else len(head.argmaxable.unargmaxable)
+        cells = [
+            head.sha256[:10],
+            number(head.spectrum.raw.kl_sigma2),
+            number(centred.kl_sigma2),
+            number(centred.effective_rank),
+            number(centred.stable_rank),
+            share(head.mean_row_share),
+            number(head.row_norms.median),
+            *([number(count)] if searched else []),
+            point.name,
+        ]
+        rows.append((f"{point.step:,}", "", cells))
+    null, rest = points[-1].head.spectrum.null, [""] * (len(columns) - 6)
+    entropy, mean_row = number(null.kl_sigma2), share(null.stable_rank / points[-1].head.vocab_size)
+    ranks = [number(null.effective_rank), number(null.stable_rank)]
+    rows.append(("Gaussian", "", ["", entropy, entropy, *ranks, mean_row, *rest]))
+    return Table("Checkpoints", columns, rows, first="step", captioned=False, face=BOTH)

@@ -1,26 +1,10 @@
-"""The comparison tables of the HTML report: cells as text, each row with its definition's path."""
+"""The tables of the sections "head" and "output"."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from wideneck.audits.geometry import Geometry
 from wideneck.audits.head import HeadAudit
 from wideneck.audits.output import OutputAudit
 from wideneck.audits.output.rank_cost import RankCost
 from wideneck.report.numbers import interval, number, share, value
-
-
-@dataclass(frozen=True)
-class Table:
-    """A caption, column heads with the paths of their definitions, and rows of text."""
-
-    caption: str
-    columns: Sequence[tuple[str, str]]
-    rows: Sequence[tuple[str, str, Sequence[str]]]
-    """(label, path or "", cells)."""
-    verbatim: frozenset[int] = frozenset()
-    """Columns of names and hashes, which are no numbers to be set."""
-
+from wideneck.report.parts import Column, Table, by_item, by_measure
 
 SPECTRUM = (
     ("singular entropy, s^2, nats", "kl_sigma2", number),
@@ -46,124 +30,80 @@ GAUGES = (
 
 def spectrum_table(head: HeadAudit) -> Table:
     """Every summary of the spectrum in every gauge."""
-    gauges = [
-        (label, name, getattr(head.spectrum, name))
-        for label, name in GAUGES
-        if getattr(head.spectrum, name) is not None
-    ]
-    return Table(
-        "Singular values in one number",
-        [(label, f"head.spectrum.{name}") for label, name, _ in gauges],
-        [
-            (
-                label,
-                f"head.spectrum.raw.{field}",
-                [write(getattr(spectrum, field)) for _, _, spectrum in gauges],
-            )
-            for label, field, write in SPECTRUM
-        ],
-    )
+    found = [(label, name, getattr(head.spectrum, name)) for label, name in GAUGES]
+    gauges = [(label, f"head.spectrum.{name}", gauge) for label, name, gauge in found if gauge]
+    return by_measure("Singular values in one number", gauges, SPECTRUM, "head.spectrum.raw")
 
 
 def special_table(head: HeadAudit) -> Table | None:
     """All rows beside the rows that a text trained."""
-    rest = head.without_special
-    if rest is None:
+    if head.without_special is None:
         return None
-    everything = Geometry(
-        num_rows=head.vocab_size,
-        spectrum=head.spectrum,
-        mean_row_share=head.mean_row_share,
-        row_norms=head.row_norms,
-        cosines=head.cosines,
-        cosines_centred=head.cosines_centred,
-    )
-    return Table(
-        "With and without special rows",
-        [("all rows", "head.spectrum"), ("without", "head.without_special")],
-        [
-            (label, f"head.without_special.{path}", [_at(g, path) for g in (everything, rest)])
-            for label, path in (
-                ("rows", "num_rows"),
-                ("mean row, share of s_0^2", "mean_row_share"),
-                ("singular entropy, raw, nats", "spectrum.raw.kl_sigma2"),
-                ("singular entropy, centred, nats", "spectrum.centred.kl_sigma2"),
-                ("effective rank, centred", "spectrum.centred.effective_rank"),
-                ("stable rank, centred", "spectrum.centred.stable_rank"),
-                ("median row norm", "row_norms.median"),
-                ("mean cosine, raw", "cosines.anisotropy"),
-                ("mean squared cosine, centred", "cosines_centred.superposition"),
-            )
-        ],
-    )
 
-
-def _at(geometry: Geometry, path: str) -> str:
-    found = geometry
-    for name in path.split("."):
-        found = getattr(found, name)
-    assert isinstance(found, int | float)
     # Four digits: the two columns differ late, and three would hide by how much.
-    return share(found, 4) if path == "mean_row_share" else number(found, 4)
+    def four(x: float) -> str:
+        return number(x, 4)
+
+    return by_measure(
+        "With and without special rows",
+        [
+            ("all rows", "head.spectrum", head),
+            ("without", "head.without_special", head.without_special),
+        ],
+        [
+            ("rows", "num_rows", four),
+            ("mean row, share of s_0^2", "mean_row_share", lambda x: share(x, 4)),
+            ("singular entropy, raw, nats", "spectrum.raw.kl_sigma2", four),
+            ("singular entropy, centred, nats", "spectrum.centred.kl_sigma2", four),
+            ("effective rank, centred", "spectrum.centred.effective_rank", four),
+            ("stable rank, centred", "spectrum.centred.stable_rank", four),
+            ("median row norm", "row_norms.median", four),
+            ("mean cosine, raw", "cosines.anisotropy", four),
+            ("mean squared cosine, centred", "cosines_centred.superposition", four),
+        ],
+        "head.without_special",
+    )
 
 
 def cosine_table(head: HeadAudit) -> Table:
     """Angles of the rows."""
-    raw, centred = head.cosines, head.cosines_centred
+    raw, centred, base = head.cosines, head.cosines_centred, "head.cosines"
+    mean = [number(raw.anisotropy), number(centred.anisotropy), "about 0"]
+    squared = map(number, (raw.superposition, centred.superposition, raw.superposition_null))
     return Table(
         "Cosines of two rows",
-        [("raw", "head.cosines"), ("centred", "head.cosines_centred"), ("random", "")],
+        [Column("raw", base), Column("centred", "head.cosines_centred"), Column("random")],
         [
-            (
-                "mean cosine",
-                "head.cosines.anisotropy",
-                [number(raw.anisotropy), number(centred.anisotropy), "about 0"],
-            ),
-            (
-                "mean squared cosine",
-                "head.cosines.superposition",
-                [
-                    number(raw.superposition),
-                    number(centred.superposition),
-                    number(raw.superposition_null),
-                ],
-            ),
+            ("mean cosine", f"{base}.anisotropy", mean),
+            ("mean squared cosine", f"{base}.superposition", list(squared)),
         ],
     )
 
 
 def norm_table(head: HeadAudit) -> Table:
     """Lengths of the rows, from the shortest to the longest."""
-    norms = head.row_norms
-    names = ("minimum", "p05", "median", "p95", "maximum", "num_zero")
-    labels = (
-        "shortest",
-        "5th percentile",
-        "median",
-        "95th percentile",
-        "longest",
-        "rows of length zero",
+    rows = (
+        ("shortest", "minimum", number),
+        ("5th percentile", "p05", number),
+        ("median", "median", number),
+        ("95th percentile", "p95", number),
+        ("longest", "maximum", number),
+        ("rows of length zero", "num_zero", number),
     )
-    return Table(
-        "Lengths of the rows",
-        [("length", "head.row_norms")],
-        [
-            (label, f"head.row_norms.{name}", [number(getattr(norms, name))])
-            for label, name in zip(labels, names, strict=True)
-        ],
-    )
+    columns = [("length", "head.row_norms", head.row_norms)]
+    return by_measure("Lengths of the rows", columns, rows, "head.row_norms")
 
 
 def logit_table(output: OutputAudit) -> Table:
     """Size and spread of the scores, and what the model does to them."""
-    names = ("mean", "std", "spread", "minimum", "maximum")
-    labels = ("mean", "standard deviation", "spread over the vocabulary", "smallest", "largest")
-    cells = [number(getattr(output.logits, name)) for name in names]
-    rows = [
-        (label, f"output.logits.{name}", [cell])
-        for label, name, cell in zip(labels, names, cells, strict=True)
-    ]
-    return Table("Logits", [("score", "output.logits")], rows)
+    rows = (
+        ("mean", "mean", number),
+        ("standard deviation", "std", number),
+        ("spread over the vocabulary", "spread", number),
+        ("smallest", "minimum", number),
+        ("largest", "maximum", number),
+    )
+    return by_measure("Logits", [("score", "output.logits", output.logits)], rows, "output.logits")
 
 
 def rank_table(output: OutputAudit) -> Table:
@@ -172,7 +112,7 @@ def rank_table(output: OutputAudit) -> Table:
     bound = "none" if rank.bound is None else number(rank.bound)
     return Table(
         "Rank of the log-probabilities",
-        [("rank", ""), ("bound", "output.rank.bound")],
+        [Column("rank"), Column("bound", "output.rank.bound")],
         [
             (label, f"output.rank.{name}", [number(getattr(rank, name)), bound])
             for label, name in (
@@ -187,31 +127,17 @@ def rank_table(output: OutputAudit) -> Table:
 
 def cost_table(cost: RankCost, method: str) -> Table | None:
     """One truncation at every rank."""
-    points = [p for p in cost.points if p.method == method]
-    if not points:
-        return None
-    base = "output.rank_cost.points[]"
-    return Table(
+    return by_item(
         f"Nats lost, {method} truncation",
+        [p for p in cost.points if p.method == method],
+        lambda p: number(p.rank),
         [
-            ("measured", f"{base}.measured"),
-            ("95 % interval", f"{base}.measured.low"),
-            ("predicted", f"{base}.predicted"),
-            ("= first order", f"{base}.first_order"),
-            ("+ Fisher", f"{base}.fisher"),
+            ("measured", "measured", lambda p: value(p.measured)),
+            ("95 % interval", "measured.low", lambda p: interval(p.measured)),
+            ("predicted", "predicted", lambda p: number(p.predicted)),
+            ("= first order", "first_order", lambda p: number(p.first_order)),
+            ("+ Fisher", "fisher", lambda p: number(p.fisher)),
         ],
-        [
-            (
-                number(p.rank),
-                "",
-                [
-                    value(p.measured),
-                    interval(p.measured),
-                    number(p.predicted),
-                    number(p.first_order),
-                    number(p.fisher),
-                ],
-            )
-            for p in points
-        ],
+        "output.rank_cost.points[]",
+        first="rank r",
     )

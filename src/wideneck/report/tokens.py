@@ -1,111 +1,157 @@
-"""Lists of tokens as a report shows them: cut to a length that a reader reads."""
+"""The tokens of a head that it cannot tell apart, cannot reach or was not taught."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from wideneck.audits.argmaxable import Argmaxable
+from wideneck.audits.argmaxable.result import Unargmaxable
 from wideneck.audits.head import HeadAudit
-from wideneck.audits.token import TokenRef
-from wideneck.report.numbers import number
-
-MOST = 60
-"""Tokens or groups that one list shows; the JSON file holds all of them."""
-MEMBERS = 12
-"""Tokens that one group shows: of a head whose rows are all equal, it holds the vocabulary."""
+from wideneck.files.printable import LONGEST
+from wideneck.report.numbers import TIMES, number, visible
+from wideneck.report.parts import (
+    Details,
+    Figure,
+    Figures,
+    Heading,
+    Link,
+    Piece,
+    Tokens,
+    Verbatim,
+    note,
+)
+from wideneck.report.token_text import SPACE, reader
 
 CERTIFICATES = 20
 ENCLOSING = 12
+"""Proofs that the page shows, and rows of one; the JSON file holds all of them."""
+
+Listed = Sequence[tuple[int, str | None]]
+"""Tokens that share a row, each with its tokenizer's string."""
 
 
-@dataclass(frozen=True)
-class Group:
-    """Tokens that share a row (of one token, mostly), and how many are left out."""
-
-    tokens: Sequence[TokenRef]
-    more: int
-
-    @classmethod
-    def of(cls, tokens: Sequence[TokenRef]) -> "Group":
-        """The first of the tokens."""
-        return cls(tokens[:MEMBERS], max(0, len(tokens) - MEMBERS))
-
-
-@dataclass(frozen=True)
-class TokenList:
-    """One list, and how many groups it leaves out."""
-
-    title: str
-    path: str
-    groups: Sequence[Group]
-    more: int
-
-
-@dataclass(frozen=True)
-class Proof:
-    """A token that cannot win, with the rows that enclose it."""
-
-    token: TokenRef
-    bound: str
-    residual: str
-    enclosing: Sequence[tuple[int, str]]
-    more: int
+def token_blocks(head: HeadAudit) -> Iterator[Any]:
+    """Counts, proofs, and every list."""
+    yield Heading("Tokens", "tokens", "Tokens")
+    yield Figures("tokens", token_figures(head))
+    lists = token_lists(head)
+    if head.argmaxable is None:
+        why = ", or the notes on the head say why it has no result" if head.notes else ""
+        yield note(
+            "The search for tokens that can never be the most probable was not asked for", why, "."
+        )
+    elif head.argmaxable.unargmaxable:
+        unreachable = lists.pop(0)
+        yield unreachable
+        entries = head.argmaxable.unargmaxable[:CERTIFICATES]
+        yield from (_proof(e, g[0][1]) for e, g in zip(entries, unreachable.groups, strict=False))
+    if head.argmaxable is not None:
+        yield note(*_decided(head.argmaxable))
+    if lists:
+        yield note(
+            f"{SPACE} stands for a space, and escapes for bytes that are no text and for what does "
+            "not print; each token with its id. The JSON file has the tokenizer's own spelling."
+        )
+    yield from lists
 
 
-def token_lists(head: HeadAudit) -> list[TokenList]:
-    """Every list that is not empty; the unargmaxable tokens come apart, with their proofs."""
-    rows, verdicts = head.rows, head.argmaxable
-    found: list[tuple[str, str, Sequence[Sequence[TokenRef]]]] = []
+def token_figures(head: HeadAudit) -> list[Figure]:
+    """How many of each kind."""
+    rows, verdicts, of = head.rows, head.argmaxable, f"of {head.vocab_size:,} tokens"
+    figures, groups = [], len(rows.duplicates)
+    grouped = (f"in {groups:,} group{'' if groups == 1 else 's'}",) if groups else ()
+
+    def add(label: str, count: int, path: str, *baselines: str) -> None:
+        figures.append(Figure(label, number(count), (*baselines, of), path))
+
     if verdicts is not None:
-        found.append(
-            ("Undecided", "head.argmaxable.undecided", [[token] for token in verdicts.undecided])
-        )
-        found.append(("Ties", "head.argmaxable.ties", _ties(verdicts)))
-    if not found or not found[-1][2]:
-        found.append(("Equal rows", "head.rows.duplicates", rows.duplicates))
-    found.append(
-        ("Never trained", "head.rows.never_trained", [[t] for t in rows.never_trained or ()])
-    )
-    found.append(
-        (
-            "Beyond the tokenizer",
-            "head.rows.beyond_tokenizer",
-            [[t] for t in rows.beyond_tokenizer or ()],
-        )
-    )
+        path = "head.argmaxable.unargmaxable"
+        add("never the most probable", len(verdicts.unargmaxable), path)
+        add("undecided", len(verdicts.undecided), "head.argmaxable.undecided")
+    shared = sum(map(len, rows.duplicates))
+    add("with a row like another's", shared, "head.rows.duplicates", *grouped)
+    if rows.never_trained is not None:
+        add("never trained, by place", len(rows.never_trained), "head.rows.never_trained")
+    if rows.beyond_tokenizer is not None:
+        add("beyond the tokenizer", len(rows.beyond_tokenizer), "head.rows.beyond_tokenizer")
+    return figures
+
+
+def token_lists(head: HeadAudit) -> list[Tokens]:
+    """Every list that is not empty."""
+    rows, verdicts = head.rows, head.argmaxable
+    found: list[tuple[str, str, list[Listed]]] = []
+    ties: list[Listed] = []
+    if verdicts is not None:
+        ties = [list(zip(tie.tokens, tie.strings, strict=True)) for tie in verdicts.ties]
+        found = [
+            ("Never the most probable", "argmaxable.unargmaxable", _alone(verdicts.unargmaxable)),
+            ("Undecided", "argmaxable.undecided", _alone(verdicts.undecided)),
+            ("Ties", "argmaxable.ties", ties),
+        ]
+    if not ties:
+        equal: list[Listed] = [[(t.token, t.string) for t in group] for group in rows.duplicates]
+        found.append(("Equal rows", "rows.duplicates", equal))
+    found += [
+        ("Never trained", "rows.never_trained", _alone(rows.never_trained)),
+        ("Beyond the tokenizer", "rows.beyond_tokenizer", _alone(rows.beyond_tokenizer)),
+    ]
+    read = reader(string for _, _, groups in found for group in groups for _, string in group)
     return [
-        TokenList(
-            title, path, [Group.of(group) for group in groups[:MOST]], max(0, len(groups) - MOST)
+        Tokens(
+            title,
+            f"head.{path}",
+            [[(token, string and read(string)) for token, string in group] for group in groups],
+            ", read off the geometry, no proof" if path == "rows.never_trained" else "",
         )
         for title, path, groups in found
         if groups
     ]
 
 
-def proofs(verdicts: Argmaxable) -> list[Proof]:
-    """The first unargmaxable tokens with their certificates, the largest weights first."""
-    return [
-        Proof(
-            token=entry,
-            bound=number(entry.bound),
-            residual=number(entry.certificate.residual),
-            enclosing=[
-                (token, number(weight))
-                for weight, token in sorted(
-                    zip(entry.certificate.weights, entry.certificate.tokens, strict=True),
-                    key=lambda pair: (-pair[0], pair[1]),
-                )[:ENCLOSING]
-            ],
-            more=max(0, len(entry.certificate.tokens) - ENCLOSING),
-        )
-        for entry in verdicts.unargmaxable[:CERTIFICATES]
-    ]
+def named(token: int, text: str | None, most: int = LONGEST) -> str:
+    """The text of a token and its id."""
+    return f"{visible(text, most)} ({token})" if text else str(token)
 
 
-def _ties(verdicts: Argmaxable) -> list[list[TokenRef]]:
-    return [
+def _alone(tokens: Iterable[Any] | None) -> list[Listed]:
+    return [[(token.token, token.string)] for token in tokens or ()]
+
+
+def _proof(entry: Unargmaxable, text: str | None) -> Details:
+    """A token that cannot win, with the rows that enclose it, the largest weights first."""
+    certificate = entry.certificate
+    pairs = sorted(
+        zip(certificate.weights, certificate.tokens, strict=True),
+        key=lambda pair: (-pair[0], pair[1]),
+    )
+    more = len(pairs) - ENCLOSING
+    rest = f", and {number(more)} more, in the JSON file" if more > 0 else ""
+    mean = ", ".join(f"{number(weight)} {TIMES} {token}" for weight, token in pairs[:ENCLOSING])
+    name: list[Piece] = [] if text is None else [Verbatim(text, code=True), " "]
+    return Details(
+        [*name, f"{entry.token}: margin at most {number(entry.bound)}"],
         [
-            TokenRef(token=token, string=string)
-            for token, string in zip(tie.tokens, tie.strings, strict=True)
-        ]
-        for tie in verdicts.ties
-    ]
+            note(
+                f"The row is, up to {number(certificate.residual)}, this mean of rows "
+                f"(weight {TIMES} token): {mean}{rest}."
+            )
+        ],
+    )
+
+
+def _decided(verdicts: Argmaxable) -> Iterator[Piece]:
+    base = "head.argmaxable"
+    stages = ", ".join(f"{stage} {count:,}" for stage, count in verdicts.decided_by.items())
+    yield Link("Decided by", f"{base}.decided_by")
+    yield f": {stages} of {number(verdicts.num_distinct)} different rows. "
+    if verdicts.smallest_margin is not None:
+        yield Link("Smallest margin", f"{base}.smallest_margin")
+        yield f" of a witness {number(verdicts.smallest_margin)}, "
+        yield Link("median", f"{base}.median_margin")
+        yield f" {number(verdicts.median_margin)}, "
+        yield Link("tolerance", f"{base}.tolerance")
+        yield f" {number(verdicts.tolerance)}. "
+    yield (
+        "That a hidden state exists says neither that the model produces it, nor what probability "
+        "the token gets."
+    )

@@ -12,9 +12,28 @@ from wideneck.audits.memory.recurrence import distinct_tokens, measure_recurrenc
 from wideneck.audits.memory.results import LayerRetrieval, MemoryAudit, RankBaselines, Retrieval
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.states import HiddenStates, Progress
+from wideneck.audits.subject import Subject
 from wideneck.models import HeadWeights, LogitMap
 
 SKIPPED = "the numbers of the model do not allow it, as the notes of this section say"
+
+
+def section(subject: Subject) -> MemoryAudit | None:
+    """Section "memory" of a subject, which `LayerRanks` watched as "memory"; None with a note."""
+    logit_map, states = subject.logit_map, subject.states
+    if states is None or logit_map is None:
+        return None
+    return subject.measured(
+        "the memory",
+        lambda: audit_memory(
+            subject.head,
+            logit_map,
+            states,
+            subject.watched["memory"],
+            subject.clock,
+            progress=subject.progress,
+        ),
+    )
 
 
 @torch.no_grad()

@@ -13,15 +13,31 @@ from wideneck.audits.measured import UnmeasurableError, measured, unknown
 from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.audits.output.log_prob_rank import CONTEXTS, LogProbRank
 from wideneck.audits.output.rank_cost import RankCost
-from wideneck.audits.output.section import LogitMapMeasured, OutputAudit
+from wideneck.audits.output.section import LogitMapMeasured, OutputAudit, audit_output
 from wideneck.audits.output.summary import Gradient, Logits, loss_over_text
 from wideneck.audits.states import HiddenStates, Progress
+from wideneck.audits.subject import Subject
 from wideneck.config import name_of
 from wideneck.heads import Head
 from wideneck.models import evaluating
 
 CHUNK = 1024
 """Tokens whose loss is computed at a time."""
+
+
+def section(subject: Subject) -> OutputAudit | None:
+    """Section "output" of a subject; None, and a note, where its numbers do not allow it."""
+    head, own, states, clock = subject.head, subject.own_head, subject.states, subject.clock
+    logit_map, progress = subject.logit_map, subject.progress
+    if states is None or logit_map is None:
+        return None
+
+    def audit() -> OutputAudit:
+        if own is None or head.form.is_one_softmax:
+            return audit_output(head, logit_map, states, clock, progress=progress)
+        return audit_own_head(own, states, clock, progress=progress)
+
+    return subject.measured("the output layer on the text", audit)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ browser to run or fetch anything.
 """
 
 from functools import cache
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -31,7 +32,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"pretty": pretty, "visible": visible, "listed": _listed, "counted": _counted}
-    found.tests["short"] = lambda tokens: sum(map(len, tokens.groups)) <= OPEN
+    found.tests["short"] = _short
     return found
 
 
@@ -41,6 +42,10 @@ def render(document: Document) -> str:
     page = document.page(reference)
     html = environment().get_template("page.html.j2").render(page=page, reference=reference)
     return printable(html.lstrip(), keep="\n\u00a0")
+
+
+def _short(value: Any) -> bool:
+    return sum(map(len, value.groups)) <= OPEN
 
 
 def _listed(tokens: Tokens) -> str:

@@ -12,9 +12,9 @@ from wideneck.audits.clock import Clock
 from wideneck.audits.measured import measured
 from wideneck.audits.states import HiddenStates, Progress
 from wideneck.data import Text, Windows, cut_windows
-from wideneck.errors import WideneckError
 from wideneck.heads import Head
-from wideneck.models import HeadWeights, LanguageModel, LogitMap
+from wideneck.models import HeadWeights, LoadedModel, LogitMap
+from wideneck.models.reading import check_ids
 
 
 @dataclass(kw_only=True)
@@ -35,7 +35,7 @@ class Subject:
     """On what could not be measured."""
     remarks: list[str] = field(default_factory=list)
     """On what was measured otherwise than it was asked for."""
-    loaded: LanguageModel | None = None
+    loaded: LoadedModel | None = None
     """While the model is in memory."""
     logit_map: LogitMap | None = None
     own_head: Head | None = None

@@ -25,6 +25,7 @@ format: .venv/installed
 lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 types: .venv/installed
 	$(BIN)/pyrefly check

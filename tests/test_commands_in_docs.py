@@ -14,8 +14,8 @@ from bench.__main__ import BENCHES
 
 from pages import ROOT, blocks, command_lines, pages
 from wideneck.cli import app
-from wideneck.commands.audit import ALL_SECTIONS
 from wideneck.commands.options import attention_settings, besides_option, normalizer_option
+from wideneck.entry.audit import ALL_SECTIONS
 from wideneck.papers.registry import OPTIONS as OF_PAPERS
 from wideneck.papers.registry import Request
 

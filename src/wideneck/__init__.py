@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from wideneck.attached.parameter_groups import parameter_groups as parameter_groups
     from wideneck.attached.token_outputs import token_outputs as token_outputs
     from wideneck.audits.attention.settings import AttentionSettings as AttentionSettings
-    from wideneck.commands.audit import audit as audit
-    from wideneck.commands.series import audit_series as audit_series
     from wideneck.config import GSS as GSS
     from wideneck.config import PLIF as PLIF
     from wideneck.config import LowRank as LowRank
@@ -33,7 +31,9 @@ if TYPE_CHECKING:
     from wideneck.config import Sigsoftmax as Sigsoftmax
     from wideneck.config import SoftCap as SoftCap
     from wideneck.config import Softmax as Softmax
+    from wideneck.entry.audit import audit as audit
     from wideneck.entry.loading import load as load
+    from wideneck.entry.series import audit_series as audit_series
     from wideneck.errors import WideneckError as WideneckError
     from wideneck.functional.loss import linear_cross_entropy as linear_cross_entropy
     from wideneck.functional.loss import (
@@ -57,8 +57,8 @@ _HOMES = {
     "WideneckError": "wideneck.errors",
     "attach": "wideneck.attached.attaching",
     "attach_memory": "wideneck.attached.attaching_memory",
-    "audit": "wideneck.commands.audit",
-    "audit_series": "wideneck.commands.series",
+    "audit": "wideneck.entry.audit",
+    "audit_series": "wideneck.entry.series",
     "linear_cross_entropy": "wideneck.functional.loss",
     "linear_cross_entropy_and_log_normalizer": "wideneck.functional.loss",
     "load": "wideneck.entry.loading",

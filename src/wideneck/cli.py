@@ -152,7 +152,7 @@ def audit(
         )
     with native_output_apart(), ProgressBars() as progress:
         if series:
-            from wideneck.commands.series import audit_series
+            from wideneck.entry.series import audit_series
 
             report = audit_series(models, argmaxable=bool(argmaxable), seed=seed, progress=progress)
         else:
@@ -160,7 +160,7 @@ def audit(
 
             settings = None if attention is None else attention_settings(attention)
             normalizers = [normalizer_option(text) for text in normalizer or []]
-            from wideneck.commands.audit import SECTIONS, audit
+            from wideneck.entry.audit import SECTIONS, audit
 
             report = audit(
                 models[0] if models else None,

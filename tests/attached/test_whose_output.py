@@ -13,8 +13,8 @@ from tiny import tiny_model
 from tiny_text import character_tokenizer, write_text
 from wideneck.attached.swap import attached_head
 from wideneck.audits.output.log_prob_rank import numerical_rank
-from wideneck.commands.audit import WINDOW
 from wideneck.data import cut_windows, read_text
+from wideneck.entry.audit import WINDOW
 from wideneck.errors import WideneckError
 
 TOKENS = 256

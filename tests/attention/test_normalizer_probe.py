@@ -6,7 +6,14 @@ import transformers as tr
 from usable import GROUPED, tiny
 
 import wideneck as wn
-from wideneck.attached.normalizer_probe import LONGEST, NUM_TOKENS, answers, distance, tolerance
+from wideneck.attached.normalizer_probe import (
+    LONGEST,
+    NUM_TOKENS,
+    answers,
+    distance,
+    tolerance,
+    widths,
+)
 from wideneck.attention import forward, use
 
 original = forward._fused
@@ -80,3 +87,11 @@ def test_a_distance_is_a_share_of_the_spread_and_rounding_explains_the_root_of_i
     assert distance(theirs * torch.nan, theirs) == torch.inf
     assert tolerance(tiny("llama")) == pytest.approx(2**-11.5)
     assert tolerance(tiny("llama").bfloat16()) == pytest.approx(2**-3.5)
+
+
+def test_the_width_of_a_layer_is_what_enters_it_and_a_layer_that_nothing_enters_is_named():
+    model = tiny("llama")
+    layers = [layer.self_attn for layer in model.model.layers]
+    assert widths(model, layers) == dict.fromkeys(layers, model.config.hidden_size)
+    with pytest.raises(wn.WideneckError, match="but Bilinear of LlamaForCausalLM gets something"):
+        widths(model, [*layers, torch.nn.Bilinear(1, 1, 1)])

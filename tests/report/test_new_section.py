@@ -57,7 +57,7 @@ class WithToy(Report):
 
 @pytest.fixture
 def saved(tmp_path, monkeypatch):
-    monkeypatch.setattr("wideneck.commands.audit.Report", WithToy)
+    monkeypatch.setattr("wideneck.entry.audit.Report", WithToy)
     weight = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
     weight[3, 2] = 12.5
     save_file({"lm_head.weight": weight}, tmp_path / "head.safetensors")

@@ -11,8 +11,8 @@ from functools import cache
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
-from wideneck.commands.audit import audit
 from wideneck.data import Text, default_text, read_corpus, read_text
+from wideneck.entry.audit import audit
 from wideneck.errors import WideneckError
 from wideneck.files.store import Store
 from wideneck.models import LoadedModel, load_language_model

@@ -123,7 +123,7 @@ def test_an_absurd_number_in_a_name_is_no_step(tmp_path):
 
 
 def test_digits_that_no_file_name_could_hold_are_no_step_either():
-    from wideneck.commands.series import _natural, _step
+    from wideneck.entry.series import _natural, _step
 
     name = "step" + "9" * 5000
     assert _step(name) is None
@@ -135,7 +135,7 @@ def test_files_of_pytorch_are_checkpoints(tmp_path):
         weight = torch.randn(60, 4, generator=torch.Generator().manual_seed(step))
         torch.save({"lm_head.weight": weight}, tmp_path / f"step{step}.pt")
     names = sorted(path.name for path in tmp_path.iterdir())
-    from wideneck.commands.series import _checkpoints
+    from wideneck.entry.series import _checkpoints
 
     assert [path.name for path in _checkpoints([tmp_path])[0]] == names
 

@@ -10,11 +10,11 @@ vocabulary, E the width of the contexts of a mixture.
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from wideneck.activation import Activation as Activation
+from wideneck.activation import Number as Number
 from wideneck.activations import ACTIVATIONS as ACTIVATIONS
 from wideneck.activations import GSS as GSS
 from wideneck.activations import PLIF as PLIF
-from wideneck.activations import Activation as Activation
-from wideneck.activations import Number as Number
 from wideneck.activations import ReLU as ReLU
 from wideneck.activations import ScaledSoftmax as ScaledSoftmax
 from wideneck.activations import Sigmoid as Sigmoid

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wideneck.activations import ACTIVATIONS, GSS, PLIF, Activation, Sigmoid, Sigsoftmax, taken
+from wideneck.activation import Activation
+from wideneck.activations import ACTIVATIONS, GSS, PLIF, Sigmoid, Sigsoftmax, taken
 
 LOG2_E = math.log2(math.e)
 LOWEST = -40.0

@@ -6,7 +6,7 @@ from wideneck.audits.attention.section import audit_attention
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.audits.subject import Subject
 from wideneck.errors import WideneckError
-from wideneck.models import LanguageModel
+from wideneck.models import LoadedModel
 
 
 def section(subject: Subject) -> AttentionAudit | None:
@@ -42,7 +42,7 @@ def section(subject: Subject) -> AttentionAudit | None:
     return found
 
 
-def _settings(loaded: LanguageModel, given: AttentionSettings | None) -> AttentionSettings:
+def _settings(loaded: LoadedModel, given: AttentionSettings | None) -> AttentionSettings:
     """Those given, or the defaults in as long a context as the model has."""
     limit = loaded.max_positions
     settings = given or AttentionSettings()

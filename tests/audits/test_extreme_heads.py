@@ -95,8 +95,8 @@ def assert_free_of_scale(found: HeadAudit, plain: HeadAudit, rel: float) -> None
     for name in ("cosines", "cosines_centred"):
         for field, value in dataclasses.asdict(getattr(plain, name)).items():
             assert getattr(getattr(found, name), field) == pytest.approx(value, rel, abs=rel)
-    assert [r.token for r in found.rows.never_trained or ()] == [
-        r.token for r in plain.rows.never_trained or ()
+    assert [r.token for r in found.rows.undertrained or ()] == [
+        r.token for r in plain.rows.undertrained or ()
     ]
     assert found.rows.excluded == plain.rows.excluded
     assert found.argmaxable is not None

@@ -160,12 +160,12 @@ def test_the_null_is_of_the_seed_and_of_as_many_rows():
     assert null(3) == pytest.approx(expected.tolist())
 
 
-def test_never_trained_ends_at_a_tenth_of_the_median_distance_which_belongs_to_it():
+def test_undertrained_ends_at_a_tenth_of_the_median_distance_which_belongs_to_it():
     """The padding at 0, some rows near it, and nine rows that are exactly 10 away."""
     near = [(0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.01, 0.0), (2.0, 0.0)]
     around = [(x * i, y * j) for x, y in ((6.0, 8.0), (8.0, 6.0)) for i in (1, -1) for j in (1, -1)]
     found = special_rows(torch.tensor([*near, *around, (10.0, 0.0)]), [None, *"abcdefghijklm"])
-    assert [ref.token for ref in found.never_trained] == [0, 1, 2]
+    assert [ref.token for ref in found.undertrained] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("exponent", [-100, -60, 0, 60, 100])
@@ -175,7 +175,7 @@ def test_what_is_near_does_not_depend_on_the_scale(exponent):
     weight[30:] = 0.3 + 0.01 * weight[30:]
     scaled = torch.ldexp(weight, torch.tensor(exponent))
     found = special_rows(scaled, [f"t{i}" for i in range(38)])
-    assert [ref.token for ref in found.never_trained] == list(range(30, 40))
+    assert [ref.token for ref in found.undertrained] == list(range(30, 40))
 
 
 @pytest.mark.parametrize(("named", "rows"), [(60, None), (59, 59), (2, 2), (1, None)])

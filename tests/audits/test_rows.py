@@ -41,19 +41,19 @@ def test_rows_beyond_the_tokenizer_have_no_string():
     assert {ref.string for ref in found.beyond_tokenizer} == {None}
 
 
-def test_rows_near_the_padding_are_called_never_trained():
+def test_rows_near_the_padding_are_called_undertrained():
     weight = head()
     weight[290:] = 0.01 * torch.randn(10, 64, generator=torch.Generator().manual_seed(1)) + 0.3
     found = special_rows(weight, [f"t{i}" for i in range(297)])
-    assert ids(found.never_trained) == list(range(290, 300))
-    assert found.never_trained[0].string == "t290"
+    assert ids(found.undertrained) == list(range(290, 300))
+    assert found.undertrained[0].string == "t290"
     assert found.excluded == list(range(290, 300))
 
 
 def test_without_a_row_to_compare_with_nothing_is_claimed():
     found = special_rows(head(), None)
     assert found.beyond_tokenizer is None
-    assert found.never_trained is None
+    assert found.undertrained is None
     assert found.excluded == []
 
 
@@ -62,6 +62,6 @@ def test_of_duplicates_all_but_the_first_are_left_out_if_nothing_else_speaks_aga
     weight[40] = weight[7].clone()
     found = special_rows(weight, [f"t{i}" for i in range(300)])
     assert ids(found.duplicates[0]) == [7, 40]
-    # The duplicated rows are their own reference: both count as never trained.
-    assert ids(found.never_trained) == [7, 40]
+    # The duplicated rows are their own reference: both count as undertrained.
+    assert ids(found.undertrained) == [7, 40]
     assert found.excluded == [7, 40]

@@ -47,7 +47,7 @@ def named(names):
             head,
             tensor=first,
             tying=f"{first} and {first} hold the same bytes",
-            rows=dataclasses.replace(head.rows, never_trained=tokens, beyond_tokenizer=tokens),
+            rows=dataclasses.replace(head.rows, undertrained=tokens, beyond_tokenizer=tokens),
             argmaxable=dataclasses.replace(
                 head.argmaxable,
                 ties=ties,
@@ -144,7 +144,7 @@ def test_a_hostile_name_is_text_in_all_three_faces(key, monkeypatch):
         assert start in shown(found, monkeypatch=monkeypatch)
     numbers = found.to_json_text()
     assert unprintable(numbers) == set()
-    token = json.loads(numbers.encode())["head"]["rows"]["never_trained"][0]["string"]
+    token = json.loads(numbers.encode())["head"]["rows"]["undertrained"][0]["string"]
     assert token == "".join(printable(c) if "\ud800" <= c <= "\udfff" else c for c in name)
 
 

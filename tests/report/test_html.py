@@ -35,7 +35,7 @@ CASES = {
     "no tokenizer": report(
         dataclasses.replace(
             HEAD,
-            rows=dataclasses.replace(HEAD.rows, beyond_tokenizer=None, never_trained=None),
+            rows=dataclasses.replace(HEAD.rows, beyond_tokenizer=None, undertrained=None),
         ),
         None,
     ),

@@ -93,7 +93,7 @@ def of_a_real_vocabulary():
     texts = [spelt(word + str(i)) for i, word in enumerate(words * 8)]
     tokens = [TokenRef(token=i, string=text) for i, text in enumerate(texts)]
     groups = [tokens[i : i + 5] for i in range(0, 500, 5)]
-    return with_tokens(duplicates=groups, never_trained=tokens, beyond_tokenizer=None)
+    return with_tokens(duplicates=groups, undertrained=tokens, beyond_tokenizer=None)
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
@@ -124,10 +124,10 @@ def test_the_page_has_every_token_as_plain_text_and_json_its_own_spelling():
     assert "1,752 tokens</summary>" in page
     assert "500 tokens in 100 groups</summary>" in page
     assert page.count("<details open>") == 0
-    assert numbers["head"]["rows"]["never_trained"][-1]["string"] == spelt("الشرق الأوسط1751")
+    assert numbers["head"]["rows"]["undertrained"][-1]["string"] == spelt("الشرق الأوسط1751")
 
 
 def test_a_short_list_stands_open():
     tokens = [TokenRef(token=i, string=f"w{i}") for i in range(3)]
-    page = with_tokens(never_trained=tokens, duplicates=[]).to_html_text()
+    page = with_tokens(undertrained=tokens, duplicates=[]).to_html_text()
     assert "<details open><summary>3 tokens</summary>" in page

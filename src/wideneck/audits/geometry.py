@@ -1,7 +1,7 @@
 """The geometry of the rows of an output layer: spectrum, norms, cosines.
 
 Measured on all rows and again without the rows that no text could have trained (beyond the
-tokenizer, duplicates, never trained), because a few thousand such rows bend every average.
+tokenizer, duplicates, undertrained), because a few thousand such rows bend every average.
 Cost: three V D^2 products (centred, unit rows, centred unit rows).
 """
 

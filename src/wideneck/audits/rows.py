@@ -20,7 +20,7 @@ from wideneck.audits.token import TokenRef, name_tokens
 from wideneck.functional.gram import ROWS
 
 NEAR = 0.1
-"""A row counts as never trained within this share of the median distance.  In SmolLM2-135M the
+"""A row counts as undertrained within this share of the median distance.  In SmolLM2-135M the
 shares rise without a gap, 23 rows below 0.1 and 42 below 0.4, so the limit is a choice, on the
 careful side; among 20,000 Gaussian rows of 64 columns the nearest stood at 0.64."""
 
@@ -41,7 +41,7 @@ class SpecialRows:
         "groups of rows that are equal, bias included: the model cannot tell these tokens apart "
         "when it predicts"
     )
-    never_trained: list[TokenRef] | None = measure(
+    undertrained: list[TokenRef] | None = measure(
         "rows within a tenth of the median distance of a row beyond the tokenizer or of a "
         "duplicated row, those rows included; none where there is no such row to compare with",
         caution="read off the geometry, not off the training data: a strong hint, not a proof",
@@ -74,7 +74,7 @@ def special_rows(
     return SpecialRows(
         beyond_tokenizer=None if tokens is None else name_tokens(beyond, tokens),
         duplicates=[name_tokens(group, tokens) for group in groups],
-        never_trained=None if near is None else name_tokens(near, tokens),
+        undertrained=None if near is None else name_tokens(near, tokens),
         excluded=sorted(repeated | set(beyond) | set(near or ())),
     )
 

@@ -11,7 +11,7 @@ import math
 import typing
 from typing import Any
 
-SCHEMA = 3
+SCHEMA = 4
 WORDS = ("definition", "unit", "caution")
 """What a field made by `measure` says of itself."""
 

@@ -69,8 +69,8 @@ def token_figures(head: HeadAudit) -> list[Figure]:
         add("undecided", len(verdicts.undecided), "head.argmaxable.undecided")
     shared = sum(map(len, rows.duplicates))
     add("with a row like another's", shared, "head.rows.duplicates", *grouped)
-    if rows.never_trained is not None:
-        add("never trained, by place", len(rows.never_trained), "head.rows.never_trained")
+    if rows.undertrained is not None:
+        add("undertrained, by place", len(rows.undertrained), "head.rows.undertrained")
     if rows.beyond_tokenizer is not None:
         add("beyond the tokenizer", len(rows.beyond_tokenizer), "head.rows.beyond_tokenizer")
     return figures
@@ -92,7 +92,7 @@ def token_lists(head: HeadAudit) -> list[Tokens]:
         equal: list[Listed] = [[(t.token, t.string) for t in group] for group in rows.duplicates]
         found.append(("Equal rows", "rows.duplicates", equal))
     found += [
-        ("Never trained", "rows.never_trained", _alone(rows.never_trained)),
+        ("Undertrained", "rows.undertrained", _alone(rows.undertrained)),
         ("Beyond the tokenizer", "rows.beyond_tokenizer", _alone(rows.beyond_tokenizer)),
     ]
     read = reader(string for _, _, groups in found for group in groups for _, string in group)
@@ -101,7 +101,7 @@ def token_lists(head: HeadAudit) -> list[Tokens]:
             title,
             f"head.{path}",
             [[(token, string and read(string)) for token, string in group] for group in groups],
-            ", read off the geometry, no proof" if path == "rows.never_trained" else "",
+            ", read off the geometry, no proof" if path == "rows.undertrained" else "",
         )
         for title, path, groups in found
         if groups

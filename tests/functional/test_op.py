@@ -218,16 +218,13 @@ def test_a_transposed_weight_compiles_for_real():
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_gradients_that_the_forward_pass_formed_are_not_formed_again(monkeypatch, reduction):
     """Nor is the loss: a pass over the vocabulary each, but where they were handed on before."""
-    passes, run_of = [], differentiable.run_of
+    passes, run = [], differentiable.run
 
-    def counted(shard):
-        def run(*arguments):
-            passes.append(arguments)
-            return run_of(shard)(*arguments)
+    def counted(*arguments):
+        passes.append(arguments)
+        return run(*arguments)
 
-        return run
-
-    monkeypatch.setattr(differentiable, "run_of", counted)
+    monkeypatch.setattr(differentiable, "run", counted)
     loss = 3 * wn.linear_cross_entropy(**inputs(True), activation="gss", reduction=reduction)
     assert len(passes) == 1
     loss.backward(retain_graph=True)

@@ -4,7 +4,7 @@ One head at a time is replaced by the plain mean of its visible values.  All hea
 as one batch, and the layers below, which do not change, give back what they gave before.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from wideneck.attention.config import Normalizer
 from wideneck.attention.forward import Call, attend, every_head, visible_keys
+from wideneck.attention.visits import arrive
 from wideneck.audits.attention.reading import Reader
 from wideneck.audits.states import Progress
 from wideneck.files.boundary import out_of_memory, reason
@@ -155,13 +156,24 @@ def _skipping(
         for layer in below:
             again = _repeated(outputs[layer], count)
             forwards.append(vars(layer).get("forward"))
-            layer.forward = lambda *_args, _again=again, **_kwargs: _again
+            layer.forward = _giving(layer, again)
         yield
     finally:
         for layer, forward in zip(below, forwards, strict=False):
             del layer.forward
             if forward is not None:
                 layer.forward = forward
+
+
+def _giving(layer: nn.Module, output: Any) -> Callable[..., Any]:
+    """A forward that gives this; the normalizers of its layer are not gone past, but done."""
+
+    def forward(*_args: Any, **_kwargs: Any) -> Any:
+        for part in layer.modules():
+            arrive(part)
+        return output
+
+    return forward
 
 
 def _repeated(output: Any, count: int) -> Any:

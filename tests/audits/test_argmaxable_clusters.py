@@ -1,6 +1,7 @@
 """Rows that lie together are decided together, and as the slow stages decide them."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def test_no_certificate_of_a_cluster_rests_on_a_row_that_has_one():
     barred[::7] = True
     before = barred.clone()
 
-    proofs = decide_clusters(head, cloud, members, barred, None)
+    proofs = decide_clusters(head, cloud, members, barred, math.inf, None)
 
     enclosed = {i: proof for i, proof in proofs.items() if isinstance(proof, Enclosed)}
     assert len(enclosed) > 60
@@ -77,7 +78,7 @@ def test_rows_one_by_one_or_some_at_a_time_have_the_proofs_of_all_at_once(scores
     cloud = make_cloud(head, whitening(head))
 
     def decided():
-        found = decide_clusters(head, cloud, members[:40], torch.zeros(1500).bool(), None)
+        found = decide_clusters(head, cloud, members[:40], torch.zeros(1500).bool(), math.inf, None)
         return {i: type(proof) for i, proof in found.items()}
 
     whole = decided()
@@ -86,12 +87,24 @@ def test_rows_one_by_one_or_some_at_a_time_have_the_proofs_of_all_at_once(scores
     assert set(whole.values()) == {Enclosed, Found}
 
 
+def test_no_round_begins_when_the_time_is_up():
+    weight, members = planted(1.5)
+    head = make_head(weight, None, torch.arange(1500), 1.0)
+    cloud, barred = make_cloud(head, whitening(head)), torch.zeros(1500).bool()
+    assert decide_clusters(head, cloud, members, barred, time.monotonic() - 1, None) == {}
+    assert not barred.any()
+    assert decide_clusters(head, cloud, members, barred, math.inf, None)
+
+
 def test_rows_that_stand_alone_are_no_cluster():
     weight, _ = planted(0.02)
     head = make_head(weight, None, torch.arange(1500), 1.0)
     cloud = make_cloud(head, whitening(head))
 
-    assert decide_clusters(head, cloud, torch.arange(31), torch.zeros(1500).bool(), None) == {}
+    assert (
+        decide_clusters(head, cloud, torch.arange(31), torch.zeros(1500).bool(), math.inf, None)
+        == {}
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -14,6 +14,8 @@ without a bias. Cost: some hundred products N x K x D in float32 for N rows and 
 N x M x D in float64 for the states.
 """
 
+import time
+
 import torch
 from torch import Tensor
 
@@ -34,16 +36,24 @@ _SCORES = 2**23
 
 
 def decide_clusters(
-    head: Distinct, cloud: Cloud, index_N: Tensor, barred_M: Tensor, progress: Progress | None
+    head: Distinct,
+    cloud: Cloud,
+    index_N: Tensor,
+    barred_M: Tensor,
+    end: float,
+    progress: Progress | None,
 ) -> dict[int, Proof]:
-    """What can be decided of the clusters among the rows `index_N`.
+    """What can be decided of the clusters among the rows `index_N`, until `end` on the clock.
 
-    The certificates rest on rows that are neither barred nor have one of these themselves.
+    The certificates rest on rows that are neither barred nor have one of these themselves.  A round
+    that has begun is finished.
     """
     proofs: dict[int, Proof] = {}
     for cluster_N in _clusters(cloud, index_N):
         members_N, extra_K = cluster_N, cluster_N[:0]
         for outer in _OUTER:
+            if time.monotonic() > end:
+                break
             beside_K = torch.cat([cluster_N[~torch.isin(cluster_N, members_N)], extra_K])
             points_K = _points(cloud, members_N, beside_K, barred_M, outer * len(head.columns))
             found, stood_K = _decide(head, cloud, members_N, points_K)

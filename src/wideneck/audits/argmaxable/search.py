@@ -21,7 +21,8 @@ from wideneck.audits.argmaxable.verdict import Enclosed, Found, Proof
 from wideneck.audits.measured import NUMERICAL
 
 SECONDS, SECONDS_IN_ALL = 120.0, 600.0
-"""For one row in the exact stages, and for all of them; what needs more stays undecided."""
+"""For one row in the exact stages, and for all of them and the clusters; what needs more stays
+undecided."""
 TRANSFORMS = {"whitened": whitening, "plain": scaling}
 """The self-tests, in order."""
 
@@ -49,11 +50,11 @@ class Search:
         left_N = self._self_test(cloud, torch.arange(head.num_rows), "whitened")
         if len(left_N) > 0:
             left_N = self._self_test(make_cloud(head, scaling(head)), left_N, "plain")
+        end = time.monotonic() + SECONDS_IN_ALL
         if head.box is None:
-            left_N = self._clusters(cloud, left_N)
+            left_N = self._clusters(cloud, left_N, end)
         if len(left_N) > 0:
             left_N = self._reflect(cloud, left_N)
-        end = time.monotonic() + SECONDS_IN_ALL
         for k, i in enumerate(left_N.tolist()):
             stage, proof = self.exactly(cloud, i, end)
             if proof is None:
@@ -82,9 +83,9 @@ class Search:
             self.plain += index_N[passed_N].tolist()
         return index_N[~passed_N]
 
-    def _clusters(self, cloud: Cloud, index_N: Tensor) -> Tensor:
+    def _clusters(self, cloud: Cloud, index_N: Tensor, end: float) -> Tensor:
         try:
-            found = decide_clusters(self.head, cloud, index_N, self.barred, self.progress)
+            found = decide_clusters(self.head, cloud, index_N, self.barred, end, self.progress)
         except NUMERICAL:  # nothing is lost: the later stages take these rows one by one
             return index_N
         for i, proof in found.items():

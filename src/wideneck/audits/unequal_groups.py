@@ -35,8 +35,9 @@ more than two thirds of all values, and only the others would say how much such 
 LEVEL = 0.05
 """Share of means that lie outside."""
 
-SLACK = 0.02
-"""How far from `LEVEL` that share may be in the worst and in the best of the cases."""
+SLACK = 0.018
+"""How far from `LEVEL` that share may be in the worst and in the best of the cases, which are not
+all that there can be: 2 points are promised."""
 
 POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The variance of a group's mean falls with its size by one of these powers."""

@@ -125,3 +125,12 @@ def test_spreads_of_zero_leave_only_equal_numbers_within():
 def test_a_cell_has_mean_and_deviation():
     assert cell(spread([1.0, 2.0, 3.0])) == "2.0 \N{PLUS-MINUS SIGN} 1.0"
     assert cell(spread([2.0]), 2, sign=True) == "+2.00"
+
+
+@pytest.mark.parametrize("mean", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_not_measured_and_has_no_side(mean):
+    diverged = ours(mean, float("nan"))
+    verdict = judge(result(50.0, 0.1, 5), diverged, 3)
+    assert (verdict.words, verdict.gap) == ("not measured", None)
+    difference = judge_difference(result(51.0, 0.1, 5), result(50.0, 0.1, 5), diverged, 3)
+    assert (difference.words, difference.ours, difference.low) == ("not measured", None, None)

@@ -117,7 +117,7 @@ def judge(
     """
     if published.recalled:
         return said(RECALLED)
-    if ours is None:
+    if ours is None or not math.isfinite(ours.mean):
         return said(NOT_MEASURED)
     gap = ours.mean - published.value
     half = _half_width((ours.std, seeds), (published.spread, published.seeds))
@@ -186,6 +186,8 @@ def judge_difference(
         seeds: how many those are.
     """
     published = half = low = high = None
+    if ours is not None and not math.isfinite(ours.mean):
+        ours = None  # a number that is none has no sign
     if not more.recalled and not less.recalled:
         published = more.value - less.value
         half = _half_width((more.spread, more.seeds), (less.spread, less.seeds))

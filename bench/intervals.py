@@ -237,7 +237,7 @@ def _seeds() -> tuple[list[str], list[list[str]]]:
 
 
 def _paired(draw: Callable, num: int) -> str:
-    from wideneck.papers.paired import paired
+    from wideneck.lab.paired import paired
 
     found = [paired(values) for values in (1 + draw((DRAWS // 4, num))).tolist()]
     return f"{100 * sum(_holds(f, 1) for f in found) / len(found):.1f}"
@@ -249,9 +249,9 @@ def _holds(found: Any, truth: float) -> bool:
 
 def _welch(draw: Callable, num: int, other: int | None, scale: float) -> str:
     """Against a published mean and deviation over `other` seeds, or one run without either."""
-    from wideneck.papers.published import PublishedResult
-    from wideneck.papers.spread import spread
-    from wideneck.papers.verdict import judge
+    from wideneck.lab.published import PublishedResult
+    from wideneck.lab.spread import spread
+    from wideneck.lab.verdict import judge
 
     hits = 0
     theirs = scale * draw((DRAWS, other or 1))

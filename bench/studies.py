@@ -95,7 +95,7 @@ def _make(study: Study, options: argparse.Namespace) -> None:
     import torch
 
     from wideneck.files.store import Store
-    from wideneck.papers.jobs import all_runs
+    from wideneck.lab.jobs import all_runs
     from wideneck.report.fields import strict
 
     machine = {"torch": torch.__version__, "threads": torch.get_num_threads()}
@@ -157,7 +157,7 @@ def by_arm(lines: Sequence[Line]) -> ByArm:
 
 def mean_sd(values: Sequence[float], digits: int, sign: str = "") -> str:
     """Over seeds."""
-    from wideneck.papers.spread import cell, spread
+    from wideneck.lab.spread import cell, spread
 
     return cell(spread(values), digits, sign=bool(sign))
 

@@ -16,8 +16,8 @@ from pages import ROOT, blocks, command_lines, pages
 from wideneck.cli import app
 from wideneck.commands.options import attention_settings, besides_option, normalizer_option
 from wideneck.entry.audit import ALL_SECTIONS
-from wideneck.papers.registry import OPTIONS as OF_PAPERS
-from wideneck.papers.registry import Request
+from wideneck.lab.registry import OPTIONS as OF_PAPERS
+from wideneck.lab.registry import Request
 
 WIDENECK = typer.main.get_command(app)
 OPTIONS = {

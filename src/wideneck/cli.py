@@ -12,7 +12,7 @@ from wideneck.commands.streams import native_output_apart, prepare_streams, prin
 from wideneck.commands.usage import Commands
 from wideneck.errors import WideneckError
 from wideneck.files.text_file import size_in_bytes, texts_up_to
-from wideneck.papers.registry import OPTIONS, PAPERS
+from wideneck.lab.registry import OPTIONS, PAPERS
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 

@@ -11,7 +11,7 @@ import pytest
 from wideneck.commands.reproduce import reproduce
 from wideneck.errors import WideneckError
 from wideneck.files.store import Store
-from wideneck.papers.registry import COMMON, OPTIONS, PAPERS, SCALES, Request
+from wideneck.lab.registry import COMMON, OPTIONS, PAPERS, SCALES, Request
 
 GIVEN = {
     **{"scale": "small", "model": "gpt2", "text": "t"},
@@ -22,9 +22,9 @@ OWN = {option.name for option in OPTIONS}
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_a_paper_brings_its_two_modules(paper):
-    run = import_module(f"wideneck.papers.{paper}.reproduction").reproduce
+    run = import_module(f"wideneck.lab.{paper}.reproduction").reproduce
     assert list(inspect.signature(run).parameters) == ["request", "progress"]
-    show = import_module(f"wideneck.papers.{paper}.table").show
+    show = import_module(f"wideneck.lab.{paper}.table").show
     assert list(inspect.signature(show).parameters) == ["found", "console"]
 
 
@@ -87,7 +87,7 @@ def test_json_to_standard_output_takes_the_place_of_the_table(monkeypatch, capfd
         def to_dict(self):
             return {"gap": 1.5}
 
-    module = import_module("wideneck.papers.attention.reproduction")
+    module = import_module("wideneck.lab.attention.reproduction")
     monkeypatch.setattr(module, "reproduce", lambda request, progress: Found())
     reproduce("attention", json=Path("-"))
     assert capfdbinary.readouterr().out == b'{\n "gap": 1.5\n}\n'

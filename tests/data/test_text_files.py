@@ -15,8 +15,8 @@ from wideneck.data import read_corpus, read_text, read_vocabulary, text
 from wideneck.errors import WideneckError
 from wideneck.files import text_file
 from wideneck.files.text_file import read_text_file, size_in_bytes, texts_up_to
-from wideneck.papers.ambiguous.words import read_analogies
-from wideneck.papers.saturation.loss_table import COLUMNS, read_losses
+from wideneck.lab.ambiguous.words import read_analogies
+from wideneck.lab.saturation.loss_table import COLUMNS, read_losses
 from wideneck.training.recipe_file import read_recipe
 
 MARK = b"\xef\xbb\xbf"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wideneck.papers.option import Option
+from wideneck.lab.option import Option
 
 
 def taking(options: Iterable[Option]) -> Callable[[Callable], Callable]:

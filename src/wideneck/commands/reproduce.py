@@ -10,7 +10,7 @@ from wideneck.commands.progress import ProgressBars
 from wideneck.commands.same_bits import same_bits
 from wideneck.commands.streams import printing
 from wideneck.files.writing import json_text
-from wideneck.papers.registry import OPTIONS, Found, Request
+from wideneck.lab.registry import OPTIONS, Found, Request
 
 
 def reproduce(
@@ -27,14 +27,14 @@ def reproduce(
     """Run what is missing, then print the table or write the numbers.
 
     Args:
-        paper: one of `wideneck.papers.registry.PAPERS`, which says which options it takes.
+        paper: one of `wideneck.lab.registry.PAPERS`, which says which options it takes.
         scale: "small", minutes on two cores, or "paper".  None: what the paper's module chooses.
         model: Hugging Face id or folder.
         text: a text file, a folder of splits, or datasets:NAME[:SUBSET].
         num_seeds: at least 1.
         out: folder of the finished runs.
         json: file for every number; "-" prints them in place of the table.
-        own: options that single papers bring (`wideneck.papers.registry.OPTIONS`); None: not given.
+        own: options that single papers bring (`wideneck.lab.registry.OPTIONS`); None: not given.
 
     Raises:
         WideneckError: an unknown name, an option that the paper does not take, or files that cannot
@@ -68,4 +68,4 @@ def reproduce(
 
 def _of(paper: str, module: str) -> Any:
     """A module of a paper, imported now."""
-    return import_module(f"wideneck.papers.{paper}.{module}")
+    return import_module(f"wideneck.lab.{paper}.{module}")

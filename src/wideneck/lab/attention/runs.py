@@ -1,0 +1,108 @@
+"""The audit's attention section on the text, once for each seed.
+
+Cost at the small scale: for 270 heads of width 64 some two minutes a seed on two cores, most of it
+the scan for the critical N; 1 GB with the default model.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+
+from wideneck.audits.attention.results import AttentionAudit
+from wideneck.audits.measure import measure
+from wideneck.audits.states import Progress
+from wideneck.data import Text, default_text, read_corpus, read_text
+from wideneck.entry.audit import audit
+from wideneck.errors import WideneckError
+from wideneck.files.store import Store
+from wideneck.lab.attention.settings import Settings
+from wideneck.models import LoadedModel, load_language_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """All heads on the windows of one seed."""
+
+    seed: int = measure("of the choice of windows, of the random sets and of the random directions")
+    head_sha256: str = measure("hash of the model's output layer: runs of one model agree in it")
+    seconds: float = measure("wall-clock time of the measurement", unit="seconds")
+    versions: dict[str, str] = measure("software")
+    audit: AttentionAudit = measure("the attention section, as `wideneck audit` reports it")
+
+
+def text_of(given: str | None) -> Text:
+    """The text that is read: a file whole, of a folder or a dataset the test split.
+
+    Raises:
+        WideneckError: it is missing, empty or not text.
+    """
+    if given is None:
+        return default_text()
+    if not given.startswith("datasets:") and not os.path.isdir(given):
+        return read_text(given)
+    corpus = read_corpus(given)
+    split, documents = ("test", corpus.test) if corpus.test else ("valid", corpus.valid)
+    return Text(
+        name=f"{corpus.name}, {split} split", documents=list(documents), sha256=corpus.sha256
+    )
+
+
+def all_runs(
+    settings: Settings, text: Text, num_seeds: int, store: Store, progress: Progress
+) -> list[Run]:
+    """Every seed, read from the store or measured and written there.
+
+    Raises:
+        WideneckError: the model cannot be measured, has too few positions, or is not that of the
+            finished runs.
+    """
+
+    @cache
+    def loaded() -> LoadedModel:
+        progress("loading the model", 0, 1)
+        model = load_language_model(settings.model)
+        _check(model, settings)
+        return model
+
+    def made(seed: int) -> Run:
+        return store.made(f"seed{seed}", Run, lambda: run(settings, loaded(), text, seed, progress))
+
+    found = [made(seed) for seed in range(num_seeds)]
+    if len({one.head_sha256 for one in found}) > 1:
+        raise WideneckError(
+            f"The runs in {store.path} are of models with different weights; name another folder "
+            "by --out."
+        )
+    return found
+
+
+def run(settings: Settings, loaded: LoadedModel, text: Text, seed: int, progress: Progress) -> Run:
+    """One seed."""
+    report = audit(
+        loaded.model,
+        text,
+        "attention",
+        tokenizer=loaded.tokenizer,
+        attention=settings.measured,
+        seed=seed,
+        progress=lambda stage, done, total: progress(f"seed {seed}: {stage}", done, total),
+    )
+    assert report.attention is not None
+    where = report.provenance
+    return Run(
+        seed=seed,
+        head_sha256=where.head_sha256,
+        seconds=round(sum(where.seconds.values()), 1),
+        versions=where.versions,
+        audit=report.attention,
+    )
+
+
+def _check(loaded: LoadedModel, settings: Settings) -> None:
+    """Refuse before the work a model that the experiment does not fit."""
+    limit, context = loaded.max_positions, settings.measured.context
+    if limit is not None and limit < context:
+        raise WideneckError(
+            f"The experiment reads {context:,} tokens at a time, and {loaded.source} has positions "
+            f"for {limit:,}: name another model by --model."
+        )

@@ -1,0 +1,197 @@
+"""The reproduction in the terminal, in 80 columns: curves, then the paper's words beside ours."""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from wideneck.lab.attention.reproduction import Point, Reproduction
+from wideneck.lab.printing import print_rows, say
+from wideneck.lab.spread import Spread, cell
+from wideneck.lab.verdict import Comparison, published_cell
+
+NONE = "-"
+
+
+def show(found: Reproduction, console: Console) -> None:
+    """Print the curves, the numbers, the statements and what cannot be compared."""
+    say(_opening(found), console)
+    _curve(
+        "Over N selected keys: sums over all other keys, means over queries and heads",
+        "N",
+        found.by_size,
+        {
+            "mass": ("mass", 2),
+            "distance": ("distance", 0),
+            "bound, derived": ("bound", 0),
+            "expectation": ("expected_monte_carlo", 0),
+            "N_s / N": ("separability", 2),
+        },
+        console,
+    )
+    _curve(
+        f"Over L tokens, N = {found.runs[0].audit.reference_size}",
+        "L",
+        found.by_length,
+        {
+            "effective keys": ("effective_keys", 1),
+            "distance": ("distance", 0),
+            "bound, derived": ("bound", 0),
+            "expectation": ("expected_monte_carlo", 1),
+        },
+        console,
+    )
+    steps = [name for point in found.by_temperature[:1] for name in point.figures if "step" in name]
+    if steps:
+        _curve(
+            "Over T, largest head: finite differences by step, exact norm, corollary 3",
+            "T",
+            found.by_temperature,
+            {name: (name, 4) for name in steps}
+            | {
+                "exact norm": ("spectral", 3),
+                "largest row": ("spectral_highest", 3),
+                "bound": ("paper_bound", 3),
+            },
+            console,
+        )
+    _beside(
+        "The paper's numbers, and below each of them ours",
+        f"  {'':<30}{'ours':>14}{'gap':>8}  verdict",
+        found.numbers,
+        lambda published: f"{published.table}: {published.measure}: {published_cell(published)}",
+        _number,
+        console,
+    )
+    if found.other:
+        say(f"Not comparable: {found.other}.", console)
+    _beside(
+        "The paper's statements, and below each of them ours",
+        f"  {'':<34}{'ours':>14}  {'holds if':<13}verdict",
+        found.claims,
+        lambda claim: f"{claim.table}: {claim.says}",
+        _claim,
+        console,
+    )
+    say("Not compared:", console)
+    for line in _left(found):
+        console.print(Text(f"- {line}"))
+    console.print()
+    for line in _reading(found):
+        say(line, console)
+
+
+def _curve(
+    title: str,
+    at: str,
+    points: Sequence[Point],
+    columns: dict[str, tuple[str, int]],
+    console: Console,
+) -> None:
+    def of(name: str, digits: int) -> Callable[[Point], str]:
+        return lambda point: _cell(point.figures.get(name), digits)
+
+    place = (at, lambda point: f"{point.at:.3g}" if point.at < 10 else f"{point.at:g}")
+    shown = [place, *((name, of(*column)) for name, column in columns.items())]
+    print_rows(title, points, shown, console)
+
+
+def _beside(
+    title: str,
+    head: str,
+    found: Sequence[Comparison],
+    says: Callable[[Any], str],
+    line: Callable[[Comparison], str],
+    console: Console,
+) -> None:
+    """What the paper has, and below each of it ours."""
+    console.print(Text(title, style="bold"))
+    console.print(Text(head, style="bold"))
+    console.print("\N{BOX DRAWINGS LIGHT HORIZONTAL}" * 80)
+    for published, several in groupby(found, lambda one: one.published):
+        console.print(Text(says(published), style="dim"))
+        for one in several:
+            console.print(Text(line(one)))
+    console.print()
+
+
+def _number(one: Comparison) -> str:
+    gap = NONE if one.verdict.gap is None else f"{one.verdict.gap:+.2f}"
+    ours = f"none in {one.values.count(None)} of {len(one.values)}"
+    if one.figure is not None:
+        ours = cell(one.figure, 2)
+    return f"  {one.ours:<30}{ours:>14}{gap:>8}  {one.words.partition(':')[0]}"
+
+
+def _claim(one: Comparison) -> str:
+    said = one.words if one.derived else f"{_criterion(one):<13}{one.words}"
+    return f"  {one.ours:<34}{_cell(one.figure, 2):>14}  {said}"
+
+
+def _opening(found: Reproduction) -> str:
+    audit, settings = found.runs[0].audit, found.settings
+    seeds = len(found.runs)
+    model = settings["model"] or "the default model"
+    over = f"{seeds} seeds, mean and standard deviation" if seeds > 1 else "one seed"
+    return (
+        f"Attention heads, {found.published.url}. Ours: {model}, {len(audit.heads)} heads, "
+        f"{audit.normalizer}; {found.text}; {audit.num_windows} window of {audit.context:,} tokens "
+        f"a seed, {audit.num_queries:,} queries of it; x_i are {audit.vectors}; {over}. "
+        "The paper's: GPT-2 124M, 144 heads, War and Peace."
+    )
+
+
+def _left(found: Reproduction) -> Iterable[str]:
+    for name, why in found.not_compared.items():
+        claim = found.published.claim(name)
+        yield f"{claim.table}: {claim.says}. {why}"
+    heads = found.published.one(row="three heads, if independent")
+    yield f"{heads.table}: {heads.measure}, {heads.row}: {heads.printed}. As above."
+    yield "The points of the figures. Only what the text says of them was at hand."
+    minutes = [result.printed for result in found.published.find(measure="minutes")]
+    ours = statistics.fmean(run.seconds for run in found.runs) / 60
+    yield (
+        f"Table 1: {', '.join(minutes)} minutes for algorithms 1 to 5 on an Apple M1 Pro. Here one "
+        f"pass makes all five, {ours:.1f} minutes a seed, on another machine."
+    )
+
+
+def _reading(found: Reproduction) -> Iterable[str]:
+    yield (
+        "Expectation: of the distance for N random keys, by Monte Carlo. N_s / N: share of the "
+        "selected keys that are told from all others, median head. The paper leaves open what x_i "
+        "is and which keys count: here the values, scaled to length 1 for N_s / N alone, and the "
+        "keys that a query sees. Queries that see no more than N keys are left out."
+    )
+    yield (
+        "Gap: ours minus the paper's. Critical N: none where the test rejects at every N up to "
+        f"{found.settings['measured']['critical_up_to']}. The range in which a statement holds is "
+        "ours; it holds in the table where it does in every seed, and one about each row does not "
+        "where a single row breaks it."
+    )
+    yield (
+        "Described, not judged: figures that stand on theorem 1's bound (its bracket), on the main "
+        "term of theorem 1.2 or on theorem 2. These forms are DERIVED, rebuilt by us from the "
+        "paper's prose, or ours altogether, as the upper bound of the expectation; what they give "
+        "says nothing of the paper's own."
+    )
+
+
+def _criterion(one: Comparison) -> str:
+    if one.high is None:
+        return f"\N{GREATER-THAN OR EQUAL TO} {one.low:g}"
+    return (
+        f"\N{LESS-THAN OR EQUAL TO} {one.high:g}"
+        if one.low is None
+        else (f"{one.low:g} to {one.high:g}")
+    )
+
+
+def _cell(spread: Spread | None, digits: int) -> str:
+    if spread is None:
+        return NONE
+    # What no seed moves is a formula's: it has no spread to show.
+    return f"{spread.mean:.{digits}f}" if spread.std == 0 else cell(spread, digits)

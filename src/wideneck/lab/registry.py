@@ -1,0 +1,101 @@
+"""The papers that `wideneck reproduce` knows, and what one brings.  Imports no torch.
+
+A paper is a folder of this package, `lab/NAME/`, whose `__init__` says what it `TAKES` of the
+shared options and which `OPTIONS` it brings, with two modules that are imported when it runs:
+
+    reproduction.py    def reproduce(request: Request, progress: Progress) -> Found
+    table.py           def show(found, console: rich.console.Console) -> None
+
+`reproduce` checks what was asked for before it writes anything, makes the runs that the folder
+`request.folder(scale)` does not hold (a `wideneck.files.store.Store`), tells how far it
+is by `progress(stage, done, total)`, and raises WideneckError.  `show` prints in 80 columns.
+Published numbers are in `lab/NAME.toml` (`wideneck.lab.published`), and what may be said of
+ours beside them in `wideneck.lab.verdict`.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from wideneck.errors import WideneckError
+from wideneck.lab import attention, histalign, saturation, sigsoftmax
+from wideneck.lab.option import Option
+from wideneck.registry import did_you_mean
+
+_MODULES = (attention, histalign, saturation, sigsoftmax)
+OPTIONS: tuple[Option, ...] = tuple(option for module in _MODULES for option in module.OPTIONS)
+"""Those that single papers bring."""
+PAPERS: dict[str, tuple[str, ...]] = {
+    module.__name__.rpartition(".")[2]: (*module.TAKES, *(o.name for o in module.OPTIONS))
+    for module in _MODULES
+}
+"""Name of each paper -> the options that it takes beside those that all take."""
+
+COMMON = ("seeds", "out", "json")
+"""The options that all take."""
+SCALES = ("small", "paper")
+
+
+class Found(Protocol):
+    """What a reproduction finds; a dataclass, as a rule."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every number as JSON holds it, with the definitions."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One command line.  None: not given, and so the paper's default.
+
+    Raises:
+        WideneckError: a paper or a scale that there is not, an option that the paper does not take,
+            fewer than one seed.
+    """
+
+    paper: str
+    """One of `PAPERS`."""
+    scale: str | None = None
+    """One of `SCALES`."""
+    model: str | None = None
+    """Hugging Face id or folder."""
+    text: str | None = None
+    """As for `wideneck.data.read_corpus`: file, folder, or datasets:NAME[:SUBSET]."""
+    own: dict[str, Any] = field(default_factory=dict)
+    """What is given of the options that single papers bring, by name."""
+    num_seeds: int = 3
+    out: Path | None = None
+    """Folder of the finished runs."""
+
+    def __post_init__(self):
+        if self.paper not in PAPERS:
+            raise WideneckError(
+                f"No paper that wideneck reproduces is called '{self.paper}'."
+                f"{did_you_mean(self.paper, list(PAPERS))}"
+            )
+        takes = PAPERS[self.paper]
+        for option in dict.fromkeys(option for some in PAPERS.values() for option in some):
+            given = self.own.get(option, getattr(self, option, None))
+            if given is not None and option not in takes:
+                owners = [paper for paper, options in PAPERS.items() if option in options]
+                raise WideneckError(
+                    f"--{option} belongs to {_listed(owners)}; {self.paper} takes "
+                    f"{_listed([f'--{name}' for name in (*takes, *COMMON)])}."
+                )
+        if self.scale is not None and self.scale not in SCALES:
+            raise WideneckError(
+                f"No scale is called '{self.scale}'.{did_you_mean(self.scale, list(SCALES))}"
+            )
+        if self.num_seeds < 1:
+            raise WideneckError(
+                f"A reproduction needs at least one seed, got --seeds {self.num_seeds}."
+            )
+
+    def folder(self, scale: str) -> Path:
+        """Where the runs of a scale are kept."""
+        return Path(f"reproduce-{self.paper}-{scale}") if self.out is None else self.out
+
+
+def _listed(names: list[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last

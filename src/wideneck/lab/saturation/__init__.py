@@ -1,0 +1,15 @@
+"""Why do small language models underperform? (Godey et al. 2024, arXiv 2404.07647)."""
+
+from pathlib import Path
+
+from wideneck.lab.option import Option
+
+TAKES = ("scale", "model", "text")
+OPTIONS = (
+    Option(
+        name="losses",
+        metavar="FILE",
+        kind=Path,
+        help="A CSV table of losses of models of many sizes; the scaling law is fitted on it too.",
+    ),
+)

@@ -1,0 +1,260 @@
+"""The reproduction in the terminal: ours over seeds, the paper's beside, in 80 columns."""
+
+import statistics
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.text import Text
+
+from wideneck.audits.estimate import Estimate
+from wideneck.lab.printing import Columns, Line, print_rows, say
+from wideneck.lab.published import Published
+from wideneck.lab.saturation.ngrams import NgramDimensionality
+from wideneck.lab.saturation.reproduction import Reproduction
+from wideneck.lab.saturation.scaling import ScalingFit
+from wideneck.lab.spread import PLUS_MINUS
+from wideneck.lab.verdict import MARKS, published_cell
+from wideneck.report.numbers import basis
+
+FIGURE_6 = ("Pythia-410M", "Pythia-1B", "Llama-7B")
+LARGEST = "Pythia-410M"
+"""The one of those read off that the paper fits its law on."""
+DIMENSIONS = (100, 1000)
+"""The d at which the table tells the W-error of n-grams; JSON has more."""
+ARMS = {"own": "softmax", "whitened": "r = {}", "random": "random {}"}
+
+LOSSES: Columns = (
+    ("", "d = {width}"),
+    ("parameters", "{num_parameters:,}"),
+    ("best", "{best_loss:.3f±}"),
+    ("at step", "{best_step:,.0f}"),
+    ("its train", "{best_train_loss:.3f}"),
+    ("final", "{final_loss:.3f±}"),
+    ("its train", "{final_train_loss:.3f}"),
+    ("rise", "{rise.mean:.3f}"),
+)
+GEOMETRY: Columns = (
+    ("", "d = {width}"),
+    ("KL lowest", "{kl_sigma2_lowest:.3f}"),
+    ("at step", "{kl_sigma2_lowest_step:,.0f}"),
+    ("KL final", "{kl_sigma2:.2f±}"),
+    ("/ log d", "{kl_sigma2_share:.2f}"),
+    ("centred", "{kl_sigma2_centred:.2f}"),
+    ("s1/s0", "{second_value:.2f}"),
+    ("mean row", "{mean_row_share:.2f}"),
+    ("aniso.", "{anisotropy:.2f}"),
+)
+HEADS: Columns = (
+    ("", lambda arm: ARMS[arm.start].format(arm.rank)),
+    ("r/d", "{share:.2f}"),
+    ("W-err", "{w_error:.2f}"),
+    ("cent.", "{w_error_centred:.2f}"),
+    ("cut", "{first_gap.value:+.3f}"),
+    ("foreseen", "{whitened.predicted:+.3f}"),
+    ("plain", "{plain.measured.value:+.2f}"),
+    ("trained", "{trained_gap.value:+.3f}"),
+    (PLUS_MINUS, lambda arm: _half(arm.trained_gap)),
+    ("to r=d", "{full_gap.value:+.3f}"),
+    (PLUS_MINUS, lambda arm: _half(arm.full_gap)),
+    ("slope", "{slope:+.3f}"),
+)
+COMPARED: Columns = (
+    ("", "{published.table}, {published.data}: {published.measure}, {published.row}"),
+    ("published", lambda one: published_cell(one.published).replace(MARKS["figure"], " (figure)")),
+    ("ours", "{figure:.3g}"),
+    ("verdict", lambda one: one.words.split(":")[0]),
+)
+
+
+def show(found: Reproduction, console: Console) -> None:
+    """Print the tables and how to read them."""
+    say(_opening(found), console)
+    losses = "The family: held-out and training loss, nats a token"
+    print_rows(losses, found.widths, LOSSES, console, gap=0)
+    geometry = "Output layer (singular entropy of squared values, nats) and held-out states"
+    rows = [*found.widths, *_figure_5(found.published)]
+    print_rows(geometry, rows, GEOMETRY, console, gap=0)
+    _heads(found, console)
+    _figure_6(found.published, console)
+    _ngrams(found, console)
+    _laws(found, console)
+    _compared(found, console)
+    for line in _reading(found):
+        say(line, console)
+
+
+def _figure_5(published: Published) -> Iterable[Line]:
+    for row in published.find(table="Figure 5", data="output layer"):
+        if row.measure != "final singular entropy, nats":
+            continue
+        at = {r.measure: r.printed for r in published.find(row=row.row, table="Figure 5")}
+        ratio = published.find(row=row.row, table="Figure 4")
+        lowest = (
+            at.get(name, "") for name in ("lowest singular entropy, nats", "step of the lowest")
+        )
+        shown = ["", "", ratio[0].printed if ratio else "", "", ""]
+        yield Line([f"  paper, {row.row.removeprefix('Pythia-')}", *lowest, row.printed, *shown])
+
+
+def _heads(found: Reproduction, console: Console) -> None:
+    model = _short(found.truncated.model)
+    print_rows(f"Heads of rank r on frozen states of {model}", found.arms, HEADS, console, gap=0)
+    untouched, chosen = found.arms[-1].first, ""
+    if found.settings["scale"] == "small":
+        chosen = " The rates, a power of r, were chosen on seed 0, which is here, and flatter it."
+    say(
+        "W-err: W-error(r) of the model's own output layer; cent.: the same without its mean row, "
+        "which a softmax does not see. "
+        f"Nats a token; the untouched output layer's loss is {untouched.value:.3f}. cut: whitened "
+        "truncation less the untouched; foreseen: the audit's second-order prediction of it; "
+        "plain: the plain truncation; trained: after training, less the untouched; to r=d: less "
+        f"the trained softmax. {PLUS_MINUS}: half the width, {basis(untouched)}. "
+        f"slope: change over the last 10 % of the steps.{chosen}",
+        console,
+    )
+
+
+def _figure_6(published: Published, console: Console) -> None:
+    found: dict[float, dict[str, float]] = {}
+    for model in FIGURE_6:
+        rows = published.find(table="Figure 6", data=model, measure="loss, nats")
+        ranks = {int(row.row.split()[2]): row.value for row in rows}
+        full = max(ranks)
+        for rank, loss in ranks.items():
+            found.setdefault(rank / full, {})[model] = loss - ranks[full]
+    lines = [
+        Line(["", f"{share:.3f}", *(f"{gaps[m]:+.3f}" if m in gaps else "" for m in FIGURE_6)])
+        for share, gaps in sorted(found.items())
+        if 1 / 64 <= share != 1
+    ]
+    title = f"The paper's Figure 6: loss less that of r = d, nats{MARKS['figure']}"
+    print_rows(title, lines, [(name, "") for name in ("", "r/d", *FIGURE_6)], console, gap=0)
+    say(
+        "Another experiment: there both factors start at random and see 150M tokens; here they "
+        "start from the model's own output layer and see few.",
+        console,
+    )
+
+
+def _ngrams(found: Reproduction, console: Console) -> None:
+    def error(n: NgramDimensionality, d: int, name: str) -> str:
+        at = [getattr(e, name) for e in n.unweighted.errors if e.d == d]
+        return "" if not at or at[0] is None else f"{at[0]:.3f}"
+
+    columns = [
+        ("", lambda row: f"{_short(row[0].tokens)[:8]}, n = {row[1].order}"),
+        ("contexts", lambda row: f"{row[1].num_contexts:,}"),
+        ("once", lambda row: f"{100 * row[1].seen_once_share:.0f} %"),
+        ("one-hot", lambda row: f"{100 * row[1].one_hot_share:.0f} %"),
+        ("half", lambda row: str(row[1].unweighted.half or "")),
+        ("null", lambda row: str(row[1].unweighted.half_null)),
+    ]
+    for d in DIMENSIONS:
+        columns += [
+            (f"W({d})", lambda row, d=d: error(row[1], d, "w_error")),
+            ("null", lambda row, d=d: error(row[1], d, "w_error_null")),
+        ]
+    print_rows(
+        "n-grams: W-error(d), each context once, beside the diagonal's null",
+        [(one, n) for one in found.ngrams for n in one.orders],
+        columns,
+        console,
+        gap=0,
+    )
+    say(
+        "once: contexts that occur once; one-hot: that one token alone follows; half: the smallest "
+        "d with W-error <= 1/2. null: from the diagonal of W^T W alone, how often and how surely "
+        "each token follows, as if no two shared a context; where it is the curve, the curve says "
+        f"nothing of what contexts share. {found.ngrams[0].num_tokens:,} tokens of the text.",
+        console,
+    )
+
+
+def _laws(found: Reproduction, console: Console) -> None:
+    laws = found.laws
+    fits = [("paper's law, its small models", laws.published)]
+    fits += [("fitted on those small models", fit) for fit in laws.pythia]
+    fits += [("ours", fit) for fit in laws.family]
+    fits += [("ours, A / N^alpha alone", fit) for fit in laws.power]
+    fits += [("on the table of --losses", fit) for fit in laws.given]
+    print_rows(
+        "Scaling laws L = A / N^alpha + B / T^beta + E",
+        (_law(name, fit) for name, fit in fits),
+        [(name, "") for name in ("", "N counts", "A", "alpha", "residual", "others' gap")],
+        console,
+        gap=0,
+    )
+    small = [row.gap_percent for row in laws.published.rows if row.name != LARGEST]
+    says = found.published.one(row="final checkpoints", table="section 3")
+    say(
+        f"The paper says that its small models end {says.printed} % above its law; the losses read "
+        f"off its figure, those below 410M, do so by {statistics.fmean(small):.1f} %. residual: "
+        "root mean square of the fitted rows, nats; others' gap: of the rows that were not fitted, "
+        "for ours the final losses.",
+        console,
+    )
+    if laws.refused:
+        say(f"Ours with the frozen B, beta and E: no fit. {laws.refused}", console)
+
+
+def _law(name: str, fit: ScalingFit) -> Line:
+    residual, gap = fit.rms_residual, fit.mean_gap_percent
+    cells = [name, fit.counted.replace("_", "-"), f"{fit.law.A:.4g}", f"{fit.law.alpha:.3f}"]
+    cells.append("" if residual is None else f"{residual:.3f}")
+    return Line([*cells, "" if gap is None else f"{gap:+.1f} %"], style="")
+
+
+def _compared(found: Reproduction, console: Console) -> None:
+    """Of the W-errors only the first of each text; JSON has all."""
+    rows = [
+        one
+        for one in found.compared
+        if one.figure is not None
+        and (not one.number.row.startswith("d = ") or one.number.row == "d = 1000")
+    ]
+    title = "Numbers of the paper that have a counterpart"
+    print_rows(title, rows, COMPARED, console, gap=0, wrapped=[""])
+    console.print(Text("Statements of the paper", style="bold"))
+    for one in found.claims:
+        says = f"{one.claim.table}{MARKS[one.claim.status]}: {one.claim.says}"
+        say(f"{says}.\n  Here: {one.ours}: {one.words}.", console)
+
+
+def _opening(found: Reproduction) -> str:
+    first = found.family[0]
+    seeds = len({run.seed for run in found.family})
+    return (
+        f"Text: {found.data}; {found.counts['train']:,} training tokens, {found.counts['valid']:,} "
+        f"held out, V = {found.counts['vocab_size']:,}. Each model of the family: "
+        f"{first.tokens:,} tokens, {first.epochs:.1f} passes. Each head: "
+        f"{found.heads[0].tokens:,} tokens. "
+        f"{f'{seeds} seeds, mean and standard deviation' if seeds > 1 else 'one seed'}. The "
+        f"paper's, dim: {found.published.paper}, {found.published.url}."
+    )
+
+
+def _reading(found: Reproduction) -> Iterable[str]:
+    yield (
+        "best: where the held-out loss is lowest; rise: final less that. Where the training loss "
+        "falls while the held-out loss rises, a small text is learned by heart; the paper's "
+        "models rise on a text that they see once, and nothing here tests that."
+    )
+    yield (
+        "KL has the ceiling log d. centred: with the mean row, which a softmax does not see, taken "
+        "off; mean row: its share of the largest squared singular value. All of this describes an "
+        "output layer; it says nothing about a cause."
+    )
+    seconds = sum(run.seconds for run in (*found.family, *found.heads))
+    mean = statistics.fmean(run.tokens_per_second for run in found.family)
+    yield (
+        f"{len(found.family)} models and {len(found.heads)} heads, {seconds:,.0f} s of training, "
+        f"with {mean:,.0f} tokens a second on average for a model of the family."
+    )
+
+
+def _half(estimate: Estimate) -> str:
+    return "" if estimate.high is None else f"{estimate.high - estimate.value:.3f}"
+
+
+def _short(name: str) -> str:
+    return name.rstrip("/").rsplit("/", 1)[-1]

@@ -1,0 +1,210 @@
+"""What may be said of the paper's statements: each a function that can say yes, no and undecided.
+
+A verdict begins with one of the words of `wideneck.lab.verdict`, its reason behind a colon.  All
+of them rest on 95 % intervals, over seeds or over documents: what an interval leaves open stays
+undecided.  The paper gives no figure for "noticeably" or "rises"; those here are ours.
+"""
+
+from collections.abc import Callable, Sequence
+
+from wideneck.lab.saturation.arms import Arm
+from wideneck.lab.saturation.ngram_run import Ngrams
+from wideneck.lab.saturation.widths import Width
+from wideneck.lab.verdict import (
+    CONSISTENT,
+    CONTRADICTED,
+    DESCRIBED,
+    NOT_MEASURED,
+    UNDECIDED,
+)
+
+Said = tuple[str, str]
+"""What was measured here, and the verdict."""
+Noticed = Callable[[Arm], bool | None]
+"""Whether an arm loses noticeably; None where that is not told."""
+
+ORDER = 5
+"""Of the paper's n-grams."""
+NOTICEABLE = 0.05
+"""Nats that a head of rank below 1000 must lose for the paper's "noticeably"."""
+RANK = 1000
+"""Below which performance drops, says the paper."""
+SUFFERS = 0.6
+"""W-error beyond which the loss suffers, says the paper."""
+HALVES = (1000, 2000)
+"""Dimensions that halve the W-error of 5-grams, says the paper."""
+LEAST_RISE = 0.005
+"""Nats by which the loss of the paper's smallest model rises, the least of its Figure 1a."""
+TURNED = 1.6e11
+"""Training tokens after which the loss of each of the paper's saturating models had been lowest:
+step 75,000 of 143,000, 300 billion tokens in all (Figure 1a)."""
+NEAR_NULL = 0.05
+"""Share of the null's dimensions by which the curve must depart from it to say something else."""
+
+
+def saturation(widths: Sequence[Width], tokens: int) -> Said:
+    """Whether the held-out loss of some width rises while its training loss does not fall.
+
+    The final loss less the lowest is never below 0, so a rise counts from the paper's least on.
+    A training loss that goes on falling makes it overfitting, which the paper does not mean.  Only
+    training as long as the paper's can contradict what it says of late training.
+
+    Args:
+        tokens: that each model was trained on.
+    """
+    if any(w.rise.low is None for w in widths):
+        return "one seed", f"{UNDECIDED}: one seed"
+    rising = [w for w in widths if w.rise.low is not None and w.rise.low >= LEAST_RISE]
+    stalled = [w for w in rising if w.train_fall.high is not None and w.train_fall.high < 0]
+    falling = [w for w in rising if w.train_fall.low is not None and w.train_fall.low > 0]
+    if stalled:
+        return (
+            f"held-out loss rises late at d = {_widths(rising)}; so does the training loss at d = "
+            f"{_widths(stalled)}",
+            CONSISTENT,
+        )
+    if rising:
+        ours = f"held-out loss rises late at d = {_widths(rising)}"
+        if len(falling) == len(rising):
+            return (
+                f"{ours}; the training loss goes on falling in all of them",
+                f"{UNDECIDED}: overfitting, which the paper does not mean",
+            )
+        left = [w for w in rising if w not in falling]
+        return (
+            f"{ours}; the training loss at d = {_widths(left)} is not told to fall or to rise",
+            f"{UNDECIDED}: overfitting is not told from it",
+        )
+    ours = f"no width whose held-out loss rises by {LEAST_RISE} nats, by its interval over seeds"
+    if any(w.rise.high is None or w.rise.high >= LEAST_RISE for w in widths):
+        return ours, f"{UNDECIDED}: a rise of {LEAST_RISE} nats is not excluded"
+    if tokens < TURNED:
+        return ours, f"{UNDECIDED}: not seen here, and no run is long enough to deny it"
+    return ours, CONTRADICTED
+
+
+def entropy(widths: Sequence[Width]) -> Said:
+    """What the singular entropy does; the paper says by no number what a slow fall or a jump is."""
+    parts = [
+        f"{w.width}: {w.figures['kl_sigma2_lowest'].mean:.2f} to {w.figures['kl_sigma2'].mean:.2f}"
+        for w in widths
+    ]
+    ours = f"lowest to final, nats, at d = {'; '.join(parts)}"
+    return ours, f"{DESCRIBED}: another scale, and the final value goes with d and with the rate"
+
+
+def rank(arms: Sequence[Arm]) -> Said:
+    """Whether every head of rank below 1000 loses noticeably to the one of full rank.
+
+    One that certainly does not contradicts it, however much smaller ones lose, if the one of full
+    rank is beyond 1000: below, that one may have lost as much already.
+    """
+    full = _full(arms)
+    below = [a for a in _trained(arms, full) if a.rank < RANK]
+    if not below:
+        return f"no rank below {RANK} was trained", NOT_MEASURED
+    loses = _noticed(arms, full)
+    ours = f"against rank d = {full.rank}, {_losses(below, loses)}"
+    verdict = _verdict(losing=below, sparing=[], loses=loses)
+    if full.rank < RANK:
+        ours += f"; d itself is below {RANK}"
+        if verdict == CONTRADICTED:
+            verdict = f"{UNDECIDED}: no head of rank {RANK} to compare with"
+    return ours, verdict
+
+
+def w_error(arms: Sequence[Arm]) -> Said:
+    """Whether heads lose noticeably beyond a W-error of 0.6 and not up to it."""
+    full = _full(arms)
+    trained, loses = _trained(arms, full), _noticed(arms, full)
+    within = [a for a in trained if a.w_error <= SUFFERS]
+    beyond = [a for a in trained if a.w_error > SUFFERS]
+    if not within or not beyond:
+        side = "of more than" if within else "of at most"
+        return f"no rank here has a W-error {side} {SUFFERS}", NOT_MEASURED
+    last = max(within, key=lambda a: a.w_error)
+    ours = (
+        f"up to W-error {SUFFERS}, {_losses(within, loses)}; beyond, {_losses(beyond, loses)}; "
+        f"the last up to it has {last.w_error:.2f}, {last.w_error_centred:.2f} without the mean row"
+    )
+    return ours, _verdict(losing=beyond, sparing=within, loses=loses)
+
+
+def dimensions(ngrams: Ngrams) -> Said:
+    """Whether 1000 to 2000 dimensions halve the W-error of 5-grams, where that is no null's."""
+    five = next((n for n in ngrams.orders if n.order == ORDER), None)
+    if five is None:
+        return f"no {ORDER}-grams counted", NOT_MEASURED
+    half, null = five.unweighted.half, five.unweighted.half_null
+    found = five.unweighted.num_eigenvalues
+    ours = f"1/2 at d = {f'beyond {found}' if half is None else half}; the null: {null}"
+    least, most = HALVES
+    if half is None:
+        return ours, f"{UNDECIDED}: no more eigenvalues were found"
+    if null - half <= NEAR_NULL * null:
+        return ours, f"{UNDECIDED}: the diagonal alone, without what contexts share, says as much"
+    return ours, CONSISTENT if least <= half <= most else CONTRADICTED
+
+
+def _full(arms: Sequence[Arm]) -> Arm:
+    """The softmax of rank d, one matrix."""
+    return next(a for a in arms if a.start == "own")
+
+
+def _trained(arms: Sequence[Arm], full: Arm) -> list[Arm]:
+    """Heads of lower rank that were trained from the model's own output layer cut."""
+    return [a for a in arms if a.start == "whitened" and a.rank < full.rank]
+
+
+def _noticed(arms: Sequence[Arm], full: Arm) -> Noticed:
+    """Whether a rank loses more than `NOTICEABLE`, or certainly does not.
+
+    Two factors at the rate of one matrix learn otherwise than that matrix.  What those of rank d
+    gain or lose by it, up to the ends of their interval, is taken off or added on.
+    """
+    gained = lost = 0.0
+    for control in arms:
+        if control.start == "whitened" and control.rank == full.rank:
+            low, high = control.full_gap.low, control.full_gap.high
+            if low is None or high is None:
+                return lambda arm: None
+            gained, lost = max(0.0, -low), max(0.0, high)
+
+    def noticed(arm: Arm) -> bool | None:
+        low, high = arm.full_gap.low, arm.full_gap.high
+        if low is not None and low - lost > NOTICEABLE:
+            return True
+        return False if high is not None and high + gained < NOTICEABLE else None
+
+    return noticed
+
+
+def _verdict(*, losing: Sequence[Arm], sparing: Sequence[Arm], loses: Noticed) -> str:
+    """Of a statement that some arms lose noticeably and others do not."""
+    as_said = [loses(a) for a in losing] + [_not(loses(a)) for a in sparing]
+    if any(said is False for said in as_said):
+        return CONTRADICTED
+    if all(as_said):
+        return CONSISTENT
+    return f"{UNDECIDED}: some intervals hold {NOTICEABLE} nats"
+
+
+def _not(known: bool | None) -> bool | None:
+    return None if known is None else not known
+
+
+def _losses(arms: Sequence[Arm], loses: Noticed) -> str:
+    """Which ranks lose more than what is noticeable, which do not, and which are not told."""
+    kinds = {
+        f"more than {NOTICEABLE} nats are lost at r =": True,
+        "less at r =": False,
+        "not told at r =": None,
+    }
+    found = {words: [a.rank for a in arms if loses(a) is kind] for words, kind in kinds.items()}
+    return ", ".join(
+        f"{words} {', '.join(map(str, ranks))}" for words, ranks in found.items() if ranks
+    )
+
+
+def _widths(widths: Sequence[Width]) -> str:
+    return ", ".join(f"{w.width}" for w in widths)

@@ -1,0 +1,141 @@
+"""One head with one seed: trained by its recipe, then measured on the test text."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from wideneck.audits.measure import measure
+from wideneck.audits.output.head_ranks import log_prob_ranks
+from wideneck.data import encode_corpus, read_corpus
+from wideneck.errors import WideneckError
+from wideneck.evaluation import spread_contexts
+from wideneck.lab.side_by_side import Show
+from wideneck.training.folder import METRICS
+from wideneck.training.metrics import read_metrics, train_again
+from wideneck.training.recipe import Recipe
+from wideneck.training.run import run
+from wideneck.training.saved_run import load_run
+
+TRAINING = 0.9
+"""Share of a run's progress that is training."""
+OF_TRAINING = ("num_parameters", "valid_loss", "epochs", "tokens")
+OF_TRAINING += ("tokens_per_second", "seconds", "versions")
+OF_RANKS = ("effective_1e3", "effective_1e4", "effective_1e5", "num_contexts")
+OF_RANKS += ("mean_logit", "sd_logit", "share_curved")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process is given."""
+
+    arm: str
+    seed: int
+    recipe: Recipe
+    folder: Path
+    """Of the run."""
+    num_contexts: int
+    contexts_are_first: bool = False
+    """Take the first of the test text in one row, as Parthiban et al. do, not some of all of it."""
+
+    @property
+    def name(self) -> str:
+        """Of the finished run."""
+        return self.folder.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What was found of one arm with one seed.  Losses are in nats a token."""
+
+    arm: str = measure("the head")
+    seed: int = measure("counted from the recipe's own")
+    num_parameters: int = measure("numbers that training changes, a tied matrix once")
+    valid_loss: float = measure("of the best weights on the validation text", unit="nats")
+    test_loss: float = measure(
+        "of the same weights on the test text, or the validation loss where there is none",
+        unit="nats",
+    )
+    test_perplexity: float = measure("exp(test_loss)")
+    train_loss: float = measure(
+        "mean over the last line of metrics, with every dropout on", unit="nats"
+    )
+    rank: int = measure(
+        "numerical rank of the matrix of log-probabilities (Press et al. 2007, epsilon of float32)",
+        caution="depends on the tolerance and on the number of contexts",
+    )
+    rank_bound: int = measure("largest rank that this head can have over so many contexts")
+    effective_1e3: int = measure("fewest squared singular values that sum to 1 - 1e-3 of all")
+    effective_1e4: int = measure("the same for 1 - 1e-4")
+    effective_1e5: int = measure("the same for 1 - 1e-5")
+    num_contexts: int = measure(
+        "rows of that matrix: at equal distances over the test text, at the paper's scale the first"
+    )
+    singular_values: list[float] = measure("its largest singular values")
+    mean_logit: float = measure("mean score before the activation")
+    sd_logit: float = measure("its standard deviation")
+    share_curved: float = measure("share of scores between -5 and 5, where a sigsoftmax is bent")
+    learned: dict[str, float] = measure("learned numbers of the activation at the end")
+    epochs: float = measure("passes over the training text")
+    tokens: int = measure("predictions in training")
+    tokens_per_second: float = measure(
+        "of training, validation included",
+        caution="with other runs beside it, one thread each: a ratio between arms, not a speed",
+    )
+    seconds: float = measure("training and validation", unit="seconds")
+    versions: dict[str, str] = measure("software")
+
+
+def train_and_measure(job: Job, show: Show) -> Run:
+    """Train, or read the finished run, then measure.
+
+    Raises:
+        WideneckError: as `wideneck.training.run`.
+    """
+    result = run(job.recipe, job.folder, show=lambda share, loss, speed: show(TRAINING * share))
+    saved = load_run(job.folder)
+    model, schedule = saved.model, job.recipe.training
+    corpus = encode_corpus(read_corpus(job.recipe.data.text), job.recipe.data)
+    split = corpus.test or corpus.valid
+    ids = split.ids[: schedule.evaluation_tokens]
+    size = schedule.evaluation_batch_size
+    test_loss = result.get("test_loss", result["valid_loss"])
+    if job.contexts_are_first:
+        ids, size = ids[: job.num_contexts + 1], 1
+    contexts = spread_contexts(model, ids, job.num_contexts, batch_size=size)
+    ranks = log_prob_ranks(model.head, contexts, num_contexts=job.num_contexts)
+    return Run(
+        arm=job.arm,
+        seed=job.seed,
+        **{name: result[name] for name in OF_TRAINING},
+        **{name: getattr(ranks, name) for name in OF_RANKS},
+        test_loss=test_loss,
+        test_perplexity=math.exp(min(test_loss, 700)),
+        train_loss=_last_train_loss(job.folder / METRICS),
+        rank=ranks.press,
+        rank_bound=ranks.bound,
+        singular_values=[_short(x) for x in ranks.singular_values[:1024]],
+        learned={
+            name: value.item()
+            for name, value in model.head.activation.named_parameters()
+            if value.numel() == 1
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What is read of a line of metrics; that of an evaluation has no training loss."""
+
+    loss: float | None = None
+
+
+def _last_train_loss(metrics: Path) -> float:
+    losses = [line.loss for line in read_metrics(metrics, _Line) if line.loss is not None]
+    if not losses:
+        raise WideneckError(f"{metrics} holds no training loss: {train_again(metrics.parent)}.")
+    return losses[-1]
+
+
+def _short(value: float) -> float:
+    """Six digits: these are for a plot."""
+    return value if value == 0 else round(value, 5 - math.floor(math.log10(abs(value))))

@@ -1,0 +1,157 @@
+"""The reproduction in the terminal: heads over seeds, the papers' lines beside, in 80 columns."""
+
+import math
+from collections.abc import Iterable
+
+from rich.console import Console
+
+from wideneck.lab.paired import Paired
+from wideneck.lab.printing import Columns, Line, print_rows, say
+from wideneck.lab.sigsoftmax.beside import DATA, beside, of_data, recalled, sign
+from wideneck.lab.sigsoftmax.known_rank.table import show as show_known_rank
+from wideneck.lab.sigsoftmax.reproduction import Arm, Reproduction
+from wideneck.lab.sigsoftmax.settings import MATCHED
+from wideneck.lab.spread import Spread, cell, spread
+from wideneck.lab.verdict import RECALLED, published_cell
+
+AGAINST: Columns = (
+    ("", "{name}"),
+    ("nats a token", lambda arm: cell(_spread(arm.against_softmax), 4, sign=True)),
+    ("95 % interval", lambda arm: _interval(arm.against_softmax)),
+    ("seeds", "{against_softmax.seeds_to_see:,}"),
+)
+
+
+def show(found: Reproduction, console: Console) -> None:
+    """Print the tables and how to read them."""
+    say(_opening(found), console)
+    title = "Perplexity, mean and standard deviation over seeds"
+    print_rows(title, found.arms, _perplexities(found), console)
+    data = [found.data] if found.data in DATA else []  # another text's sign says nothing
+    signs = [(f"{d}'s sign", lambda arm, d=d: sign(found, arm, d)) for d in data]
+    print_rows(
+        "Test loss minus that of the softmax, seed by seed",
+        [arm for arm in found.arms if arm.against_softmax is not None],
+        [*AGAINST, *signs],
+        console,
+        wrapped=[name for name, _ in signs],
+    )
+    title = "Ranks of the matrix of log-probabilities, and the scores"
+    print_rows(title, found.arms, _ranks(found), console)
+    for data in of_data(found):
+        _published(found, data, console)
+        _recalled(found, data, console)
+    show_known_rank(found.known_rank, console)
+    for line in _reading(found):
+        say(line, console)
+
+
+def _perplexities(found: Reproduction) -> Columns:
+    digits = 2 if found.settings["scale"] == "paper" else 1
+
+    def valid(arm: Arm) -> str:
+        losses = [run.valid_loss for run in found.runs if run.arm == arm.name]
+        return cell(spread([_exp(loss) for loss in losses]), digits)
+
+    return (
+        ("", "{name}"),
+        ("parameters", "{num_parameters:,.0f}"),
+        ("validation", valid),
+        ("test", f"{{test_perplexity:.{digits}f ± }}"),
+        ("training", lambda arm: f"{_exp(arm.figures['train_loss'].mean):,.1f}"),
+        ("tokens/s", "{tokens_per_second:,.0f}"),
+    )
+
+
+def _ranks(found: Reproduction) -> Columns:
+    bounds = {run.arm: run.rank_bound for run in reversed(found.runs)}
+    return (
+        ("", "{name}"),
+        ("bound", lambda arm: f"{bounds[arm.name]:,}"),
+        ("Press", "{rank:.0f ± }"),
+        ("1e-3", "{effective_1e3:.0f ± }"),
+        ("1e-4", "{effective_1e4:.0f ± }"),
+        ("1e-5", "{effective_1e5:.0f ± }"),
+        ("mean z", "{mean_logit:.1f}"),
+        ("|z| < 5, %", lambda arm: f"{100 * arm.figures['share_curved'].mean:.0f}"),
+    )
+
+
+def _published(found: Reproduction, data: str, console: Console) -> None:
+    shown = []
+    for measure, figure, digits in (
+        ("test perplexity", "test_perplexity", 2),
+        ("rank", "rank", 0),
+    ):
+        for one in beside(found, data, measure, figure):
+            gap = "" if one.verdict.gap is None else f"{one.verdict.gap:+,.{digits}f}"
+            ours = "" if one.figure is None else cell(one.figure, digits)
+            name = f"{one.ours}, {measure}"
+            shown.append([name, published_cell(one.number), ours, gap, one.words])
+    words = {cells[-1] for cells in shown}
+    names = ["", "published", "ours", "gap", "verdict"]
+    title = f"{data}: Parthiban, Mao & Inkpen, AAAI 2021, Table 2 (11 seeds), and ours"
+    if len(words) == 1:  # one sentence for the whole table, where it is the same everywhere
+        title, names = f"{title}; {words.pop()}", names[:-1]
+    lines = [Line(cells[: len(names)], style="") for cells in shown]
+    print_rows(title, lines, [(name, "") for name in names], console)
+
+
+def _recalled(found: Reproduction, data: str, console: Console) -> None:
+    rows = recalled(found, data)
+    measures = list(dict.fromkeys(measure for row in rows.values() for measure in row))
+    lines = [
+        Line([name, *(row[m].printed if m in row else "" for m in measures)])
+        for name, row in rows.items()
+    ]
+    title = f"{data}: {found.published.paper}, {RECALLED}: shown, never compared"
+    print_rows(title, lines, [(name, "") for name in ("", *measures)], console)
+
+
+def _opening(found: Reproduction) -> str:
+    first = found.runs[0]
+    seeds = len({run.seed for run in found.runs})
+    counts = found.counts
+    return (
+        f"Sigsoftmax at the {found.settings['scale']} scale on {found.data}: "
+        f"{counts['train']:,} training tokens, {counts['vocab_size']:,} words; "
+        f"{first.epochs:.3g} epochs ({first.tokens:,} tokens) a run, "
+        f"{f'{seeds} seeds' if seeds > 1 else 'one seed'}."
+    )
+
+
+def _reading(found: Reproduction) -> Iterable[str]:
+    first = found.runs[0]
+    yield (
+        "Seeds: runs of each arm with which a t-test at 5 % would see a difference of this size in "
+        "80 % of repetitions, from the deviation of these few; not that these few did."
+    )
+    if found.data in DATA:
+        yield "Sign: our difference beside the replication's, for rows that it has."
+    yield (
+        f"Ranks: of {first.num_contexts:,} x {found.counts['vocab_size']:,} log-probabilities. "
+        "Press: singular values above sqrt(N + V + 1)/2 s_0 2^-23; 1e-3, 1e-4, 1e-5: the fewest "
+        "squared singular values that sum to all but that share. A rank is no quality: compare it "
+        "with the perplexities above."
+    )
+    if found.settings["scale"] == "small":
+        yield (
+            "A small model trained briefly is another experiment than the papers'. One learning "
+            f"rate for all heads. {MATCHED}: a wider model with no fewer parameters than the "
+            "mixtures'. "
+            "tokens/s: one thread a run, runs side by side."
+        )
+
+
+def _spread(ours: Paired) -> Spread:
+    return Spread(mean=ours.mean, std=ours.std)
+
+
+def _interval(ours: Paired) -> str:
+    if ours.low is None or ours.high is None:
+        return ""
+    return f"[{ours.low:+.4f}, {ours.high:+.4f}]"
+
+
+def _exp(loss: float) -> float:
+    return math.exp(min(loss, 700.0))

@@ -1,0 +1,37 @@
+"""Invented analogies, and settings under which a run takes a second or two."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from wideneck.lab.ambiguous.words import SECTIONS
+from wideneck.lab.histalign.settings import SCALES, SMALL, Recipe, Settings, settings
+
+TINY = replace(
+    SMALL, batch_size=8, micro_batch=8, num_steps=4, num_test_prompts=40, num_rank_rows=100
+)
+
+
+def write_words(folder: Path, num_pairs: int = 10) -> Path:
+    """Google's format: in each section, every pair with the two that follow it, both ways."""
+    lines = []
+    for number, section in enumerate(SECTIONS):
+        pairs = [(f"{'abcd'[number]}one{i}", f"{'abcd'[number]}two{i}") for i in range(num_pairs)]
+        lines.append(f": {section}")
+        for i, pair in enumerate(pairs):
+            for other in (pairs[(i + 1) % num_pairs], pairs[(i + 2) % num_pairs]):
+                lines += [" ".join(pair + other), " ".join(other + pair)]
+    path = folder / "words.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def small(recipe: Recipe = TINY) -> Settings:
+    return replace(settings(None, None, None), recipe=recipe)
+
+
+def use_tiny(monkeypatch: pytest.MonkeyPatch, recipe: Recipe = TINY) -> None:
+    """`wideneck reproduce` in this process, with runs of a second."""
+    monkeypatch.setitem(SCALES, "small", recipe)
+    monkeypatch.setattr("wideneck.lab.side_by_side.PROCESSES", 1)

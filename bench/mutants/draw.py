@@ -1,19 +1,18 @@
 """Mutants of some modules in an order drawn from a seed."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from bench.mutants.mutant import Mutant
 from bench.mutants.operators import is_a_formula, operators
-from bench.mutants.packages import SOURCE
+from bench.mutants.packages import ROOT, SOURCE
 
 
-def drawn(root: Path, modules: Iterable[str], seed: int) -> Iterator[Mutant]:
+def drawn(modules: Iterable[str], seed: int) -> Iterator[Mutant]:
     """Every mutant of the modules, each place and change as likely as another."""
     known = operators()
-    sources = {module: (root / SOURCE / module).read_text() for module in sorted(modules)}
+    sources = {module: (ROOT / SOURCE / module).read_text() for module in sorted(modules)}
     places = [
         (module, name, number)
         for module, source in sources.items()

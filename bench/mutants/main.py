@@ -26,18 +26,12 @@ def main(argv: list[str]) -> None:
     if find_spec("cosmic_ray") is None:
         sys.exit("cosmic-ray is not installed: `make mutants PACKAGE=...` installs it.")
     with tempfile.TemporaryDirectory(prefix="wideneck-mutants-") as place:
-        sys.exit(run(argv, Path(place)).returncode)
-
-
-def run(argv: list[str], place: Path, **options: object) -> subprocess.CompletedProcess:
-    """One session in a process of its own, in a copy of the tree in `place`."""
-    tree = place / "tree"
-    # Without environments, caches and the history, whose names begin with a dot.
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*"))
-    environment = os.environ | ONE_THREAD | OFFLINE
-    environment |= {"HF_HOME": str(place / "hub"), "TMPDIR": str(place)}
-    environment |= {"PYTHONPATH": os.pathsep.join([str(tree), str(tree / "src")])}
-    # Two mutants of a file within a second would be taken for one.
-    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "bench.mutants.session", str(place), *argv]
-    return subprocess.run(command, env=environment, cwd=tree, check=False, **options)  # type: ignore
+        tree = Path(place) / "tree"
+        # Without environments, caches and the history, whose names begin with a dot.
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*"))
+        environment = os.environ | ONE_THREAD | OFFLINE
+        environment |= {"HF_HOME": f"{place}/hub", "TMPDIR": place}
+        environment |= {"PYTHONPATH": os.pathsep.join([str(tree), str(tree / "src")])}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # every child would compile everything
+        command = [sys.executable, "-m", "bench.mutants.session", place, *argv]
+        sys.exit(subprocess.run(command, env=environment, cwd=tree, check=False).returncode)

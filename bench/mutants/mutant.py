@@ -1,7 +1,10 @@
-"""A module with one error."""
+"""A module with one error, and the errors that no test can or should tell (equivalent.toml)."""
 
 import difflib
+import re
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -38,3 +41,14 @@ class Mutant:
     def _lines(self, sign: str) -> str:
         changes = self.diff(context=0).split("\n")[3:]
         return "\n".join(" ".join(line[1:].split()) for line in changes if line[0] == sign)
+
+
+def equivalent() -> dict[tuple[str, str], str]:
+    """The line as it is and as it becomes, of every listed mutant, and the reason."""
+    reasons = tomllib.loads((Path(__file__).parent / "equivalent.toml").read_text())
+    error = re.compile(r"\{([^{}]+) => ([^{}]+)\}")
+    return {
+        (error.sub(r"\1", line), error.sub(r"\2", line)): reason
+        for reason, lines in reasons.items()
+        for line in lines.split("\n")
+    }

@@ -8,8 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from bench.mutants.draw import drawn
-from bench.mutants.equivalent import equivalent, reason
-from bench.mutants.mutant import Mutant
+from bench.mutants.mutant import Mutant, equivalent
 from bench.mutants.packages import packages
 from bench.mutants.trial import Outcome, Trials
 from bench.table import markdown
@@ -21,19 +20,21 @@ SORTS = (KILLED, EQUIVALENT, SURVIVED, TIMEOUT)
 def main() -> None:
     asked = _arguments()
     package = packages()[asked.package]
-    found = list(islice(drawn(Path(), asked.module or package.tests, asked.seed), asked.count))
+    modules = asked.module or package.modules()
+    found = list(islice(drawn(modules, asked.seed), asked.count))
     chosen = list(enumerate(found))
     if asked.mutant is not None:
         chosen = chosen[asked.mutant :]
     trials = Trials(Path().resolve(), asked.place)
     known, ends = equivalent(), []
     for number, mutant in chosen:
-        where, why = f"{number} {mutant.module}:{mutant.line}", reason(mutant, known)
+        where = f"{number} {mutant.module}:{mutant.line}"
+        why = known.get((mutant.was, mutant.becomes))
         if why is not None and asked.mutant is None:  # it would cost all tests of its module
             ends.append((mutant, EQUIVALENT))
             print(f"{where} {EQUIVALENT}: {why}", flush=True)
             continue
-        outcome = trials.of(mutant, package.tests[mutant.module])
+        outcome = trials.of(mutant, package.asked(mutant.module))
         end = judged(outcome)
         ends.append((mutant, end))
         print(f"{where} {end}, {outcome.cpu:.1f} s of CPU", flush=True)
@@ -78,7 +79,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--module", action="append", default=[], help="only those of this one")
     parser.add_argument("--mutant", type=int, help="one of them again: its number")
     asked = parser.parse_args()
-    if unknown := set(asked.module) - set(known[asked.package].tests):
+    if unknown := set(asked.module) - set(known[asked.package].modules()):
         parser.error(f"{asked.package} has no module {', '.join(sorted(unknown))}")
     if asked.mutant is not None:
         asked.count = asked.mutant + 1

@@ -1,6 +1,6 @@
 """What a case is: a good folder, changes to its files, and a command line that reads them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -31,11 +31,29 @@ class Mutation:
 
     name: str
     change: Change
-    expects: str = EITHER
-    commands: tuple[str, ...] = ()
-    """Names in the format's commands; none for its first."""
+    expects: str
+    commands: tuple[str, ...]
+    """Names in the format's commands."""
     slow: bool = False
     """Too much work for the test suite."""
+
+
+def under(*commands: str) -> Callable[..., list[Mutation]]:
+    """What makes a row of a table: a change under each of these commands."""
+
+    def row(name: str, change: Change, expects: str = REFUSED, slow: bool = False):
+        return [Mutation(name, change, expects, (command,), slow) for command in commands]
+
+    return row
+
+
+head, whole, both = under("head"), under("evaluate"), under("head", "evaluate")
+"""Rows for the audit of the output layer, for what reads every tensor, and for both."""
+
+
+def loosely(name: str, change: Change) -> list[Mutation]:
+    """Wrong for the whole model; the audit of the head may not see it."""
+    return [*head(name, change, EITHER), *whole(name, change)]
 
 
 @dataclass(frozen=True)
@@ -48,7 +66,7 @@ class Format:
     commands: dict[str, Command]
     files: tuple[str, ...]
     """Patterns of the files whose bytes are changed at random."""
-    mutations: tuple[Mutation, ...]
+    mutations: Sequence[Mutation]
 
 
 @dataclass(frozen=True)
@@ -67,3 +85,7 @@ class Case:
     """Seed of the numbers that the changes draw."""
     said: str = field(default="", compare=False)
     """What the changes are, in words."""
+
+    @property
+    def title(self) -> str:
+        return self.said or self.name

@@ -5,6 +5,7 @@ private writable maps of files), whether it touches it or not.  The address spac
 a file that is mapped and never read costs nothing, and a user's machine would let it be.
 """
 
+import importlib
 import os
 import resource
 import select
@@ -13,7 +14,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +24,8 @@ MEMORY = 3 * 2**30
 """Bytes of private memory."""
 SECONDS = 30.0
 """On the clock; then the child is killed."""
+WORKERS = 2
+"""Children at a time."""
 WRITTEN = 2**30
 """Bytes of a file that it writes."""
 
@@ -56,24 +61,19 @@ class Ended:
     """Bytes resident at most, what it shares with its parent included."""
 
 
-def run_all(jobs: Iterable[Job], workers: int = 2) -> Iterator[Ended]:
+def run_all(jobs: Iterable[Job], workers: int = WORKERS) -> Iterator[Ended]:
     """Each job in a child, `workers` at a time, in the order in which they end."""
     running: dict[int, tuple[Job, int, float]] = {}
     waiting = iter(jobs)
     poll = select.poll()
-    left = True
-    while running or left:
-        while left and len(running) < workers:
-            job = next(waiting, None)
-            if job is None:
-                left = False
-                break
+    while True:
+        for job in islice(waiting, workers - len(running)):
             pid = _forked(job)
             handle = os.pidfd_open(pid)
             poll.register(handle, select.POLLIN)
             running[handle] = (job, pid, time.monotonic())
         if not running:
-            continue
+            return
         first = min(start + job.seconds for job, _, start in running.values())
         poll.poll(max(0.0, first - time.monotonic()) * 1000 + 1)
         for handle, (job, pid, start) in list(running.items()):
@@ -93,10 +93,8 @@ def run_all(jobs: Iterable[Job], workers: int = 2) -> Iterator[Ended]:
 
 
 def _kill(group: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _forked(job: Job) -> int:
@@ -105,10 +103,8 @@ def _forked(job: Job) -> int:
         _end(job)
     if job.stdin is not None:
         os.close(job.stdin)
-    try:
+    with suppress(OSError):
         os.setpgid(pid, pid)  # both do it: neither must come first
-    except OSError:
-        pass
     return pid
 
 
@@ -146,3 +142,28 @@ def _as_a_process(job: Job) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     return code
+
+
+def listing(work: Callable[[], object], path: Path, beside: Path | None = None) -> Callable:
+    """The work, which then tells what it has imported from outside the folder `beside`."""
+
+    def listing() -> None:
+        try:
+            work()
+        finally:
+            path.write_text("\n".join(name for name in list(sys.modules) if outside(name)))
+
+    def outside(name: str) -> bool:
+        if beside is None:
+            return True
+        file = getattr(sys.modules[name], "__file__", None)
+        return file is not None and not Path(file).is_relative_to(beside)
+
+    return listing
+
+
+def import_listed(path: Path) -> None:
+    """Import what a child has imported."""
+    for name in path.read_text().split("\n"):
+        with suppress(Exception):  # made by another module, under a name of its own
+            importlib.import_module(name)

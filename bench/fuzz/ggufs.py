@@ -4,27 +4,84 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
-from bench.fuzz.case import EITHER, MEASURED, REFUSED, Change, Format, Mutation
-from bench.fuzz.configs import audit_of, evaluation_of, head_of
-from bench.fuzz.edits import content, edited, of_any_file
-from bench.fuzz.gguf_layout import Field, fields_of
+from bench.fuzz.case import EITHER, MEASURED, Change, Format, both, loosely
+from bench.fuzz.configs import commands_of
+from bench.fuzz.edits import all_of, at, content, edited, edited_by, of_any_file
+from bench.fuzz.seeds import finish
 
 FILE = "model/tiny.gguf"
 HEAD, EMBEDDING, LAYER = "output.weight", "token_embd.weight", "blk.1.ffn_up.weight"
-TOKENS = "tokenizer.ggml.tokens"
-BAD = REFUSED
-WHOLE = "evaluate"
+TOKENS, NORM = "tokenizer.ggml.tokens", "llama.attention.layer_norm_rms"
+SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?"}
+SCALARS |= {10: "<Q", 11: "<q", 12: "<d"}
+TEXT, ARRAY = 8, 9
+
+
+class Field(NamedTuple):
+    """One number of the file, or the bytes of one text."""
+
+    name: str
+    """Such as "general.architecture:length"."""
+    start: int
+    end: int
+    form: str
+    """The format by which `struct` reads it; "" for the bytes of a text."""
+
+
+def fields_of(data: bytes) -> list[Field]:
+    """Every field up to the tensors' bytes, in their order."""
+    found = [Field("", 0, 0, "")]
+
+    def number(name: str, form: str) -> int:
+        start = found[-1].end
+        found.append(Field(name, start, start + struct.calcsize(form), form))
+        return struct.unpack_from(form, data, start)[0]
+
+    def text(label: Callable[[str], str]) -> str:
+        start = found[-1].end + 8
+        end = start + struct.unpack_from("<Q", data, start - 8)[0]
+        said = data[start:end].decode()
+        number(f"{label(said)}:length", "<Q")
+        found.append(Field(f"{label(said)}:text", start, end, ""))
+        return said
+
+    def value(key: str, kind: int) -> None:
+        if kind == TEXT:
+            text(lambda said: key)
+        elif kind == ARRAY:
+            inner = number(f"{key}:items", "<I")
+            for place in range(number(f"{key}:count", "<Q")):
+                value(f"{key}[{place}]", inner)
+        else:
+            number(key, SCALARS[kind])
+
+    number("magic", "<I")
+    number("version", "<I")
+    num_tensors, num_keys = number("tensors", "<Q"), number("keys", "<Q")
+    for _ in range(num_keys):
+        key = text(lambda said: f"{said}:key")
+        value(key, number(f"{key}:type", "<I"))
+    for _ in range(num_tensors):
+        name = text(lambda said: f"{said}:tensor")
+        for axis in range(number(f"{name}:dims", "<I")):
+            number(f"{name}:dim{axis}", "<Q")
+        number(f"{name}:type", "<I")
+        number(f"{name}:offset", "<Q")
+    return found[1:]
+
+
+def _field(data: bytes, name: str) -> Field:
+    return next(field for field in fields_of(data) if field.name == name)
 
 
 def put(name: str, number: float) -> Change:
     """A number of the file."""
 
-    def how(old: bytes, draw: Random) -> bytes:
+    def how(old: bytes) -> bytes:
         field = _field(old, name)
-        new = struct.pack(field.form, number)
-        return old[: field.start] + new + old[field.start + field.size :]
+        return old[: field.start] + struct.pack(field.form, number) + old[field.end :]
 
     return edited(FILE, how)
 
@@ -32,16 +89,15 @@ def put(name: str, number: float) -> Change:
 def say(name: str, text: bytes) -> Change:
     """A text of the file; its length is set."""
 
-    def how(old: bytes, draw: Random) -> bytes:
+    def how(old: bytes) -> bytes:
         field = _field(old, f"{name}:text")
-        rest = old[field.start + field.size :]
-        return old[: field.start - 8] + struct.pack("<Q", len(text)) + text + rest
+        return old[: field.start - 8] + struct.pack("<Q", len(text)) + text + old[field.end :]
 
     return edited(FILE, how)
 
 
 def cut_at(name: str) -> Change:
-    return edited(FILE, lambda old, draw: old[: _field(old, name).start])
+    return edited(FILE, lambda old: old[: _field(old, name).start])
 
 
 def cut_anywhere(old: bytes, draw: Random) -> bytes:
@@ -53,83 +109,71 @@ def cut_anywhere(old: bytes, draw: Random) -> bytes:
 def any_number(old: bytes, draw: Random) -> bytes:
     """A number of the structure, by one that is telling."""
     field = draw.choice([f for f in fields_of(old) if f.form])
-    size = field.size
+    size = field.end - field.start
     number = draw.choice((0, 1, 2**7, 2**31, 2**32 - 1, 2**60, 2**63, 2**64 - 1, 9)) % 256**size
-    return old[: field.start] + number.to_bytes(size, "little") + old[field.start + size :]
+    return old[: field.start] + number.to_bytes(size, "little") + old[field.end :]
 
 
 def written(how: Callable[[Any, dict[str, Any]], object]) -> Change:
     """The same tensors, written with other keys or other tensors."""
 
-    def change(folder: Path, draw: Random) -> None:
+    def change(path: Path) -> None:
         import numpy as np
         from gguf import GGUFReader, GGUFWriter
 
-        path = folder / FILE
         reader = GGUFReader(path)
-        tensors = {t.name: np.array(t.data) for t in reader.tensors}
         keys = {k: f for k, f in reader.fields.items() if not k.startswith("GGUF.")}
-        tokens = keys[TOKENS].contents()
+        given: dict[str, Any] = {
+            "tensors": {t.name: np.array(t.data) for t in reader.tensors},
+            "tokens": keys[TOKENS].contents(),
+            "without": {"general.architecture", TOKENS},
+            "types": {},
+        }
         path.unlink()
         writer = GGUFWriter(path, "llama")
-        given: dict[str, Any] = {"tensors": tensors, "tokens": tokens}
         how(writer, given)
         for key, field in keys.items():
-            if key in ("general.architecture", TOKENS) or key in given.get("without", ()):
-                continue
-            kind = field.types[0]
-            sub = field.types[-1] if len(field.types) > 1 else None
-            writer.add_key_value(key, field.contents(), kind, sub)
+            if key not in given["without"]:
+                kind, sub = field.types[0], field.types[-1] if len(field.types) > 1 else None
+                writer.add_key_value(key, field.contents(), kind, sub)
         if given["tokens"] is not None:
             writer.add_token_list(given["tokens"])
-        for name, tensor in tensors.items():
-            writer.add_tensor(name, tensor, raw_dtype=given.get("types", {}).get(name))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        for name, tensor in given["tensors"].items():
+            writer.add_tensor(name, tensor, raw_dtype=given["types"].get(name))
+        finish(writer)
 
-    return change
+    return at(FILE, change)
 
 
 def tokens(how: Callable[[list[str]], list[str] | None]) -> Change:
-    return written(lambda w, g: g.update(tokens=how(g["tokens"])))
+    return written(lambda writer, given: given.update(tokens=how(given["tokens"])))
+
+
+def spelled(new: str) -> Change:
+    """Another name for the token k."""
+    return tokens(lambda t: [new if token == "k" else token for token in t])
 
 
 def tensors(how: Callable[[dict[str, Any]], object]) -> Change:
-    return written(lambda w, g: how(g["tensors"]))
+    return written(lambda writer, given: how(given["tensors"]))
 
 
 def key(name: str, value: Any, kind: str = "uint32") -> Change:
     """A key more, or with another value."""
 
     def how(writer: Any, given: dict[str, Any]) -> None:
-        given["without"] = (name,)
+        given["without"].add(name)
         getattr(writer, f"add_{kind}")(name, value)
 
     return written(how)
 
 
-def _field(data: bytes, name: str) -> Field:
-    return next(field for field in fields_of(data) if field.name == name)
-
-
-def both(name: str, change: Change, expects: str = BAD) -> list[Mutation]:
-    return [Mutation(name, change, expects), Mutation(name, change, expects, (WHOLE,))]
-
-
-def loosely(name: str, change: Change) -> list[Mutation]:
-    """Wrong for the whole model; the audit of the head may not see it."""
-    return [Mutation(name, change, EITHER), Mutation(name, change, BAD, (WHOLE,))]
-
-
-def _quantized(given: dict[str, Any]) -> None:
+def _quantized(writer: Any, given: dict[str, Any]) -> None:
     import gguf
     import numpy as np
 
     kind = gguf.GGMLQuantizationType.Q8_0
-    wide = np.tile(given["tensors"][HEAD], (1, 2))
-    given["tensors"][HEAD] = gguf.quantize(wide, kind)
+    given["tensors"][HEAD] = gguf.quantize(np.tile(given["tensors"][HEAD], (1, 2)), kind)
     given["types"] = {HEAD: kind}
 
 
@@ -171,10 +215,7 @@ TABLE = (
     *both("rows-97", put(f"{HEAD}:dim1", 97)),
     *both("columns-2^62", put(f"{HEAD}:dim0", 2**62)),
     *both("columns-17", put(f"{HEAD}:dim0", 17)),
-    *both(
-        "product-2^64",
-        lambda f, d: (put(f"{HEAD}:dim0", 2**32)(f, d), put(f"{HEAD}:dim1", 2**32)(f, d)),
-    ),
+    *both("product-2^64", all_of(put(f"{HEAD}:dim0", 2**32), put(f"{HEAD}:dim1", 2**32))),
     *both("kind-99", put(f"{HEAD}:type", 99)),
     *both("kind-q8", put(f"{HEAD}:type", 8)),
     *both("kind-q4k", put(f"{HEAD}:type", 12)),
@@ -203,13 +244,13 @@ TABLE = (
     *both("tokenizer-nonsense", say("tokenizer.ggml.model", b"nonsense"), EITHER),
     *both("tokenizer-llama", say("tokenizer.ggml.model", b"llama"), EITHER),
     *both("tokenizer-escape", say("tokenizer.ggml.model", b"\x1b[31m\n"), EITHER),
-    *both("token-escape", tokens(lambda t: ["\x1b[31m\n" if x == "k" else x for x in t]), MEASURED),
-    *both("token-bidi", tokens(lambda t: ["\u202e" if x == "k" else x for x in t]), MEASURED),
-    *both("token-script", tokens(lambda t: ["<script>" if x == "k" else x for x in t]), MEASURED),
-    *both("token-twice", tokens(lambda t: ["z" if x == "k" else x for x in t]), EITHER),
+    *both("token-escape", spelled("\x1b[31m\n"), MEASURED),
+    *both("token-bidi", spelled("\u202e"), MEASURED),
+    *both("token-script", spelled("<script>"), MEASURED),
+    *both("token-twice", spelled("z"), EITHER),
     *both("token-not-utf-8", say(f"{TOKENS}[9]", b"\xff\xfe"), EITHER),
-    *both("tokens-fewer", tokens(lambda t: t[:90]), BAD),
-    *both("tokens-more", tokens(lambda t: [*t, "zz"]), BAD),
+    *both("tokens-fewer", tokens(lambda t: t[:90])),
+    *both("tokens-more", tokens(lambda t: [*t, "zz"])),
     *both("no-tokens", tokens(lambda t: None), EITHER),
     *both("types-fewer", key("tokenizer.ggml.token_type", [1, 1], "array"), EITHER),
     *both("merges-nonsense", key("tokenizer.ggml.merges", ["x", "y z"], "array"), EITHER),
@@ -232,15 +273,13 @@ TABLE = (
     *both("context-1e9", key("llama.context_length", 10**9), EITHER),
     *both("rope-0", key("llama.rope.dimension_count", 0), EITHER),
     *both("rope-base-nan", key("llama.rope.freq_base", float("nan"), "float32"), EITHER),
-    *both(
-        "eps-nan", key("llama.attention.layer_norm_rms_epsilon", float("nan"), "float32"), EITHER
-    ),
+    *both("eps-nan", key(f"{NORM}_epsilon", float("nan"), "float32"), EITHER),
     *both("split", key("split.count", 3, "uint16"), EITHER),
     *both("split-text", key("split.count", "x", "string"), EITHER),
     *both("not-causal", key("llama.attention.causal", False, "bool")),
     *both("causal-text", key("llama.attention.causal", "x", "string"), EITHER),
     *both("no-architecture", say("general.architecture:key", b"general.architectur_"), EITHER),
-    *both("q8", written(lambda w, g: _quantized(g)), EITHER),
+    *both("q8", written(_quantized), EITHER),
     *both("no-head", tensors(lambda t: t.pop(HEAD)), EITHER),
     *both("neither", tensors(lambda t: (t.pop(HEAD), t.pop(EMBEDDING)))),
     *loosely("no-layer", tensors(lambda t: t.pop(LAYER))),
@@ -250,16 +289,15 @@ TABLE = (
     *both("head-transposed", tensors(lambda t: t.update({HEAD: t[HEAD].T.copy()}))),
     *both("head-nan", tensors(lambda t: t[HEAD].__setitem__((3, 3), float("nan"))), EITHER),
     *both("head-1e30", tensors(lambda t: t[HEAD].__setitem__(5, 1e30)), EITHER),
-    *both("cut-at-tensors", edited(FILE, lambda o, d: o[: fields_of(o)[-1].start + 8])),
-    *both("cut-by-one", edited(FILE, lambda o, d: o[:-1])),
+    *both("cut-at-tensors", edited(FILE, lambda o: o[: fields_of(o)[-1].start + 8])),
+    *both("cut-by-one", edited(FILE, lambda o: o[:-1])),
     *both("cut-at-types", cut_at("tokenizer.ggml.token_type:count")),
     *both("cut-at-head", cut_at(f"{HEAD}:dim1")),
-    *both("one-more", edited(FILE, lambda o, d: o + b"\0"), EITHER),
+    *both("one-more", edited(FILE, lambda o: o + b"\0"), EITHER),
     *both("safetensors-inside", content(FILE, struct.pack("<Q", 2) + b"{}")),
-    *[m for k in range(6) for m in both(f"cut-{k}", edited(FILE, cut_anywhere))],
-    *[m for k in range(10) for m in both(f"number-{k}", edited(FILE, any_number), EITHER)],
-    *of_any_file(FILE),
+    *[m for k in range(6) for m in both(f"cut-{k}", edited_by(FILE, cut_anywhere))],
+    *[m for k in range(10) for m in both(f"number-{k}", edited_by(FILE, any_number), EITHER)],
+    *of_any_file(FILE, "head"),
 )
 
-OF_A_FILE = {"head": head_of(FILE), "evaluate": evaluation_of(FILE), "audit": audit_of(FILE)}
-GGUFS = (Format("gguf", "gguf", OF_A_FILE, (FILE,), TABLE),)
+GGUFS = (Format("gguf", "gguf", commands_of(FILE), (FILE,), TABLE),)

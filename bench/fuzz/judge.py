@@ -58,17 +58,14 @@ Tree = dict[str, tuple[Any, ...]]
 
 
 def tree(folder: Path) -> Tree:
-    """What lies in a folder: of each name the kind, the device, and of files size and time."""
+    """What lies in a folder: each name with its kind and device, files with size and time."""
     found: Tree = {}
-    for where, folders, files in os.walk(os.fsencode(folder)):
-        for name in (*folders, *files):
-            path = os.path.join(where, name)
-            about = os.lstat(path)
-            kind = stat.S_IFMT(about.st_mode)
-            key = os.fsdecode(os.path.relpath(path, os.fsencode(folder)))
-            link = os.readlink(path) if stat.S_ISLNK(about.st_mode) else b""
-            plain = (about.st_size, about.st_mtime_ns) if stat.S_ISREG(about.st_mode) else ()
-            found[key] = (kind, about.st_rdev, link, *plain)
+    for path in folder.rglob("*"):
+        about = path.lstat()
+        kind = stat.S_IFMT(about.st_mode)
+        link = os.readlink(path) if path.is_symlink() else ""
+        plain = (about.st_size, about.st_mtime_ns) if kind == stat.S_IFREG else ()
+        found[str(path.relative_to(folder))] = (kind, about.st_rdev, link, *plain)
     return found
 
 
@@ -143,8 +140,13 @@ def _faults_of_output(printed: str, came: str, case: Case) -> list[str]:
     may = "train" in case.command.argv or case.format == "target"
     if came == REFUSED and printed and not may:
         return [f"refused, and printed {printed[:80]!r}"]
-    bad = sorted({c for c in printed if not (c.isprintable() or c in SPACES)})
-    return [f"printed {bad[:3]!r}"] if bad else []
+    bad = _control(printed)
+    return [f"printed {bad!r}"] if bad else []
+
+
+def _control(text: str) -> list[str]:
+    """Some characters that no report and no table may hold."""
+    return sorted({c for c in text if not (c.isprintable() or c in SPACES)})[:3]
 
 
 def _faults_of_files(folder: Path, before: Tree, came: str, case: Case) -> list[str]:
@@ -160,9 +162,8 @@ def _faults_of_files(folder: Path, before: Tree, came: str, case: Case) -> list[
             faults.append("ran a stranger's code")
         elif _temporary(name) and name in after and came in (MEASURED, REFUSED):
             faults.append(f"left {name!r}")
-        elif name not in may and not inside and not _a_folder(before, after, name):
-            verb = "changed" if name in before else "left"
-            faults.append(f"{verb} {name!r}")
+        elif name not in may and not inside:
+            faults.append(f"{'changed' if name in before else 'left'} {name!r}")
     for name in may:
         path = folder / name
         if name not in after:
@@ -170,11 +171,6 @@ def _faults_of_files(folder: Path, before: Tree, came: str, case: Case) -> list[
         elif path.is_file():
             faults += _faults_of_report(path)
     return faults
-
-
-def _a_folder(before: Tree, after: Tree, name: str) -> bool:
-    """A folder's own entry, whose time tells nothing that its files do not."""
-    return name in before and name in after and stat.S_ISDIR(after[name][0])
 
 
 def _temporary(name: str) -> bool:
@@ -194,8 +190,8 @@ def _faults_of_report(path: Path) -> list[str]:
         except ValueError as error:
             return [f"{path.name} is no strict JSON: {error}"]
         return []
-    bad = sorted({c for c in text if not (c.isprintable() or c in SPACES)})
-    faults = [f"{path.name} holds {bad[:3]!r}"] if bad else []
+    bad = _control(text)
+    faults = [f"{path.name} holds {bad!r}"] if bad else []
     page = _Page()
     page.feed(text)
     return faults + page.faults

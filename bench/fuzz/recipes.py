@@ -1,41 +1,30 @@
 """Recipes: TOML that is none, numbers that cannot be, files in the place of others."""
 
 import os
-from pathlib import Path
-from random import Random
+from dataclasses import replace
+from functools import partial
 
-from bench.fuzz.case import EITHER, MEASURED, REFUSED, Change, Command, Format, Mutation
-from bench.fuzz.edits import content, edited, of_any_file, short
+from bench.fuzz.case import MEASURED, Change, Command, Format, under
+from bench.fuzz.edits import all_of, at, content, edited, of_any_file, values
 
 FILE = "recipe.toml"
-BAD = REFUSED
 TRAIN = Command(("train", FILE, "--out", "out", "--json", "out.json"), ("out.json",), ("out",))
 ON_STATES = Command(
     ("train", "states.toml", "--out", "runs/out", "--json", "out.json"), ("out.json",), ("runs",)
 )
-ABSURD = (
-    "0",
-    "-1",
-    "1e308",
-    "1000000000000",
-    "9223372036854775808",
-    "nan",
-    "inf",
-    '"x"',
-    "[]",
-    "true",
-)
+train, states = under("train"), under("states")
 
 
-def setting(table: str, key: str, value: str, name: str = FILE) -> Change:
-    """A key of a table, set once."""
+def setting(name: str, keys: str, value: str) -> Change:
+    """A key such as "model.context" set once; "top" is what stands before the tables."""
+    table, _, key = keys.rpartition(".")
 
-    def how(old: bytes, draw: Random) -> bytes:
-        lines = [line for line in old.decode().split("\n")]
-        at = 0 if not table else lines.index(f"[{table}]") + 1 if f"[{table}]" in lines else None
-        if at is None:
-            lines += [f"[{table}]"]
-            at = len(lines)
+    def how(old: bytes) -> bytes:
+        lines = old.decode().split("\n")
+        begins = f"[{table}]"
+        if table != "top" and begins not in lines:
+            lines.append(begins)
+        at = 0 if table == "top" else lines.index(begins) + 1
         end = next((i for i in range(at, len(lines)) if lines[i].startswith("[")), len(lines))
         inside = [line for line in lines[at:end] if line.split("=")[0].strip() != key]
         return "\n".join([*lines[:at], f"{key} = {value}", *inside, *lines[end:]]).encode()
@@ -43,155 +32,95 @@ def setting(table: str, key: str, value: str, name: str = FILE) -> Change:
     return edited(name, how)
 
 
-def absurd(
-    table: str, *keys: str, values: tuple[str, ...] = ABSURD, expects: str = EITHER
-) -> list[Mutation]:
-    """Every key with every value."""
-    return [
-        Mutation(f"{table or 'top'}.{key}={short(value)}", setting(table, key, value), expects)
-        for key in keys
-        for value in values
-    ]
-
-
-def on_states(table: str, key: str, *values: str, expects: str = BAD) -> list[Mutation]:
-    return [
-        Mutation(
-            f"states-{key}={short(value)}",
-            setting(table, key, value, "states.toml"),
-            expects,
-            ("states",),
-        )
-        for value in values
-    ]
-
-
-HUGE = ("1000000000000", "9223372036854775807")
-NO_NUMBER = ("nan", "inf", '"x"', "[]", "1979-05-27")
-
+SETTINGS = r"""
+top.seed                        train  either   0  -1  1e308  1000000000000  9223372036854775808
+  nan  inf  "x"  []  true
+top.initial                     train  either   "/dev/zero"  "nowhere"  7  ""
+training.epochs                 train  refused  0  -1  nan  inf  "x"  []  1979-05-27
+training.epochs                 train  either   1e-300
+training.batch_size             train  refused  0  -1  2.5  true  nan  inf  "x"  []  1979-05-27
+training.batch_size             train  either   HUGE  1e308
+training.segment                train  either   HUGE  0
+training.evaluation_batch_size  train  either   HUGE  0
+training.evaluate_every         train  either   1e-300  1e308  0  nan
+training.log_every              train  either   HUGE  0  18446744073709551616
+training.evaluation_tokens      train  either   HUGE  1  2
+training.checkpoint_every       train  either   nan  inf  1e308  -1
+training.longest                train  either   HUGE  -1
+optimizer.learning_rate         train  either   1e308  nan  inf  -1  0  "x"
+optimizer.weight_decay          train  either   1e308  nan  -1
+optimizer.warmup                train  either   1e308  nan  -1  2
+optimizer.clip                  train  either   0  nan  -1  1e308
+optimizer.betas                 train  either   [1,1]  [2,2]  [0.9]  "x"  [nan,0.9]
+model.context                   train  either   0  -1  HUGE  1e308  18446744073709551616
+model.architecture              train  either   "nonsense"  "bert"  "t5"  "vit"  "mamba"  7
+  "\u001b[31m"
+model.name                      train  either   "nonsense"  7  []  "\u001b[31m\n"  "awd_lstm"
+model.options.hidden_size       train  refused  0  -16  17  1e308  HUGE  nan
+model.options.num_hidden_layers    train  refused  -1  1e308  HUGE  100000000  "x"
+model.options.num_attention_heads  train  refused  0  -1  3  HUGE
+model.options.num_key_value_heads  train  refused  0  3  HUGE
+model.options.intermediate_size    train  refused  HUGE  -1
+model.options.intermediate_size    train  either   0
+model.options.head_dim             train  refused  0  HUGE  7
+model.options.vocab_size           train  either   7  HUGE
+model.options.num_labels           train  refused  HUGE
+model.options.hidden_act           train  refused  "nonsense"  7
+model.options.initializer_range    train  either   1e308  nan  -1  "x"
+model.options.rms_norm_eps         train  either   1e308  -1
+model.options.pad_token_id         train  either   1000000000  -7
+model.options.attn_implementation  train  either   "kernels-community/x"  "nonsense"
+model.options.nonsense             train  refused  7
+head.num_components             train  refused  0  -1  HUGE  1e308  true
+head.dropout                    train  refused  1  -1  nan  1e308
+head.name                       train  refused  "nonsense"  7  "\u001b[31m"
+data.text                       train  refused  "/dev/zero"  "nowhere"  "."  7  ""  "a\u0000b"
+  "\u001b[31m\n"  "datasets:"  "datasets:nobody/nothing"
+data.vocab_size                 train  refused  0  2  -1  nan
+data.vocab_size                 train  either   HUGE
+data.tokens                     train  either   "nowhere"  "/dev/zero"  7  ""  "model/config.json"
+data.tokens                     train  measured  "model"  "model/tokenizer.json"
+data.expect                     train  refused  { train = 7 }  7  { x = 1 }  { train = nan }
+""".replace("HUGE", "1000000000000  9223372036854775807")
+SETTINGS_OF_STATES = """
+model.model          states  refused  "nowhere"  "/dev/zero"  "text.txt"  7
+model.train_tokens   states  refused  0  7  1000000000000  9223372036854775807  1e308
+model.window         states  refused  1  1000000000000
+model.start          states  refused  "nonsense"  "whitened"
+training.batch_size  states  either   1000000000000  9223372036854775807
+"""
+recipe, out = partial(edited, FILE), partial(at, "out")
 TABLE = (
-    *absurd("", "seed"),
-    *absurd("", "initial", values=('"/dev/zero"', '"nowhere"', "7", '""')),
-    *absurd("training", "epochs", values=("0", "-1", *NO_NUMBER), expects=BAD),
-    *absurd("training", "epochs", values=("1e-300",)),
-    *absurd("training", "batch_size", values=("0", "-1", "2.5", "true", *NO_NUMBER), expects=BAD),
-    *absurd("training", "batch_size", values=(*HUGE, "1e308")),
-    *absurd("training", "segment", values=(*HUGE, "0")),
-    *absurd("training", "evaluation_batch_size", values=(*HUGE, "0")),
-    *absurd("training", "evaluate_every", values=("1e-300", "1e308", "0", "nan")),
-    *absurd("training", "log_every", values=(*HUGE, "0", "18446744073709551616")),
-    *absurd("training", "evaluation_tokens", values=(*HUGE, "1", "2")),
-    *absurd("training", "checkpoint_every", values=("nan", "inf", "1e308", "-1")),
-    *absurd("training", "longest", values=(*HUGE, "-1")),
-    *absurd("optimizer", "learning_rate", values=("1e308", "nan", "inf", "-1", "0", '"x"')),
-    *absurd("optimizer", "weight_decay", values=("1e308", "nan", "-1")),
-    *absurd("optimizer", "warmup", values=("1e308", "nan", "-1", "2")),
-    *absurd("optimizer", "clip", values=("0", "nan", "-1", "1e308")),
-    *absurd("optimizer", "betas", values=("[1,1]", "[2,2]", "[0.9]", '"x"', "[nan,0.9]")),
-    *absurd("model", "context", values=("0", "-1", *HUGE, "1e308", "18446744073709551616")),
-    *absurd(
-        "model",
-        "architecture",
-        values=('"nonsense"', '"bert"', '"t5"', '"vit"', '"mamba"', "7", r'"\u001b[31m"'),
-    ),
-    *absurd("model", "name", values=('"nonsense"', "7", "[]", r'"\u001b[31m\n"', '"awd_lstm"')),
-    *absurd(
-        "model.options",
-        "hidden_size",
-        values=("0", "-16", "17", "1e308", *HUGE, "nan"),
-        expects=BAD,
-    ),
-    *absurd(
-        "model.options",
-        "num_hidden_layers",
-        values=("-1", "1e308", *HUGE, "100000000", '"x"'),
-        expects=BAD,
-    ),
-    *absurd("model.options", "num_attention_heads", values=("0", "-1", "3", *HUGE), expects=BAD),
-    *absurd("model.options", "num_key_value_heads", values=("0", "3", *HUGE), expects=BAD),
-    *absurd("model.options", "intermediate_size", values=(*HUGE, "-1"), expects=BAD),
-    *absurd("model.options", "intermediate_size", values=("0",)),
-    *absurd("model.options", "head_dim", values=("0", *HUGE, "7"), expects=BAD),
-    *absurd("model.options", "vocab_size", values=("7", *HUGE)),
-    *absurd("model.options", "num_labels", values=HUGE, expects=BAD),
-    *absurd("model.options", "hidden_act", values=('"nonsense"', "7"), expects=BAD),
-    *absurd("model.options", "initializer_range", values=("1e308", "nan", "-1", '"x"')),
-    *absurd("model.options", "rms_norm_eps", values=("1e308", "-1")),
-    *absurd("model.options", "pad_token_id", values=("1000000000", "-7")),
-    *absurd("model.options", "attn_implementation", values=('"kernels-community/x"', '"nonsense"')),
-    *absurd("model.options", "nonsense", values=("7",), expects=BAD),
-    *absurd("head", "num_components", values=("0", "-1", *HUGE, "1e308", "true"), expects=BAD),
-    *absurd("head", "dropout", values=("1", "-1", "nan", "1e308"), expects=BAD),
-    *absurd("head", "name", values=('"nonsense"', "7", r'"\u001b[31m"'), expects=BAD),
-    *absurd(
-        "data",
-        "text",
-        values=(
-            '"/dev/zero"',
-            '"nowhere"',
-            '"."',
-            "7",
-            '""',
-            r'"a\u0000b"',
-            r'"\u001b[31m\n"',
-            '"datasets:"',
-            '"datasets:nobody/nothing"',
-        ),
-        expects=BAD,
-    ),
-    *absurd("data", "vocab_size", values=("0", "2", "-1", "nan"), expects=BAD),
-    *absurd("data", "vocab_size", values=HUGE),
-    *absurd(
-        "data",
-        "tokens",
-        values=('"nowhere"', '"/dev/zero"', "7", '""', '"model/config.json"'),
-    ),
-    *absurd("data", "tokens", values=('"model"', '"model/tokenizer.json"'), expects=MEASURED),
-    *absurd(
-        "data", "expect", values=("{ train = 7 }", "7", "{ x = 1 }", "{ train = nan }"), expects=BAD
-    ),
-    *on_states("model", "model", '"nowhere"', '"/dev/zero"', '"text.txt"', "7"),
-    *on_states("model", "train_tokens", "0", "7", *HUGE, "1e308"),
-    *on_states("model", "window", "1", "1000000000000"),
-    *on_states("model", "start", '"nonsense"', '"whitened"'),
-    *on_states("training", "batch_size", *HUGE, expects=EITHER),
-    Mutation("states-good", lambda f, d: None, MEASURED, ("states",)),
-    Mutation("deep", content(FILE, b"x = " + b"[" * 100_000), BAD),
-    Mutation("deep-closed", content(FILE, b"x = " + b"[" * 2000 + b"]" * 2000), BAD),
-    Mutation("dotted", content(FILE, b"a" + b".a" * 50_000 + b" = 1"), BAD),
-    Mutation("digits", edited(FILE, lambda o, d: b"x = " + b"9" * 10_000 + b"\n" + o), BAD),
-    Mutation("twice", edited(FILE, lambda o, d: o + b"\n[data]\n"), BAD),
-    Mutation(
-        "many-keys",
-        edited(FILE, lambda o, d: o + b"".join(b"k%d = 1\n" % i for i in range(20_000))),
-        BAD,
-    ),
-    Mutation("bom", edited(FILE, lambda o, d: b"\xef\xbb\xbf" + o), MEASURED),
-    Mutation("utf-16", edited(FILE, lambda o, d: o.decode().encode("utf-16")), BAD),
-    Mutation("latin-1", edited(FILE, lambda o, d: o + b"# \xe9\n"), BAD),
-    Mutation("nul-among", edited(FILE, lambda o, d: o + b"\0"), BAD),
-    Mutation("windows", edited(FILE, lambda o, d: o.replace(b"\n", b"\r\n")), MEASURED),
-    Mutation("carriage-returns", edited(FILE, lambda o, d: o.replace(b"\n", b"\r")), BAD),
-    Mutation("unknown-key-escape", edited(FILE, lambda o, d: b'"\\u001b[31m\\n" = 1\n' + o), BAD),
-    Mutation("unknown-table", edited(FILE, lambda o, d: o + b'\n["\\u202e"]\n'), BAD),
-    Mutation(
-        "table-is-number", edited(FILE, lambda o, d: o.replace(b"[training]", b"[[training]]")), BAD
-    ),
-    Mutation("json", content(FILE, b'{"model": {"name": "awd_lstm"}}'), BAD),
-    Mutation("no-model", content(FILE, b"seed = 1\n"), BAD),
-    Mutation("sparse-terabyte", lambda f, d: os.truncate(f / FILE, 2**40), BAD),
-    Mutation("out-is-file", lambda f, d: (f / "out").write_text("x"), BAD),
-    Mutation("out-is-strangers", lambda f, d: _stranger(f), BAD),
-    Mutation("out-is-fifo", lambda f, d: os.mkfifo(f / "out"), BAD),
-    Mutation("out-dangles", lambda f, d: (f / "out").symlink_to("nowhere/at/all"), BAD),
-    *of_any_file(FILE),
+    *values(FILE, SETTINGS, setting),
+    *[
+        replace(row, name=f"states-{row.name.partition('.')[2]}")
+        for row in values("states.toml", SETTINGS_OF_STATES, setting)
+    ],
+    *states("states-good", all_of(), MEASURED),
+    *train("deep", content(FILE, b"x = " + b"[" * 100_000)),
+    *train("deep-closed", content(FILE, b"x = " + b"[" * 2000 + b"]" * 2000)),
+    *train("dotted", content(FILE, b"a" + b".a" * 50_000 + b" = 1")),
+    *train("digits", recipe(lambda o: b"x = " + b"9" * 10_000 + b"\n" + o)),
+    *train("twice", recipe(lambda o: o + b"\n[data]\n")),
+    *train("many-keys", recipe(lambda o: o + b"".join(b"k%d = 1\n" % i for i in range(20_000)))),
+    *train("bom", recipe(lambda o: b"\xef\xbb\xbf" + o), MEASURED),
+    *train("utf-16", recipe(lambda o: o.decode().encode("utf-16"))),
+    *train("latin-1", recipe(lambda o: o + b"# \xe9\n")),
+    *train("nul-among", recipe(lambda o: o + b"\0")),
+    *train("windows", recipe(lambda o: o.replace(b"\n", b"\r\n")), MEASURED),
+    *train("carriage-returns", recipe(lambda o: o.replace(b"\n", b"\r"))),
+    *train("unknown-key-escape", recipe(lambda o: b'"\\u001b[31m\\n" = 1\n' + o)),
+    *train("unknown-table", recipe(lambda o: o + b'\n["\\u202e"]\n')),
+    *train("table-is-number", recipe(lambda o: o.replace(b"[training]", b"[[training]]"))),
+    *train("json", content(FILE, b'{"model": {"name": "awd_lstm"}}')),
+    *train("no-model", content(FILE, b"seed = 1\n")),
+    *train("sparse-terabyte", at(FILE, lambda path: os.truncate(path, 2**40))),
+    *train("out-is-file", out(lambda path: path.write_text("x"))),
+    *train("out-is-strangers", out(lambda p: (p.mkdir(), (p / "thesis.tex").write_text("x")))),
+    *train("out-is-fifo", out(os.mkfifo)),
+    *train("out-dangles", out(lambda path: path.symlink_to("nowhere/at/all"))),
+    *of_any_file(FILE, "train"),
 )
-
-
-def _stranger(folder: Path) -> None:
-    (folder / "out").mkdir()
-    (folder / "out/thesis.tex").write_text("x")
-
 
 RECIPES = (
     Format(

@@ -1,130 +1,83 @@
 """Models saved with our heads, memories and normalizers."""
 
-from bench.fuzz.case import EITHER, REFUSED, Command, Format, Mutation
+from bench.fuzz.case import EITHER, REFUSED, Command, Format, Mutation, whole
 from bench.fuzz.configs import CONFIG, OF_A_MODEL
-from bench.fuzz.edits import literal, of_any_json, rows, without
-from bench.fuzz.tensors import FILE, header, tensors
-
-BAD = REFUSED
-WHOLE, LOAD = "evaluate", "load"
+from bench.fuzz.edits import literal, of_any_json, values, without
+from bench.fuzz.tensors import FILE, HEAD, field, tensors, value
 
 
 def needed(*keys: str) -> list[Mutation]:
     """Keys without which the folder is not what it says."""
-    return [Mutation(f"no-{key}", without(CONFIG, key), BAD, (WHOLE,)) for key in keys]
+    return [row for key in keys for row in whole(f"no-{key}", without(CONFIG, key))]
 
 
+OF_ALL = """
+backbone                      evaluate,load  refused  7  []  {}  null
+backbone.backbone_type        evaluate       refused  "nonsense"  7  "vit"  "wideneck"
+backbone.backbone_type        evaluate       either   "gpt2"  "bert"
+backbone.num_hidden_layers    evaluate,load  refused  1  3  1000000000000  "x"
+backbone.vocab_size           evaluate       refused  0  95  1000000000000  "x"
+backbone.hidden_size          evaluate       refused  0  17  1000000000000
+backbone.architectures        evaluate       either   []  ["NoSuch"]  7  ["BertModel"]
+architectures                 evaluate       either   []  ["LlamaForCausalLM"]  7
+vocab_size                    evaluate       either   7  1000000000000  "x"
+backbone.num_labels           evaluate       either   1000000000
+backbone._attn_implementation  evaluate  either   "kernels-community/x"
+backbone.attn_implementation  evaluate   either   "kernels-community/x"
+"""
+OF_HEADS = r"""
+head                 evaluate,load  refused  7  []  {}  null  "moss"
+head.name            evaluate       refused  "nonsense"  7  null  "\u001b[31m"
+head.name            evaluate       either   "softmax"  "mos"  "sigsoftmax"
+head.num_components  evaluate,load  refused  0  3  -1  1000000000000  "2"  NaN  1e308  true
+head.dropout         evaluate       refused  1  -1  NaN  "x"
+head.nonsense        evaluate       refused  7
+logit_scale          evaluate       refused  0  NaN  Infinity  "x"  true  []  1e999
+logit_scale          evaluate       either   -1  1e308  1e-320
+logit_scale          head           either   NaN
+vocab_size           head           either   7  1000000000000  "x"
+"""
+OF_MEMORIES = """
+memory              evaluate,load  refused  7  []  {}  "x"
+memory.temperature  evaluate,load  refused  null  NaN  "x"  0  -1
+memory.temperature  evaluate,load  either   1e308  1e-320
+memory.bias         evaluate       refused  null  NaN  "x"
+memory.bias         evaluate       either   1e308  -1e308
+memory.nonsense     evaluate       refused  7
+"""
+OF_NORMALIZERS = """
+attention             evaluate,load  refused  7  []  {}  null  "x"
+attention.normalizer  evaluate       either   7  {"name":"nonsense"}  []  null
+attention.nonsense    evaluate       either   7
+"""
 COMMON = (
     *needed("backbone", "architectures"),
-    *of_any_json(CONFIG, WHOLE),
-    *rows(CONFIG, "backbone", dict.fromkeys(["7", "[]", "{}", "null"], BAD), WHOLE, LOAD),
-    *rows(
-        CONFIG,
-        "backbone.backbone_type",
-        dict.fromkeys(['"nonsense"', "7", '"vit"', '"wideneck"'], BAD),
-        WHOLE,
-    ),
-    *rows(CONFIG, "backbone.backbone_type", ['"gpt2"', '"bert"'], WHOLE),
-    *rows(
-        CONFIG,
-        "backbone.num_hidden_layers",
-        dict.fromkeys(["1", "3", "1000000000000", '"x"'], BAD),
-        WHOLE,
-        LOAD,
-    ),
-    *rows(
-        CONFIG,
-        "backbone.vocab_size",
-        dict.fromkeys(["0", "95", "1000000000000", '"x"'], BAD),
-        WHOLE,
-    ),
-    *rows(CONFIG, "backbone.hidden_size", dict.fromkeys(["0", "17", "1000000000000"], BAD), WHOLE),
-    *rows(CONFIG, "backbone.architectures", ["[]", '["NoSuch"]', "7", '["BertModel"]'], WHOLE),
-    *rows(CONFIG, "architectures", ["[]", '["LlamaForCausalLM"]', "7"], WHOLE),
-    *rows(CONFIG, "vocab_size", ["7", "1000000000000", '"x"'], WHOLE),
-    *rows(CONFIG, "backbone.num_labels", ["1000000000"], WHOLE),
-    *rows(CONFIG, "backbone._attn_implementation", ['"kernels-community/x"'], WHOLE),
-    *rows(CONFIG, "backbone.attn_implementation", ['"kernels-community/x"'], WHOLE),
-    Mutation("key-with-escape", literal(CONFIG, "\x1b[31m\nx", "7"), EITHER, (WHOLE,)),
+    *of_any_json(CONFIG, "evaluate"),
+    *values(CONFIG, OF_ALL),
+    *whole("key-with-escape", literal(CONFIG, "\x1b[31m\nx", "7"), EITHER),
 )
-HEAD = (
+HEADS = (
     *COMMON,
     *needed("head"),
-    *rows(CONFIG, "head", dict.fromkeys(["7", "[]", "{}", "null", '"moss"'], BAD), WHOLE, LOAD),
-    *rows(
-        CONFIG, "head.name", dict.fromkeys(['"nonsense"', "7", "null", r'"\u001b[31m"'], BAD), WHOLE
-    ),
-    *rows(CONFIG, "head.name", ['"softmax"', '"mos"', '"sigsoftmax"'], WHOLE),
-    *rows(
-        CONFIG,
-        "head.num_components",
-        dict.fromkeys(["0", "3", "-1", "1000000000000", '"2"', "NaN", "1e308", "true"], BAD),
-        WHOLE,
-        LOAD,
-    ),
-    *rows(CONFIG, "head.dropout", dict.fromkeys(["1", "-1", "NaN", '"x"'], BAD), WHOLE),
-    *rows(CONFIG, "head.nonsense", {"7": BAD}, WHOLE),
-    *rows(
-        CONFIG,
-        "logit_scale",
-        dict.fromkeys(["0", "NaN", "Infinity", '"x"', "true", "[]", "1e999"], BAD),
-        WHOLE,
-    ),
-    *rows(CONFIG, "logit_scale", ["-1", "1e308", "1e-320"], WHOLE),
-    *rows(CONFIG, "logit_scale", ["NaN"], "head"),
-    *rows(CONFIG, "vocab_size", ["7", "1000000000000", '"x"'], "head"),
-    Mutation(
+    *values(CONFIG, OF_HEADS),
+    *whole(
         "no-mixture",
         tensors(lambda t: {k: v for k, v in t.items() if "prior" not in k and "mix" not in k}),
         EITHER,
-        (WHOLE,),
     ),
-    Mutation(
-        "extra-key",
-        tensors(lambda t: t | {"lm_head.nonsense": t["lm_head.weight"].clone()}),
-        BAD,
-        (WHOLE,),
-    ),
-    Mutation(
-        "head-nan",
-        tensors(lambda t: t["lm_head.weight"].fill_(float("nan")) is None or None),
-        EITHER,
-        (WHOLE,),
-    ),
-    Mutation(
-        "shape", header(lambda h: h["lm_head.weight"].update(shape=[16, 96])), BAD, (WHOLE, "head")
-    ),
+    *whole("extra-key", tensors(lambda t: t | {"lm_head.nonsense": t[HEAD]})),
+    *whole("head-nan", value(HEAD, float("nan")), EITHER),
+    Mutation("shape", field("shape", [16, 96]), REFUSED, ("evaluate", "head")),
 )
-MEMORY = (
-    *COMMON,
-    *rows(CONFIG, "memory", dict.fromkeys(["7", "[]", "{}", '"x"'], BAD), WHOLE, LOAD),
-    *rows(
-        CONFIG,
-        "memory.temperature",
-        dict.fromkeys(["null", "NaN", '"x"', "0", "-1"], BAD),
-        WHOLE,
-        LOAD,
-    ),
-    *rows(CONFIG, "memory.temperature", ["1e308", "1e-320"], WHOLE, LOAD),
-    *rows(CONFIG, "memory.bias", dict.fromkeys(["null", "NaN", '"x"'], BAD), WHOLE),
-    *rows(CONFIG, "memory.bias", ["1e308", "-1e308"], WHOLE),
-    *rows(CONFIG, "memory.nonsense", {"7": BAD}, WHOLE),
-    *needed("head"),
-)
-NORMALIZER = (
-    *COMMON,
-    *needed("attention"),
-    *rows(CONFIG, "attention", dict.fromkeys(["7", "[]", "{}", "null", '"x"'], BAD), WHOLE, LOAD),
-    *rows(CONFIG, "attention.normalizer", ["7", '{"name":"nonsense"}', "[]", "null"], WHOLE),
-    *rows(CONFIG, "attention.nonsense", ["7"], WHOLE),
-)
+MEMORIES = (*COMMON, *values(CONFIG, OF_MEMORIES), *needed("head"))
+NORMALIZERS = (*COMMON, *needed("attention"), *values(CONFIG, OF_NORMALIZERS))
 
 FILES = (CONFIG, FILE)
 LOADED = Command(("wn.load", "model"))
 """The model is loaded in Python and run on a few tokens."""
-WAYS = {WHOLE: OF_A_MODEL[WHOLE], LOAD: LOADED}
+WAYS = {"evaluate": OF_A_MODEL["evaluate"], "load": LOADED}
 SAVED = (
-    Format("saved-head", "moss", {**WAYS, "head": OF_A_MODEL["head"]}, FILES, HEAD),
-    Format("saved-memory", "memory", WAYS, FILES, MEMORY),
-    Format("saved-normalizer", "normalizer", WAYS, FILES, NORMALIZER),
+    Format("saved-head", "moss", {**WAYS, "head": OF_A_MODEL["head"]}, FILES, HEADS),
+    Format("saved-memory", "memory", WAYS, FILES, MEMORIES),
+    Format("saved-normalizer", "normalizer", WAYS, FILES, NORMALIZERS),
 )

@@ -1,11 +1,14 @@
 """The good folders, made once in a session: tiny, of random weights, and without a network.
 
-Every function is run in a child of its own (see `bench.fuzz.zygote`), in an empty folder.
+Every function is run in a child of its own (see `bench.fuzz.session`), in an empty folder.
 """
 
 import json
 import shutil
+import string
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +84,7 @@ def tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    letters = [c for c in "!,.0123456789:ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"]
+    letters = f"!,.{string.digits}:{string.ascii_uppercase}{string.ascii_lowercase}"
     singles = ["<s>", "</s>", "<pad>", "<unk>", "Ġ", "Ċ", *letters]
     merges = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("Ġ", "a"), ("o", "n"), ("a", "n")]
     merges += [("e", "r"), ("Ġ", "o"), ("r", "e"), ("o", "t"), ("l", "e"), ("l", "l")]
@@ -103,13 +106,22 @@ def text(documents: int = 4) -> str:
     return "\f".join(whole[i * size : (i + 1) * size] for i in range(documents))
 
 
-def llama(folder: Path, **changes: Any) -> Any:
+def saved(folder: Path, kind: str = "LlamaConfig", **changes: Any) -> Any:
     """model/ with its tokenizer, and text.txt."""
-    return _saved(folder, "LlamaConfig", **changes)
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, kind)(**(SIZES | changes))
+    model: Any = transformers.AutoModelForCausalLM.from_config(config)
+    model.eval().save_pretrained(folder / "model")
+    tokenizer().save_pretrained(folder / "model")
+    (folder / "text.txt").write_text(text())
+    return model
 
 
 def sharded(folder: Path) -> None:
-    model = _saved(folder, "LlamaConfig")
+    model = saved(folder)
     (folder / "model/model.safetensors").unlink()
     model.save_pretrained(folder / "model", max_shard_size="10KB")
 
@@ -117,46 +129,35 @@ def sharded(folder: Path) -> None:
 def pickled(folder: Path) -> None:
     import torch
 
-    model = _saved(folder, "LlamaConfig")
+    model = saved(folder)
     (folder / "model/model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "model/pytorch_model.bin")
-
-
-def cohere(folder: Path) -> None:
-    _saved(folder, "CohereConfig", logit_scale=0.0625)
-
-
-def gemma2(folder: Path) -> None:
-    _saved(folder, "Gemma2Config", head_dim=8, final_logit_softcapping=30.0)
 
 
 def moss(folder: Path) -> None:
     """Save a model whose head is a mixture of sigsoftmaxes."""
     import wideneck as wn
 
-    wn.attach(_saved(folder, "LlamaConfig"), "moss", num_components=2).save_pretrained(
-        folder / "model"
-    )
+    wn.attach(saved(folder), "moss", num_components=2).save_pretrained(folder / "model")
 
 
 def memory(folder: Path) -> None:
     import wideneck as wn
 
-    wn.attach_memory(_saved(folder, "LlamaConfig")).save_pretrained(folder / "model")
+    wn.attach_memory(saved(folder)).save_pretrained(folder / "model")
 
 
 def normalizer(folder: Path) -> None:
     import wideneck as wn
 
-    wn.attention.use(_saved(folder, "LlamaConfig"), "ssmax").save_pretrained(folder / "model")
+    wn.attention.use(saved(folder), "ssmax").save_pretrained(folder / "model")
 
 
 def gguf(folder: Path) -> None:
     """model/tiny.gguf: llama, float32, with its own tokenizer."""
-    import numpy as np
-    from gguf import GGUFWriter
+    from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map
 
-    model = _saved(folder, "LlamaConfig")
+    model = saved(folder)
     vocabulary = sorted(tokenizer().get_vocab().items(), key=lambda item: item[1])
     merges = json.loads((folder / "model/tokenizer.json").read_text())["model"]["merges"]
     shutil.rmtree(folder / "model")
@@ -179,8 +180,14 @@ def gguf(folder: Path) -> None:
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
     writer.add_unk_token_id(3)
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, 2)
     for name, tensor in model.state_dict().items():
-        writer.add_tensor(_gguf_name(name), tensor.numpy().astype(np.float32))
+        writer.add_tensor(names.get_name(name, (".weight",)), tensor.numpy())
+    finish(writer)
+
+
+def finish(writer: Any) -> None:
+    """Write what a GGUFWriter was given."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -189,7 +196,7 @@ def gguf(folder: Path) -> None:
 
 def series(folder: Path) -> None:
     """checkpoints/step1, step2 and step3."""
-    model = _saved(folder, "LlamaConfig")
+    model = saved(folder)
     (folder / "checkpoints").mkdir()
     for step in (1, 2, 3):
         model.lm_head.weight.data.mul_(1 + step / 10)
@@ -201,14 +208,14 @@ def recipes(folder: Path) -> None:
     (folder / "text.txt").write_text(text())
     (folder / "recipe.toml").write_text(RECIPE)
     (folder / "states.toml").write_text(ON_STATES)
-    _saved(folder, "LlamaConfig")
+    saved(folder)
 
 
 def finished(folder: Path) -> None:
     """run/: a run that is done."""
     (folder / "text.txt").write_text(text())
     (folder / "recipe.toml").write_text(RECIPE)
-    _command("train", "recipe.toml", "--out", "run")
+    command("train", "recipe.toml", "--out", "run")
 
 
 def interrupted(folder: Path) -> None:
@@ -218,95 +225,34 @@ def interrupted(folder: Path) -> None:
     (folder / "recipe.toml").write_text(
         RECIPE.replace("log_every", "checkpoint_every = 0\nlog_every")
     )
-    _command("train", "recipe.toml", "--out", "run")
+    command("train", "recipe.toml", "--out", "run")
 
 
 def states(folder: Path) -> None:
     """run/ and states-*/: a head on cached states, killed after its second checkpoint."""
     _interrupt()
-    _saved(folder, "LlamaConfig")
+    saved(folder)
     (folder / "recipe.toml").write_text(ON_STATES + "checkpoint_every = 0\n")
-    _command("train", "recipe.toml", "--out", "runs/run")
+    command("train", "recipe.toml", "--out", "runs/run")
 
 
 def reproduction(folder: Path) -> None:
     """out/: the finished runs of `wideneck reproduce attention` on a tiny model."""
-    _saved(folder, "LlamaConfig", max_position_embeddings=2048)
+    saved(folder, max_position_embeddings=2048)
     (folder / "text.txt").write_text(text(1) * 2)
-    _command(*REPRODUCE)
+    command(*REPRODUCE)
 
 
 REPRODUCE = ("reproduce", "attention", "--model", "model", "--text", "text.txt", "--seeds", "1")
 REPRODUCE += ("--out", "out")
 
-SEEDS = {
-    made.__name__: made
-    for made in (
-        llama,
-        sharded,
-        pickled,
-        cohere,
-        gemma2,
-        moss,
-        memory,
-        normalizer,
-        gguf,
-        series,
-        recipes,
-        finished,
-        interrupted,
-        states,
-        reproduction,
-    )
-}
-"""Name -> what makes the folder."""
 
-
-def _saved(folder: Path, kind: str, **changes: Any) -> Any:
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
-    config = getattr(transformers, kind)(**(SIZES | changes))
-    model: Any = transformers.AutoModelForCausalLM.from_config(config)
-    model.eval().save_pretrained(folder / "model")
-    tokenizer().save_pretrained(folder / "model")
-    (folder / "text.txt").write_text(text())
-    return model
-
-
-def _gguf_name(name: str) -> str:
-    fixed = {
-        "model.embed_tokens.weight": "token_embd.weight",
-        "model.norm.weight": "output_norm.weight",
-        "lm_head.weight": "output.weight",
-    }
-    if name in fixed:
-        return fixed[name]
-    _, _, layer, *rest = name.split(".")
-    inside = {
-        "self_attn.q_proj.weight": "attn_q.weight",
-        "self_attn.k_proj.weight": "attn_k.weight",
-        "self_attn.v_proj.weight": "attn_v.weight",
-        "self_attn.o_proj.weight": "attn_output.weight",
-        "mlp.gate_proj.weight": "ffn_gate.weight",
-        "mlp.up_proj.weight": "ffn_up.weight",
-        "mlp.down_proj.weight": "ffn_down.weight",
-        "input_layernorm.weight": "attn_norm.weight",
-        "post_attention_layernorm.weight": "ffn_norm.weight",
-    }
-    return f"blk.{layer}.{inside['.'.join(rest)]}"
-
-
-def _command(*argv: str) -> None:
+def command(*argv: str) -> None:
+    """A command line of wideneck, in this process."""
     from wideneck.cli import main
 
     sys.argv = ["wideneck", *argv]
-    try:
-        main()
-    except SystemExit as exit:
-        if exit.code not in (0, None):
-            raise
+    main()
 
 
 def _interrupt() -> None:
@@ -322,3 +268,14 @@ def _interrupt() -> None:
             raise SystemExit(0)
 
     Trainer.save = twice
+
+
+SEEDS: dict[str, Callable[[Path], object]] = {
+    "llama": saved,
+    "cohere": partial(saved, kind="CohereConfig", logit_scale=0.0625),
+    "gemma2": partial(saved, kind="Gemma2Config", head_dim=8, final_logit_softcapping=30.0),
+}
+made = (sharded, pickled, moss, memory, normalizer, gguf, series)
+made += (recipes, finished, interrupted, states, reproduction)
+SEEDS |= {make.__name__: make for make in made}
+"""Name -> what makes the folder."""

@@ -5,26 +5,25 @@ import json
 import os
 import resource
 import shutil
+import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from random import Random
 
 from bench.fuzz.case import MEASURED, REFUSED, Case
-from bench.fuzz.children import Job, run_all
-from bench.fuzz.draw import corpus, drawn, good, tables
-from bench.fuzz.imports import import_listed, listing
+from bench.fuzz.children import WORKERS, Ended, Job, import_listed, listing, run_all
+from bench.fuzz.draw import FORMATS, corpus, drawn, good, tables
 from bench.fuzz.judge import Outcome, Tree, judged, tree
-from bench.fuzz.seeds import SEEDS
-from bench.fuzz.tables import FORMATS
+from bench.fuzz.seeds import SEEDS, command
 from bench.table import markdown
 
-WORKERS = 2
 SLOWEST = 600.0
 """Seconds for what is done once, and imports much, on a machine that has other work."""
 
@@ -38,17 +37,16 @@ def main() -> None:
     for one in session.run(cases):
         outcomes.append(one)
         if one.faults:
-            print(f"FAILED {one.case.said or one.case.name}: {'; '.join(one.faults)}")
+            print(f"FAILED {one.case.title}: {'; '.join(one.faults)}")
             print(f"       {repeated(one.case, asked.seed)}", flush=True)
     if asked.case is not None:
         for one in outcomes:
-            print(f"{one.case.said or one.case.name}: {one.came}, {one.seconds:.1f} s")
+            print(f"{one.case.title}: {one.came}, {one.seconds:.1f} s")
             print(one.said.encode("unicode_escape").decode())
-    show(outcomes, asked, time.monotonic() - start)
+    show(outcomes, time.monotonic() - start)
     if asked.json:
-        Path(asked.json).write_text(
-            json.dumps([_as_json(one, asked) for one in outcomes], indent=1)
-        )
+        content = [_as_json(one, asked.seed) for one in outcomes]
+        Path(asked.json).write_text(json.dumps(content, indent=1))
     sys.exit(int(any(one.faults for one in outcomes)))
 
 
@@ -57,37 +55,34 @@ class Session:
 
     def __init__(self, place: Path, only: Collection[str]):
         self.place = place
-        (place / "good").mkdir()
-        (place / "cases").mkdir()
-        forms = [form for form in FORMATS.values() if form.name in only]
+        for folder in ("good", "cases", "imported"):
+            (place / folder).mkdir()
         _import_all()
         # What the first ones import, those after them have.
-        seeds = dict.fromkeys(["llama", *(form.seed for form in forms)])
-        known = [case for case in good() if case.format == "config"]
         self._make(["llama"])
-        self._check(known)
-        self._make([name for name in seeds if name != "llama"])
-        self._check([case for case in good() if case.format in {f.name for f in forms}])
+        self._check(case for case in good() if case.format == "config")
+        seeds = {FORMATS[name].seed for name in only}
+        self._make(name for name in SEEDS if name in seeds - {"llama"})
+        self._check(case for case in good() if case.format in only)
         threads = os.listdir("/proc/self/task")
         if len(threads) != 1:
             raise SystemExit(f"{len(threads)} threads: children would inherit their locks.")
-        self.resident = _resident()
-        self.cpu = 0.0
 
-    def run(self, cases: Sequence[Case]) -> Iterator[Outcome]:
-        """Every case in a child, two at a time."""
+    def run(
+        self, cases: Iterable[Case], running: Callable[[Iterable[Job]], Iterable[Ended]] = run_all
+    ) -> Iterator[Outcome]:
+        """Every case in a child, some at a time."""
         under_way: dict[str, tuple[Case, Tree]] = {}
 
         def jobs() -> Iterator[Job]:
             for number, case in enumerate(cases):
-                name = str(number)
-                job, before = self._prepared(case, name)
-                under_way[name] = (case, before)
+                job, before = self._prepared(case, str(number))
+                under_way[job.name] = case, before
                 yield job
 
-        for ended in run_all(jobs(), WORKERS):
+        for ended in running(jobs()):
             case, before = under_way.pop(ended.job.name)
-            yield judged(case, ended, before, self.resident)
+            yield judged(case, ended, before, _resident())
             shutil.rmtree(ended.job.folder.parent, ignore_errors=True)
 
     def _prepared(self, case: Case, name: str) -> tuple[Job, Tree]:
@@ -95,20 +90,13 @@ class Session:
         folder = home / "work"
         home.mkdir()
         shutil.copytree(self.place / "good" / case.seed, folder, symlinks=True)
-        self._change(case, home, folder)
+        self._change(case, folder)
         stdin = _stdin(folder)
-        before = tree(folder)
-        job = Job(
-            name,
-            _command_line(case.command.argv),
-            folder,
-            home / "stdout",
-            home / "stderr",
-            stdin=stdin,
-        )
-        return job, before
+        kind, *rest = case.command.argv
+        work = partial(_load, *rest) if kind == "wn.load" else partial(command, kind, *rest)
+        return Job(name, work, folder, home / "stdout", home / "stderr", stdin), tree(folder)
 
-    def _change(self, case: Case, home: Path, folder: Path) -> None:
+    def _change(self, case: Case, folder: Path) -> None:
         draw = Random(case.stream)
         if len(case.changes) <= 1:
             for _, change in case.changes:
@@ -121,71 +109,53 @@ class Session:
                     change(folder, draw)
 
         # In a child, since it reads what an earlier change has left.
-        job = Job(case.name, all_that_can_be_made, folder, home / "changes", home / "errors")
-        for _ in run_all([replace(job, seconds=10)], workers=1):
-            pass
+        out, err = folder.parent / "changes", folder.parent / "errors"
+        list(run_all([Job(case.name, all_that_can_be_made, folder, out, err, seconds=10)]))
 
-    def _make(self, names: Sequence[str]) -> None:
+    def _learning(self, jobs: Iterable[Job]) -> Iterator[Ended]:
+        """Jobs that import much: their parent then imports it as well, for those after them."""
+        imported = self.place / "imported"
+        listed = (
+            replace(job, work=listing(job.work, imported / job.name), seconds=SLOWEST)
+            for job in jobs
+        )
+        for ended in run_all(listed):
+            yield ended
+            import_listed(imported / ended.job.name)
+
+    def _make(self, names: Iterable[str]) -> None:
         """The good folders."""
 
-        def jobs() -> Iterator[Job]:
-            for name in names:
-                folder = self.place / "good" / name
-                folder.mkdir()
-                out, err = self.place / f"{name}.out", self.place / f"{name}.err"
-                work = listing(
-                    lambda name=name: SEEDS[name](Path(".")), self.place / f"{name}.modules"
-                )
-                yield Job(name, work, folder, out, err, seconds=SLOWEST)
+        def job(name: str) -> Job:
+            folder = self.place / "good" / name
+            folder.mkdir()
+            out, err = self.place / f"{name}.out", self.place / f"{name}.err"
+            return Job(name, partial(SEEDS[name], Path(".")), folder, out, err)
 
-        for ended in run_all(jobs(), WORKERS):
+        for ended in self._learning(map(job, names)):
             if ended.code:
                 said = ended.job.stderr.read_text(errors="replace")
                 raise SystemExit(f"The good folder {ended.job.name} was not made:\n{said}")
-        for name in names:
-            import_listed(self.place / f"{name}.modules")
 
-    def _check(self, cases: Sequence[Case]) -> None:
+    def _check(self, cases: Iterable[Case]) -> None:
         """Every command on good files succeeds, or the corpus tests nothing."""
-        under_way: dict[str, tuple[Case, Tree]] = {}
-        listed = self.place / "listed"
-        listed.mkdir(exist_ok=True)
-
-        def jobs() -> Iterator[Job]:
-            for number, case in enumerate(cases):
-                job, before = self._prepared(case, f"good{number}")
-                under_way[job.name] = (case, before)
-                yield replace(job, work=listing(job.work, listed / job.name), seconds=SLOWEST)
-
-        for ended in run_all(jobs(), WORKERS):
-            case, before = under_way.pop(ended.job.name)
-            outcome = judged(case, ended, before, _resident())
-            if outcome.faults:
-                raise SystemExit(f"{case.name} on good files: {outcome.faults}\n{outcome.said}")
-            shutil.rmtree(ended.job.folder.parent)
-            import_listed(listed / ended.job.name)
+        for one in self.run(cases, self._learning):
+            if one.faults:
+                raise SystemExit(f"{one.case.name} on good files: {one.faults}\n{one.said}")
 
 
-def show(outcomes: Sequence[Outcome], asked: argparse.Namespace, seconds: float) -> None:
+def show(outcomes: Sequence[Outcome], seconds: float) -> None:
     """The counts by format, and the time."""
-    counts = Counter((one.case.format, _sort(one)) for one in outcomes)
-    header = ["format", "cases", "refused", "measured", "failed"]
-    rows = [
-        [name, *(f"{n:,}" for n in _row(counts, [name]))]
-        for name in FORMATS
-        if any(one.case.format == name for one in outcomes)
-    ]
-    rows.append(["all", *(f"{n:,}" for n in _row(counts, list(FORMATS)))])
-    print(markdown(header, rows))
-    own, all_ = (
-        resource.getrusage(resource.RUSAGE_SELF),
-        resource.getrusage(resource.RUSAGE_CHILDREN),
-    )
-    cpu = own.ru_utime + own.ru_stime + all_.ru_utime + all_.ru_stime
+    sorts = (REFUSED, MEASURED, "failed")
+    counts = Counter((one.case.format, "failed" if one.faults else one.came) for one in outcomes)
+    rows = {name: [counts[name, sort] for sort in sorts] for name in FORMATS}
+    rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
+    cells = [[name, *(f"{n:,}" for n in (sum(r), *r))] for name, r in rows.items() if any(r)]
+    print(markdown(["format", "cases", *sorts], cells))
     slow = max(outcomes, key=lambda one: one.seconds)
     print(
-        f"{seconds:.0f} s, {cpu:.0f} s of CPU, {WORKERS} at a time; the longest, "
-        f"{slow.case.said or slow.case.name}, {slow.seconds:.1f} s"
+        f"{seconds:.0f} s, {sum(os.times()[:4]):.0f} s of CPU, {WORKERS} at a time; the longest, "
+        f"{slow.case.title}, {slow.seconds:.1f} s"
     )
 
 
@@ -195,23 +165,14 @@ def repeated(case: Case, seed: int) -> str:
     return f"python -m bench fuzz {of_a_draw}--case {case.name}"
 
 
-def _row(counts: Counter, names: list[str]) -> list[int]:
-    found = [sum(counts[name, sort] for name in names) for sort in (REFUSED, MEASURED, "failed")]
-    return [sum(found), *found]
-
-
-def _sort(one: Outcome) -> str:
-    return "failed" if one.faults else one.came
-
-
-def _as_json(one: Outcome, asked: argparse.Namespace) -> dict:
+def _as_json(one: Outcome, seed: int) -> dict:
     return {
-        "case": one.case.said or one.case.name,
+        "case": one.case.title,
         "format": one.case.format,
         "came": one.came,
         "faults": one.faults,
         "said": one.said,
-        "repeat": repeated(one.case, asked.seed),
+        "repeat": repeated(one.case, seed),
         "seconds": round(one.seconds, 2),
         "cpu": round(one.cpu, 2),
     }
@@ -245,18 +206,6 @@ def _arguments() -> tuple[Path, argparse.Namespace]:
     return asked.place, asked
 
 
-def _command_line(argv: tuple[str, ...]) -> Callable[[], object]:
-    def work() -> None:
-        from wideneck.cli import main
-
-        if argv[0] == "wn.load":
-            return _load(argv[1])
-        sys.argv = ["wideneck", *argv]
-        main()
-
-    return work
-
-
 def _load(path: str) -> None:
     """As a user of Python does: what `wn.load` raises is printed as the command line prints it."""
     import torch
@@ -281,35 +230,27 @@ def _stdin(folder: Path) -> int | None:
     given = folder / "stdin"
     if not given.exists():
         return None
-    data = given.read_bytes()
-    given.unlink()
     read, write = os.pipe()
-    if os.fork() == 0:  # so that no one waits for a reader
-        os.close(read)
-        try:
-            with os.fdopen(write, "wb") as file:
-                file.write(data)
-        finally:
-            os._exit(0)
+    with given.open("rb") as file:
+        subprocess.Popen(["cat"], stdin=file, stdout=write)  # so that no one waits for a reader
     os.close(write)
+    given.unlink()
     return read
 
 
 def _import_all() -> None:
     import torch
+    import tqdm
     import transformers  # noqa: F401
 
     import wideneck.cli  # noqa: F401
 
     torch.set_num_threads(1)
-    import tqdm
-
     tqdm.tqdm.monitor_interval = 0  # no thread that watches the bars
 
 
 def _resident() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class Mutant:
 
 
 def equivalent() -> dict[tuple[str, str], str]:
-    """The line as it is and as it becomes, of every listed mutant, and the reason."""
+    """(The line as it is, as it becomes) -> the reason, for every mutant that is listed."""
     reasons = tomllib.loads((Path(__file__).parent / "equivalent.toml").read_text())
     error = re.compile(r"\{([^{}]+) => ([^{}]+)\}")
     return {

@@ -7,75 +7,28 @@ removal of decorators and its replacement of exceptions.
 from collections.abc import Iterator
 from typing import Any
 
-BINARY = (
-    "Add_Sub",
-    "Sub_Add",
-    "Mul_Div",
-    "Mul_Add",
-    "Div_Mul",
-    "FloorDiv_Mul",
-    "Mod_FloorDiv",
-    "Pow_Mul",
-    "BitAnd_BitOr",
-    "BitOr_BitAnd",
-    "LShift_RShift",
-    "RShift_LShift",
-)
-COMPARISONS = (
-    "Eq_NotEq",
-    "NotEq_Eq",
-    "Lt_LtE",
-    "Lt_Gt",
-    "LtE_Lt",
-    "LtE_GtE",
-    "Gt_GtE",
-    "Gt_Lt",
-    "GtE_Gt",
-    "GtE_LtE",
-    "Is_IsNot",
-    "IsNot_Is",
-)
-OTHERS = (
-    "ReplaceUnaryOperator_Delete_USub",
-    "ReplaceUnaryOperator_Delete_Not",
-    "ReplaceUnaryOperator_Delete_Invert",
-    "AddNot",
-    "ReplaceTrueWithFalse",
-    "ReplaceFalseWithTrue",
-    "ReplaceAndWithOr",
-    "ReplaceOrWithAnd",
-    "ReplaceBreakWithContinue",
-    "ReplaceContinueWithBreak",
-    "NumberReplacer",
-    "ZeroIterationForLoop",
-)
+BINARY = """
+Add_Sub Sub_Add Mul_Div Mul_Add Div_Mul FloorDiv_Mul Mod_FloorDiv Pow_Mul BitAnd_BitOr
+BitOr_BitAnd LShift_RShift RShift_LShift
+""".split()
+COMPARISONS = """
+Eq_NotEq NotEq_Eq Lt_LtE Lt_Gt LtE_Lt LtE_GtE Gt_GtE Gt_Lt GtE_Gt GtE_LtE Is_IsNot IsNot_Is
+""".split()
+OTHERS = """
+ReplaceUnaryOperator_Delete_USub ReplaceUnaryOperator_Delete_Not
+ReplaceUnaryOperator_Delete_Invert AddNot ReplaceTrueWithFalse ReplaceFalseWithTrue
+ReplaceAndWithOr ReplaceOrWithAnd ReplaceBreakWithContinue ReplaceContinueWithBreak
+NumberReplacer ZeroIterationForLoop
+""".split()
 COSMIC_RAY = (
     *(f"ReplaceBinaryOperator_{change}" for change in BINARY),
     *(f"ReplaceComparisonOperator_{change}" for change in COMPARISONS),
     *OTHERS,
 )
 ASSIGNMENTS = {"+=": "-=", "-=": "+=", "*=": "/=", "/=": "*=", "|=": "&=", "&=": "|="}
-NAMES = {
-    "min": "max",
-    "max": "min",
-    "amin": "amax",
-    "amax": "amin",
-    "argmin": "argmax",
-    "argmax": "argmin",
-    "minimum": "maximum",
-    "maximum": "minimum",
-    "sum": "mean",
-    "mean": "sum",
-    "median": "mean",
-    "all": "any",
-    "any": "all",
-    "floor": "ceil",
-    "ceil": "floor",
-    "triu": "tril",
-    "tril": "triu",
-    "zeros_like": "ones_like",
-    "ones_like": "zeros_like",
-}
+TWINS = {"min": "max", "amin": "amax", "argmin": "argmax", "minimum": "maximum", "sum": "mean"}
+TWINS |= {"all": "any", "floor": "ceil", "triu": "tril", "zeros_like": "ones_like"}
+NAMES = TWINS | {new: old for old, new in TWINS.items()} | {"median": "mean"}
 """A function or an argument for another of the same kind."""
 
 

@@ -16,8 +16,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from bench.fuzz.children import Job, run_all
-from bench.fuzz.imports import import_listed, listing
+from bench.fuzz.children import Job, import_listed, listing, run_all
 from bench.mutants.mutant import Mutant
 from bench.mutants.packages import SOURCE
 
@@ -51,7 +50,7 @@ class Trials:
         self.seconds = count(1)
 
     def of(self, mutant: Mutant, tests: Sequence[str]) -> Outcome:
-        """Of the test files, one after another, until one fails."""
+        """Run the test files on a mutant, one after another, until one fails."""
         outcome = None
         for test in tests:
             usual = self.as_it_is(test)
@@ -65,7 +64,7 @@ class Trials:
         return outcome
 
     def as_it_is(self, test: str) -> Outcome:
-        """That of a test file on the code as it is, which it must pass, or nothing is told.
+        """Run a test file on the code as it is, which it must pass, or nothing is told.
 
         It runs once; what it imports of other people's is then there for the runs after it.
         """
@@ -87,7 +86,7 @@ class Trials:
         return self.usual[test]
 
     def _run(self, work: Callable[[], object], seconds: float, cpu: int) -> Outcome:
-        """The work, for so many seconds at most; those of CPU tell of it on a busy machine, too."""
+        """The work within limits on the clock and of CPU, which also tell on a busy machine."""
 
         def within() -> None:
             resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))

@@ -9,9 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from bench.fuzz.draw import drawn, tables
+from bench.fuzz.draw import FORMATS, drawn, tables
 from bench.fuzz.main import run
-from bench.fuzz.tables import FORMATS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="its limits are those of Linux")
 

@@ -182,7 +182,9 @@ def gguf(folder: Path) -> None:
     writer.add_unk_token_id(3)
     names = get_tensor_name_map(MODEL_ARCH.LLAMA, 2)
     for name, tensor in model.state_dict().items():
-        writer.add_tensor(names.get_name(name, (".weight",)), tensor.numpy())
+        new = names.get_name(name, (".weight",))
+        assert new is not None, name
+        writer.add_tensor(new, tensor.numpy())
     finish(writer)
 
 

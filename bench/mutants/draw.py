@@ -11,6 +11,8 @@ from bench.mutants.packages import ROOT, SOURCE
 
 def drawn(modules: Iterable[str], seed: int) -> Iterator[Mutant]:
     """Every mutant of the modules, each place and change as likely as another."""
+    from cosmic_ray.mutating import mutate_code  # pyrefly: ignore[missing-import]
+
     known = operators()
     sources = {module: (ROOT / SOURCE / module).read_text() for module in sorted(modules)}
     places = [
@@ -21,8 +23,8 @@ def drawn(modules: Iterable[str], seed: int) -> Iterator[Mutant]:
     Random(f"wideneck mutants {seed}").shuffle(places)
     for module, name, number in places:
         source = sources[module]
-        changed = _mutated(source, known[name], number)
-        if changed != source and _compiles(changed):
+        changed = mutate_code(source, known[name], number)
+        if changed is not None and changed != source and _compiles(changed):
             yield Mutant(module, source, changed)
 
 
@@ -36,12 +38,6 @@ def _places(source: str, known: dict[str, Any]) -> Iterator[tuple[str, int]]:
         for number, node in enumerate(places):
             if is_a_formula(node):
                 yield name, number
-
-
-def _mutated(source: str, operator: Any, number: int) -> str:
-    from cosmic_ray.mutating import mutate_code  # pyrefly: ignore[missing-import]
-
-    return mutate_code(source, operator, number)
 
 
 def _compiles(source: str) -> bool:

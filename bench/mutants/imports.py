@@ -28,10 +28,11 @@ def distances(test: Path) -> dict[Path, int]:
 def imports(path: Path) -> frozenset[Path]:
     """The modules of wideneck that a file names, or that helpers of the tests name for it."""
     beside = path.parent if path.is_relative_to(TESTS) else TESTS
-    named = {_home(name, beside) for name in _Names(path).used()} - {None, path}
+    homes = (_home(name, beside) for name in _Names(path).used())
+    named = {file for file in homes if file is not None and file != path}
     helpers = {file for file in named if file.is_relative_to(TESTS)}
     own = {file for file in named - helpers if file.name != "__init__.py"}
-    return frozenset(own).union(*map(imports, helpers))
+    return frozenset(own.union(*map(imports, helpers)))
 
 
 @cache

@@ -72,10 +72,8 @@ class Trials:
             work = listing(partial(_pytest, test), self.imported, beside=self.tree)
             outcome = self._run(work, SLOWEST, SLOWEST)
             if outcome.timeout:
-                raise SystemExit(
-                    f"{test} on the code as it is did not end within {SLOWEST} s: ask again where "
-                    f"less else runs.\n{outcome.said}"
-                )
+                ran = f"{outcome.seconds:.0f} s ({outcome.cpu:.0f} s of CPU)"
+                raise SystemExit(f"{test} on the code as it is had no end after {ran}.")
             if outcome.code:
                 raise SystemExit(f"{test} fails on the code as it is:\n{outcome.said}")
             import_listed(self.imported)

@@ -5,23 +5,17 @@ with every buffer made beforehand.  It is taken in the layout and at the chunk t
 the day.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from bench.parts import seconds
 
 LAYOUTS = ("rows x V", "V x rows")
 CHUNKS = (256, 512, 1024, 2048)
 SAMPLE = 2048
 """Rows that the candidates are compared on."""
-
-
-def seconds(function: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 class Products:

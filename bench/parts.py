@@ -1,7 +1,6 @@
-"""A benchmark in parts, each a process of its own that prints one table as JSON."""
+"""A benchmark in parts, each in a process of its own that prints its table."""
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -9,11 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from bench.child import run_child
 from bench.table import markdown
 
 
-def run_parts(name: str, parts: Sequence[str], arguments: list[str]) -> None:
-    """`python -m bench NAME [PART ...] [--scale X]`: the modules bench.NAME_PART, one by one."""
+def run_parts(name: str, parts: Mapping[str, str], arguments: list[str]) -> None:
+    """`python -m bench NAME [PART ...] [--scale X]`: one part after the other.
+
+    Args:
+        name: of the benchmark.
+        parts: what `run_child` calls with the scale, by the name of the part.
+        arguments: of the command.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m bench {name}")
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the sizes")
@@ -21,14 +27,10 @@ def run_parts(name: str, parts: Sequence[str], arguments: list[str]) -> None:
     unknown = [part for part in options.parts if part not in parts]
     if unknown:
         sys.exit(f"bench {name} has the parts {', '.join(parts)}, not {unknown[0]}")
-    subprocess.run([sys.executable, "-m", "bench.machine", "speed"], check=True)
+    subprocess.run([sys.executable, "-m", "bench.machine"], check=True)
     for part in options.parts or parts:
-        command = [sys.executable, "-m", f"bench.{name}_{part}", str(options.scale)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-        title, header, rows, verdicts = json.loads(done.stdout)
-        print(f"\n**{part}**: {title}\n\n{markdown(header, rows)}\n")
-        for line in verdicts:
-            print(f"- {line}", flush=True)
+        print(f"\n**{part}**: ", end="", flush=True)
+        run_child(parts[part], options.scale)
 
 
 def in_turns(
@@ -41,15 +43,44 @@ def in_turns(
     for turn in range(max(rounds.values())):
         for name, run in runs.items():
             if turn < rounds[name]:
-                start = time.perf_counter()
-                run()
-                times[name].append(time.perf_counter() - start)
+                times[name].append(seconds(run))
     return times
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def ratio(times: list[float], reference: list[float]) -> float:
     """Median over the rounds that both ran."""
     return median(a / b for a, b in zip(times, reference, strict=False))
+
+
+def timed(
+    times: Mapping[str, list[float]], reference: list[float], digits: int = 3, of: int = 2
+) -> list[list[str]]:
+    """Rows of a table: name, rounds, shortest and median seconds, and both ratios.
+
+    Args:
+        times: seconds of every round, by name.
+        reference: those of what the ratios are to.
+        digits: of the seconds.
+        of: digits of the ratios: the median of the rounds', and of the two shortest times.
+    """
+    return [
+        [
+            name,
+            str(len(own)),
+            f"{min(own):.{digits}f}",
+            f"{median(own):.{digits}f}",
+            f"{ratio(own, reference):.{of}f}",
+            f"{min(own) / min(reference):.{of}f}",
+        ]
+        for name, own in times.items()
+    ]
 
 
 def verdict(what: str, value: float, limit: float, *, least: bool = False, unit: str = "") -> str:
@@ -59,14 +90,10 @@ def verdict(what: str, value: float, limit: float, *, least: bool = False, unit:
     return f"{what}: {value:,.2f}{unit}, {kind} {limit:,.2f}{unit}: {'met' if good else 'MISSED'}"
 
 
-def report(title: str, header: tuple[str, ...], rows: list, verdicts: list[str]) -> None:
-    """What a part prints for `main`."""
-    print(json.dumps([title, header, rows, verdicts]))
-
-
-def start() -> float:
-    """Threads, and the scale from the command line."""
-    import torch  # not at the top: other benches measure processes without torch
-
-    torch.set_num_threads(2)
-    return float(sys.argv[1])
+def report(
+    title: str, header: Sequence[str], rows: list[list[str]], verdicts: Sequence[str] = ()
+) -> None:
+    """Print what a part found, behind its name."""
+    print(f"{title}\n\n{markdown(header, rows)}\n")
+    for line in verdicts:
+        print(f"- {line}")

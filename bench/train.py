@@ -10,12 +10,129 @@ states, beside its matrix products), resume (checkpoints, and how soon an interr
 accelerator (whole steps at the papers' sizes, where there is one).
 The tables are Markdown; "x floor" and "x plain" are medians over rounds of the time over the
 reference's in the same round, "of minima" the ratio of the two shortest times.
+
+The LSTM has the sizes of the MoS paper on PTB (Yang, Dai, Salakhutdinov & Cohen 2018) as zihangdai/mos
+has them: embeddings of 280, LSTMs of 960, 960 and 620, batches of 12 rows of 70 tokens, V = 10,000;
+words are drawn at random.
 """
 
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
 from bench.parts import run_parts
+from wideneck.config import Activation, HeadConfig, Mixture, Softmax
+from wideneck.heads import Head
+from wideneck.heads.mixture import MixtureHead
+from wideneck.models.small.config import AwdLstm
+from wideneck.models.small.language_model import LanguageModel, language_model
 
-PARTS = ("head", "step", "states", "resume", "accelerator")
+PARTS = {
+    "head": "train_head.head",
+    "step": "train_step.step",
+    "states": "train_states.states",
+    "resume": "train_resume.resume",
+    "accelerator": "train_accelerator.accelerator",
+}
+BATCH, SEGMENT = 12, 70
+MODEL = AwdLstm(
+    embedding_size=280,
+    hidden_size=960,
+    last_size=620,
+    output_dropout=0.4,
+    hidden_dropout=0.225,
+    input_dropout=0.4,
+)
+DROPOUT = 0.29
+"""Of the contexts."""
+LEARNING_RATE, WEIGHT_DECAY, CLIP = 20.0, 1.2e-6, 0.25
+HEADER = ("", "rounds", "min s", "median s", "x floor", "of minima")
+
+main = partial(run_parts, "train", PARTS)
 
 
-def main(arguments: list[str]) -> None:
-    run_parts("train", PARTS, arguments)
+def words(scale: float, vocab_size: int = 10_000) -> int:
+    """V."""
+    return max(64, round(vocab_size * scale))
+
+
+def mixture(num_components: int, activation: Activation | None = None) -> Mixture:
+    """K components of an activation, softmax unless told."""
+    return Mixture(
+        activation=activation or Softmax(), num_components=num_components, dropout=DROPOUT
+    )
+
+
+def segment(
+    vocab_size: int, length: int = SEGMENT, batch_size: int = BATCH
+) -> tuple[Tensor, Tensor]:
+    """Ids and targets (B, T)."""
+    text = torch.randint(vocab_size, (batch_size, length + 1))
+    return text[:, :-1], text[:, 1:]
+
+
+@final
+class LstmStep:
+    """Forward pass, backward pass, clipping and SGD; the state is carried.
+
+    Args:
+        head: what turns hidden states into losses.
+        nll: the mean loss of the head on hidden states and targets.
+        vocab_size: V.
+        model: the LSTM.
+        device: where it runs.
+    """
+
+    def __init__(
+        self,
+        head: HeadConfig,
+        nll: Callable[[Head, Tensor, Tensor], Tensor],
+        vocab_size: int,
+        model: AwdLstm = MODEL,
+        device: str = "cpu",
+    ):
+        torch.manual_seed(0)
+        built: LanguageModel = language_model(model, head, vocab_size=vocab_size)
+        self.model = built.to(device)
+        self.nll = nll
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
+        )
+        self.state: list[Tensor] = []
+
+    def __call__(self, ids: Tensor, targets: Tensor) -> float:
+        output = self.model.backbone(ids, [x.detach() for x in self.state])
+        nll = self.nll(self.model.head, output.hidden, targets)
+        (nll + self.model.penalty(output)).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.state = output.state
+        return nll.item()
+
+
+def fused(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
+    """Ours."""
+    return head.nll(hidden, targets, reduction="mean")
+
+
+def plain(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
+    """What zihangdai/mos (model.py, main.py) does with the same parameters, written out by us."""
+    assert isinstance(head, MixtureHead)
+    own, K = head.projections, head.projections.config.num_components
+    latent = own.latent(hidden).tanh()
+    keep = F.dropout(latent.new_ones(len(latent), 1, latent.shape[-1]), DROPOUT, head.training)
+    logits = F.linear((latent * keep).view(-1, head.embedding_size), head.weight, head.bias)
+    prior = own.prior(hidden).view(-1, K).softmax(-1)
+    prob = logits.softmax(-1).view(-1, K, head.vocab_size)
+    mixed = (prob * prior.unsqueeze(2)).sum(1)
+    return F.nll_loss(torch.log(mixed.add_(1e-8)), targets.flatten())
+
+
+def lowest(times: Mapping[str, list[float]], names: Iterable[str]) -> list[float]:
+    """The shortest time of each round: one floor of several."""
+    return [min(round) for round in zip(*(times[name] for name in names), strict=True)]

@@ -1,14 +1,11 @@
 """Training steps of AWD-LSTMs on an accelerator, at the papers' sizes, beside plain losses.
 
-    python -m bench.train_accelerator SCALE        JSON on standard output
-
 The recipes of the reproduction: Penn Treebank's with mixtures (12 x 70 tokens, V = 10,000), and
 WikiText-2's with mixtures (15 x 70) and with one softmax (80 x 70, V = 33,278).  A mixture's plain
 twin is the form of zihangdai/mos, a softmax's is `F.cross_entropy` on all scores.  In float32, as
 torch runs it unless told.  Memory is what a step allocates at most beyond parameters and state.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
@@ -18,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.parts import report, start
-from bench.train_case import MODEL, LstmStep, fused, mixture, plain, segment
+from bench.parts import report, seconds
+from bench.train import MODEL, LstmStep, fused, mixture, plain, segment, words
 from wideneck.config import GSS, PLIF, HeadConfig, Sigsoftmax, Softmax
 from wideneck.heads import Head
 from wideneck.models.small.config import AwdLstm
@@ -51,7 +48,7 @@ class Case:
 
 def cases(scale: float) -> list[Case]:
     """All rows; V is scaled."""
-    ptb, wikitext = (max(64, round(V * scale)) for V in (10_000, 33_278))
+    ptb, wikitext = words(scale), words(scale, 33_278)
     mos, moss = mixture(K), mixture(K, Sigsoftmax())
     return [
         Case("PTB: MoS, plain", MODEL, ptb, 12, mos, plain),
@@ -73,16 +70,16 @@ def measured(case: Case, device: str) -> list[str]:
     step = LstmStep(case.head, case.nll, case.vocab_size, case.model, device)
     given = segment(case.vocab_size, batch_size=case.batch_size)
     ids, targets = (x.to(device) for x in given)
-    for _ in range(WARM):
-        step(ids, targets)  # which waits for the loss
-    torch.accelerator.synchronize()
-    torch.accelerator.reset_peak_memory_stats()
-    before, times = torch.accelerator.memory_allocated(), []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
+
+    def run() -> None:
         step(ids, targets)
         torch.accelerator.synchronize()
-        times.append(time.perf_counter() - started)
+
+    for _ in range(WARM):
+        run()
+    torch.accelerator.reset_peak_memory_stats()
+    before = torch.accelerator.memory_allocated()
+    times = [seconds(run) for _ in range(ROUNDS)]
     peak = torch.accelerator.max_memory_allocated() - before
     return [
         case.name,
@@ -93,16 +90,11 @@ def measured(case: Case, device: str) -> list[str]:
     ]
 
 
-def main() -> None:
-    scale = start()
+def accelerator(scale: float) -> None:
     device = torch.accelerator.current_accelerator(check_available=True)
     if device is None:
-        report("no accelerator here, nothing measured.", HEADER, [], [])
+        report("no accelerator here, nothing measured.", HEADER, [])
         return
     name = torch.cuda.get_device_name() if device.type == "cuda" else str(device)
     rows = [measured(case, device.type) for case in cases(scale)]
-    report(f"a training step on {name}, K = {K}, float32.", HEADER, rows, [])
-
-
-if __name__ == "__main__":
-    main()
+    report(f"a training step on {name}, K = {K}, float32.", HEADER, rows)

@@ -1,7 +1,5 @@
 """The head's part of a training step beside the floor of its matrix products.
 
-python -m bench.train_head SCALE        JSON on standard output
-
 The part: prior and contexts from hidden states (B, T, D), dropout, fused loss, and the gradients
 of all of them.  Its products are three a matrix (scores, dX, dW): of the prior (K, D), of the
 latent projection (K E, D) and of the output matrix (V, E) on every component's context, each in
@@ -15,18 +13,8 @@ import torch
 from torch import Tensor
 
 from bench.floor import LAYOUTS, fastest
-from bench.parts import in_turns, ratio, report, start, verdict
-from bench.train_case import (
-    BATCH,
-    HEADER,
-    MODEL,
-    SEGMENT,
-    VOCAB_SIZE,
-    lowest,
-    mixture,
-    segment,
-    timed,
-)
+from bench.parts import in_turns, ratio, report, timed, verdict
+from bench.train import BATCH, HEADER, MODEL, SEGMENT, lowest, mixture, segment, words
 from wideneck import heads
 from wideneck.config import Mixture, Sigsoftmax, Softmax
 from wideneck.heads.mixture import MixtureHead
@@ -35,19 +23,10 @@ K, ROUNDS = 10, 11
 LIMIT = 1.25
 
 
-def step(head: MixtureHead, hidden: Tensor, targets: Tensor) -> Callable[[], None]:
-    """The head's part of a step, with fresh gradients."""
-
-    def run() -> None:
-        head.zero_grad()
-        hidden.grad = None
-        head.nll(hidden, targets, reduction="mean").backward()
-
-    return run
-
-
-def part(config: Mixture, vocab_size: int) -> tuple[MixtureHead, Tensor]:
-    """A head in training mode, and hidden states."""
+def training(
+    config: Mixture, vocab_size: int, targets: Tensor
+) -> tuple[MixtureHead, Tensor, Callable[[], None]]:
+    """A head, hidden states, and the head's part of a step, with fresh gradients."""
     torch.manual_seed(0)
     head = heads.build(
         config,
@@ -57,32 +36,32 @@ def part(config: Mixture, vocab_size: int) -> tuple[MixtureHead, Tensor]:
         embedding_size=MODEL.embedding_size,
     )
     assert isinstance(head, MixtureHead)
-    return head, torch.rand(BATCH, SEGMENT, head.hidden_size).requires_grad_()
+    hidden = torch.rand(BATCH, SEGMENT, head.hidden_size).requires_grad_()
+
+    def step() -> None:
+        head.zero_grad()
+        hidden.grad = None
+        head.nll(hidden, targets, reduction="mean").backward()
+
+    return head, hidden, step
 
 
-def main() -> None:
-    scale = start()
-    vocab_size = max(64, round(VOCAB_SIZE * scale))
+def head(scale: float) -> None:
+    vocab_size = words(scale)
     _, targets = segment(vocab_size)
     ours, other = f"MoSS, K = {K}", f"MoS, K = {K}"
-    head, hidden = part(mixture(K, Sigsoftmax()), vocab_size)
+    head, hidden, step = training(mixture(K, Sigsoftmax()), vocab_size, targets)
     contexts = torch.randn(targets.numel() * K, head.embedding_size)
     own, rows = head.projections, hidden.detach().flatten(0, 1)
     narrow = [fastest(rows, own.latent.weight), fastest(rows, own.prior.weight)]
-    floors = {}
+    runs: dict[str, Callable[[], object]] = {}
     for layout in LAYOUTS:
         scores = fastest(contexts, head.weight, [layout])
-        floors[f"floor, {scores}"] = [scores, *narrow]
-    runs = {
-        **{
-            name: lambda parts=parts: [products() for products in parts]
-            for name, parts in floors.items()
-        },
-        ours: step(head, hidden, targets),
-        other: step(*part(mixture(K, Softmax()), vocab_size), targets),
-    }
+        runs[f"floor, {scores}"] = lambda scores=scores: [run() for run in (scores, *narrow)]
+    floors = list(runs)
+    runs |= {ours: step, other: training(mixture(K, Softmax()), vocab_size, targets)[2]}
     times = in_turns(runs, dict.fromkeys(runs, ROUNDS))
-    floor = lowest({name: times[name] for name in floors})
+    floor = lowest(times, floors)
     report(
         f"the head's part of a step, forward and backward: {targets.numel()} tokens, D "
         f"{head.hidden_size}, E {head.embedding_size}, V {vocab_size:,}, bias, contexts dropped.",
@@ -90,7 +69,3 @@ def main() -> None:
         timed(times, floor),
         [verdict(f"{ours}: time over the floor", ratio(times[ours], floor), LIMIT)],
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,23 +1,20 @@
 """One process of a run that is interrupted after its first step, or taken up again.
 
-python -m bench.train_restart SCALE OPTIMIZER FOLDER        JSON on standard output
-
 The first process in a folder trains a step, writes the checkpoint and ends; the next takes it up
 and ends after a step.  Both say how long things took, imports left out, and how much memory the
 process held at its peak meanwhile (bench/resident.py).
 """
 
-import json
-import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench.parts import start
+from bench.parts import seconds
 from bench.resident import growth, held
-from bench.train_case import BATCH, MODEL, SEGMENT, VOCAB_SIZE, mixture
+from bench.train import BATCH, MODEL, SEGMENT, mixture
 from wideneck.models.small.language_model import language_model
 from wideneck.training.batches import Segments
 from wideneck.training.folder import RunFolder
@@ -41,29 +38,21 @@ class Enough(BaseException):
 def seconds_of_sums(checkpoint: Path) -> float:
     """What of writing it was their sums: the shortest of three times, from memory as there."""
     tensors = [tensor.clone() for _, tensor in Stored(checkpoint).tensors()]
-    times = []
-    for _ in range(3):
-        now = time.perf_counter()
-        for tensor in tensors:
-            tensor_sum(tensor)
-        times.append(time.perf_counter() - now)
-    return min(times)
+    return min(seconds(lambda: [tensor_sum(tensor) for tensor in tensors]) for _ in range(3))
 
 
-def main() -> None:
-    scale = start()
-    vocab_size = max(64, round(VOCAB_SIZE * scale))
-    place = Path(sys.argv[3])
+def process(optimizer: str, vocab_size: int, place: str) -> dict[str, Any]:
+    """Either process."""
     recipe = Recipe(
         model=MODEL,
         head=mixture(K),
-        optimizer=OPTIMIZERS[sys.argv[2]],
+        optimizer=OPTIMIZERS[optimizer],
         training=Schedule(batch_size=BATCH, segment=SEGMENT, varied=False),
     )
     ids = torch.randint(vocab_size, (NUM_TOKENS,))
     accelerator = started()
     before = time.perf_counter()
-    folder = RunFolder(place, recipe.to_dict())
+    folder = RunFolder(Path(place), recipe.to_dict())
     model = language_model(MODEL, mixture(K), vocab_size=vocab_size)
     task = Task(model=model, batches=Segments(ids, recipe.training, 0), valid=[])
     found: dict[str, Any] = {"model": time.perf_counter() - before}
@@ -73,12 +62,13 @@ def main() -> None:
     def begin() -> None:
         trainers.append(Trainer(task, recipe, folder, accelerator, show))
 
+    def save() -> None:
+        found["peak"], found["kept"] = growth(trainers[0].save), 0
+
     def show(share: float, loss: float, speed: float) -> None:
         found["step"] = time.perf_counter() - before - found["model"] - found["restore"]
         if not resumed:
-            now = time.perf_counter()
-            found["peak"], found["kept"] = growth(trainers[0].save), 0
-            found["save"] = time.perf_counter() - now
+            found["save"] = seconds(save)
             found["size"] = folder.checkpoint.stat().st_size
             found["sums"] = seconds_of_sums(folder.checkpoint)
         raise Enough
@@ -87,11 +77,6 @@ def main() -> None:
     found["peak"] = growth(begin)
     found["kept"] = held() - own
     found["restore"] = time.perf_counter() - before - found["model"]
-    try:
+    with suppress(Enough):
         trainers[0].train()
-    except Enough:
-        print(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()
+    return found

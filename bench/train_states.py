@@ -1,7 +1,5 @@
 """Training a head alone on cached states beside the floor of its matrix products.
 
-python -m bench.train_states SCALE        JSON on standard output
-
 Whole steps of `wideneck.training.loop.Trainer`: rows gathered from a memory-mapped file, loss,
 backward pass, clipping, AdamW.  The sizes are those of the default model; the states are random
 numbers, in files such as `wideneck.training.state_cache` writes.  They need no gradient, so the
@@ -20,9 +18,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from bench.floor import LAYOUTS, fastest, seconds
-from bench.parts import in_turns, ratio, report, start, verdict
-from bench.train_case import HEADER, lowest, timed
+from bench.floor import LAYOUTS, fastest
+from bench.parts import in_turns, ratio, report, seconds, timed, verdict
+from bench.train import HEADER, lowest, words
 from wideneck import heads
 from wideneck.config import Softmax
 from wideneck.models.small.config import States
@@ -78,7 +76,7 @@ class Turns:
     @property
     def floor(self) -> list[float]:
         """The lowest of every round."""
-        return lowest({name: self.times[name] for name in self.floors})
+        return lowest(self.times, self.floors)
 
 
 def trained(
@@ -128,18 +126,17 @@ def pieces(trainer: Trainer, floors: Mapping[str, Callable[[], object]]) -> list
     }
     runs = {**floors, **parts}
     times = in_turns(runs, dict.fromkeys(runs, ROUNDS))
-    floor = lowest({name: times[name] for name in floors})
+    floor = lowest(times, floors)
     return timed({name: times[name] for name in parts}, floor)
 
 
-def main() -> None:
-    scale = start()
-    vocab_size = max(64, round(VOCAB_SIZE * scale))
+def states(scale: float) -> None:
+    vocab_size = words(scale, VOCAB_SIZE)
     rows, found = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
-        states = cache(Path(folder), vocab_size)
+        given = cache(Path(folder), vocab_size)
         for batch_size in BATCHES:
-            turns, trainer = trained(states, vocab_size, batch_size, Path(folder))
+            turns, trainer = trained(given, vocab_size, batch_size, Path(folder))
             own = timed(turns.times, turns.floor)
             rows += [[f"{batch_size:,} rows: {row[0]}", *row[1:]] for row in own]
             if batch_size == JUDGED:
@@ -151,7 +148,3 @@ def main() -> None:
         rows,
         [verdict(f"a step of {JUDGED:,} rows over the floor", found, LIMIT)],
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,15 +1,12 @@
 """Heads with thousands of rows around one point, as never-trained rows lie, quantized.
 
-    python -m bench.argmax_cluster FILE PLACE KIND [ROWS COLUMNS MEMBERS]
-
 PLACE of the point: "typical", at the distance of a typical row from the mean; "mean", near the
 mean.  KIND: Q8_0, a GGUF file; or Q6_K, a safetensors file of the numbers that come back from its
 blocks, because the format allows no rows of 896 and the gguf package does not write it.
 150,000 x 896 Gaussian numbers with 3,000 rows at relative distances of 1e-3 to 1e-1.
 """
 
-import sys
-
+import gguf
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -19,9 +16,9 @@ PLACES = {"typical": 1.0, "mean": 0.02}
 SUFFIX = {"Q8_0": ".gguf", "Q6_K": ".safetensors"}
 
 
-def planted(place: str, num_rows: int, width: int, members: int, seed: int = 0) -> np.ndarray:
+def planted(place: str, num_rows: int, width: int, members: int) -> np.ndarray:
     """The head in float32, members at random places."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     weight = generator.standard_normal((num_rows, width), dtype=np.float32)
     centre = PLACES[place] * generator.standard_normal(width)
     away = generator.standard_normal((members, width))
@@ -45,12 +42,11 @@ def through_q6_k(weight: np.ndarray) -> np.ndarray:
     return (step * q).reshape(weight.shape).astype(np.float32)
 
 
-def write(file: str, kind: str, weight: np.ndarray) -> None:
+def write(file: str, place: str, kind: str, num_rows: int, width: int, members: int) -> None:
+    weight = planted(place, num_rows, width, members)
     if kind == "Q6_K":
         save_file({"lm_head.weight": torch.from_numpy(through_q6_k(weight))}, file)
         return
-    import gguf
-
     writer = gguf.GGUFWriter(file, "llama")
     stored = gguf.quantize(weight, gguf.GGMLQuantizationType.Q8_0)
     writer.add_tensor("output.weight", stored, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
@@ -58,8 +54,3 @@ def write(file: str, kind: str, weight: np.ndarray) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-if __name__ == "__main__":
-    shape = tuple(map(int, sys.argv[4:])) or SHAPE
-    write(sys.argv[1], sys.argv[3], planted(sys.argv[2], *shape))

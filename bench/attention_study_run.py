@@ -4,6 +4,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,12 +13,46 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import wideneck as wn
 from bench.attention_study_data import VOCABULARY, Corpus, train_batch
-from bench.attention_study_recipe import Recipe
 from bench.attention_study_scores import mean_losses, needle_scores, text_scores, token_losses
 from bench.study_training import train, warmed_cosine
 
 NO_POSITIONS = ", no positions"
 """Ends the name of a variant whose queries and keys are not rotated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How every model is made, trained and measured.
+
+    The same for every normalizer; chosen by softmax alone, so that it learns the needles.
+    """
+
+    steps: int = 600
+    batch: int = 8
+    """Sequences of a step at the training context; as many tokens at the shorter one."""
+    context: int = 256
+    early_context: int = 64
+    early_share: float = 0.5
+    """Of the steps, the first ones, in the shorter context; without them no needle is learned."""
+    layers: int = 2
+    heads: int = 2
+    hidden: int = 128
+    intermediate: int = 256
+    init: float = 0.06
+    lr: float = 3e-3
+    warm_up: float = 0.05
+    final_lr: float = 0.05
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    blocks: int = 48
+    """Held-out text, in blocks of four contexts."""
+    haystacks: int = 64
+    """Needle sequences of each length."""
+    lengths: tuple[int, ...] = (64, 128, 256, 512, 1024)
+
+    @property
+    def early_steps(self) -> int:
+        return round(self.steps * self.early_share)
 
 
 def run(name: str, seed: int, corpus: Corpus, recipe: Recipe) -> dict:
@@ -26,8 +61,8 @@ def run(name: str, seed: int, corpus: Corpus, recipe: Recipe) -> dict:
     seconds, losses = _train(model, seed, corpus, recipe)
     started = time.perf_counter()
     results = {
-        "text": text_scores(model, corpus, recipe),
-        "needles": needle_scores(model, corpus, recipe),
+        "text": text_scores(model, corpus, recipe.context),
+        "needles": needle_scores(model, corpus, recipe.lengths, recipe.haystacks),
         "learned": _learned(model),
         "parameters": sum(p.numel() for p in model.parameters()),
         "losses": losses,

@@ -1,6 +1,7 @@
 """What the attention study measures of a model: losses of text, and needles found."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from bench.attention_study_data import (
     text_batch,
     text_of,
 )
-from bench.attention_study_recipe import Recipe
 
 ROWS = 2**14
 """Tokens of an evaluation batch."""
@@ -39,7 +39,7 @@ def mean_losses(losses: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def text_scores(model: Any, corpus: Corpus, recipe: Recipe) -> dict[str, dict]:
+def text_scores(model: Any, corpus: Corpus, context: int) -> dict[str, dict]:
     """The same bytes in windows of 1, 2 and 4 contexts.
 
     `beyond` is the mean over the positions past the training context, `beyond_at_1x` the loss of
@@ -47,7 +47,7 @@ def text_scores(model: Any, corpus: Corpus, recipe: Recipe) -> dict[str, dict]:
     """
     losses = {}
     for times in (1, 2, 4):
-        width = times * recipe.context
+        width = times * context
         pieces = [
             block[at : at + width] for block in corpus.blocks for at in range(0, len(block), width)
         ]
@@ -61,8 +61,8 @@ def text_scores(model: Any, corpus: Corpus, recipe: Recipe) -> dict[str, dict]:
     for times, values in losses.items():
         line: dict[str, Any] = {"all": values.mean().item(), "by_block": values.mean(1).tolist()}
         if times > 1:
-            at = torch.arange(values.shape[1]) % (times * recipe.context)
-            late = at >= recipe.context
+            at = torch.arange(values.shape[1]) % (times * context)
+            late = at >= context
             line["beyond"] = values[:, late].mean().item()
             line["beyond_at_1x"] = losses[1][:, late].mean().item()
         result[f"{times}x"] = line
@@ -70,17 +70,19 @@ def text_scores(model: Any, corpus: Corpus, recipe: Recipe) -> dict[str, dict]:
 
 
 @torch.no_grad()
-def needle_scores(model: Any, corpus: Corpus, recipe: Recipe) -> dict[str, dict]:
+def needle_scores(
+    model: Any, corpus: Corpus, lengths: Sequence[int], haystacks: int
+) -> dict[str, dict]:
     """Share of the queried values whose bytes are all the likeliest, given the bytes before."""
     result = {}
-    for length in recipe.lengths:
+    for length in lengths:
         draw = random.Random(length)  # the same needles for every run
         width = text_of(length)
         right, depths = [], []
         rows = max(1, ROWS // length)
-        for first in range(0, recipe.haystacks, rows):
+        for first in range(0, haystacks, rows):
             pieces = []
-            for _ in range(min(rows, recipe.haystacks - first)):
+            for _ in range(min(rows, haystacks - first)):
                 block = draw.choice(corpus.blocks)
                 start = draw.randrange(len(block) - width + 1)
                 pieces.append(block[start : start + width])

@@ -1,4 +1,4 @@
-"""What `python -m bench heads` runs.  Imports no torch: the parent of the measured processes.
+"""What `python -m bench heads` runs.
 
 N tokens, K components, D hidden, V vocabulary.  `rows` names the implementations, which are in
 bench/peers.py, each with its timed rounds: five or more where a limit or a near peer is at
@@ -39,6 +39,12 @@ class Case:
     def scaled(self, scale: float) -> "Case":
         """A smaller case of the same form, to try the benchmark out."""
         return replace(self, N=max(8, round(self.N * scale)), V=max(64, round(self.V * scale)))
+
+    @property
+    def installed(self) -> list[str]:
+        """The rows that can run here."""
+        has = find_spec("x_transformers") is not None
+        return [row for row in self.rows if row != X_TRANSFORMERS or has]
 
     def __str__(self) -> str:
         components = f"K {self.K}, " if self.K else ""
@@ -128,8 +134,3 @@ CASES = {
         rows={OURS: 7, "wideneck, with a bias": 5, "naive": 1, "F.linear_cross_entropy": 5},
     ),
 }
-
-
-def installed(row: str) -> bool:
-    """Whether a row can run here."""
-    return row != X_TRANSFORMERS or find_spec("x_transformers") is not None

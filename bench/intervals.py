@@ -24,7 +24,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+from scipy.special import stdtrit
+
+from bench.parts import one_of
 from bench.table import markdown
+from wideneck.audits.unequal_groups import effective_number, half_width, rule
+from wideneck.lab.paired import paired
+from wideneck.lab.published import PublishedResult
+from wideneck.lab.spread import spread
+from wideneck.lab.verdict import judge
 
 SEED = 0
 DRAWS = 10_000
@@ -44,22 +53,13 @@ def main(arguments: list[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench intervals")
-    parser.add_argument(
-        "table", nargs="*", type=_table, help=f"of {', '.join(TABLES)}; all of them"
-    )
+    told = f"of {', '.join(TABLES)}; all of them"
+    parser.add_argument("table", nargs="*", type=one_of(TABLES), help=told)
     return parser
-
-
-def _table(name: str) -> str:
-    if name not in TABLES:
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(TABLES)}, got {name!r}")
-    return name
 
 
 def _shapes(rng: Any) -> dict[str, Any]:
     """Lengths of documents by name."""
-    import numpy as np
-
     return {
         "2 of one length": [512, 512],
         "3": [512] * 3,
@@ -84,10 +84,6 @@ def _shapes(rng: Any) -> dict[str, Any]:
 
 
 def _documents() -> tuple[list[str], list[list[str]]]:
-    import numpy as np
-
-    from wideneck.audits.unequal_groups import effective_number
-
     rng = np.random.default_rng(SEED)
     kinds = [*SHARES, "heavy tails"]
     header = ["documents", "worth"]
@@ -102,8 +98,6 @@ def _documents() -> tuple[list[str], list[list[str]]]:
 
 
 def _skewed() -> tuple[list[str], list[list[str]]]:
-    import numpy as np
-
     rng = np.random.default_rng(SEED)
     shapes = {f"{num} of one length": [512] * num for num in (2, 4, 8, 16, 32, 64)}
     names = ("259; 2,571; 1,186; 80", "12, lognormal", "40, lognormal")
@@ -121,8 +115,6 @@ def _skewed() -> tuple[list[str], list[list[str]]]:
 
 
 def _dependent() -> tuple[list[str], list[list[str]]]:
-    import numpy as np
-
     rows = []
     for correlation in (0.0, 0.3):
         draw = partial(_neighbours, np.random.default_rng(SEED), correlation)
@@ -136,25 +128,17 @@ def _dependent() -> tuple[list[str], list[list[str]]]:
 
 def _held(draw: Callable, n: Any, inside: Callable | None = None) -> str:
     """In per cent, how often the truth, 0, is `inside` of what drawn means of n values give."""
-    import numpy as np
-
     found = [(inside or _house)(draw(), n) for _ in range(ROUNDS)]
     return "no interval" if found[0] is None else f"{100 * np.mean(found):.1f}"
 
 
 def _house(means: Any, n: Any) -> Any:
-    from wideneck.audits.unequal_groups import half_width
-
     halves = half_width(means * n, n)
     return None if halves is None else abs(means @ n / n.sum()) <= halves
 
 
 def _hall(means: Any, n: Any) -> Any:
     """Of (M - mean) / sqrt(V) by his cubic, with the skewness of M by its residuals."""
-    import numpy as np
-
-    from wideneck.audits.unequal_groups import half_width, rule
-
     w = n / n.sum()
     mean = means @ w
     parts = w * (means - mean[:, None])
@@ -168,8 +152,6 @@ def _hall(means: Any, n: Any) -> Any:
 
 def _means(rng: Any, n: Any, kind: float | str) -> Any:
     """(DRAWS, G) means of documents, of mean 0."""
-    import numpy as np
-
     size = (DRAWS, len(n))
     if kind == "heavy tails":
         return rng.standard_t(3, size)
@@ -181,9 +163,6 @@ def _means(rng: Any, n: Any, kind: float | str) -> Any:
 
 
 def _textbook(means: Any, n: Any) -> Any:
-    import numpy as np
-    from scipy.special import stdtrit
-
     w = n / n.sum()
     mean = means @ w
     squares = np.square(w * (means - mean[:, None])).sum(1) * len(n) / (len(n) - 1)
@@ -200,10 +179,6 @@ def _neighbours(rng: Any, correlation: float) -> Any:
 
 def _anew(rng: Any, num: int) -> str:
     """Lengths and means drawn together, a nat less for each e-fold; of all text, not of these."""
-    import numpy as np
-
-    from wideneck.audits.unequal_groups import half_width
-
     hits = []
     while len(hits) < ANEW:
         logs = rng.normal(6, 1, num)
@@ -216,8 +191,6 @@ def _anew(rng: Any, num: int) -> str:
 
 
 def _seeds() -> tuple[list[str], list[list[str]]]:
-    import numpy as np
-
     rng = np.random.default_rng(SEED)
     kinds: dict[str, Callable] = {
         "normal": lambda size: rng.normal(size=size),
@@ -237,8 +210,6 @@ def _seeds() -> tuple[list[str], list[list[str]]]:
 
 
 def _paired(draw: Callable, num: int) -> str:
-    from wideneck.lab.paired import paired
-
     found = [paired(values) for values in (1 + draw((DRAWS // 4, num))).tolist()]
     return f"{100 * sum(_holds(f, 1) for f in found) / len(found):.1f}"
 
@@ -249,10 +220,6 @@ def _holds(found: Any, truth: float) -> bool:
 
 def _welch(draw: Callable, num: int, other: int | None, scale: float) -> str:
     """Against a published mean and deviation over `other` seeds, or one run without either."""
-    from wideneck.lab.published import PublishedResult
-    from wideneck.lab.spread import spread
-    from wideneck.lab.verdict import judge
-
     hits = 0
     theirs = scale * draw((DRAWS, other or 1))
     for mine, published in zip(draw((DRAWS, num)).tolist(), theirs.tolist(), strict=True):

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.memory_study_data import Corpus, first_trained
+from bench.memory_study_data import Corpus, Recipe, first_trained
 from bench.memory_study_judge import judged
-from bench.memory_study_recipe import ARMS, CONTINUED, Recipe
+from bench.memory_study_report import ARMS, CONTINUED
 from bench.memory_study_scores import (
     OFF,
     Setting,
@@ -30,7 +30,7 @@ CLOSE = 1e-3
 """By how much rounding may move a mean loss, in nats, that is computed in two ways."""
 
 
-class Study:
+class Trained:
     """The model with a memory, which every run starts from, and its original as the judge."""
 
     def __init__(self, model: Any, judge: Any, tokenizer: Any, corpus: Corpus, recipe: Recipe):

@@ -4,7 +4,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -17,20 +17,32 @@ def run_parts(name: str, parts: Mapping[str, str], arguments: list[str]) -> None
 
     Args:
         name: of the benchmark.
-        parts: what `run_child` calls with the scale, by the name of the part.
+        parts: by the name of the part what `run_child` calls, as "module.function" and words that
+            it is given before the scale.
         arguments: of the command.
     """
     parser = argparse.ArgumentParser(prog=f"python -m bench {name}")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
+    told = ", ".join(parts)
+    parser.add_argument("parts", nargs="*", metavar="PART", type=one_of(parts), help=told)
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the sizes")
     options = parser.parse_args(arguments)
-    unknown = [part for part in options.parts if part not in parts]
-    if unknown:
-        sys.exit(f"bench {name} has the parts {', '.join(parts)}, not {unknown[0]}")
     subprocess.run([sys.executable, "-m", "bench.machine"], check=True)
     for part in options.parts or parts:
         print(f"\n**{part}**: ", end="", flush=True)
-        run_child(parts[part], options.scale)
+        function, *given = parts[part].split()
+        run_child(function, *given, options.scale)
+
+
+def one_of(names: Collection[str]) -> Callable[[str], str]:
+    """A type of arguments: choices, which argparse has not for an argument that may be left out."""
+
+    def check(name: str) -> str:
+        if name not in names:
+            known = ", ".join(names)
+            raise argparse.ArgumentTypeError(f"expected one of {known}, got {name!r}")
+        return name
+
+    return check
 
 
 def in_turns(

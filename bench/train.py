@@ -11,9 +11,9 @@ accelerator (whole steps at the papers' sizes, where there is one).
 The tables are Markdown; "x floor" and "x plain" are medians over rounds of the time over the
 reference's in the same round, "of minima" the ratio of the two shortest times.
 
-The LSTM has the sizes of the MoS paper on PTB (Yang, Dai, Salakhutdinov & Cohen 2018) as zihangdai/mos
-has them: embeddings of 280, LSTMs of 960, 960 and 620, batches of 12 rows of 70 tokens, V = 10,000;
-words are drawn at random.
+The LSTM has the sizes of the MoS paper on PTB (Yang, Dai, Salakhutdinov & Cohen 2018), as
+zihangdai/mos has them: embeddings of 280, LSTMs of 960, 960 and 620, batches of 12 rows of 70
+tokens, V = 10,000; words are drawn at random.
 """
 
 from collections.abc import Callable, Iterable, Mapping

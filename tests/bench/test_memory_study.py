@@ -6,7 +6,6 @@ import pytest
 import torch
 import transformers as tr
 from bench.memory_study_data import Windows
-from bench.memory_study_differences import needed
 from bench.memory_study_judge import cosines, others, read
 from bench.memory_study_measures import (
     common_words,
@@ -15,6 +14,7 @@ from bench.memory_study_measures import (
     rep_window,
     shared_words,
 )
+from bench.memory_study_report import needed
 from bench.memory_study_scores import OFF, mixture, seen, setting_of, statistics, with_setting
 from bench.memory_study_states import largest_difference, starting_from, states_before
 

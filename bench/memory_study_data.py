@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.memory_study_measures import common_words
+from bench.memory_study_judge import common_words
 from bench.memory_study_states import largest_difference, states_before
 from wideneck.data import Text, cut_windows
 from wideneck.errors import WideneckError

@@ -26,7 +26,7 @@ def run_parts(name: str, parts: Mapping[str, str], arguments: list[str]) -> None
     parser.add_argument("parts", nargs="*", metavar="PART", type=one_of(parts), help=told)
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the sizes")
     options = parser.parse_args(arguments)
-    subprocess.run([sys.executable, "-m", "bench.machine"], check=True)
+    subprocess.run([sys.executable, "-m", "bench.floor"], check=True)
     for part in options.parts or parts:
         print(f"\n**{part}**: ", end="", flush=True)
         function, *given = parts[part].split()

@@ -7,15 +7,18 @@ the same command continues an interrupted study.
 
 import argparse
 import json
+import math
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from bench.parts import seconds
 from wideneck.audits.estimate import estimate
 from wideneck.errors import WideneckError
 from wideneck.files.store import SETTINGS, Store
@@ -199,3 +202,47 @@ def difference(
     document = range(len(by_text)) if groups is None else groups(ours[seeds[0]])
     found = estimate(by_text[:, None], torch.tensor(document))
     return [statistics.mean(row) for row in rows], found.low, found.high
+
+
+def train(
+    optimizer: torch.optim.Optimizer,
+    factor: Callable[[int], float],
+    parameters: Iterable[torch.Tensor],
+    clip: float,
+    num_steps: int,
+    loss: Callable[[int], torch.Tensor],
+) -> list[float]:
+    """Seconds of every step.
+
+    Args:
+        optimizer: of all that learns.
+        factor: of its rates at a step.
+        parameters: whose gradients are clipped together.
+        clip: the longest that they may be.
+        num_steps: steps.
+        loss: of a step, from the data on.
+    """
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    parameters = list(parameters)
+
+    def step(number: int) -> None:
+        loss(number).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+
+    return [seconds(partial(step, number)) for number in range(num_steps)]
+
+
+def warmed_cosine(num_steps: int, warm_up: float, final: float) -> Callable[[int], float]:
+    """A factor of rates: linear warm-up over a share of the steps, then a cosine to `final`."""
+    rising = max(1, round(warm_up * num_steps))
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        turn = math.pi * (step - rising) / max(1, num_steps - rising)
+        return final + (1 - final) * (1 + math.cos(turn)) / 2
+
+    return factor

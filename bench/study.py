@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.machine import speed
+from bench.floor import speed
 from bench.studies import ByArm, Experiment, Line, Study, by_arm, difference, mean_sd, span
 from bench.study_heads import WINDOW, Recipe, run, starts
 from bench.table import markdown

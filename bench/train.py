@@ -24,7 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.parts import run_parts
+from bench.child import from_child
+from bench.parts import in_turns, ratio, report, run_parts, timed, verdict
+from bench.resident import growth
 from wideneck.config import Activation, HeadConfig, Mixture, Softmax
 from wideneck.heads import Head
 from wideneck.heads.mixture import MixtureHead
@@ -33,12 +35,14 @@ from wideneck.models.small.language_model import LanguageModel, language_model
 
 PARTS = {
     "head": "train_head.head",
-    "step": "train_step.step",
+    "step": "train.step",
     "states": "train_states.states",
     "resume": "train_resume.resume",
     "accelerator": "train_accelerator.accelerator",
 }
-BATCH, SEGMENT = 12, 70
+BATCH, SEGMENT, K = 12, 70, 15
+STEPS, FASTER, SMALLER = 7, 1.25, 5.0
+"""Rounds of a whole step, and its limits."""
 MODEL = AwdLstm(
     embedding_size=280,
     hidden_size=960,
@@ -136,3 +140,37 @@ def plain(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
 def lowest(times: Mapping[str, list[float]], names: Iterable[str]) -> list[float]:
     """The shortest time of each round: one floor of several."""
     return [min(round) for round in zip(*(times[name] for name in names), strict=True)]
+
+
+OURS, PLAIN = "wideneck", "the form of zihangdai/mos"
+LOSSES = {OURS: fused, PLAIN: plain}
+
+
+def step(scale: float) -> None:
+    vocab_size = words(scale)
+    peaks = {name: from_child("train.peak", name, vocab_size) for name in LOSSES}
+    steps = {name: LstmStep(mixture(K), nll, vocab_size) for name, nll in LOSSES.items()}
+    given = segment(vocab_size)
+    runs = {name: lambda step=step: step(*given) for name, step in steps.items()}
+    times = in_turns(runs, dict.fromkeys(runs, STEPS))
+    report(
+        f"a training step, {steps[OURS].model.num_parameters:,} parameters, MoS K = {K}, "
+        f"{BATCH} x {SEGMENT} tokens, V {vocab_size:,}: forward, backward, clipping, SGD.",
+        ("", "rounds", "min s", "median s", "x plain", "of minima", "peak MB"),
+        [[*row, f"{peaks[row[0]] / 1e6:,.0f}"] for row in timed(times, times[PLAIN])],
+        [
+            verdict("times faster", ratio(times[PLAIN], times[OURS]), FASTER, least=True),
+            verdict("times less memory", peaks[PLAIN] / peaks[OURS], SMALLER, least=True),
+        ],
+    )
+
+
+def peak(name: str, vocab_size: int) -> int:
+    """Bytes that one step adds to this process at most, after a step on short segments.
+
+    That is the growth of its resident set, gradients included; see bench/resident.py.
+    """
+    step = LstmStep(mixture(K), LOSSES[name], vocab_size)
+    step(*segment(vocab_size, 2))  # threads and libraries
+    given = segment(vocab_size)
+    return growth(lambda: step(*given))

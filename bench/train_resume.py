@@ -1,7 +1,7 @@
 """What an interruption costs: checkpoints, and how soon a run goes on.
 
 The AWD-LSTM with 15 softmaxes, with AdamW and with averaged SGD, in processes of their own: one
-trains a step and writes the checkpoint, the next takes it up (bench/train_restart.py).  Then by
+trains a step and writes the checkpoint, the next takes it up.  Then by
 the command line: `wideneck train` on a text of the size of WikiText-2 is killed, started again,
 and timed until its first new step is in the metrics: with the start of the interpreter, imports,
 and the reading of the text.
@@ -15,22 +15,36 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from bench.child import from_child
 from bench.parts import report, seconds, verdict
-from bench.train import BATCH, MODEL, SEGMENT, words
-from bench.train_restart import OPTIMIZERS, K
-from wideneck.training.folder import CHECKPOINT, METRICS
+from bench.resident import growth, held
+from bench.train import BATCH, MODEL, SEGMENT, K, mixture, words
+from wideneck.models.small.language_model import language_model
+from wideneck.training.batches import Segments
+from wideneck.training.folder import CHECKPOINT, METRICS, RunFolder
 from wideneck.training.headers import CheckpointHeader
-from wideneck.training.tensor_file import Stored
+from wideneck.training.loop import Trainer
+from wideneck.training.optimizers import SGD, AdamW
+from wideneck.training.processes import started
+from wideneck.training.recipe import Recipe
+from wideneck.training.schedule import Schedule
+from wideneck.training.task import Task
+from wideneck.training.tensor_file import Stored, tensor_sum
 
 SECONDS, SHARE, SUMS = 5.0, 1.0, 0.05
 HEADER = ("", "seconds", "memory MB", "of the checkpoint")
 WORDS, LINES, TYPES = 2_051_910, 36_718, 33_278
 """Of the training text of WikiText-2; the validation text here has a tenth of it."""
+NUM_TOKENS = 929_589
+"""Of the training text of PTB."""
+OPTIMIZERS = {"adamw": AdamW(), "averaged sgd": SGD(average_from=0.0)}
 PATIENCE = 300.0
 """Seconds to wait for a process that should write something."""
 
@@ -39,7 +53,7 @@ def resume(scale: float) -> None:
     rows, verdicts = [], []
     with tempfile.TemporaryDirectory() as name:
         for optimizer in OPTIMIZERS:
-            asked = ("train_restart.process", optimizer, words(scale), f"{name}/{optimizer}")
+            asked = ("train_resume.process", optimizer, words(scale), f"{name}/{optimizer}")
             first, second = (from_child(*asked) for _ in range(2))
             size = first["size"]
             resumed = second["model"] + second["restore"] + second["step"]
@@ -122,3 +136,59 @@ def _train_until(recipe: Path, out: Path, there: Callable[[], bool]) -> None:
                 time.sleep(0.01)
         finally:
             process.kill()
+
+
+class Enough(BaseException):
+    """Stops the loop."""
+
+
+def seconds_of_sums(checkpoint: Path) -> float:
+    """What of writing it was their sums: the shortest of three times, from memory as there."""
+    tensors = [tensor.clone() for _, tensor in Stored(checkpoint).tensors()]
+    return min(seconds(lambda: [tensor_sum(tensor) for tensor in tensors]) for _ in range(3))
+
+
+def process(optimizer: str, vocab_size: int, place: str) -> dict[str, Any]:
+    """One process of a run that is interrupted after its first step, or taken up again.
+
+    The first process in a folder trains a step, writes the checkpoint and ends; the next takes it
+    up and ends after a step.  Both say how long things took, imports left out, and how much memory
+    the process held at its peak meanwhile (bench/resident.py).
+    """
+    recipe = Recipe(
+        model=MODEL,
+        head=mixture(K),
+        optimizer=OPTIMIZERS[optimizer],
+        training=Schedule(batch_size=BATCH, segment=SEGMENT, varied=False),
+    )
+    ids = torch.randint(vocab_size, (NUM_TOKENS,))
+    accelerator = started()
+    before = time.perf_counter()
+    folder = RunFolder(Path(place), recipe.to_dict())
+    model = language_model(MODEL, mixture(K), vocab_size=vocab_size)
+    task = Task(model=model, batches=Segments(ids, recipe.training, 0), valid=[])
+    found: dict[str, Any] = {"model": time.perf_counter() - before}
+    resumed = folder.checkpoint.exists()
+    trainers: list[Trainer] = []  # of one, for the functions inside
+
+    def begin() -> None:
+        trainers.append(Trainer(task, recipe, folder, accelerator, show))
+
+    def save() -> None:
+        found["peak"], found["kept"] = growth(trainers[0].save), 0
+
+    def show(share: float, loss: float, speed: float) -> None:
+        found["step"] = time.perf_counter() - before - found["model"] - found["restore"]
+        if not resumed:
+            found["save"] = seconds(save)
+            found["size"] = folder.checkpoint.stat().st_size
+            found["sums"] = seconds_of_sums(folder.checkpoint)
+        raise Enough
+
+    own = held()
+    found["peak"] = growth(begin)
+    found["kept"] = held() - own
+    found["restore"] = time.perf_counter() - before - found["model"]
+    with suppress(Enough):
+        trainers[0].train()
+    return found

@@ -7,7 +7,7 @@ import torch
 import transformers as tr
 from bench.memory_study_data import Windows
 from bench.memory_study_judge import cosines, others, read
-from bench.memory_study_measures import (
+from bench.memory_study_judge import (
     common_words,
     diversity,
     rep_n,

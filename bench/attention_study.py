@@ -20,11 +20,12 @@ shows that everything works, less than one.
 
 import argparse
 import statistics
+from collections import defaultdict
 from collections.abc import Callable
 
 from bench.attention_study_data import split
 from bench.attention_study_run import NO_POSITIONS, Recipe, run
-from bench.studies import ByArm, Experiment, Line, Runs, Study, by_arm, mean_sd
+from bench.studies import ByArm, Experiment, Line, Runs, Study, by_arm, difference, mean_sd
 from bench.table import markdown
 from wideneck.attention import names
 from wideneck.data import default_text
@@ -98,19 +99,15 @@ def _late(text: dict) -> float:
 
 def _difference(by_name: ByArm, name: str, times: str) -> str:
     """From the baseline's run of the same seed."""
-    ours, theirs = by_name[name], by_name.get(BASELINE, {})
-    seeds = sorted(ours.keys() & theirs.keys())
-    if name == BASELINE or not seeds:
-        return ""
-    losses = [[runs[seed]["text"][times]["all"] for runs in (ours, theirs)] for seed in seeds]
-    return mean_sd([one - other for one, other in losses], 3, "+")
+    pair = by_name[name], by_name.get(BASELINE, {})
+    found = difference(*pair, lambda run: [run["text"][times]["all"]])
+    return "" if found is None or name == BASELINE else mean_sd(found[0], 3, "+")
 
 
 def _needles(by_name: ByArm) -> str:
-    first = next(iter(next(iter(by_name.values())).values()))
-    lengths = list(first["needles"])
-    rows = []
+    rows, lengths = [], []
     for name, runs in by_name.items():
+        lengths = list(next(iter(runs.values()))["needles"])
         found = [[100 * run["needles"][n]["accuracy"] for run in runs.values()] for n in lengths]
         rows.append([name, *(mean_sd(values, 1) for values in found)])
     return markdown(["needles found, %", *lengths], rows)
@@ -120,16 +117,12 @@ def _learned(by_name: ByArm) -> str:
     """Where the learned numbers ended, over heads, layers and seeds."""
     lines = []
     for name, runs in by_name.items():
-        kinds = {key.split(".")[-1] for run in runs.values() for key in run["learned"]}
-        for kind in sorted(kinds):
-            ends = [
-                number
-                for run in runs.values()
-                for key, numbers in run["learned"].items()
-                if key.split(".")[-1] == kind
-                for number in numbers
-            ]
-            lines.append(f"- {name}: {kind} ends at {min(ends):.2f} to {max(ends):.2f}")
+        ends: dict[str, list[float]] = defaultdict(list)
+        for run in runs.values():
+            for key, numbers in run["learned"].items():
+                ends[key.split(".")[-1]] += numbers
+        for kind, found in sorted(ends.items()):
+            lines.append(f"- {name}: {kind} ends at {min(found):.2f} to {max(found):.2f}")
     return "\n".join(lines)
 
 

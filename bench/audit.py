@@ -26,7 +26,7 @@ import torch
 from safetensors.torch import save_file
 
 from bench import argmax_rows
-from bench.child import run_child
+from bench.parts import run_child
 
 CASES = {  # name: (arguments, seconds allowed, GB allowed)
     "default": ([], 150, 4),

@@ -32,9 +32,8 @@ from bench.cases import (
     SOFTMAX,
     Case,
 )
-from bench.child import from_child
 from bench.floor import fastest
-from bench.parts import in_turns, ratio, report, run_parts, seconds, timed, verdict
+from bench.parts import from_child, in_turns, ratio, report, run_parts, seconds, timed, verdict
 from bench.peers import IMPLEMENTATIONS, Batch, step
 from bench.resident import growth
 from wideneck.functional.scores import CHUNK_ROWS, CHUNK_SCORES

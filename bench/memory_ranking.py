@@ -8,9 +8,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from bench.child import from_child
 from bench.memory import VOCAB_SIZE, WIDTH, text
-from bench.parts import in_turns, ratio, report, verdict
+from bench.parts import from_child, in_turns, ratio, report, verdict
 from bench.resident import growth
 from wideneck.memory import positives, ranking_loss, similarities, visible_history
 from wideneck.memory.ranks import Ranks

@@ -39,10 +39,10 @@ from bench.memory_study_scores import (
     mixture,
     seen,
     setting_of,
+    starting_from,
     statistics,
     with_setting,
 )
-from bench.memory_study_states import starting_from
 from bench.studies import Experiment, Line, Study, train
 from wideneck.data import read_text
 from wideneck.memory import Memory
@@ -118,8 +118,6 @@ class Trained:
             scores, settings = self._score()
             continued = {how: self._continue(settings[how], seed) for how in CONTINUED[arm]}
         return {
-            "arm": arm,
-            "seed": seed,
             "settings": settings,
             "scores": scores,
             "documents": self.corpus.test.document.tolist(),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.memory_study_judge import common_words
-from bench.memory_study_states import largest_difference, states_before
+from bench.memory_study_scores import Windows, largest_difference, states_before
 from wideneck.data import Text, cut_windows
 from wideneck.errors import WideneckError
 from wideneck.models import default_model
@@ -61,18 +61,6 @@ class Recipe:
         return (self.steps - step) / max(1, self.steps - warm_up)
 
 
-@dataclass(frozen=True)
-class Windows:
-    """W windows of T tokens, and what the first trained layer reads of them."""
-
-    ids: Tensor
-    """(W, T)."""
-    states: Tensor
-    """(W, T, D)."""
-    document: Tensor
-    """(W,)."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
     """All that a run reads."""
@@ -107,8 +95,8 @@ def corpus(texts: dict[str, Text], language_model: Any, recipe: Recipe, file: Pa
     }
     model = language_model.model
     first = first_trained(model, recipe)
-    about = {**describe(texts, recipe), "recipe": {**counts, "window": recipe.window}}
-    about |= {"first": first}
+    read = {"recipe": {**counts, "window": recipe.window}, "first": first}
+    about = describe(texts, recipe) | read
     if not file.exists() or Stored(file).about != about:
         states = {n: states_before(model, first, w.ids).contiguous() for n, w in windows.items()}
         write_tensors(file, states, about)

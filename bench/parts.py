@@ -1,14 +1,18 @@
-"""A benchmark in parts, each in a process of its own that prints its table."""
+"""A benchmark in parts, each in a process of its own that prints its table.
+
+python -m bench.parts MODULE.FUNCTION ARGUMENTS        both of bench; a list in JSON
+"""
 
 import argparse
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib import import_module
 from statistics import median
 from typing import Any
 
-from bench.child import run_child
 from bench.table import markdown
 
 
@@ -109,3 +113,29 @@ def report(
     print(f"{title}\n\n{markdown(header, rows)}\n")
     for line in verdicts:
         print(f"- {line}")
+
+
+def run_child(function: str, *arguments: Any) -> None:
+    """Call "module.function" of bench in a process of its own, which prints where this one does."""
+    subprocess.run(_command(function, arguments), check=True)
+
+
+def from_child(function: str, *arguments: Any) -> Any:
+    """What the function returns, through JSON."""
+    done = subprocess.run(_command(function, arguments), check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
+
+
+def _command(function: str, arguments: tuple[Any, ...]) -> list[str]:
+    return [sys.executable, "-m", "bench.parts", function, json.dumps(arguments)]
+
+
+if __name__ == "__main__":
+    module_name, _, function_name = sys.argv[1].rpartition(".")
+    module = import_module(f"bench.{module_name}")
+    import torch  # which a parent has no need of
+
+    torch.set_num_threads(2)
+    found = getattr(module, function_name)(*json.loads(sys.argv[2]))
+    if found is not None:
+        print(json.dumps(found))

@@ -24,8 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.child import from_child
-from bench.parts import in_turns, ratio, report, run_parts, timed, verdict
+from bench.parts import from_child, in_turns, ratio, report, run_parts, timed, verdict
 from bench.resident import growth
 from wideneck.config import Activation, HeadConfig, Mixture, Softmax
 from wideneck.heads import Head
@@ -34,12 +33,14 @@ from wideneck.models.small.config import AwdLstm
 from wideneck.models.small.language_model import LanguageModel, language_model
 
 PARTS = {
-    "head": "train_head.head",
+    "head": "train_floor.head",
     "step": "train.step",
-    "states": "train_states.states",
+    "states": "train_floor.states",
     "resume": "train_resume.resume",
     "accelerator": "train_accelerator.accelerator",
 }
+Nll = Callable[[Head, Tensor, Tensor], Tensor]
+"""The mean loss of a head on hidden states and targets."""
 BATCH, SEGMENT, K = 12, 70, 15
 STEPS, FASTER, SMALLER = 7, 1.25, 5.0
 """Rounds of a whole step, and its limits."""
@@ -85,7 +86,7 @@ class LstmStep:
 
     Args:
         head: what turns hidden states into losses.
-        nll: the mean loss of the head on hidden states and targets.
+        nll: its loss.
         vocab_size: V.
         model: the LSTM.
         device: where it runs.
@@ -94,7 +95,7 @@ class LstmStep:
     def __init__(
         self,
         head: HeadConfig,
-        nll: Callable[[Head, Tensor, Tensor], Tensor],
+        nll: Nll,
         vocab_size: int,
         model: AwdLstm = MODEL,
         device: str = "cpu",

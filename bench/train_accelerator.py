@@ -6,22 +6,19 @@ twin is the form of zihangdai/mos, a softmax's is `F.cross_entropy` on all score
 torch runs it unless told.  Memory is what a step allocates at most beyond parameters and state.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median
-from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bench.parts import report, seconds
-from bench.train import MODEL, LstmStep, fused, mixture, plain, segment, words
+from bench.train import MODEL, K, LstmStep, Nll, fused, mixture, plain, segment, words
 from wideneck.config import GSS, PLIF, HeadConfig, Sigsoftmax, Softmax
 from wideneck.heads import Head
 from wideneck.models.small.config import AwdLstm
 
-K, ROUNDS, WARM = 15, 20, 3
+ROUNDS, WARM = 20, 3
 MIXTURE = AwdLstm(embedding_size=300, last_size=650, output_dropout=0.4, hidden_dropout=0.2)
 SINGLE = AwdLstm(output_dropout=0.4, hidden_dropout=0.2)
 HEADER = ("", "min ms", "median ms", "tokens a second", "peak MB")
@@ -33,43 +30,37 @@ def cross_entropy(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits, targets.flatten())
 
 
-@final
-@dataclass(frozen=True)
-class Case:
-    """A row: a model, its batch, a head, and its loss."""
-
-    name: str
-    model: AwdLstm
-    vocab_size: int
-    batch_size: int
-    head: HeadConfig
-    nll: Callable[[Head, Tensor, Tensor], Tensor] = fused
-
-
-def cases(scale: float) -> list[Case]:
-    """All rows; V is scaled."""
+def cases(scale: float) -> list[tuple[str, AwdLstm, int, int, HeadConfig, Nll]]:
+    """All rows: name, model, V (scaled), sequences of a batch, head, and its loss."""
     ptb, wikitext = words(scale), words(scale, 33_278)
     mos, moss = mixture(K), mixture(K, Sigsoftmax())
     return [
-        Case("PTB: MoS, plain", MODEL, ptb, 12, mos, plain),
-        Case("PTB: MoS", MODEL, ptb, 12, mos),
-        Case("PTB: MoSS", MODEL, ptb, 12, moss),
-        Case("WikiText-2: MoS, plain", MIXTURE, wikitext, 15, mos, plain),
-        Case("WikiText-2: MoS", MIXTURE, wikitext, 15, mos),
-        Case("WikiText-2: MoSS", MIXTURE, wikitext, 15, moss),
-        Case("WikiText-2: softmax, plain", SINGLE, wikitext, 80, Softmax(), cross_entropy),
-        Case("WikiText-2: softmax", SINGLE, wikitext, 80, Softmax()),
-        Case("WikiText-2: sigsoftmax", SINGLE, wikitext, 80, Sigsoftmax()),
-        Case("WikiText-2: GSS", SINGLE, wikitext, 80, GSS()),
-        Case("WikiText-2: PLIF, 1,000 knots", SINGLE, wikitext, 80, PLIF(num_knots=1000)),
+        ("PTB: MoS, plain", MODEL, ptb, 12, mos, plain),
+        ("PTB: MoS", MODEL, ptb, 12, mos, fused),
+        ("PTB: MoSS", MODEL, ptb, 12, moss, fused),
+        ("WikiText-2: MoS, plain", MIXTURE, wikitext, 15, mos, plain),
+        ("WikiText-2: MoS", MIXTURE, wikitext, 15, mos, fused),
+        ("WikiText-2: MoSS", MIXTURE, wikitext, 15, moss, fused),
+        ("WikiText-2: softmax, plain", SINGLE, wikitext, 80, Softmax(), cross_entropy),
+        ("WikiText-2: softmax", SINGLE, wikitext, 80, Softmax(), fused),
+        ("WikiText-2: sigsoftmax", SINGLE, wikitext, 80, Sigsoftmax(), fused),
+        ("WikiText-2: GSS", SINGLE, wikitext, 80, GSS(), fused),
+        ("WikiText-2: PLIF, 1,000 knots", SINGLE, wikitext, 80, PLIF(num_knots=1000), fused),
     ]
 
 
-def measured(case: Case, device: str) -> list[str]:
+def measured(
+    device: str,
+    name: str,
+    model: AwdLstm,
+    vocab_size: int,
+    batch_size: int,
+    head: HeadConfig,
+    nll: Nll,
+) -> list[str]:
     """Its row.  One model at a time is on the device: rounds in turns would hold them all."""
-    step = LstmStep(case.head, case.nll, case.vocab_size, case.model, device)
-    given = segment(case.vocab_size, batch_size=case.batch_size)
-    ids, targets = (x.to(device) for x in given)
+    step = LstmStep(head, nll, vocab_size, model, device)
+    ids, targets = (x.to(device) for x in segment(vocab_size, batch_size=batch_size))
 
     def run() -> None:
         step(ids, targets)
@@ -82,7 +73,7 @@ def measured(case: Case, device: str) -> list[str]:
     times = [seconds(run) for _ in range(ROUNDS)]
     peak = torch.accelerator.max_memory_allocated() - before
     return [
-        case.name,
+        name,
         f"{1e3 * min(times):.1f}",
         f"{1e3 * median(times):.1f}",
         f"{ids.numel() / median(times):,.0f}",
@@ -96,5 +87,5 @@ def accelerator(scale: float) -> None:
         report("no accelerator here, nothing measured.", HEADER, [])
         return
     name = torch.cuda.get_device_name() if device.type == "cuda" else str(device)
-    rows = [measured(case, device.type) for case in cases(scale)]
+    rows = [measured(device.type, *case) for case in cases(scale)]
     report(f"a training step on {name}, K = {K}, float32.", HEADER, rows)

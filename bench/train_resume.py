@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.child import from_child
-from bench.parts import report, seconds, verdict
+from bench.parts import from_child, report, seconds, verdict
 from bench.resident import growth, held
 from bench.train import BATCH, MODEL, SEGMENT, K, mixture, words
 from wideneck.models.small.language_model import language_model

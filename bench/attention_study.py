@@ -118,8 +118,8 @@ def _learned(by_name: ByArm) -> str:
     lines = []
     for name, runs in by_name.items():
         ends: dict[str, list[float]] = defaultdict(list)
-        for run in runs.values():
-            for key, numbers in run["learned"].items():
+        for line in runs.values():
+            for key, numbers in line["learned"].items():
                 ends[key.split(".")[-1]] += numbers
         for kind, found in sorted(ends.items()):
             lines.append(f"- {name}: {kind} ends at {min(found):.2f} to {max(found):.2f}")

@@ -71,7 +71,9 @@ def _percent(share: float) -> float:
     return 100 * share
 
 
-SCORED = {
+Columns = dict[str, tuple[str, Callable[[float], float], int]]
+"""Which score, how its mean is shown, and with how many decimals."""
+SCORED: Columns = {
     "perplexity, model only": ("nll_model_only", math.exp, 2),
     "perplexity, full": ("nll", math.exp, 2),
     "nats, model only": ("nll_model_only", float, 4),
@@ -80,8 +82,7 @@ SCORED = {
     "cache mass, full, %": ("cache_mass", _percent, 1),
     "cache mass, fitted, %": ("cache_mass_fitted", _percent, 1),
 }
-"""Columns: which score, how its mean is shown, and with how many decimals."""
-RIGHT = {
+RIGHT: Columns = {
     "full": ("accuracy", _percent, 2),
     "model only": ("accuracy_model_only", _percent, 2),
     "cache only": ("accuracy_cache_only", _percent, 2),
@@ -96,7 +97,7 @@ def report(lines: Iterable[Line]) -> str:
     if human is None or not by_arm:
         return "No run has finished yet."
     parts = [
-        _scored("loss of the test text", by_arm, SCORED, num_seeds=True),
+        _scored("loss of the test text", by_arm, SCORED, counts=True),
         _loss_differences(by_arm),
         _scored("tokens right, %", by_arm, RIGHT),
         _continuations(by_arm, human),
@@ -113,21 +114,16 @@ def mean_sd(values: Iterable[float], digits: int = 3, sign: str = "") -> str:
     return studies.mean_sd(values[:1] if len(set(values)) == 1 else values, digits, sign)
 
 
-def _scored(
-    title: str,
-    by_arm: ByArm,
-    columns: dict[str, tuple[str, Callable[[float], float], int]],
-    *,
-    num_seeds: bool = False,
-) -> str:
+def _scored(title: str, by_arm: ByArm, columns: Columns, counts: bool = False) -> str:
+    """Means of scores over seeds; with `counts` behind how many of these there are."""
     rows = []
     for arm, runs in by_arm.items():
-        means = [
-            mean_sd((shown(statistics.mean(r["scores"][name])) for r in runs.values()), digits)
-            for name, shown, digits in columns.values()
-        ]
-        rows.append([arm, *([str(len(runs))] if num_seeds else []), *means])
-    return markdown([title, *(["seeds"] if num_seeds else []), *columns], rows)
+        row = [arm, str(len(runs))] if counts else [arm]
+        for name, shown, digits in columns.values():
+            means = (statistics.mean(line["scores"][name]) for line in runs.values())
+            row.append(mean_sd(map(shown, means), digits))
+        rows.append(row)
+    return markdown([title, *(["seeds"] if counts else []), *columns], rows)
 
 
 def _comparable(by_arm: ByArm, pairs: Pairs) -> Iterator[tuple[Which, Which]]:

@@ -5,8 +5,10 @@ smallest; the line is the one of least squared relative deviation.  At scale 1 t
 to docs/bench-heads.svg.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,54 +30,45 @@ STARTS = {
 COLORS = {"N": "c-raw", "K": "c-centred", "V": "c-data"}
 
 
-@dataclass(frozen=True)
-class Fit:
-    """Seconds at each size, and intercept and slope of their line."""
+class Fit(NamedTuple):
+    """Seconds at each size, and their line."""
 
-    sizes: list[int]
-    times: list[float]
+    sizes: np.ndarray
+    times: np.ndarray
+    line: np.ndarray
     at_zero: float
     slope: float
-
-    @property
-    def line(self) -> list[float]:
-        return [self.at_zero + self.slope * size for size in self.sizes]
-
-    @property
-    def deviation(self) -> float:
-        """The largest, relative to the line."""
-        return max(abs(t / f - 1) for t, f in zip(self.times, self.line, strict=True))
 
 
 def sweep(scale: float) -> None:
     fits = {name: _sweep(name, start.scaled(scale)) for name, start in STARTS.items()}
     print("mixture of softmaxes, forward and backward pass, one size varied.\n")
     for name, fit in fits.items():
+        deviations = 100 * (fit.times / fit.line - 1)
         rows = [
-            [f"{size:,}", f"{t:.4f}", f"{f:.4f}", f"{100 * (t / f - 1):+.1f} %"]
-            for size, t, f in zip(fit.sizes, fit.times, fit.line, strict=True)
+            [f"{size:,}", f"{t:.4f}", f"{f:.4f}", f"{deviation:+.1f} %"]
+            for size, t, f, deviation in zip(*fit[:3], deviations, strict=True)
         ]
         header = (name, "seconds", "line", "deviation")
         report(f"From {STARTS[name].scaled(scale)}:", header, rows)
         print(
             f"Line: {fit.at_zero:.4f} s + {1000 * fit.slope:.4g} ms for each; "
-            f"largest deviation {100 * fit.deviation:.1f} %.\n"
+            f"largest deviation {abs(deviations).max():.1f} %.\n"
         )
     if scale == 1:
         write_figure(FIGURE, _chart(fits))
 
 
 def _sweep(name: str, start: Case) -> Fit:
-    first = getattr(start, name)
-    sizes = [first * multiple for multiple in MULTIPLES]
+    sizes = getattr(start, name) * np.array(MULTIPLES)
     times = []
-    for size in sizes:
+    for size in sizes.tolist():
         batch = Batch.make(replace(start, **{name: size}))
-        loss = IMPLEMENTATIONS[OURS](batch)
-        step(batch, loss)
-        times.append(min(seconds(lambda b=batch, f=loss: step(b, f)) for _ in range(3)))
+        run = partial(step, batch, IMPLEMENTATIONS[OURS](batch))
+        run()
+        times.append(min(seconds(run) for _ in range(3)))
     slope, at_zero = np.polyfit(sizes, times, 1, w=1 / np.array(times))
-    return Fit(sizes, times, float(at_zero), float(slope))
+    return Fit(sizes, np.array(times), at_zero + slope * sizes, at_zero, slope)
 
 
 def _chart(fits: dict[str, Fit]) -> Chart:

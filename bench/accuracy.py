@@ -1,7 +1,5 @@
 """Errors against float64 of ours and of the obvious float32 code, on the same inputs.
 
-    python -m bench.accuracy SCALE
-
 Every error is the norm of the difference over the norm of the float64 result: of the losses of
 the tokens (reduction "none"), and of the gradients of their mean.  The shift is added to all
 scores through the bias.  The naive code is the most careful one: log_softmax and logsumexp.
@@ -9,7 +7,6 @@ Two good float32 codes differ by some percent in how they happen to round: "ABOV
 over SLACK, and the largest ratio of the row is printed.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.cases import Case
+from bench.parts import report
 from bench.peers import Batch
-from bench.table import markdown
 from wideneck.functional import linear_cross_entropy, log_mixture, log_prob
 
 SIZES = Case(N=256, D=256, V=8192, limit=0, rows={})
@@ -38,7 +35,7 @@ Losses = Callable[[Batch], Tensor]
 """One loss a token, (N,)."""
 
 
-def main(scale: float) -> None:
+def accuracy(scale: float) -> None:
     header = (
         "error, relative",
         "shift",
@@ -49,7 +46,7 @@ def main(scale: float) -> None:
     rows = [
         _row(head, case.scaled(scale), shift) for head, case in HEADS.items() for shift in SHIFTS
     ]
-    print(f"**accuracy**: {SIZES.scaled(scale)}.\n\n{markdown(header, rows)}")
+    report(f"{SIZES.scaled(scale)}.", header, rows)
 
 
 def _row(head: str, case: Case, shift: float) -> list[str]:
@@ -113,8 +110,3 @@ def _wide(batch: Batch) -> Batch:
 
 def _error(found: Tensor, gold: Tensor) -> float:
     return float((found - gold).norm() / gold.norm())
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(2)
-    main(float(sys.argv[1]))

@@ -19,49 +19,24 @@ shows that everything works, less than one.
 """
 
 import argparse
-import os
-from typing import Any
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
 
-from bench import studies
-from bench.attention_study_report import report
-from bench.studies import Experiment, Line, Study
+from bench.attention_study_data import split
+from bench.attention_study_run import NO_POSITIONS, Recipe, run
+from bench.studies import ByArm, Experiment, Line, Runs, Study, by_arm, difference, mean_sd
+from bench.table import markdown
+from wideneck.attention import names
+from wideneck.data import default_text
 
-QUICK = {"steps": 4, "blocks": 4, "haystacks": 4}
 WITHOUT_POSITIONS = ("softmax", "stickbreaking")
-
-
-def main(arguments: list[str]) -> None:
-    studies.main(STUDY, arguments)
-
-
-def _parser() -> argparse.ArgumentParser:
-    return studies.parser(STUDY)
-
-
-def _options(add: Any) -> None:
-    add("--steps", type=int, help="of training; 600 unless told")
-    add("--threads", type=int, default=2, help="of torch; 2 unless told")
-    add("--only", help="normalizers, split by semicolons; all unless told")
-    add("--quick", action="store_true", help="a smoke test: 1 seed, 4 steps, little to evaluate")
+BASELINE = "softmax"
+TIMES = ("1x", "2x", "4x")
 
 
 def _begin(options: argparse.Namespace) -> Experiment:
-    # Read when torch is loaded.  On a busy machine, threads that spin while they wait for one
-    # another make a step ten times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import torch
-
-    from bench.attention_study_data import split
-    from bench.attention_study_recipe import Recipe
-    from bench.attention_study_run import NO_POSITIONS, run
-    from wideneck.attention import names
-    from wideneck.data import default_text
-
-    torch.set_num_threads(options.threads)
-    changes: dict[str, Any] = dict(QUICK) if options.quick else {}
-    if options.steps is not None:
-        changes["steps"] = options.steps
-    recipe = Recipe(**changes)
+    recipe = Recipe(**STUDY.changes(options))
     text = default_text()
     corpus = split(text, 4 * recipe.context, recipe.blocks)
     # Temperature is a softmax whose queries could learn to be longer.
@@ -77,7 +52,6 @@ def _begin(options: argparse.Namespace) -> Experiment:
         },
         arms=[*arms, *(name + NO_POSITIONS for name in WITHOUT_POSITIONS)],
         make=lambda name, seed: run(name, seed or 0, corpus, recipe),
-        seeds=1 if options.quick else 3,
         told=_told,
     )
 
@@ -86,9 +60,104 @@ def _told(line: Line) -> str:
     text = " ".join(f"{key} {value['all']:.3f}" for key, value in line["text"].items())
     needles = " ".join(f"{key} {value['accuracy']:.2f}" for key, value in line["needles"].items())
     seconds = line["seconds_training"] + line["seconds_evaluating"]
-    return f"{line['arm']}, seed {line['seed']}: {text}; {needles}; {seconds:.0f} s"
+    return f"{text}; {needles}; {seconds:.0f} s"
+
+
+def report(lines: list[Line]) -> str:
+    """Losses, needles, what was learned, and what all of it is of."""
+    runs = by_arm(lines)
+    parts = [_losses(runs), _needles(runs), _learned(runs), _caption(lines)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _losses(by_name: ByArm) -> str:
+    late = "past the context, "
+    header = ["normalizer", *(f"loss {times}" for times in TIMES)]
+    header += [f"minus {BASELINE} {times}" for times in TIMES]
+    header += [f"{late}{times}" for times in TIMES[1:]] + ["s a step"]
+    rows = [
+        [
+            name,
+            *(_over_seeds(runs, times, lambda text: text["all"]) for times in TIMES),
+            *(_difference(by_name, name, times) for times in TIMES),
+            *(_over_seeds(runs, times, _late, "+") for times in TIMES[1:]),
+            f"{statistics.median(run['seconds_a_step'] for run in runs.values()):.3f}",
+        ]
+        for name, runs in by_name.items()
+    ]
+    return markdown(header, rows)
+
+
+def _over_seeds(runs: Runs, times: str, of: Callable[[dict], float], sign: str = "") -> str:
+    return mean_sd([of(run["text"][times]) for run in runs.values()], 3, sign)
+
+
+def _late(text: dict) -> float:
+    """Past the context, minus the same bytes in windows of one context."""
+    return text["beyond"] - text["beyond_at_1x"]
+
+
+def _difference(by_name: ByArm, name: str, times: str) -> str:
+    """From the baseline's run of the same seed."""
+    pair = by_name[name], by_name.get(BASELINE, {})
+    found = difference(*pair, lambda run: [run["text"][times]["all"]])
+    return "" if found is None or name == BASELINE else mean_sd(found[0], 3, "+")
+
+
+def _needles(by_name: ByArm) -> str:
+    rows, lengths = [], []
+    for name, runs in by_name.items():
+        lengths = list(next(iter(runs.values()))["needles"])
+        found = [[100 * run["needles"][n]["accuracy"] for run in runs.values()] for n in lengths]
+        rows.append([name, *(mean_sd(values, 1) for values in found)])
+    return markdown(["needles found, %", *lengths], rows)
+
+
+def _learned(by_name: ByArm) -> str:
+    """Where the learned numbers ended, over heads, layers and seeds."""
+    lines = []
+    for name, runs in by_name.items():
+        ends: dict[str, list[float]] = defaultdict(list)
+        for line in runs.values():
+            for key, numbers in line["learned"].items():
+                ends[key.split(".")[-1]] += numbers
+        for kind, found in sorted(ends.items()):
+            lines.append(f"- {name}: {kind} ends at {min(found):.2f} to {max(found):.2f}")
+    return "\n".join(lines)
+
+
+def _caption(runs: list[Line]) -> str:
+    s = runs[0]["study"]
+    machine = runs[-1]["machine"]
+    early = round(s["steps"] * s["early_share"])
+    seeds = len({line["seed"] for line in runs})
+    baseline = next((r for r in runs if r["arm"] == BASELINE), runs[0])
+    tokens = s["steps"] * s["batch"] * s["context"]
+    return (
+        f"Llama of {s['layers']} layers, {s['heads']} heads, width {s['hidden']}, "
+        f"{baseline['parameters']:,} parameters, bytes as tokens, float32; trained from scratch on "
+        f"{s['train_bytes']:,} bytes of {s['text']}, {s['steps']:,} steps of "
+        f"{s['batch'] * s['context']:,} tokens ({tokens:,} in all), the first {early:,} in a "
+        f"context of {s['early_context']}, the others of {s['context']}, half of the sequences "
+        f"with needles; AdamW, learning rate {s['lr']:g}, cosine, gradients clipped at "
+        f"{s['clip']:g}.  Loss: nats a byte on {s['held_out_bytes']:,} bytes of "
+        f"{s['held_out_documents']} documents held out, the same bytes in windows of 1, 2 and 4 "
+        "contexts; past the context: their positions past the training context, minus the same "
+        "bytes in windows of one context, below 0 where the longer window helps.  Needles: values "
+        f"of 2 bytes, all right, each the likeliest after the right ones before it, of 4 in each "
+        f"of {s['haystacks']} sequences a length, text held out; a guess within the alphabets of "
+        f"the key finds 0.4 %.  ±: standard deviation over {seeds} seeds; differences are of runs "
+        f"of one seed.  Seconds: the median step at the context of {s['context']}, torch "
+        f"{machine['torch']}, {machine['threads']} threads.  "
+        "`python -m bench attention-study --out DIR`"
+    )
 
 
 STUDY = Study(
-    name="attention-study", about=str(__doc__), options=_options, begin=_begin, report=report
+    name="attention-study",
+    about=__doc__,
+    begin=_begin,
+    report=report,
+    quick={"steps": 4, "blocks": 4, "haystacks": 4},
 )
+main, _parser = STUDY.main, STUDY.parser

@@ -42,8 +42,6 @@ class Batch:
     """(B, L): the next token; IGNORED where it is drawn at random, as all of a needle is."""
     is_value: Tensor
     """(B, L): whether the target is a byte of a queried value."""
-    depths: Tensor
-    """(B, queries): where in the text the needle of each query stands, 0 first, 1 last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +90,7 @@ def text_batch(pieces: list[bytes]) -> Batch:
     """Plain text: all bytes of pieces of one length L are predicted."""
     targets = torch.tensor([list(piece) for piece in pieces])
     ids = torch.cat([torch.full_like(targets[:, :1], START), targets[:, :-1]], dim=1)
-    return Batch(
-        ids=ids,
-        targets=targets,
-        is_value=torch.zeros_like(ids, dtype=torch.bool),
-        depths=torch.zeros(len(ids), 0),
-    )
+    return Batch(ids=ids, targets=targets, is_value=torch.zeros_like(ids, dtype=torch.bool))
 
 
 def text_of(length: int) -> int:
@@ -108,18 +101,17 @@ def text_of(length: int) -> int:
 def needle_batch(pieces: list[bytes], draw: random.Random) -> Batch:
     """Needle sequences from pieces of `text_of(L)` bytes."""
     rows = [_needle_row(piece, draw) for piece in pieces]
-    tokens = torch.tensor([row for row, _, _ in rows])
-    kinds = torch.tensor([kind for _, kind, _ in rows])[:, 1:]
+    tokens = torch.tensor([row for row, _ in rows])
+    kinds = torch.tensor([kind for _, kind in rows])[:, 1:]
     return Batch(
         ids=tokens[:, :-1],
         targets=tokens[:, 1:].masked_fill(kinds == 0, IGNORED),
         is_value=kinds == 2,
-        depths=torch.tensor([depths for _, _, depths in rows]),
     )
 
 
-def _needle_row(piece: bytes, draw: random.Random) -> tuple[list[int], list[int], list[float]]:
-    """L + 1 tokens; 1 for those of the text, 2 for those of a queried value, else 0; depths."""
+def _needle_row(piece: bytes, draw: random.Random) -> tuple[list[int], list[int]]:
+    """L + 1 tokens; 1 for those of the text, 2 for those of a queried value, else 0."""
     needles = [[key, *_value(i, draw)] for i, key in enumerate(KEYS)]
     draw.shuffle(needles)
     places = sorted(draw.choices(range(len(piece) + 1), k=len(needles)))
@@ -130,11 +122,10 @@ def _needle_row(piece: bytes, draw: random.Random) -> tuple[list[int], list[int]
         begin = place
     tokens += piece[begin:]
     kinds += [1] * (len(piece) - begin)
-    asked = draw.sample(range(len(needles)), len(needles))
-    for i in asked:
-        tokens += needles[i]
+    for needle in draw.sample(needles, len(needles)):
+        tokens += needle
         kinds += [0] + [2] * VALUE
-    return tokens, kinds, [places[i] / len(piece) for i in asked]
+    return tokens, kinds
 
 
 def _value(key: int, draw: random.Random) -> list[int]:
@@ -151,9 +142,5 @@ def train_batch(text: bytes, length: int, size: int, draw: random.Random) -> Bat
 
     plain = text_batch(pieces(size - size // 2, length))
     needle = needle_batch(pieces(size // 2, text_of(length)), draw)
-    return Batch(
-        ids=torch.cat([plain.ids, needle.ids]),
-        targets=torch.cat([plain.targets, needle.targets]),
-        is_value=torch.cat([plain.is_value, needle.is_value]),
-        depths=needle.depths,
-    )
+    both = vars(plain).keys()
+    return Batch(**{of: torch.cat([getattr(plain, of), getattr(needle, of)]) for of in both})

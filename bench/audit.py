@@ -20,7 +20,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import argmax_cluster, argmax_rows
+import gguf
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from bench import argmax_rows
+from bench.parts import run_child
 
 CASES = {  # name: (arguments, seconds allowed, GB allowed)
     "default": ([], 150, 4),
@@ -31,24 +37,39 @@ CASES = {  # name: (arguments, seconds allowed, GB allowed)
 }
 
 
+SHAPE = 150_000, 896, 3000
+"""Rows, columns, and rows around one point."""
+PLACES = {"typical": 1.0, "mean": 0.02}
+"""Of the point: at the distance of a typical row from the mean, and near the mean."""
+SUFFIX = {"Q8_0": ".gguf", "Q6_K": ".safetensors"}
+"""By kind the file, of Q6_K with the numbers that come back from its blocks: the format allows no
+rows of 896, and the gguf package does not write it."""
+
+
 def main(arguments: list[str]) -> None:
-    names = _parser().parse_args(arguments).case
-    for name in names:
+    asked = _parser().parse_args(arguments).case or [*CASES]
+    for name in asked:
         case, _, what = name.partition("=")
         if case in OTHERS:
             OTHERS[case](what)
-    names = [name for name in names if name in CASES] if names else [*CASES]
-    if not names:
+    audits = [name for name in asked if name in CASES]
+    if not audits:
         return
-    subprocess.run([sys.executable, "-m", "bench.machine", "speed"], check=True)
+    subprocess.run([sys.executable, "-m", "bench.floor"], check=True)
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
+        for name in audits:
             arguments, seconds, gigabytes = CASES[name]
             wide = Path(folder) / "wide.safetensors"
             if "{wide}" in arguments and not wide.exists():
-                subprocess.run([sys.executable, "-m", "bench.machine", "wide", wide], check=True)
+                run_child("audit.write_wide", str(wide))
             arguments = [str(wide) if a == "{wide}" else a for a in arguments]
             _run(name, arguments, Path(folder) / "report.json", seconds, gigabytes)
+
+
+def write_wide(file: str) -> None:
+    """In a process of its own: one that holds much memory hands its peak on to its children."""
+    torch.manual_seed(0)
+    save_file({"lm_head.weight": torch.randn(262_144, 640)}, file)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,12 +91,12 @@ def _rows(seed: str) -> None:
 
 
 def _cluster(shape: str) -> None:
-    for place in argmax_cluster.PLACES:
-        for kind, suffix in argmax_cluster.SUFFIX.items():
+    for place in PLACES:
+        for kind, suffix in SUFFIX.items():
             with tempfile.TemporaryDirectory() as folder:
                 head, out = Path(folder) / f"head{suffix}", Path(folder) / "report.json"
-                plant = [sys.executable, "-m", "bench.argmax_cluster", str(head), place, kind]
-                subprocess.run(plant + (shape.split(",") if shape else []), check=True)
+                sizes = [int(size) for size in shape.split(",")] if shape else SHAPE
+                run_child("audit.write_cluster", str(head), place, kind, *sizes)
                 name = f"cluster at {'the mean' if place == 'mean' else 'a typical row'}, {kind}"
                 _run(name, [str(head), "--section", "head"], out, 600, 4)
                 found = json.loads(out.read_text())["head"]["argmaxable"]
@@ -105,6 +126,49 @@ def _run(name: str, arguments: list[str], out: Path, seconds: float, gigabytes: 
     steps["start and write"] = wall - sum(steps.values())
     for step, spent in steps.items():
         print(f"  {step:<28} {spent:7.1f} s  {100 * spent / wall:5.1f} %")
+
+
+def planted(place: str, num_rows: int, width: int, members: int) -> np.ndarray:
+    """A head with rows around one point, as never-trained rows lie, at random places.
+
+    Gaussian numbers in float32; the rows have relative distances of 1e-3 to 1e-1.
+    """
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((num_rows, width), dtype=np.float32)
+    centre = PLACES[place] * generator.standard_normal(width)
+    away = generator.standard_normal((members, width))
+    away *= np.sqrt(width) / np.linalg.norm(away, axis=1, keepdims=True)
+    distance = 10 ** generator.uniform(-3, -1, size=(members, 1))
+    weight[generator.choice(num_rows, members, replace=False)] = centre + distance * away
+    return 0.02 * weight
+
+
+def through_q6_k(weight: np.ndarray) -> np.ndarray:
+    """Rounded as in blocks of 256 numbers: x = d s q, d float16, s int8 for 16 numbers, |q| <= 32.
+
+    The blocks run over the ends of rows where these are no multiple of 256.
+    """
+    groups = weight.reshape(-1, 16, 16)
+    scale = np.abs(groups).max(2) / 32
+    d = (scale.max(1, keepdims=True) / 127).astype(np.float16).astype(np.float32)
+    s = np.clip(np.round(scale / np.where(d > 0, d, 1)), 1, 127)
+    step = (d * s)[:, :, None]
+    q = np.clip(np.round(groups / np.where(step > 0, step, 1)), -32, 31)
+    return (step * q).reshape(weight.shape).astype(np.float32)
+
+
+def write_cluster(file: str, place: str, kind: str, *shape: int) -> None:
+    weight = planted(place, *shape)
+    if kind == "Q6_K":
+        save_file({"lm_head.weight": torch.from_numpy(through_q6_k(weight))}, file)
+        return
+    writer = gguf.GGUFWriter(file, "llama")
+    stored = gguf.quantize(weight, gguf.GGMLQuantizationType.Q8_0)
+    writer.add_tensor("output.weight", stored, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 OTHERS = {"rows": _rows, "cluster": _cluster}

@@ -1,4 +1,4 @@
-"""What `python -m bench heads` runs.  Imports no torch: the parent of the measured processes.
+"""What `python -m bench heads` runs.
 
 N tokens, K components, D hidden, V vocabulary.  `rows` names the implementations, which are in
 bench/peers.py, each with its timed rounds: five or more where a limit or a near peer is at
@@ -14,6 +14,8 @@ NONE = "wideneck, reduction none"
 OUTPUTS = "wideneck, token outputs"
 """Log-probability, entropy and top-1, of which the first is learned from."""
 ENTROPY = "wideneck, token outputs, entropy learned"
+BIAS = "wideneck, with a bias"
+SMOOTHING = "wideneck, label smoothing"
 OUTPUTS_LIMIT = 1.10
 """Of token outputs, over the loss with reduction "none"."""
 COMPILED = "torch.compile of naive"
@@ -40,9 +42,19 @@ class Case:
         """A smaller case of the same form, to try the benchmark out."""
         return replace(self, N=max(8, round(self.N * scale)), V=max(64, round(self.V * scale)))
 
+    @property
+    def installed(self) -> list[str]:
+        """The rows that can run here."""
+        has = find_spec("x_transformers") is not None
+        return [row for row in self.rows if row != X_TRANSFORMERS or has]
+
     def __str__(self) -> str:
         components = f"K {self.K}, " if self.K else ""
         return f"N {self.N:,}, {components}d {self.D}, V {self.V:,}, {self.dtype}"
+
+
+def _ours(rounds: int, with_bias: int = 3) -> dict[str, int]:
+    return {OURS: rounds, BIAS: with_bias, **dict.fromkeys((NONE, OUTPUTS, ENTROPY), rounds)}
 
 
 CASES = {
@@ -52,12 +64,8 @@ CASES = {
         V=49_152,
         limit=1.15,
         rows={
-            OURS: 5,
-            "wideneck, with a bias": 3,
-            NONE: 5,
-            OUTPUTS: 5,
-            ENTROPY: 5,
-            "wideneck, label smoothing": 3,
+            **_ours(5),
+            SMOOTHING: 3,
             "naive": 5,
             "F.linear_cross_entropy": 2,
             "F.linear_cross_entropy, chunk 512": 5,
@@ -74,11 +82,8 @@ CASES = {
         rows={
             OURS: 5,
             SOFTMAX: 5,
-            "wideneck, with a bias": 3,
-            NONE: 5,
-            OUTPUTS: 5,
-            ENTROPY: 5,
-            "wideneck, label smoothing": 3,
+            **_ours(5),
+            SMOOTHING: 3,
             "wideneck, gss": 3,
             "wideneck, gss with a learned slope": 3,
             "naive": 5,
@@ -91,15 +96,7 @@ CASES = {
         D=280,
         V=10_000,
         limit=1.15,
-        rows={
-            OURS: 5,
-            "wideneck, with a bias": 3,
-            NONE: 5,
-            OUTPUTS: 5,
-            ENTROPY: 5,
-            "zihangdai/mos": 5,
-            X_TRANSFORMERS: 5,
-        },
+        rows={**_ours(5), "zihangdai/mos": 5, X_TRANSFORMERS: 5},
     ),
     "moss": Case(
         N=1024,
@@ -108,16 +105,7 @@ CASES = {
         V=10_000,
         activation="sigsoftmax",
         limit=1.25,
-        rows={
-            OURS: 7,
-            "wideneck, with a bias": 5,
-            NONE: 7,
-            OUTPUTS: 7,
-            ENTROPY: 7,
-            "wideneck, label smoothing": 3,
-            "zihangdai/mos": 7,
-            X_TRANSFORMERS: 7,
-        },
+        rows={**_ours(7, with_bias=5), SMOOTHING: 3, "zihangdai/mos": 7, X_TRANSFORMERS: 7},
     ),
     "bfloat16": Case(
         N=512,
@@ -125,11 +113,6 @@ CASES = {
         V=33_278,
         dtype="bfloat16",
         limit=1.35,
-        rows={OURS: 7, "wideneck, with a bias": 5, "naive": 1, "F.linear_cross_entropy": 5},
+        rows={OURS: 7, BIAS: 5, "naive": 1, "F.linear_cross_entropy": 5},
     ),
 }
-
-
-def installed(row: str) -> bool:
-    """Whether a row can run here."""
-    return row != X_TRANSFORMERS or find_spec("x_transformers") is not None

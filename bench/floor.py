@@ -5,23 +5,17 @@ with every buffer made beforehand.  It is taken in the layout and at the chunk t
 the day.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from bench.parts import seconds
 
 LAYOUTS = ("rows x V", "V x rows")
 CHUNKS = (256, 512, 1024, 2048)
 SAMPLE = 2048
 """Rows that the candidates are compared on."""
-
-
-def seconds(function: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 class Products:
@@ -72,3 +66,16 @@ def fastest(
     for candidate in sorted(candidates, key=costs.__getitem__)[:3]:
         costs[candidate] = min(costs[candidate], cost(candidate))
     return Products(X, W, *min(candidates, key=costs.__getitem__), fixed=fixed)
+
+
+def speed() -> str:
+    """One line."""
+    a, b = torch.randn(2048, 576), torch.randn(576, 49_152)
+    out = torch.empty(2048, 49_152)
+    best = min(seconds(lambda: torch.mm(a, b, out=out)) for _ in range(5))
+    gflops = 2 * 2048 * 576 * 49_152 / best / 1e9
+    return f"{torch.get_num_threads()} threads, torch {torch.__version__}, {gflops:.0f} GFLOP/s"
+
+
+if __name__ == "__main__":
+    print(speed())

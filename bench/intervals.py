@@ -24,7 +24,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+from scipy.special import stdtrit
+
+from bench.parts import one_of
 from bench.table import markdown
+from wideneck.audits.unequal_groups import effective_number, half_width, rule
+from wideneck.lab.paired import paired
+from wideneck.lab.published import PublishedResult
+from wideneck.lab.spread import spread
+from wideneck.lab.verdict import judge
 
 SEED = 0
 DRAWS = 10_000
@@ -32,6 +41,11 @@ ROUNDS = 4
 """Of DRAWS each, for what is not drawn anew."""
 ANEW = 400
 """Draws where each has lengths of its own, and so a factor of its own."""
+KINDS: dict[str, Callable] = {
+    "normal": lambda rng, size: rng.normal(size=size),
+    "heavy tails": lambda rng, size: rng.standard_t(3, size),
+    "skewed": lambda rng, size: rng.exponential(1, size) - 1,
+}
 SHARES = (1.0, 0.5, 0.1, 0.0)
 """Of the variance between documents."""
 
@@ -44,22 +58,13 @@ def main(arguments: list[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench intervals")
-    parser.add_argument(
-        "table", nargs="*", type=_table, help=f"of {', '.join(TABLES)}; all of them"
-    )
+    told = f"of {', '.join(TABLES)}; all of them"
+    parser.add_argument("table", nargs="*", type=one_of(TABLES), help=told)
     return parser
-
-
-def _table(name: str) -> str:
-    if name not in TABLES:
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(TABLES)}, got {name!r}")
-    return name
 
 
 def _shapes(rng: Any) -> dict[str, Any]:
     """Lengths of documents by name."""
-    import numpy as np
-
     return {
         "2 of one length": [512, 512],
         "3": [512] * 3,
@@ -83,11 +88,22 @@ def _shapes(rng: Any) -> dict[str, Any]:
     }
 
 
+def _house(means: Any, n: Any) -> Any:
+    halves = half_width(means * n, n)
+    return None if halves is None else abs(means @ n / n.sum()) <= halves
+
+
+def _held(draw: Callable, n: Any, inside: Callable = _house) -> str:
+    """In per cent, how often the truth, 0, is `inside` of what drawn means of n values give."""
+    found = [inside(draw(), n) for _ in range(ROUNDS)]
+    return "no interval" if found[0] is None else _percent(found)
+
+
+def _percent(held: Any) -> str:
+    return f"{100 * np.mean(held):.1f}"
+
+
 def _documents() -> tuple[list[str], list[list[str]]]:
-    import numpy as np
-
-    from wideneck.audits.unequal_groups import effective_number
-
     rng = np.random.default_rng(SEED)
     kinds = [*SHARES, "heavy tails"]
     header = ["documents", "worth"]
@@ -102,8 +118,6 @@ def _documents() -> tuple[list[str], list[list[str]]]:
 
 
 def _skewed() -> tuple[list[str], list[list[str]]]:
-    import numpy as np
-
     rng = np.random.default_rng(SEED)
     shapes = {f"{num} of one length": [512] * num for num in (2, 4, 8, 16, 32, 64)}
     names = ("259; 2,571; 1,186; 80", "12, lognormal", "40, lognormal")
@@ -121,8 +135,6 @@ def _skewed() -> tuple[list[str], list[list[str]]]:
 
 
 def _dependent() -> tuple[list[str], list[list[str]]]:
-    import numpy as np
-
     rows = []
     for correlation in (0.0, 0.3):
         draw = partial(_neighbours, np.random.default_rng(SEED), correlation)
@@ -134,27 +146,8 @@ def _dependent() -> tuple[list[str], list[list[str]]]:
     return ["dependent", "holds"], rows
 
 
-def _held(draw: Callable, n: Any, inside: Callable | None = None) -> str:
-    """In per cent, how often the truth, 0, is `inside` of what drawn means of n values give."""
-    import numpy as np
-
-    found = [(inside or _house)(draw(), n) for _ in range(ROUNDS)]
-    return "no interval" if found[0] is None else f"{100 * np.mean(found):.1f}"
-
-
-def _house(means: Any, n: Any) -> Any:
-    from wideneck.audits.unequal_groups import half_width
-
-    halves = half_width(means * n, n)
-    return None if halves is None else abs(means @ n / n.sum()) <= halves
-
-
 def _hall(means: Any, n: Any) -> Any:
     """Of (M - mean) / sqrt(V) by his cubic, with the skewness of M by its residuals."""
-    import numpy as np
-
-    from wideneck.audits.unequal_groups import half_width, rule
-
     w = n / n.sum()
     mean = means @ w
     parts = w * (means - mean[:, None])
@@ -168,22 +161,14 @@ def _hall(means: Any, n: Any) -> Any:
 
 def _means(rng: Any, n: Any, kind: float | str) -> Any:
     """(DRAWS, G) means of documents, of mean 0."""
-    import numpy as np
-
     size = (DRAWS, len(n))
-    if kind == "heavy tails":
-        return rng.standard_t(3, size)
-    if kind == "skewed":
-        return rng.exponential(1, size) - 1
-    assert isinstance(kind, float)
+    if isinstance(kind, str):
+        return KINDS[kind](rng, size)
     variances = kind + (1 - kind) * np.median(n) / n
     return rng.normal(0, np.sqrt(variances), size)
 
 
 def _textbook(means: Any, n: Any) -> Any:
-    import numpy as np
-    from scipy.special import stdtrit
-
     w = n / n.sum()
     mean = means @ w
     squares = np.square(w * (means - mean[:, None])).sum(1) * len(n) / (len(n) - 1)
@@ -200,47 +185,35 @@ def _neighbours(rng: Any, correlation: float) -> Any:
 
 def _anew(rng: Any, num: int) -> str:
     """Lengths and means drawn together, a nat less for each e-fold; of all text, not of these."""
-    import numpy as np
-
-    from wideneck.audits.unequal_groups import half_width
-
     hits = []
     while len(hits) < ANEW:
         logs = rng.normal(6, 1, num)
         n, means = np.exp(logs).round() + 1, -0.5 * (logs - 7) + rng.normal(0, 0.5, num)
-        half = half_width(means * n, n)
-        if half is not None:
-            # E[n (logs - 7)] = 0 for a lognormal n of variance 1 in its logarithm: the truth is 0.
-            hits.append(abs(means @ n / n.sum()) <= half)
-    return f"{100 * np.mean(hits):.1f}"
+        # E[n (logs - 7)] = 0 for a lognormal n of variance 1 in its logarithm: the truth is 0.
+        held = _house(means, n)
+        if held is not None:
+            hits.append(held)
+    return _percent(hits)
 
 
 def _seeds() -> tuple[list[str], list[list[str]]]:
-    import numpy as np
-
     rng = np.random.default_rng(SEED)
-    kinds: dict[str, Callable] = {
-        "normal": lambda size: rng.normal(size=size),
-        "heavy tails": lambda size: rng.standard_t(3, size),
-        "skewed": lambda size: rng.exponential(1, size) - 1,
-    }
+    draws = [partial(draw, rng) for draw in KINDS.values()]
     rows = [
-        [f"paired differences of {num} seeds", *(_paired(draw, num) for draw in kinds.values())]
+        [f"paired differences of {num} seeds", *(_paired(draw, num) for draw in draws)]
         for num in (2, 3, 5, 10)
     ]
     for ours, theirs, scale in ((3, 3, 1), (5, 3, 1), (3, 3, 4), (3, 10, 4), (3, None, 1)):
         name = f"{ours} seeds beside a published " + (
             "number" if theirs is None else f"mean of {theirs}, deviation x {scale}"
         )
-        rows.append([name, *(_welch(draw, ours, theirs, scale) for draw in kinds.values())])
-    return ["over seeds", *kinds], rows
+        rows.append([name, *(_welch(draw, ours, theirs, scale) for draw in draws)])
+    return ["over seeds", *KINDS], rows
 
 
 def _paired(draw: Callable, num: int) -> str:
-    from wideneck.lab.paired import paired
-
-    found = [paired(values) for values in (1 + draw((DRAWS // 4, num))).tolist()]
-    return f"{100 * sum(_holds(f, 1) for f in found) / len(found):.1f}"
+    found = (paired(values) for values in (1 + draw((DRAWS // 4, num))).tolist())
+    return _percent([_holds(one, 1) for one in found])
 
 
 def _holds(found: Any, truth: float) -> bool:
@@ -249,11 +222,7 @@ def _holds(found: Any, truth: float) -> bool:
 
 def _welch(draw: Callable, num: int, other: int | None, scale: float) -> str:
     """Against a published mean and deviation over `other` seeds, or one run without either."""
-    from wideneck.lab.published import PublishedResult
-    from wideneck.lab.spread import spread
-    from wideneck.lab.verdict import judge
-
-    hits = 0
+    hits = []
     theirs = scale * draw((DRAWS, other or 1))
     for mine, published in zip(draw((DRAWS, num)).tolist(), theirs.tolist(), strict=True):
         over = spread(published)
@@ -261,9 +230,8 @@ def _welch(draw: Callable, num: int, other: int | None, scale: float) -> str:
             table="", data="", row="", measure="", status="verified", printed="",
             value=over.mean, spread=over.std, seeds=other,
         )  # fmt: skip
-        found = judge(result, spread(mine), num)
-        hits += _holds(found, 0)
-    return f"{100 * hits / DRAWS:.1f}"
+        hits.append(_holds(judge(result, spread(mine), num), 0))
+    return _percent(hits)
 
 
 TABLES = {

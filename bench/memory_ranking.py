@@ -1,19 +1,15 @@
-"""The ranking loss beside the loop over rank offsets that was released, in time and memory.
+"""The ranking loss beside the loop over rank offsets that was released, in time and memory."""
 
-python -m bench.memory_ranking SCALE           JSON on standard output
-python -m bench.memory_ranking SCALE NAME      bytes at its peak, in a process of its own
-"""
-
-import subprocess
-import sys
+import math
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import median
 
 import torch
 from torch import Tensor
 
-from bench.memory_case import VOCAB_SIZE, WIDTH, text
-from bench.parts import in_turns, ratio, report, start, verdict
+from bench.memory import VOCAB_SIZE, WIDTH, text
+from bench.parts import from_child, in_turns, ratio, report, verdict
 from bench.resident import growth
 from wideneck.memory import positives, ranking_loss, similarities, visible_history
 from wideneck.memory.ranks import Ranks
@@ -21,6 +17,7 @@ from wideneck.memory.ranks import Ranks
 BATCH, LENGTH, MARGIN = 4, 512, 1e-3
 SLOW = "loop over offsets"
 ROUNDS = {"pair_mean": 15, "offset_mean": 9, SLOW: 3}
+LENGTHS = (256, 512, 1024, 2048)
 
 
 class Setting:
@@ -73,51 +70,59 @@ def loop(s: Tensor, visible: Tensor, values: Tensor, target: Tensor, embedding: 
 def peak(name: str, scale: float) -> int:
     """Bytes that loss and gradient add to a process that holds the similarities."""
     Setting(1, 32).run(name)()
-    setting = Setting(BATCH, round(LENGTH * scale))
-    return growth(setting.run(name))
+    return growth(Setting(BATCH, round(LENGTH * scale)).run(name))
 
 
-def main() -> None:
-    scale = start()
-    if len(sys.argv) > 2:
-        print(peak(sys.argv[2], scale))
-        return
+def ranking(scale: float) -> None:
+    """Every reduction beside the loop."""
     setting = Setting(BATCH, round(LENGTH * scale))
     good = positives(setting.visible, setting.ids[:, 1:], setting.target)
     share = good.any(-1).double().mean()
-    found = {name: setting.run(name)() for name in ROUNDS}
+    runs = {name: setting.run(name) for name in ROUNDS}
+    found = {name: run() for name, run in runs.items()}
     assert torch.isclose(found["offset_mean"], found[SLOW], rtol=1e-4)
-    times = in_turns({name: setting.run(name) for name in ROUNDS}, ROUNDS, warm=False)
-    peaks = {}
-    for name in ROUNDS:
-        command = [sys.executable, "-m", "bench.memory_ranking", str(scale), name]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-        peaks[name] = int(done.stdout)
+    times = in_turns(runs, ROUNDS, warm=False)
+    peaks = {name: from_child("memory_ranking.peak", name, scale) for name in ROUNDS}
     rows = [
         [
             name,
-            str(len(times[name])),
-            f"{min(times[name]):.3f}",
-            f"{median(times[name]):.3f}",
-            f"{ratio(times[SLOW], times[name]):,.0f}",
+            str(len(own)),
+            f"{min(own):.3f}",
+            f"{median(own):.3f}",
+            f"{ratio(times[SLOW], own):,.0f}",
             f"{peaks[name] / 1e6:,.0f}",
             f"{peaks[SLOW] / peaks[name]:.1f}",
         ]
-        for name in ROUNDS
+        for name, own in times.items()
     ]
+    faster, smaller = ratio(times[SLOW], times["pair_mean"]), peaks[SLOW] / peaks["pair_mean"]
     report(
         f"batch {BATCH}, length {setting.ids.shape[1]}; from the similarities on to the gradient; "
         f"{share:.0%} of the targets stand in their memory.",
         ("", "rounds", "min s", "median s", "times faster", "peak MB", "times smaller"),
         rows,
         [
-            verdict(
-                "pair_mean: times faster", ratio(times[SLOW], times["pair_mean"]), 50, least=True
-            ),
-            verdict("pair_mean: times smaller", peaks[SLOW] / peaks["pair_mean"], 10, least=True),
+            verdict("pair_mean: times faster", faster, 50, least=True),
+            verdict("pair_mean: times smaller", smaller, 10, least=True),
         ],
     )
 
 
-if __name__ == "__main__":
-    main()
+def lengths(scale: float) -> None:
+    """How the loss grows with the length: no faster than T^2 log T."""
+    runs = {T: Setting(1, T).run("pair_mean") for T in (round(T * scale) for T in LENGTHS)}
+    times = in_turns(runs, dict.fromkeys(runs, 7))
+    found = {T: median(own) for T, own in times.items()}
+    law = {T: T**2 * math.log(T) for T in found}
+    first, *_, last = found
+    rows = [[f"{first:,}", f"{found[first]:.4f}", "", ""]]
+    for shorter, longer in pairwise(found):
+        grown = [f"{values[longer] / values[shorter]:.2f}" for values in (found, law)]
+        rows.append([f"{longer:,}", f"{found[longer]:.4f}", *grown])
+    grown, limit = (values[last] / values[first] for values in (found, law))
+    report(
+        "pair_mean, batch 1; loss and gradient, from the similarities on.",
+        ("length", "median s", "grown by", "T^2 log T"),
+        rows,
+        [verdict(f"{first:,} to {last:,}: growth", grown, limit)],
+    )

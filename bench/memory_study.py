@@ -17,89 +17,70 @@ everything works.
 """
 
 import argparse
-import os
+import copy
 import sys
+import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench import studies
-from bench.memory_study_recipe import ARMS, Recipe
-from bench.memory_study_report import report
-from bench.studies import Experiment, Line, Study
+import torch
+from torch import Tensor
+
+import wideneck as wn
+from bench.memory_study_data import Corpus, Recipe, corpus, describe, first_trained
+from bench.memory_study_judge import judged
+from bench.memory_study_report import ARMS, CONTINUED, report
+from bench.memory_study_scores import (
+    OFF,
+    Setting,
+    fitted,
+    mixture,
+    seen,
+    setting_of,
+    starting_from,
+    statistics,
+    with_setting,
+)
+from bench.studies import Experiment, Line, Study, train
+from wideneck.data import read_text
+from wideneck.memory import Memory
+from wideneck.models import default_model, evaluating, load_language_model
 
 DATA = Path("../shared/data")
-HUMAN = "human"
-QUICK = {
-    "pool": 4,
-    "valid": 2,
-    "test": 2,
-    "steps": 2,
-    "prompts": 3,
-    "continuation": 12,
-}
-
-
-def main(arguments: list[str]) -> None:
-    studies.main(STUDY, arguments)
-
-
-def _parser() -> argparse.ArgumentParser:
-    return studies.parser(STUDY)
+CLOSE = 1e-3
+"""By how much rounding may move a mean loss, in nats, that is computed in two ways."""
 
 
 def _options(add: Any) -> None:
     for name in ("train", "valid", "test"):
         file = DATA / f"wikitext2.{name}.txt.gz"
         add(f"--{name}", type=Path, default=file, help=f"text, plain or .gz; {file} unless told")
-    add("--steps", type=int, help="of training")
     add("--lr", type=float, help="learning rate")
-    add("--threads", type=int, default=2, help="of torch; 2 unless told")
-    add("--only", help="arms, split by commas; all unless told")
-    add("--quick", action="store_true", help="a smoke test")
 
 
 def _begin(options: argparse.Namespace) -> Experiment:
-    # Read when torch is loaded: threads that spin make a busy machine slower still.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import torch
-
-    from bench.memory_study_data import describe, read_texts
-
-    torch.set_num_threads(options.threads)
-    changes: dict[str, Any] = dict(QUICK) if options.quick else {}
-    changes |= {n: getattr(options, n) for n in ("steps", "lr") if getattr(options, n) is not None}
-    recipe = Recipe(**changes)
+    recipe = Recipe(**STUDY.changes(options, "lr"))
     if recipe.steps * recipe.batch > recipe.pool:
         sys.exit(f"A run has at most {recipe.pool // recipe.batch} steps, got {recipe.steps}.")
-    texts = read_texts({name: getattr(options, name) for name in ("train", "valid", "test")})
+    texts = {name: read_text(getattr(options, name)) for name in ("train", "valid", "test")}
 
     @cache  # not where all runs are there
-    def study() -> Any:
-        return _loaded(texts, recipe, options.out)
+    def trained() -> Trained:
+        loaded = load_language_model(default_model())
+        model = loaded.model.eval()
+        found = corpus(texts, loaded, recipe, options.out / "states.safetensors")
+        judge = copy.deepcopy(model)
+        return Trained(wn.attach_memory(model), judge, loaded.tokenizer, found, recipe)
 
     return Experiment(
         settings=describe(texts, recipe),
         arms=list(ARMS),
-        make=lambda arm, seed: study().human() if seed is None else study().run(arm, seed),
-        once=[HUMAN],
+        make=lambda arm, seed: trained().human() if seed is None else trained().run(arm, seed),
+        once=["human"],
         told=_told,
     )
-
-
-def _loaded(texts: Any, recipe: Recipe, folder: Path) -> Any:
-    import copy
-
-    import wideneck as wn
-    from bench.memory_study_data import corpus
-    from bench.memory_study_run import Study
-    from wideneck.models import default_model, load_language_model
-
-    loaded = load_language_model(default_model())
-    model = loaded.model.eval()
-    found = corpus(texts, loaded, recipe, folder / "states.safetensors")
-    judge = copy.deepcopy(model)
-    return Study(wn.attach_memory(model), judge, loaded.tokenizer, found, recipe)
 
 
 def _told(line: Line) -> str:
@@ -109,9 +90,118 @@ def _told(line: Line) -> str:
         f"{name} {t:.2f} {b:.2f}" for name, (t, b) in line["settings"].items() if name != "model"
     )
     seconds = " + ".join(f"{value:.0f} s" for value in line["seconds"])
-    return f"{line['arm']}, seed {line['seed']}: {text}; {setting}; {seconds}"
+    return f"{text}; {setting}; {seconds}"
+
+
+class Trained:
+    """The model with a memory, which every run starts from, and its original as the judge."""
+
+    def __init__(self, model: Any, judge: Any, tokenizer: Any, corpus: Corpus, recipe: Recipe):
+        self.model, self.judge, self.tokenizer = model, judge, tokenizer
+        self.corpus, self.recipe = corpus, recipe
+        self.first = first_trained(model, recipe)
+        self.memory: Memory = model.cache_memory.config  # with what was measured at attaching
+        self.start = {name: x.clone() for name, x in model.state_dict().items()}
+        model.requires_grad_(False)
+        for part in (*model.model.layers[self.first :], model.model.norm, model.cache_memory):
+            part.requires_grad_(True)
+
+    def run(self, arm: str, seed: int) -> dict[str, Any]:
+        """Train and measure.  Losses are in nats a token."""
+        started = time.perf_counter()
+        self.model.load_state_dict(self.start)
+        self.model.cache_memory.config = replace(self.memory, **ARMS[arm])
+        if arm != "untrained":
+            self._train(seed)
+        trained = time.perf_counter()
+        with evaluating(self.model):
+            scores, settings = self._score()
+            continued = {how: self._continue(settings[how], seed) for how in CONTINUED[arm]}
+        return {
+            "settings": settings,
+            "scores": scores,
+            "documents": self.corpus.test.document.tolist(),
+            "continued": continued,
+            "seconds": [trained - started, time.perf_counter() - trained],
+        }
+
+    def human(self) -> dict[str, Any]:
+        """How the documents go on, by the same measures."""
+        return self._judge(self.corpus.human)
+
+    def _train(self, seed: int) -> None:
+        model, recipe, data = self.model, self.recipe, self.corpus.train
+        optimizer = _optimizer(model, recipe)
+        draw = torch.Generator().manual_seed(seed)  # the seed's alone: the same for every arm
+        order = torch.randperm(len(data.ids), generator=draw)[: recipe.steps * recipe.batch]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        model.train()
+
+        def loss(step: int) -> Tensor:
+            rows = order[step * recipe.batch :][: recipe.batch]
+            ids = data.ids[rows]
+            with starting_from(model, self.first, data.states[rows]):
+                return model(input_ids=ids, labels=ids, use_cache=False).loss
+
+        train(optimizer, recipe.factor, parameters, recipe.clip, recipe.steps, loss)
+
+    def _score(self) -> tuple[dict[str, list[float]], dict[str, Setting]]:
+        """Means of every test window, and the settings of the memory."""
+        model, corpus = self.model, self.corpus
+        settings = {"model": OFF, "full": setting_of(model)}
+        settings["fitted"] = fitted(seen(model, corpus.valid, self.first), settings["full"])
+        test = seen(model, corpus.test, self.first)
+        loss, mass = mixture(test, settings["fitted"])
+        scores = statistics(model, corpus.test, self.first)
+        again = mixture(test, settings["full"])[0].mean(1) - torch.tensor(scores["nll"])
+        if again.abs().max() > CLOSE:
+            raise RuntimeError(f"Two ways to the loss differ by {again.abs().max():.2g} nats.")
+        scores["nll_fitted"] = loss.mean(1).tolist()
+        scores["cache_mass_fitted"] = mass.mean(1).tolist()
+        return scores, settings
+
+    @torch.no_grad()
+    def _continue(self, setting: Setting, seed: int) -> dict[str, Any]:
+        recipe, prompts = self.recipe, self.corpus.prompts
+        torch.manual_seed(seed)
+        with with_setting(self.model, setting):
+            ids = self.model.generate(
+                input_ids=prompts,
+                attention_mask=torch.ones_like(prompts),
+                do_sample=True,
+                top_p=recipe.top_p,
+                top_k=0,
+                temperature=1.0,
+                min_new_tokens=recipe.continuation,  # no end of the text before
+                max_new_tokens=recipe.continuation,
+            )
+        return self._judge(ids[:, recipe.prompt :])
+
+    def _judge(self, continuations: Tensor) -> dict[str, Any]:
+        found = judged(
+            self.judge, self.tokenizer, self.corpus.prompts, continuations, self.corpus.common
+        )
+        return {"ids": continuations.tolist(), "measures": found}
+
+
+def _optimizer(model: Any, recipe: Recipe) -> torch.optim.Optimizer:
+    memory = list(model.cache_memory.parameters())
+    own = {id(p) for p in memory}
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in rest if p.ndim == 1]},
+        {"params": memory, "lr": recipe.memory_lr},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=0.0)
 
 
 STUDY = Study(
-    name="memory-study", about=str(__doc__), options=_options, begin=_begin, report=report
+    name="memory-study",
+    about=__doc__,
+    options=_options,
+    begin=_begin,
+    report=report,
+    quick={"pool": 4, "valid": 2, "test": 2, "steps": 2, "prompts": 3, "continuation": 12},
 )
+main, _parser = STUDY.main, STUDY.parser

@@ -4,38 +4,61 @@ Texts are taken as they are: the word-level WikiText-2 keeps its "<unk>" and " @
 """
 
 import hashlib
-import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.memory_study_measures import common_words
-from bench.memory_study_recipe import Recipe
-from bench.memory_study_states import largest_difference, states_before
-from wideneck.data import Text, cut_windows, read_text
+from bench.memory_study_judge import common_words
+from bench.memory_study_scores import Windows, largest_difference, states_before
+from wideneck.data import Text, cut_windows
 from wideneck.errors import WideneckError
 from wideneck.models import default_model
+from wideneck.training.tensor_file import Stored, write_tensors
 
 CLOSE = 1e-3
 """By how much rounding may move a logit when the model is run in two parts."""
 
 
-@dataclass(frozen=True)
-class Windows:
-    """W windows of T tokens, and what the first trained layer reads of them."""
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How every model is trained and measured."""
 
-    ids: Tensor
-    """(W, T)."""
-    states: Tensor
-    """(W, T, D)."""
-    document: Tensor
-    """(W,)."""
+    window: int = 512
+    pool: int = 240
+    """Windows of the training text; a seed draws from them what it trains on, and the order."""
+    valid: int = 24
+    """Windows that temperature and bias are fitted on afterwards."""
+    test: int = 40
+    trained_layers: int = 4
+    """The last ones and the final norm; the others, embedding and output matrix are frozen."""
+    steps: int = 48
+    batch: int = 2
+    """Windows of a step."""
+    lr: float = 1e-3
+    """The best of 1e-4, 3e-4 and 1e-3 for plain, seed 0, 96 steps, on the validation text."""
+    memory_lr: float = 5e-2
+    """Of temperature and bias, which at the other rate would stay where they start."""
+    weight_decay: float = 0.1
+    """Of matrices."""
+    warm_up: float = 0.1
+    clip: float = 1.0
+    prompts: int = 20
+    """The first documents of the test text that are long enough."""
+    prompt: int = 64
+    continuation: int = 128
+    top_p: float = 0.95
+    common_words: int = 200
+    """Of the training text, the most frequent ones, which are no content."""
+
+    def factor(self, step: int) -> float:
+        """Of the learning rates: linear warm-up, then linear decay to 0."""
+        warm_up = max(1, round(self.warm_up * self.steps))
+        if step < warm_up:
+            return (step + 1) / warm_up
+        return (self.steps - step) / max(1, self.steps - warm_up)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +86,6 @@ def describe(texts: dict[str, Text], recipe: Recipe) -> dict[str, Any]:
     return about | {"recipe": vars(recipe)}
 
 
-def read_texts(files: dict[str, Path]) -> dict[str, Text]:
-    return {name: read_text(file) for name, file in files.items()}
-
-
 def corpus(texts: dict[str, Text], language_model: Any, recipe: Recipe, file: Path) -> Corpus:
     """The windows with their states, from `file` if they are there, else into it."""
     counts = {"train": recipe.pool, "valid": recipe.valid, "test": recipe.test}
@@ -74,35 +93,20 @@ def corpus(texts: dict[str, Text], language_model: Any, recipe: Recipe, file: Pa
     windows = {
         name: _windows(texts[name], tokenizer, counts[name], recipe.window) for name in texts
     }
-    first = first_trained(language_model.model, recipe)
-    about = {**describe(texts, recipe), "recipe": {**counts, "window": recipe.window}}
-    about |= {"first": first}
-    if not _holds(file, about):
-        states = {n: states_before(language_model.model, first, w.ids) for n, w in windows.items()}
-        _write(states, about, file)
-    found = {n: replace(windows[n], states=states) for n, states in load_file(file).items()}
-    _check(language_model.model, first, found["test"])
+    model = language_model.model
+    first = first_trained(model, recipe)
+    read = {"recipe": {**counts, "window": recipe.window}, "first": first}
+    about = describe(texts, recipe) | read
+    if not file.exists() or Stored(file).about != about:
+        states = {n: states_before(model, first, w.ids).contiguous() for n, w in windows.items()}
+        write_tensors(file, states, about)
+    found = {n: replace(windows[n], states=states) for n, states in Stored(file).tensors()}
+    difference = largest_difference(model, first, found["test"].ids[:1], found["test"].states[:1])
+    if difference > CLOSE:
+        raise RuntimeError(f"Run in two parts, the model's logits differ by {difference:.2g}.")
     prompts, human = _prompts(texts["test"], tokenizer, recipe)
     common = common_words(texts["train"].documents, recipe.common_words)
     return Corpus(**found, prompts=prompts, human=human, common=common)
-
-
-def _holds(file: Path, about: dict[str, Any]) -> bool:
-    if not file.exists():
-        return False
-    with safe_open(file, framework="pt") as content:
-        return json.loads((content.metadata() or {}).get("about", "null")) == about
-
-
-def _write(tensors: dict[str, Tensor], about: dict[str, Any], file: Path) -> None:
-    """Whole or not at all: an interrupted run leaves no half of a file under this name."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
-        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, partial, {"about": json.dumps(about)})
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def first_trained(model: Any, recipe: Recipe) -> int:
@@ -118,12 +122,6 @@ def _windows(text: Text, tokenizer: Any, count: int, window: int) -> Windows:
             "longer text."
         )
     return Windows(cut.ids, torch.empty(0), cut.document)
-
-
-def _check(model: Any, first: int, windows: Windows) -> None:
-    difference = largest_difference(model, first, windows.ids[:1], windows.states[:1])
-    if difference > CLOSE:
-        raise RuntimeError(f"Run in two parts, the model's logits differ by {difference:.2g}.")
 
 
 def _prompts(text: Text, tokenizer: Any, recipe: Recipe) -> tuple[Tensor, Tensor]:

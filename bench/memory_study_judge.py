@@ -1,6 +1,7 @@
-"""The original model as a judge of continuations: whether they follow from their prompt.
+"""Measures of continuations: repetition, and whether they follow from their prompt.
 
-Three measures, each beside what it gives for prompts that are not the continuation's own:
+The original model judges the latter, by three measures, each beside what it gives for prompts that
+are not the continuation's own:
 
 - pmi: mean over tokens of log p(token | prompt, tokens before) - log p(token | tokens before), in
   nats, but for the first token, which has nothing before it.  Mismatched: the next prompt.
@@ -15,23 +16,28 @@ states are huge and all alike, are left out.
 N prompts of P tokens, continuations of C.
 """
 
+import re
+from collections import Counter
+from collections.abc import Sequence, Set
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.memory_study_data import Corpus
-from bench.memory_study_measures import NGRAMS, diversity, rep_n, rep_window, shared_words
-
 ROWS = 8
 """Texts that are judged at a time."""
+NGRAMS = (2, 3, 4)
+WINDOW = 16
+"""Tokens that `rep_window` looks back."""
+WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 @torch.no_grad()
-def judged(judge: Any, tokenizer: Any, corpus: Corpus, continuations: Tensor) -> dict[str, list]:
+def judged(
+    judge: Any, tokenizer: Any, prompts: Tensor, continuations: Tensor, common: frozenset[str]
+) -> dict[str, list]:
     """Every measure of every continuation."""
-    prompts = corpus.prompts
     alone, states = read(judge, continuations, continuations.shape[1])
     own, other = (
         (read(judge, torch.cat([given, continuations], 1), continuations.shape[1])[0] - alone)
@@ -40,7 +46,7 @@ def judged(judge: Any, tokenizer: Any, corpus: Corpus, continuations: Tensor) ->
     prompt_states = read(judge, prompts, 0)[1]
     cosine = cosines(prompt_states, states)
     texts = tokenizer.batch_decode(continuations)
-    words = shares(tokenizer.batch_decode(prompts), texts, corpus.common)
+    words = shares(tokenizer.batch_decode(prompts), texts, common)
     tokens = continuations.tolist()
     found = {
         "diversity": [diversity(row) for row in tokens],
@@ -87,3 +93,41 @@ def shares(prompts: list[str], continuations: list[str], common: frozenset[str])
 def others(table: Tensor) -> Tensor:
     """(N,): for each continuation the mean over the prompts of all others, from (N, N)."""
     return (table.sum(0) - table.diag()) / (len(table) - 1)
+
+
+def rep_n(tokens: Sequence[int], n: int) -> float:
+    """Share of the n-grams that repeat an earlier one; 0 where there are none."""
+    grams = list(zip(*(tokens[i:] for i in range(n)), strict=False))
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def diversity(tokens: Sequence[int]) -> float:
+    """The product over n = 2, 3, 4 of 1 - rep-n (as in Wan et al. 2023, Table 3, a share)."""
+    product = 1.0
+    for n in NGRAMS:
+        product *= 1 - rep_n(tokens, n)
+    return product
+
+
+def rep_window(tokens: Sequence[int], window: int = WINDOW) -> float:
+    """Share of the tokens that stand among the `window` before them (rep-w, Fu et al. 2021)."""
+    hits = [token in tokens[max(0, i - window) : i] for i, token in enumerate(tokens)]
+    return sum(hits) / len(hits) if hits else 0.0
+
+
+def common_words(texts: Sequence[str], count: int) -> frozenset[str]:
+    """The most frequent words, which say little of what a text is about, and "unk"."""
+    counts = Counter(word for text in texts for word in words(text))
+    return frozenset([word for word, _ in counts.most_common(count)] + ["unk"])
+
+
+def words(text: str) -> list[str]:
+    """Runs of two letters or more, in lower case."""
+    return WORD.findall(text.lower())
+
+
+def shared_words(continuation: str, prompt: str, common: Set[str]) -> float:
+    """Share of the continuation's content words that stand in the prompt; 0 where it has none."""
+    content = [word for word in words(continuation) if word not in common]
+    known = set(words(prompt))
+    return sum(word in known for word in content) / len(content) if content else 0.0

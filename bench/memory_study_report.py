@@ -1,34 +1,95 @@
-"""The tables of the memory study in Markdown."""
+"""The tables of the memory study in Markdown, and what they are of."""
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 from bench import studies
-from bench.memory_study_caption import caption
-from bench.memory_study_differences import COMPARED, difference, needed, of_measure
-from bench.memory_study_recipe import ARMS, CONTINUED
-from bench.studies import ByArm, Line
+from bench.studies import ByArm, Line, Runs, span
 from bench.table import markdown
 
+ARMS: dict[str, dict[str, Any]] = {
+    "untrained": {},
+    "plain": {"loss": "cross_entropy", "alpha": 0.0},
+    "TRIME": {"alpha": 0.0},
+    "HistAlign": {},
+}
+"""What is trained: options of `wideneck.Memory`, everything else at its defaults."""
+CONTINUED = {
+    "untrained": ("model",),
+    "plain": ("model", "fitted"),
+    "TRIME": ("full", "model"),
+    "HistAlign": ("full", "model"),
+}
+"""What continues the prompts: the model without its memory, with the memory as it was trained
+("full"), or with a temperature and a bias found afterwards on the validation text ("fitted")."""
 SHOWN = {"model": ", model only", "full": ", full", "fitted": ", fitted cache"}
 SCORES = {"model": "nll_model_only", "full": "nll", "fitted": "nll_fitted"}
-MEASURES = {
-    "diversity": 100,
-    "rep-2": 100,
-    "rep-4": 100,
-    "rep-w": 100,
-    "pmi": 1,
-    "pmi mismatched": 1,
-    "cosine": 1,
-    "cosine mismatched": 1,
-    "words": 100,
-    "words mismatched": 100,
+ENDED = {
+    "untrained": "are measured as",
+    "plain": "stay at",
+    "TRIME": "end at",
+    "HistAlign": "end at",
 }
-"""And what they are multiplied by to be shown."""
+
+Which = tuple[str, str]
+"""An arm, and how its memory is used."""
+Pairs = Sequence[tuple[Which, Which]]
+PLAIN, FITTED = ("plain", "model"), ("plain", "fitted")
+OF_LOSSES: Pairs = [
+    (FITTED, PLAIN),
+    (("TRIME", "model"), PLAIN),
+    (("HistAlign", "model"), PLAIN),
+    (("TRIME", "full"), FITTED),
+    (("HistAlign", "full"), FITTED),
+    (("TRIME", "fitted"), FITTED),
+    (("HistAlign", "fitted"), FITTED),
+    (("HistAlign", "full"), ("TRIME", "full")),
+]
+OF_CONTINUATIONS: Pairs = [
+    (FITTED, PLAIN),
+    (("TRIME", "full"), PLAIN),
+    (("HistAlign", "full"), PLAIN),
+    (("TRIME", "full"), FITTED),
+    (("HistAlign", "full"), FITTED),
+    (("HistAlign", "full"), ("TRIME", "full")),
+    (("TRIME", "model"), PLAIN),
+    (("HistAlign", "model"), PLAIN),
+]
+COHERENCE = ("pmi", "cosine", "words")
+"""Measures that are compared with what other prompts give."""
+MEASURES = (
+    *("diversity", "rep-2", "rep-4", "rep-w"),
+    *(f"{name}{of}" for name in COHERENCE for of in ("", " mismatched")),
+)
+COMPARED = ("diversity", "rep-w", *COHERENCE)
 
 
-def report(lines: Sequence[Line]) -> str:
+def _percent(share: float) -> float:
+    return 100 * share
+
+
+Columns = dict[str, tuple[str, Callable[[float], float], int]]
+"""Which score, how its mean is shown, and with how many decimals."""
+SCORED: Columns = {
+    "perplexity, model only": ("nll_model_only", math.exp, 2),
+    "perplexity, full": ("nll", math.exp, 2),
+    "nats, model only": ("nll_model_only", float, 4),
+    "nats, full": ("nll", float, 4),
+    "nats, fitted cache": ("nll_fitted", float, 4),
+    "cache mass, full, %": ("cache_mass", _percent, 1),
+    "cache mass, fitted, %": ("cache_mass_fitted", _percent, 1),
+}
+RIGHT: Columns = {
+    "full": ("accuracy", _percent, 2),
+    "model only": ("accuracy_model_only", _percent, 2),
+    "cache only": ("accuracy_cache_only", _percent, 2),
+}
+
+
+def report(lines: Iterable[Line]) -> str:
     """Losses, accuracies, continuations, and what all of it is of."""
     found = studies.by_arm(lines)
     human = found.pop("human", None)
@@ -36,133 +97,184 @@ def report(lines: Sequence[Line]) -> str:
     if human is None or not by_arm:
         return "No run has finished yet."
     parts = [
-        _losses(by_arm),
+        _scored("loss of the test text", by_arm, SCORED, counts=True),
         _loss_differences(by_arm),
-        _accuracies(by_arm),
-        _continuations(by_arm, next(iter(human.values()))),
+        _scored("tokens right, %", by_arm, RIGHT),
+        _continuations(by_arm, human),
         _continuation_differences(by_arm),
-        caption(by_arm),
+        _learned(by_arm),
+        _sizes(by_arm),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def mean_sd(values: Sequence[float], digits: int = 3, sign: str = "") -> str:
+def mean_sd(values: Iterable[float], digits: int = 3, sign: str = "") -> str:
     """One number where all are the same to the last bit."""
+    values = list(values)
     return studies.mean_sd(values[:1] if len(set(values)) == 1 else values, digits, sign)
 
 
-def _means(lines: dict[int, dict], name: str) -> list[float]:
-    return [statistics.mean(line["scores"][name]) for line in lines.values()]
-
-
-def _losses(by_arm: ByArm) -> str:
-    header = [
-        "loss of the test text",
-        "seeds",
-        "perplexity, model only",
-        "perplexity, full",
-        "nats, model only",
-        "nats, full",
-        "nats, fitted cache",
-        "cache mass, full, %",
-        "cache mass, fitted, %",
-    ]
+def _scored(title: str, by_arm: ByArm, columns: Columns, counts: bool = False) -> str:
+    """Means of scores over seeds; with `counts` behind how many of these there are."""
     rows = []
-    for arm, lines in by_arm.items():
-        perplexities = [
-            mean_sd([math.exp(x) for x in _means(lines, SCORES[how])], 2)
-            for how in ("model", "full")
-        ]
-        masses = [
-            mean_sd([100 * x for x in _means(lines, name)], 1)
-            for name in ("cache_mass", "cache_mass_fitted")
-        ]
-        losses = [mean_sd(_means(lines, name), 4) for name in SCORES.values()]
-        rows.append([arm, str(len(lines)), *perplexities, *losses, *masses])
-    return markdown(header, rows)
+    for arm, runs in by_arm.items():
+        row = [arm, str(len(runs))] if counts else [arm]
+        for name, shown, digits in columns.values():
+            means = (statistics.mean(line["scores"][name]) for line in runs.values())
+            row.append(mean_sd(map(shown, means), digits))
+        rows.append(row)
+    return markdown([title, *(["seeds"] if counts else []), *columns], rows)
+
+
+def _comparable(by_arm: ByArm, pairs: Pairs) -> Iterator[tuple[Which, Which]]:
+    """Those that have runs of one seed."""
+    for ours, theirs in pairs:
+        if by_arm.get(ours[0], {}).keys() & by_arm.get(theirs[0], {}).keys():
+            yield ours, theirs
+
+
+def _difference(
+    by_arm: ByArm,
+    ours: Which,
+    theirs: Which,
+    values: Callable[[str, Line], list[float]],
+    documents: Callable[[Line], Sequence[int]] | None = None,
+) -> Any:
+    """See `bench.studies.difference`; `values` also gets how the memory is used."""
+    hows = (partial(values, how) for _, how in (theirs, ours))
+    return studies.difference(by_arm[ours[0]], by_arm[theirs[0]], *hows, documents)
 
 
 def _loss_differences(by_arm: ByArm) -> str:
-    pairs = [
-        (("plain", "fitted"), ("plain", "model")),
-        *(((arm, "model"), ("plain", "model")) for arm in ("TRIME", "HistAlign")),
-        *(((arm, "full"), ("plain", "fitted")) for arm in ("TRIME", "HistAlign")),
-        *(((arm, "fitted"), ("plain", "fitted")) for arm in ("TRIME", "HistAlign")),
-        (("HistAlign", "full"), ("TRIME", "full")),
-    ]
     rows = []
-    for ours, theirs in pairs:
-
-        def values(line: dict, which: tuple[str, str]) -> list[float]:
-            return line["scores"][SCORES[which[1]]]
-
-        found = difference(by_arm, ours, theirs, values, documents=True)
-        if found is not None:
-            by_seed, low, high = found
-            name = f"{_named(ours)} minus {_named(theirs)}"
-            rows.append([name, mean_sd(by_seed, 4, "+"), f"{low:+.4f} to {high:+.4f}"])
+    for pair in _comparable(by_arm, OF_LOSSES):
+        by_seed, low, high = _difference(
+            by_arm,
+            *pair,
+            lambda how, line: line["scores"][SCORES[how]],
+            lambda line: line["documents"],  # some windows may be of one
+        )
+        rows.append([_minus(*pair), mean_sd(by_seed, 4, "+"), f"{low:+.4f} to {high:+.4f}"])
     header = ["difference, nats", "over seeds", "95 % over documents"]
     return markdown(header, rows) if rows else ""
 
 
-def _named(which: tuple[str, str]) -> str:
+def _minus(ours: Which, theirs: Which) -> str:
+    return f"{_named(ours)} minus {_named(theirs)}"
+
+
+def _named(which: Which) -> str:
     arm, how = which
     has_memory = "full" in CONTINUED[arm]
     return arm if how == "model" and not has_memory else arm + SHOWN[how]
 
 
-def _accuracies(by_arm: ByArm) -> str:
-    names = ("accuracy", "accuracy_model_only", "accuracy_cache_only")
-    rows = [
-        [arm, *(mean_sd([100 * x for x in _means(lines, name)], 2) for name in names)]
-        for arm, lines in by_arm.items()
-    ]
-    return markdown(["tokens right, %", "full", "model only", "cache only"], rows)
+def _shown(name: str) -> tuple[int, int, str]:
+    """What a measure is multiplied by to be shown, its decimals, and its column."""
+    is_share = not name.startswith(("pmi", "cosine"))
+    return (100, 1, f"{name}, %") if is_share else (1, 3, name)
 
 
-def _continuations(by_arm: ByArm, human: dict) -> str:
-    rows = [["the text itself", *_measured([human])]]
-    for arm, lines in by_arm.items():
+def _continuations(by_arm: ByArm, human: Runs) -> str:
+    rows = [["the text itself", *_measured(human.values())]]
+    for arm, runs in by_arm.items():
         for how in CONTINUED[arm]:
-            found = [line["continued"][how] for line in lines.values()]
+            found = [line["continued"][how] for line in runs.values()]
             rows.append([_named((arm, how)), *_measured(found)])
-    header = [f"{name}, %" if times == 100 else name for name, times in MEASURES.items()]
-    return markdown(["continuations", *header], rows)
+    return markdown(["continuations", *(_shown(name)[2] for name in MEASURES)], rows)
 
 
-def _measured(found: list[dict]) -> list[str]:
-    return [
-        mean_sd([times * statistics.mean(x["measures"][name]) for x in found], _digits(times))
-        for name, times in MEASURES.items()
-    ]
+def _measured(found: Collection[Line]) -> list[str]:
+    cells = []
+    for name in MEASURES:
+        times, digits, _ = _shown(name)
+        means = (statistics.mean(one["measures"][name]) for one in found)
+        cells.append(mean_sd((times * mean for mean in means), digits))
+    return cells
 
 
-def _digits(times: int) -> int:
-    return 1 if times == 100 else 3
+def _of_continuations(name: str, how: str, line: Line) -> list[float]:
+    """A measure of every one; those of coherence minus what other prompts give."""
+    found = line["continued"][how]["measures"]
+    values, (times, *_) = found[name], _shown(name)
+    if name in COHERENCE:
+        pairs = zip(values, found[f"{name} mismatched"], strict=True)
+        values = [own - other for own, other in pairs]
+    return [times * value for value in values]
 
 
 def _continuation_differences(by_arm: ByArm) -> str:
     rows, counts = [], []
-    for ours, theirs in COMPARED:
-        cells, needs = [], []
-        for name in ("diversity", "rep-w", "pmi", "cosine", "words"):
-            times = MEASURES[name]
-            found = difference(by_arm, ours, theirs, of_measure(name, times))
-            if found is None:
-                break
-            by_seed, low, high = found
-            digits = _digits(times)
+    for pair in _comparable(by_arm, OF_CONTINUATIONS):
+        arm, how = pair[0]
+        num_prompts = len(next(iter(by_arm[arm].values()))["continued"][how]["ids"])
+        row, needs = [_minus(*pair)], [_minus(*pair)]
+        for measure in COMPARED:
+            by_seed, low, high = _difference(by_arm, *pair, partial(_of_continuations, measure))
+            _, digits, _ = _shown(measure)
             interval = f"[{low:+.{digits}f}, {high:+.{digits}f}]"
-            cells.append(f"{mean_sd(by_seed, digits, '+')} {interval}")
-            num_prompts = len(next(iter(by_arm[ours[0]].values()))["continued"][ours[1]]["ids"])
+            row.append(f"{mean_sd(by_seed, digits, '+')} {interval}")
             needs.append(needed(num_prompts, low, high))
-        if cells:
-            name = f"{_named(ours)} minus {_named(theirs)}"
-            rows.append([name, *cells])
-            counts.append([name, *needs])
+        rows.append(row)
+        counts.append(needs)
     if not rows:
         return ""
-    header = ["diversity, %", "rep-w, %", "pmi, own - other", "cosine, own - other"]
-    header.append("words, own - other, %")
+    own = {name: f"{name}, own - other" for name in COHERENCE}
+    header = [_shown(name)[2].replace(name, own.get(name, name)) for name in COMPARED]
+    differences = markdown(["difference of continuations", *header], rows)
     needs = markdown(["prompts that such a difference needs", *header], counts)
-    return f"{markdown(['difference of continuations', *header], rows)}\n\n{needs}"
+    return f"{differences}\n\n{needs}"
+
+
+def needed(num_texts: int, low: float, high: float) -> str:
+    """Texts at which the interval of a difference of this size would leave out 0."""
+    mean, half = (low + high) / 2, (high - low) / 2
+    if not mean:
+        return "no number"
+    return f"{max(1, round(num_texts * (half / mean) ** 2)):,}"
+
+
+def _learned(by_arm: ByArm) -> str:
+    """Where temperature and bias ended, and where they are best."""
+    lines = []
+    for arm, runs in by_arm.items():
+        parts = []
+        for how, name in (("full", ENDED[arm]), ("fitted", "are best at")):
+            temperatures, biases = zip(
+                *(line["settings"][how] for line in runs.values()), strict=True
+            )
+            parts.append(f"{name} {span(temperatures, 1)} and {span(biases, 2)}")
+        lines.append(f"- {arm}: temperature and bias {', '.join(parts)}")
+    return "\n".join(lines)
+
+
+def _sizes(by_arm: ByArm) -> str:
+    line = next(iter(by_arm["plain" if "plain" in by_arm else next(iter(by_arm))].values()))
+    about, machine = line["study"], line["machine"]
+    r = about["recipe"]
+    tokens = r["steps"] * r["batch"] * r["window"]
+    seeds = len({seed for runs in by_arm.values() for seed in runs})
+    return (
+        f"{about['model']}, float32; its last {r['trained_layers']} layers and its final norm "
+        f"trained on {tokens:,} tokens of {about['train']} (word level, with `<unk>`, tokenized by "
+        f"the model): {r['steps']:,} steps of {r['batch']} windows of {r['window']} tokens, AdamW, "
+        f"learning rate {r['lr']:g}, of temperature and bias {r['memory_lr']:g}, linear warm-up "
+        f"and decay, gradients clipped at {r['clip']:g}; plain is plain cross-entropy on the same "
+        f"tokens.  Loss: nats a token of {r['test']} windows of {r['window']} tokens of "
+        f"{about['test']}, each prediction seeing what its window holds before it; cache fitted "
+        f"afterwards: temperature and bias that are best on {r['valid']} windows of "
+        f"{about['valid']}.  Continuations: of the first {r['prompt']} tokens of {r['prompts']} "
+        f"test documents by {r['continuation']} tokens, top-p {r['top_p']:g}; diversity: product "
+        "of 1 - rep-n for n = 2 to 4; rep-n: n-grams of tokens that repeat an earlier one; rep-w: "
+        "tokens that stand among the 16 before them; pmi: nats a token that the prompt adds to a "
+        "continuation's log-likelihood under the original model; cosine: of its centred mean "
+        "states of prompt and continuation; words: content words of the continuation that stand "
+        f"in the prompt (the {r['common_words']} most frequent words of the training text are no "
+        "content); mismatched: the same with prompts of other documents.  ±: standard deviation "
+        f"over {seeds} seed{'s' if seeds > 1 else ''}, each a choice and order of the training "
+        "windows and of the random "
+        "numbers of the continuations, the same for all arms; intervals: 95 %, as in "
+        "docs/evaluate.md, over documents or prompts, of the mean over seeds.  torch "
+        f"{machine['torch']}, {machine['threads']} threads.  "
+        "`python -m bench memory-study --out DIR`"
+    )

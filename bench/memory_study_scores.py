@@ -1,5 +1,8 @@
 """Likelihoods of the memory study: the model alone, the mixture, and the best untrained cache.
 
+The upper layers run from stored states, as what the frozen layers below give never changes: for
+models of transformers that are built like Llama, with embedding, layers and norm of `model.model`.
+
 W windows of T tokens, so T - 1 predictions each.
 """
 
@@ -12,8 +15,6 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from bench.memory_study_data import Windows
-from bench.memory_study_states import starting_from
 from wideneck.memory import (
     Memory,
     Recall,
@@ -25,11 +26,66 @@ from wideneck.memory import (
     visible_history,
 )
 
+ROWS = 4
+"""Windows that are run at a time."""
 Setting = tuple[float, float]
 """Temperature and bias."""
 OFF: Setting = (1.0, -1e9)
 """The model without its memory."""
 JOINT = Memory()
+
+
+@dataclass(frozen=True)
+class Windows:
+    """W windows of T tokens, and what the first trained layer reads of them."""
+
+    ids: Tensor
+    """(W, T)."""
+    states: Tensor
+    """(W, T, D)."""
+    document: Tensor
+    """(W,)."""
+
+
+@torch.no_grad()
+def states_before(model: Any, first: int, ids: Tensor) -> Tensor:
+    """(W, T, D): what layer `first` reads."""
+    base, found = model.model, []
+    layers = base.layers
+    handle = base.norm.register_forward_pre_hook(lambda _, args: found.append(args[0]))
+    base.layers = layers[:first]
+    try:
+        for rows in ids.split(ROWS):
+            base(input_ids=rows, use_cache=False)
+    finally:
+        base.layers = layers
+        handle.remove()
+    return torch.cat(found)
+
+
+@contextmanager
+def starting_from(model: Any, first: int, states: Tensor) -> Iterator[None]:
+    """Inside, the model runs from layer `first` on, from `states` of the ids it is called with."""
+    base = model.model
+    layers = base.layers
+    base.layers = layers[first:]
+    # Not at the embedding, which a memory calls, too, for the vectors of tokens.
+    entered = base.layers[0] if len(base.layers) else base.norm
+    handle = entered.register_forward_pre_hook(lambda _, args: (states, *args[1:]))
+    try:
+        yield
+    finally:
+        base.layers = layers
+        handle.remove()
+
+
+@torch.no_grad()
+def largest_difference(model: Any, first: int, ids: Tensor, states: Tensor) -> float:
+    """Of a logit, between the whole model and its upper layers from the stored states."""
+    whole = model(input_ids=ids, use_cache=False).logits
+    with starting_from(model, first, states):
+        part = model(input_ids=ids, use_cache=False).logits
+    return (whole - part).abs().max().item()
 
 
 @dataclass(frozen=True)

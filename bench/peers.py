@@ -14,7 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.cases import COMPILED, ENTROPY, NONE, OURS, OUTPUTS, SOFTMAX, X_TRANSFORMERS, Case
+from bench.cases import (
+    BIAS,
+    COMPILED,
+    ENTROPY,
+    NONE,
+    OURS,
+    OUTPUTS,
+    SMOOTHING,
+    SOFTMAX,
+    X_TRANSFORMERS,
+    Case,
+)
 from wideneck.config import GSS
 from wideneck.functional import linear_cross_entropy, linear_token_outputs
 
@@ -184,11 +195,11 @@ def _x_transformers(batch: Batch) -> Loss:
 IMPLEMENTATIONS: dict[str, Callable[[Batch], Loss]] = {
     OURS: _ours,
     SOFTMAX: partial(_ours, activation="softmax"),
-    "wideneck, with a bias": lambda batch: _ours(batch, linear_bias=batch.bias),
+    BIAS: lambda batch: _ours(batch, linear_bias=batch.bias),
     NONE: partial(_ours, reduction="none"),
     OUTPUTS: _outputs,
     ENTROPY: partial(_outputs, entropy=0.01),
-    "wideneck, label smoothing": partial(_ours, label_smoothing=0.1),
+    SMOOTHING: partial(_ours, label_smoothing=0.1),
     "wideneck, gss": partial(_ours, activation=GSS()),
     "wideneck, gss with a learned slope": lambda batch: _ours(
         batch, activation=GSS(slope=batch.slope)

@@ -2,21 +2,34 @@
 
 A study is an experiment of the engine that reproductions run on: its jobs are arms with seeds, its
 runs are files of a store (`wideneck.files.store`), and what is finished is not run again, so that
-the same command continues an interrupted study.  Imports no torch, as other benches measure
-processes without it.
+the same command continues an interrupted study.
 """
 
 import argparse
 import json
+import math
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
+from bench.parts import seconds
+from wideneck.audits.estimate import estimate
+from wideneck.errors import WideneckError
+from wideneck.files.store import SETTINGS, Store
+from wideneck.lab.jobs import all_runs
+from wideneck.lab.spread import cell, spread
+from wideneck.report.fields import strict
+
 Line = dict[str, Any]
 """What a run found, with its `arm` and `seed`; once read, with the settings of its `study`."""
+Runs = Mapping[int, Line]
+"""Of one arm, by seed."""
 ByArm = dict[str, dict[int, Line]]
 """Runs by arm and seed."""
 
@@ -31,24 +44,10 @@ class Experiment:
     """Those that there are."""
     make: Callable[[str, int | None], Line]
     """One arm with one seed."""
+    told: Callable[[Line], str]
+    """What is said of a run that is done, behind its name."""
     once: Sequence[str] = ()
     """What has no seed."""
-    seeds: int = 3
-    """Unless told."""
-    told: Callable[[Line], str] | None = None
-    """What is said of a run that is done."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """How a study is called, set up and told."""
-
-    name: str
-    about: str
-    options: Callable[[Any], None]
-    """Adds its own to those of all."""
-    begin: Callable[[argparse.Namespace], Experiment]
-    report: Callable[[list[Line]], str]
 
 
 class Job(NamedTuple):
@@ -62,56 +61,76 @@ class Job(NamedTuple):
         return self.arm if self.seed is None else f"{self.arm}-{self.seed}"
 
 
-def main(study: Study, arguments: list[str]) -> None:
-    """Make what is missing and print the tables, or print those of what is there."""
-    from wideneck.errors import WideneckError
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """How a study is called, set up and told."""
 
-    if arguments[:1] == ["report"] and len(arguments) == 2:
-        print(study.report(finished(Path(arguments[1]))))
-        return
-    options = parser(study).parse_args(arguments)
-    try:
-        _make(study, options)
-    except WideneckError as error:
-        sys.exit(str(error))
-    print(study.report(finished(options.out)))
+    name: str
+    about: str | None
+    begin: Callable[[argparse.Namespace], Experiment]
+    report: Callable[[list[Line]], str]
+    options: Callable[[Any], None] = lambda add: None
+    """Adds its own to those of all."""
+    quick: Mapping[str, int] | None = None
+    """What `--quick` changes of a recipe that has steps, if the study is of such."""
 
+    def main(self, arguments: list[str]) -> None:
+        """Make what is missing and print the tables, or print those of what is there."""
+        if arguments[:1] == ["report"] and len(arguments) == 2:
+            print(self.report(finished(Path(arguments[1]))))
+            return
+        options = self.parser().parse_args(arguments)
+        try:
+            self._make(options)
+        except WideneckError as error:
+            sys.exit(str(error))
+        print(self.report(finished(options.out)))
 
-def parser(study: Study) -> argparse.ArgumentParser:
-    """The options of all studies and its own."""
-    found = argparse.ArgumentParser(
-        prog=f"python -m bench {study.name}",
-        description=study.about,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    found.add_argument("--out", type=Path, required=True, help="folder of the results")
-    found.add_argument("--seeds", type=int, help="this many, from 0; 3 unless told")
-    study.options(found.add_argument)
-    return found
+    def parser(self) -> argparse.ArgumentParser:
+        """The options of all studies and its own."""
+        found = argparse.ArgumentParser(
+            prog=f"python -m bench {self.name}",
+            description=self.about,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add = found.add_argument
+        add("--out", type=Path, required=True, help="folder of the results")
+        add("--seeds", type=int, help="this many, from 0; 3 unless told")
+        if self.quick is not None:
+            add("--steps", type=int, help="of training")
+            add("--threads", type=int, default=2, help="of torch; 2 unless told")
+            add("--only", help="arms, split by commas, or by semicolons if a name has one; all")
+            add("--quick", action="store_true", help="a smoke test, of 1 seed unless told")
+        self.options(add)
+        return found
 
+    def changes(self, options: argparse.Namespace, *names: str) -> dict[str, Any]:
+        """What the options change of a recipe: with `--quick`, and those of these names."""
+        told = {name: getattr(options, name) for name in ("steps", *names)}
+        quick = self.quick if options.quick and self.quick else {}
+        return {**quick, **{name: value for name, value in told.items() if value is not None}}
 
-def _make(study: Study, options: argparse.Namespace) -> None:
-    found = study.begin(options)
-    import torch
+    def _make(self, options: argparse.Namespace) -> None:
+        seeds = 3
+        if self.quick is not None:
+            torch.set_num_threads(options.threads)
+            seeds = 1 if options.quick else 3
+        found = self.begin(options)
+        machine = {"torch": torch.__version__, "threads": torch.get_num_threads()}
 
-    from wideneck.files.store import Store
-    from wideneck.lab.jobs import all_runs
-    from wideneck.report.fields import strict
+        def work(job: Job, show: Callable[[float], None]) -> Line:
+            line = {**job._asdict(), **found.make(job.arm, job.seed), "machine": machine}
+            if job.seed is not None:
+                told = f"{job.arm}, seed {job.seed}: {found.told(line)}"
+                print(told, file=sys.stderr, flush=True)
+            return strict(line)
 
-    machine = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-
-    def work(job: Job, show: Callable[[float], None]) -> Line:
-        line = {**job._asdict(), **found.make(job.arm, job.seed), "machine": machine}
-        if found.told is not None and job.seed is not None:
-            print(found.told(line), file=sys.stderr, flush=True)
-        return strict(line)
-
-    arms = _chosen(found.arms, options.only)
-    # Seed by seed, so that an interrupted study has something to compare.
-    seeds = range(options.seeds or found.seeds)
-    jobs = [*(Job(name, None) for name in found.once), *(Job(a, s) for s in seeds for a in arms)]
-    with Store.opened(options.out, {"study": study.name, **found.settings}) as store:
-        all_runs(work, jobs, dict, store, lambda *_: None, processes=1)
+        arms = _chosen(found.arms, options.only)
+        # Seed by seed, so that an interrupted study has something to compare.
+        jobs = [Job(name, None) for name in found.once]
+        jobs += [Job(arm, seed) for seed in range(options.seeds or seeds) for arm in arms]
+        with Store.opened(options.out, {"study": self.name, **found.settings}) as store:
+            all_runs(work, jobs, dict, store, lambda *_: None, processes=1)
 
 
 def _chosen(known: Sequence[str], only: str | None) -> Sequence[str]:
@@ -123,31 +142,18 @@ def _chosen(known: Sequence[str], only: str | None) -> Sequence[str]:
     return asked
 
 
-def finished(path: Path) -> list[Line]:
-    """The runs of a study in the order in which they were made, each with its study's settings.
-
-    Files of earlier versions are read too: a line of JSON each, all in one JSON, and a folder of
-    files that each say what they are `about`.
-    """
-    if path.is_dir():
-        files = sorted(path.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
-        found = {file.stem: json.loads(file.read_text()) for file in files}
-        shared = found.pop("settings", None)
-        lines = [
-            {"arm": name, "seed": None, **line, "study": shared or line["about"]}
-            for name, line in found.items()
-        ]
-    elif path.suffix == ".jsonl":
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        lines = [{"arm": line["head"], **line, "study": line["settings"]} for line in lines]
-    else:
-        found = json.loads(path.read_text())
-        shared = {"study": found["settings"]}
-        lines = [{"arm": line["normalizer"], **line, **shared} for line in found["runs"]]
-    return lines
+def finished(folder: Path) -> list[Line]:
+    """The runs of a study in the order in which they were made, each with its study's settings."""
+    files = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+    settings = json.loads((folder / SETTINGS).read_text())
+    return [
+        {**json.loads(file.read_text()), "study": settings}
+        for file in files
+        if file.name != SETTINGS
+    ]
 
 
-def by_arm(lines: Sequence[Line]) -> ByArm:
+def by_arm(lines: Iterable[Line]) -> ByArm:
     """The runs of each arm by seed."""
     found: ByArm = {}
     for line in lines:
@@ -155,22 +161,21 @@ def by_arm(lines: Sequence[Line]) -> ByArm:
     return found
 
 
-def mean_sd(values: Sequence[float], digits: int, sign: str = "") -> str:
+def mean_sd(values: Iterable[float], digits: int, sign: str = "") -> str:
     """Over seeds."""
-    from wideneck.lab.spread import cell, spread
-
-    return cell(spread(values), digits, sign=bool(sign))
+    return cell(spread([*values]), digits, sign=bool(sign))
 
 
-def span(values: Sequence[float], digits: int, between: str = " to ") -> str:
+def span(values: Iterable[float], digits: int, between: str = " to ") -> str:
     """The lowest and the highest, or what they both are."""
-    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+    shown = sorted(values)
+    low, high = f"{shown[0]:.{digits}f}", f"{shown[-1]:.{digits}f}"
     return low if low == high else f"{low}{between}{high}"
 
 
 def difference(
-    ours: Mapping[int, Line],
-    theirs: Mapping[int, Line],
+    ours: Runs,
+    theirs: Runs,
     values: Callable[[Line], Sequence[float]],
     our_values: Callable[[Line], Sequence[float]] | None = None,
     groups: Callable[[Line], Sequence[int]] | None = None,
@@ -185,10 +190,6 @@ def difference(
         our_values: the same of ours, where it is another.
         groups: the document of each text; None where each is one of its own.
     """
-    import torch
-
-    from wideneck.audits.estimate import estimate
-
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
         return None
@@ -198,8 +199,50 @@ def difference(
         for s in seeds
     ]
     by_text = torch.tensor(rows, dtype=torch.double).mean(0)
-    document = torch.arange(len(by_text))
-    if groups is not None:
-        document = torch.tensor(groups(ours[seeds[0]]))
-    found = estimate(by_text[:, None], document)
+    document = range(len(by_text)) if groups is None else groups(ours[seeds[0]])
+    found = estimate(by_text[:, None], torch.tensor(document))
     return [statistics.mean(row) for row in rows], found.low, found.high
+
+
+def train(
+    optimizer: torch.optim.Optimizer,
+    factor: Callable[[int], float],
+    parameters: Iterable[torch.Tensor],
+    clip: float,
+    num_steps: int,
+    loss: Callable[[int], torch.Tensor],
+) -> list[float]:
+    """Seconds of every step.
+
+    Args:
+        optimizer: of all that learns.
+        factor: of its rates at a step.
+        parameters: whose gradients are clipped together.
+        clip: the longest that they may be.
+        num_steps: steps.
+        loss: of a step, from the data on.
+    """
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    parameters = list(parameters)
+
+    def step(number: int) -> None:
+        loss(number).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+
+    return [seconds(partial(step, number)) for number in range(num_steps)]
+
+
+def warmed_cosine(num_steps: int, warm_up: float, final: float) -> Callable[[int], float]:
+    """A factor of rates: linear warm-up over a share of the steps, then a cosine to `final`."""
+    rising = max(1, round(warm_up * num_steps))
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        turn = math.pi * (step - rising) / max(1, num_steps - rising)
+        return final + (1 - final) * (1 + math.cos(turn)) / 2
+
+    return factor

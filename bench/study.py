@@ -24,18 +24,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import studies
+from bench.floor import speed
 from bench.studies import ByArm, Experiment, Line, Study, by_arm, difference, mean_sd, span
+from bench.study_heads import WINDOW, Recipe, run, starts
+from bench.table import markdown
+from wideneck.data import read_text
+from wideneck.lab.paired import paired
+from wideneck.models.small.config import States
+from wideneck.training.state_cache import cached_states
 
 HEADS = "softmax,scaled_softmax,sigsoftmax,gss,moc,moss"
-
-
-def main(arguments: list[str]) -> None:
-    studies.main(STUDY, arguments)
-
-
-def _parser() -> argparse.ArgumentParser:
-    return studies.parser(STUDY)
 
 
 def _options(add: Any) -> None:
@@ -53,12 +51,6 @@ def _options(add: Any) -> None:
 
 
 def _begin(options: argparse.Namespace) -> Experiment:
-    from bench.machine import speed
-    from bench.study_heads import WINDOW, Recipe, run, starts
-    from wideneck.data import read_text
-    from wideneck.models.small.config import States
-    from wideneck.training.state_cache import cached_states
-
     if not 0 < options.batch <= options.train_tokens:
         sys.exit(f"A batch holds 1 to {options.train_tokens} tokens, got {options.batch}.")
     print(speed(), file=sys.stderr)
@@ -75,36 +67,43 @@ def _begin(options: argparse.Namespace) -> Experiment:
         settings=states.about.to_dict() | names | vars(recipe),
         arms=list(configs),
         make=lambda head, seed: run(configs[head], seed or 0, states, recipe),
-        told=lambda line: (
-            f"{line['arm']}, seed {line['seed']}: {line['loss_before']:.4f} -> "
-            f"{line['loss_after']:.4f} nats"
-        ),
+        told=lambda line: f"{line['loss_before']:.4f} -> {line['loss_after']:.4f} nats",
     )
 
 
 def report(lines: list[Line]) -> str:
     """The table in Markdown, and what its columns are."""
-    titles = (
-        "head | parameters added | loss before | loss after | minus softmax, over seeds | "
-        "minus softmax, over documents | rank | rank 1e-3 / 1e-4 | s a step | tokens/s"
-    )
-    runs = by_arm(lines)
-    rows = [titles, "---" + " | ---:" * titles.count("|")]
-    rows += [" | ".join(_row(head, runs)) for head in runs]
-    return "\n".join([*(f"| {row} |" for row in rows), "", *_learned(runs), _caption(lines[0])])
+    header = [
+        "head",
+        "parameters added",
+        "loss before",
+        "loss after",
+        "minus softmax, over seeds",
+        "minus softmax, over documents",
+        "rank",
+        "rank 1e-3 / 1e-4",
+        "s a step",
+        "tokens/s",
+    ]
+    by_head = by_arm(lines)
+    rows = [_row(head, by_head) for head in by_head]
+    return "\n".join([markdown(header, rows), "", *_learned(by_head), _caption(lines[0])])
 
 
 def _row(head: str, by_head: ByArm) -> list[str]:
     runs = list(by_head[head].values())
     seconds = statistics.median(run["seconds_a_step"] for run in runs)
-    low, high = (span([r[name] for r in runs], 0, " - ") for name in ("rank_1e3", "rank_1e4"))
+    rank, low, high = (
+        span([run[name] for run in runs], 0, " - ")
+        for name in ("rank_press", "rank_1e3", "rank_1e4")
+    )
     return [
         head,
         f"{runs[0]['parameters_added']:,}",
         span([run["loss_before"] for run in runs], 4, " - "),
         mean_sd([run["loss_after"] for run in runs], 4),
         *(["", ""] if head == "softmax" else _differences(by_head, head)),
-        span([run["rank_press"] for run in runs], 0, " - "),
+        rank,
         f"{low} / {high}",
         f"{seconds:.2f}",
         f"{runs[0]['study']['batch'] / seconds:,.0f}",
@@ -113,21 +112,19 @@ def _row(head: str, by_head: ByArm) -> list[str]:
 
 def _differences(by_head: ByArm, head: str) -> list[str]:
     """To the softmax: of each seed, and of each window as a mean over the seeds."""
-    from wideneck.lab.paired import paired
-
-    pair = by_head[head], by_head.get("softmax", {})
-    over = difference(
-        *pair, lambda line: line["loss_by_window"], groups=lambda line: line["documents"]
+    found = difference(
+        by_head[head],
+        by_head.get("softmax", {}),
+        lambda line: line["loss_by_window"],
+        groups=lambda line: line["documents"],
     )
-    after = difference(*pair, lambda line: [line["loss_after"]])
-    if over is None or after is None:
+    if found is None:
         return ["", ""]
-    values = after[0]
-    by_seed = paired(values)
-    shown = mean_sd(values, 4, "+")
-    if by_seed.low is not None:
-        shown += f" [{by_seed.low:+.4f}, {by_seed.high:+.4f}]"
-    return [shown, "" if over[1] is None else f"[{over[1]:+.4f}, {over[2]:+.4f}]"]
+    by_seed, low, high = found
+    shown, over = mean_sd(by_seed, 4, "+"), paired(by_seed)
+    if over.low is not None:
+        shown += f" [{over.low:+.4f}, {over.high:+.4f}]"
+    return [shown, "" if low is None else f"[{low:+.4f}, {high:+.4f}]"]
 
 
 def _learned(by_head: ByArm) -> list[str]:
@@ -156,4 +153,5 @@ def _caption(line: dict) -> str:
     )
 
 
-STUDY = Study(name="study", about=str(__doc__), options=_options, begin=_begin, report=report)
+STUDY = Study(name="study", about=__doc__, options=_options, begin=_begin, report=report)
+main, _parser = STUDY.main, STUDY.parser

@@ -6,14 +6,13 @@ the model's own predictions, to 0.01 nats a token.  Shapes: N tokens, D hidden s
 
 import math
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 import wideneck as wn
-from bench.study_training import train, warmed_cosine
+from bench.studies import train, warmed_cosine
 from wideneck import config as c
 from wideneck import sizes
 from wideneck.audits.output.head_ranks import LogProbRanks, log_prob_ranks
@@ -86,7 +85,7 @@ def run(config: c.HeadConfig, seed: int, states: CachedStates, recipe: Recipe) -
     with torch.no_grad():
         head.weight.copy_(states.weight)
     before = _losses(head, states).mean().item()
-    seconds, train_losses = _train(head, seed, states, recipe)
+    seconds = _train(head, seed, states, recipe)
     after = _losses(head, states)
     rank = _rank(head, states)
     return {
@@ -95,7 +94,6 @@ def run(config: c.HeadConfig, seed: int, states: CachedStates, recipe: Recipe) -
         "loss_after": after.mean().item(),
         "loss_by_window": after.tolist(),
         "documents": states.splits["valid"].document.tolist(),
-        "train_losses": train_losses,
         "rank_contexts": rank.num_contexts,
         "rank_press": rank.press,
         "rank_1e3": rank.effective_1e3,
@@ -106,10 +104,8 @@ def run(config: c.HeadConfig, seed: int, states: CachedStates, recipe: Recipe) -
     }
 
 
-def _train(
-    head: Head, seed: int, states: CachedStates, recipe: Recipe
-) -> tuple[list[float], list[float]]:
-    """Seconds and loss of every step."""
+def _train(head: Head, seed: int, states: CachedStates, recipe: Recipe) -> list[float]:
+    """Seconds of every step."""
     groups = {"weight": [], "projections": [], "activation": []}
     for name, parameter in head.named_parameters():
         groups[name.split(".")[0]].append(parameter)
@@ -128,14 +124,11 @@ def _train(
     # The order is the seed's alone, the same for every head.
     order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(seed))
 
-    def loss(step: int) -> tuple[Tensor, Callable[[], float]]:
+    def loss(step: int) -> Tensor:
         picked = order[step * recipe.batch :][: recipe.batch]
-        value = head.nll(data.hidden[picked], data.target[picked].long(), reduction="mean")
-        return value, value.item
+        return head.nll(data.hidden[picked], data.target[picked].long(), reduction="mean")
 
-    def factor(step: int) -> float:
-        return warmed_cosine(step, num_steps, WARM_UP, FINAL_LR)
-
+    factor = warmed_cosine(num_steps, WARM_UP, FINAL_LR)
     return train(optimizer, factor, head.parameters(), 1.0, num_steps, loss)
 
 

@@ -1,24 +1,21 @@
 """Cost of our mixture of softmaxes against N, K and V, one at a time.
 
-    python -m bench.sweep SCALE [FIGURE]
-
 Forward and backward pass in float32, the shortest of three, over sizes from 1 to 16 times the
 smallest; the line is the one of least squared relative deviation.  At scale 1 the figure goes
 to docs/bench-heads.svg.
 """
 
-import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from bench.cases import OURS, Case
 from bench.figure import write_figure
-from bench.floor import seconds
+from bench.parts import report, seconds
 from bench.peers import IMPLEMENTATIONS, Batch, step
-from bench.table import markdown
 from wideneck.report.axes import linear
 from wideneck.report.svg import Chart, Line
 
@@ -33,56 +30,45 @@ STARTS = {
 COLORS = {"N": "c-raw", "K": "c-centred", "V": "c-data"}
 
 
-@dataclass(frozen=True)
-class Fit:
-    """Seconds at each size, and intercept and slope of their line."""
+class Fit(NamedTuple):
+    """Seconds at each size, and their line."""
 
-    sizes: list[int]
-    times: list[float]
+    sizes: np.ndarray
+    times: np.ndarray
+    line: np.ndarray
     at_zero: float
     slope: float
 
-    @property
-    def line(self) -> list[float]:
-        return [self.at_zero + self.slope * size for size in self.sizes]
 
-    @property
-    def deviation(self) -> float:
-        """The largest, relative to the line."""
-        return max(abs(t / f - 1) for t, f in zip(self.times, self.line, strict=True))
-
-
-def main(scale: float, figure: Path | None) -> None:
+def sweep(scale: float) -> None:
     fits = {name: _sweep(name, start.scaled(scale)) for name, start in STARTS.items()}
-    print("**sweep**: mixture of softmaxes, forward and backward pass, one size varied.\n")
-    for name, start in STARTS.items():
-        fit = fits[name]
+    print("mixture of softmaxes, forward and backward pass, one size varied.\n")
+    for name, fit in fits.items():
+        deviations = 100 * (fit.times / fit.line - 1)
         rows = [
-            [f"{size:,}", f"{t:.4f}", f"{f:.4f}", f"{100 * (t / f - 1):+.1f} %"]
-            for size, t, f in zip(fit.sizes, fit.times, fit.line, strict=True)
+            [f"{size:,}", f"{t:.4f}", f"{f:.4f}", f"{deviation:+.1f} %"]
+            for size, t, f, deviation in zip(*fit[:3], deviations, strict=True)
         ]
-        print(f"From {start.scaled(scale)}:\n")
-        print(markdown((name, "seconds", "line", "deviation"), rows))
+        header = (name, "seconds", "line", "deviation")
+        report(f"From {STARTS[name].scaled(scale)}:", header, rows)
         print(
-            f"\nLine: {fit.at_zero:.4f} s + {1000 * fit.slope:.4g} ms for each; "
-            f"largest deviation {100 * fit.deviation:.1f} %.\n",
-            flush=True,
+            f"Line: {fit.at_zero:.4f} s + {1000 * fit.slope:.4g} ms for each; "
+            f"largest deviation {abs(deviations).max():.1f} %.\n"
         )
-    if figure is not None:
-        write_figure(figure, _chart(fits))
+    if scale == 1:
+        write_figure(FIGURE, _chart(fits))
 
 
 def _sweep(name: str, start: Case) -> Fit:
-    first = getattr(start, name)
-    sizes = [first * multiple for multiple in MULTIPLES]
+    sizes = getattr(start, name) * np.array(MULTIPLES)
     times = []
-    for size in sizes:
+    for size in sizes.tolist():
         batch = Batch.make(replace(start, **{name: size}))
-        loss = IMPLEMENTATIONS[OURS](batch)
-        step(batch, loss)
-        times.append(min(seconds(lambda b=batch, f=loss: step(b, f)) for _ in range(3)))
+        run = partial(step, batch, IMPLEMENTATIONS[OURS](batch))
+        run()
+        times.append(min(seconds(run) for _ in range(3)))
     slope, at_zero = np.polyfit(sizes, times, 1, w=1 / np.array(times))
-    return Fit(sizes, times, float(at_zero), float(slope))
+    return Fit(sizes, np.array(times), at_zero + slope * sizes, at_zero, slope)
 
 
 def _chart(fits: dict[str, Fit]) -> Chart:
@@ -99,10 +85,3 @@ def _chart(fits: dict[str, Fit]) -> Chart:
         linear("seconds", [0, *(t for fit in fits.values() for t in (*fit.times, *fit.line))]),
         lines,
     )
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(2)
-    scale = float(sys.argv[1])
-    given = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    main(scale, given or (FIGURE if scale == 1 else None))

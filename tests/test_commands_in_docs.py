@@ -5,12 +5,11 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from importlib import import_module
 from importlib.util import find_spec
 
 import pytest
 import typer
-from bench.__main__ import BENCHES
+from bench.__main__ import BENCHES, bench
 
 from pages import ROOT, blocks, command_lines, pages
 from wideneck.cli import app
@@ -86,7 +85,7 @@ def check_wideneck(words):
 
 def check_bench(name, arguments, monkeypatch):
     assert name in BENCHES, name
-    module = import_module(BENCHES[name].__module__)
+    module = bench(name)
     if name == "fuzz":
         from bench.fuzz.session import _arguments
 
@@ -102,7 +101,7 @@ def check_bench(name, arguments, monkeypatch):
 
         monkeypatch.setattr(subprocess, "run", begins)
         with pytest.raises(InterruptedError):
-            BENCHES[name](arguments)
+            module.main(arguments)
 
 
 @pytest.mark.parametrize("page", pages())

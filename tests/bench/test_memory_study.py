@@ -5,18 +5,29 @@ import math
 import pytest
 import torch
 import transformers as tr
-from bench.memory_study_data import Windows
-from bench.memory_study_differences import needed
-from bench.memory_study_judge import cosines, others, read
-from bench.memory_study_measures import (
+from bench.memory_study_judge import (
     common_words,
+    cosines,
     diversity,
+    others,
+    read,
     rep_n,
     rep_window,
     shared_words,
 )
-from bench.memory_study_scores import OFF, mixture, seen, setting_of, statistics, with_setting
-from bench.memory_study_states import largest_difference, starting_from, states_before
+from bench.memory_study_report import needed
+from bench.memory_study_scores import (
+    OFF,
+    Windows,
+    largest_difference,
+    mixture,
+    seen,
+    setting_of,
+    starting_from,
+    states_before,
+    statistics,
+    with_setting,
+)
 
 import wideneck as wn
 from tiny import LLAMA, V

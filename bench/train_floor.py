@@ -1,12 +1,7 @@
-"""Training a head alone on cached states beside the floor of its matrix products.
+"""Heads in training beside the floor of their matrix products (bench/floor.py).
 
-python -m bench.train_states SCALE        JSON on standard output
-
-Whole steps of `wideneck.training.loop.Trainer`: rows gathered from a memory-mapped file, loss,
-backward pass, clipping, AdamW.  The sizes are those of the default model; the states are random
-numbers, in files such as `wideneck.training.state_cache` writes.  They need no gradient, so the
-floor is two products, scores and dW.  That of as many rows runs after every step, in the best chunk
-of either layout; the faster is the round's.
+Each product is in the layout and the chunk that are fastest today.  Of the output matrix both
+layouts run in every round, and the faster is the round's floor.
 """
 
 import tempfile
@@ -20,11 +15,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from bench.floor import LAYOUTS, fastest, seconds
-from bench.parts import in_turns, ratio, report, start, verdict
-from bench.train_case import HEADER, lowest, timed
+from bench.floor import LAYOUTS, fastest
+from bench.parts import in_turns, ratio, report, seconds, timed, verdict
+from bench.train import BATCH, HEADER, MODEL, SEGMENT, lowest, mixture, segment, words
 from wideneck import heads
-from wideneck.config import Softmax
+from wideneck.config import Mixture, Sigsoftmax, Softmax
+from wideneck.heads.mixture import MixtureHead
 from wideneck.models.small.config import States
 from wideneck.training.batches import Rows
 from wideneck.training.folder import RunFolder
@@ -37,9 +33,10 @@ from wideneck.training.states_task import HeadAlone
 from wideneck.training.task import Task
 
 VOCAB_SIZE, WIDTH, NUM_STATES = 49_152, 576, 32_768
-BATCHES, JUDGED, ROUNDS = (1024, 2048), 2048, 6
-LIMIT = 1.25
+BATCHES, JUDGED, STEPS = (1024, 2048), 2048, 6
 STEP = "a step"
+K, ROUNDS = 10, 11
+LIMIT = 1.25
 
 
 def cache(folder: Path, vocab_size: int) -> tuple[Tensor, Tensor]:
@@ -78,7 +75,7 @@ class Turns:
     @property
     def floor(self) -> list[float]:
         """The lowest of every round."""
-        return lowest({name: self.times[name] for name in self.floors})
+        return lowest(self.times, self.floors)
 
 
 def trained(
@@ -88,7 +85,7 @@ def trained(
     torch.manual_seed(0)
     hidden, target = states
     head = heads.build("softmax", hidden_size=WIDTH, vocab_size=vocab_size)
-    steps = ROUNDS + 1
+    steps = STEPS + 1
     schedule = Schedule(
         epochs=steps * batch_size / (len(target) // batch_size * batch_size),
         batch_size=batch_size,
@@ -127,19 +124,25 @@ def pieces(trainer: Trainer, floors: Mapping[str, Callable[[], object]]) -> list
         "of it: AdamW": trainer.optimizer.step,
     }
     runs = {**floors, **parts}
-    times = in_turns(runs, dict.fromkeys(runs, ROUNDS))
-    floor = lowest({name: times[name] for name in floors})
+    times = in_turns(runs, dict.fromkeys(runs, STEPS))
+    floor = lowest(times, floors)
     return timed({name: times[name] for name in parts}, floor)
 
 
-def main() -> None:
-    scale = start()
-    vocab_size = max(64, round(VOCAB_SIZE * scale))
+def states(scale: float) -> None:
+    """Training a head alone on cached states.
+
+    Whole steps of `wideneck.training.loop.Trainer`: rows gathered from a memory-mapped file, loss,
+    backward pass, clipping, AdamW.  The sizes are those of the default model; the states are random
+    numbers, in files such as `wideneck.training.state_cache` writes.  They need no gradient, so the
+    floor is two products, scores and dW.  That of as many rows runs after every step.
+    """
+    vocab_size = words(scale, VOCAB_SIZE)
     rows, found = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
-        states = cache(Path(folder), vocab_size)
+        given = cache(Path(folder), vocab_size)
         for batch_size in BATCHES:
-            turns, trainer = trained(states, vocab_size, batch_size, Path(folder))
+            turns, trainer = trained(given, vocab_size, batch_size, Path(folder))
             own = timed(turns.times, turns.floor)
             rows += [[f"{batch_size:,} rows: {row[0]}", *row[1:]] for row in own]
             if batch_size == JUDGED:
@@ -153,5 +156,55 @@ def main() -> None:
     )
 
 
-if __name__ == "__main__":
-    main()
+def training(
+    config: Mixture, vocab_size: int, targets: Tensor
+) -> tuple[MixtureHead, Tensor, Callable[[], None]]:
+    """A head, hidden states, and the head's part of a step, with fresh gradients."""
+    torch.manual_seed(0)
+    head = heads.build(
+        config,
+        hidden_size=MODEL.last_size or 0,
+        vocab_size=vocab_size,
+        bias=True,
+        embedding_size=MODEL.embedding_size,
+    )
+    assert isinstance(head, MixtureHead)
+    hidden = torch.rand(BATCH, SEGMENT, head.hidden_size).requires_grad_()
+
+    def step() -> None:
+        head.zero_grad()
+        hidden.grad = None
+        head.nll(hidden, targets, reduction="mean").backward()
+
+    return head, hidden, step
+
+
+def head(scale: float) -> None:
+    """The head's part of a training step.
+
+    Prior and contexts from hidden states (B, T, D), dropout, fused loss, and the gradients of all
+    of them.  Its products are three a matrix (scores, dX, dW): of the prior (K, D), of the latent
+    projection (K E, D) and of the output matrix (V, E) on every component's context.
+    """
+    vocab_size = words(scale)
+    _, targets = segment(vocab_size)
+    ours, other = f"MoSS, K = {K}", f"MoS, K = {K}"
+    head, hidden, step = training(mixture(K, Sigsoftmax()), vocab_size, targets)
+    contexts = torch.randn(targets.numel() * K, head.embedding_size)
+    own, rows = head.projections, hidden.detach().flatten(0, 1)
+    narrow = [fastest(rows, own.latent.weight), fastest(rows, own.prior.weight)]
+    runs: dict[str, Callable[[], object]] = {}
+    for layout in LAYOUTS:
+        scores = fastest(contexts, head.weight, [layout])
+        runs[f"floor, {scores}"] = lambda scores=scores: [run() for run in (scores, *narrow)]
+    floors = list(runs)
+    runs |= {ours: step, other: training(mixture(K, Softmax()), vocab_size, targets)[2]}
+    times = in_turns(runs, dict.fromkeys(runs, ROUNDS))
+    floor = lowest(times, floors)
+    report(
+        f"the head's part of a step, forward and backward: {targets.numel()} tokens, D "
+        f"{head.hidden_size}, E {head.embedding_size}, V {vocab_size:,}, bias, contexts dropped.",
+        HEADER,
+        timed(times, floor),
+        [verdict(f"{ours}: time over the floor", ratio(times[ours], floor), LIMIT)],
+    )

@@ -19,23 +19,4 @@ if TYPE_CHECKING:
     from wideneck.models.logit_map import LogitMap as LogitMap
     from wideneck.models.logit_map import measure_logit_map as measure_logit_map
 
-__getattr__, __dir__ = on_first_use(
-    __name__,
-    {
-        "asking": (
-            "ask",
-            "evaluating",
-        ),
-        "checkpoint_head": ("read_head",),
-        "default": ("default_model",),
-        "head_weights": ("HeadWeights",),
-        "language_model": (
-            "LoadedModel",
-            "load_language_model",
-        ),
-        "logit_map": (
-            "LogitMap",
-            "measure_logit_map",
-        ),
-    },
-)
+__getattr__, __dir__ = on_first_use(__name__)

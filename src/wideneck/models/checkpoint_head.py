@@ -7,12 +7,11 @@ input embedding row by row where it must be compared; a 70B model is read from o
 import os
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
 from wideneck.files.printable import listed
-from wideneck.models.checks import check_dtype, check_matrix, sha256_of
+from wideneck.models.checks import check_dtype, check_matrix
 from wideneck.models.expected_head import ExpectedHead, expected_head
 from wideneck.models.gguf_head import read_gguf_head
 from wideneck.models.head_weights import HeadWeights
@@ -82,15 +81,12 @@ def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeigh
     if strings is None:
         tokenizer = load_tokenizer(source.folder)
         strings = None if tokenizer is None else token_strings(tokenizer)
-    return HeadWeights(
-        weight=weight,
-        bias=bias,
+    return HeadWeights.of(
+        weight,
+        bias,
         name=name,
-        dtype=file.dtype(name),
-        rounding=torch.finfo(weight.dtype).eps,
         tied=tied,
         tying=tying,
-        sha256=sha256_of(weight),
         tokens=strings,
         model=source.display,
         form=expected.form,

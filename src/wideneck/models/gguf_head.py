@@ -17,19 +17,13 @@ from torch import Tensor
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
 from wideneck.files.printable import listed
-from wideneck.models.checks import check_matrix
+from wideneck.models.checks import FLOATS, check_matrix, dtype_name
 from wideneck.models.gguf_header import MEND, GgufHeader, StoredTensor
 from wideneck.models.gguf_parts import GgufParts
 from wideneck.models.head_weights import HeadWeights
 from wideneck.models.tying import describe_tying
 
 HEAD, BIAS, EMBEDDING = "output.weight", "output.bias", "token_embd.weight"
-FLOATS = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
 BLOCK = 2 * 2**20
 """Numbers dequantized at a time."""
 
@@ -67,7 +61,7 @@ def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) ->
             weight=weight,
             bias=bias,
             name=stored.name,
-            dtype=_dtype(stored.kind),
+            dtype=dtype_name(stored.kind),
             rounding=_rounding(stored.kind),
             tied=tied,
             tying=tying,
@@ -155,10 +149,6 @@ def _tying(
         head[0].bytes_of(one), embedding[0].bytes_of(other)
     )
     return describe_tying(HEAD, EMBEDDING, same, None)
-
-
-def _dtype(kind: str) -> str:
-    return str(FLOATS[kind]).removeprefix("torch.") if kind in FLOATS else kind
 
 
 def _rounding(kind: str) -> float:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wideneck.models.checks import sha256_of
+from wideneck.models.checks import dtype_name, sha256_of
 from wideneck.models.head_form import PLAIN, HeadForm
-from wideneck.models.tying import dtype_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +59,7 @@ class HeadWeights:
             weight=weight,
             bias=bias,
             name=name,
-            dtype=dtype_of(weight),
+            dtype=dtype_name(weight.dtype),
             rounding=torch.finfo(weight.dtype).eps,
             tied=tied,
             tying=tying,

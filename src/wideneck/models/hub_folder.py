@@ -7,9 +7,9 @@ header of one .safetensors file and the head's own bytes, whatever the size of t
 """
 
 import re
-from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,13 +17,7 @@ from wideneck.errors import WideneckError
 from wideneck.files.boundary import failing, reading, reason
 from wideneck.files.regular import check_name
 from wideneck.models.folder import STANDARD, Folder, open_tensors
-from wideneck.models.safetensors_file import (
-    BROKEN,
-    DTYPES,
-    WithHeader,
-    header_length,
-    parse_header,
-)
+from wideneck.models.safetensors_file import BROKEN, Safetensors, header_length
 from wideneck.models.tensor_file import TensorFile
 
 CHUNK = 64 * 2**20
@@ -73,7 +67,7 @@ class HubFolder(Folder):
         from huggingface_hub import hf_hub_download
 
         self._refuse_unreached(name)
-        with self._reaching():
+        with failing(self._said):
             # By the revision's own name, so that a later call without a network finds it.
             return Path(hf_hub_download(self._repo, name, revision=self._revision))
 
@@ -89,7 +83,6 @@ class HubFolder(Folder):
 
     @property
     def pretrained(self) -> tuple[str, str | None]:
-        """The id and the revision."""
         return self._repo, self._revision
 
     def fetch(self, name: str, start: int, stop: int) -> tuple[bytes, int]:
@@ -97,7 +90,7 @@ class HubFolder(Folder):
         from huggingface_hub import hf_hub_url
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
 
-        with self._reaching():
+        with failing(self._said):
             url = hf_hub_url(self._repo, name, revision=self._commit)
             headers = {**build_hf_headers(), "Range": f"bytes={start}-{stop - 1}"}
             response = http_backoff("GET", url, headers=headers)
@@ -126,7 +119,7 @@ class HubFolder(Folder):
         """Commit and files, in one request that fails at once where there is no network."""
         from huggingface_hub import HfApi
 
-        with self._reaching():
+        with failing(self._said):
             info = HfApi().model_info(self._repo, revision=self._revision, timeout=10)
         return info.sha, sorted(file.rfilename for file in info.siblings or [])
 
@@ -139,11 +132,8 @@ class HubFolder(Folder):
                 "of a folder."
             )
 
-    def _reaching(self) -> AbstractContextManager[None]:
-        """The boundary, for a file that is far away: what went wrong decides what to do."""
-        return failing(self._said)
-
     def _said(self, error: BaseException) -> str:
+        """The sentence for a file that is far away: what went wrong decides what to do."""
         from huggingface_hub.errors import (
             EntryNotFoundError,
             OfflineModeIsEnabled,
@@ -174,7 +164,7 @@ class HubFolder(Folder):
         )
 
 
-class RemoteSafetensors(WithHeader):
+class RemoteSafetensors(Safetensors):
     """A .safetensors file on the hub: its header now, its tensors by byte range."""
 
     def __init__(self, folder: HubFolder, name: str):
@@ -183,19 +173,14 @@ class RemoteSafetensors(WithHeader):
         self._name = name
         first, size = folder.fetch(name, 0, 8)
         with reading(self.title, "its header", BROKEN):
-            length = header_length(first, size)
-            content, _ = folder.fetch(name, 8, 8 + length)
-            self._header = parse_header(content, size)
+            header, _ = folder.fetch(name, 8, 8 + header_length(first, size))
+            self._parse(header, size)
 
-    def _rows(self, name: str, start: int, stop: int) -> Tensor:
+    def _bytes(self, begin: int, end: int) -> Tensor:
         """Fetched piece by piece into one tensor."""
-        stored = self._header.tensors[name]
-        begin, end = (self._header.start + place for place in stored.byte_range(start, stop))
-        data = bytearray(end - begin)
+        data = torch.empty(end - begin, dtype=torch.uint8)
         for at in range(begin, end, CHUNK):
             upto = min(at + CHUNK, end)
-            data[at - begin : upto - begin] = self._folder.fetch(self._name, at, upto)[0]
-        shape = (stop - start, *stored.shape[1:])
-        if not data:
-            return torch.empty(shape, dtype=DTYPES[stored.dtype])
-        return torch.frombuffer(data, dtype=DTYPES[stored.dtype]).reshape(shape)
+            piece, _ = self._folder.fetch(self._name, at, upto)
+            data.numpy()[at - begin : upto - begin] = np.frombuffer(piece, np.uint8)
+        return data

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
-from wideneck.models.checks import check_dtype, check_matrix
+from wideneck.models.checks import check_matrix
 from wideneck.models.expected_head import module_name
 from wideneck.models.head_form import form_of
 from wideneck.models.head_weights import HeadWeights
-from wideneck.models.tying import describe_tying, dtype_of
+from wideneck.models.tying import describe_tying
 
 
 def output_layer(model: nn.Module) -> Any:
@@ -32,7 +32,6 @@ def read_module_head(model: nn.Module, tokens: list[str | None] | None) -> HeadW
     name = f"{module_name(model, head)}.weight"
     if head.weight.is_meta:
         raise WideneckError(f"{name} is on the meta device: load the model's weights first.")
-    check_dtype(name, dtype_of(head.weight))
     weight = head.weight.detach().cpu()
     bias = getattr(head, "bias", None)
     bias = None if bias is None else bias.detach().cpu()

@@ -38,28 +38,16 @@ class PickleFile(MappedFile):
 
     def __init__(self, path: Path):
         super().__init__(path)
-        self._tensors = _unpickled(path, self.size)
+        self._stored = _unpickled(path, self.size)
 
-    def names(self) -> list[str]:
-        """Every tensor's name."""
-        return list(self._tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The tensor's shape."""
-        return tuple(self._tensors[name].shape)
-
-    def dtype(self, name: str) -> str:
-        """The storage type."""
-        return str(self._tensors[name].dtype).removeprefix("torch.")
-
-    def _mapped_rows(self, name: str, start: int, stop: int) -> Tensor:
+    def _rows(self, name: str, start: int, stop: int) -> Tensor:
+        self.refuse_changed()
         self.check(name)
-        return self._tensors[name].detach()[start:stop]
+        return self._stored[name].detach()[start:stop]
 
     def check(self, name: str) -> None:
-        """Refuse a view whose numbers stand in several places."""
         with reading(self.title, name, BROKEN):
-            _refuse_repeated(f"{name} of {self.title}", self._tensors[name])
+            _refuse_repeated(f"{name} of {self.title}", self._stored[name])
 
 
 def _unpickled(path: Path, size: int) -> dict[str, Tensor]:

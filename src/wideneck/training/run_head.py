@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from wideneck.config import head_config
 from wideneck.data import read_vocabulary
 from wideneck.errors import WideneckError
-from wideneck.models.checks import check_dtype, check_matrix
+from wideneck.models.checks import check_matrix
 from wideneck.models.expected_head import module_name
 from wideneck.models.head_form import HeadForm
 from wideneck.models.head_weights import HeadWeights
@@ -16,7 +16,6 @@ from wideneck.models.quiet import quiet_transformers
 from wideneck.models.small.awd_lstm import AwdLstmBackbone
 from wideneck.models.small.config import AwdLstm, States, Transformer
 from wideneck.models.small.transformer import hf_config, refusing
-from wideneck.models.tying import dtype_of
 from wideneck.training import headers
 from wideneck.training.folder import MODEL, VOCABULARY
 from wideneck.training.saved_run import read_run_recipe
@@ -45,7 +44,6 @@ def read_run_head(path: Path, display: str, strings: list[str | None] | None) ->
         name = _embedding_name(recipe.model, stored.header(headers.TextWeights).vocab_size)
     weight = _tensor(stored, name)
     bias = _tensor(stored, BIAS) if BIAS in stored.names() else None
-    check_dtype(name, dtype_of(weight))
     check_matrix(name, weight, bias)
     stored.say_if_without_sums()
     return HeadWeights.of(

@@ -11,7 +11,7 @@ from report.attention_examples import attention_audit
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.errors import WideneckError
 from wideneck.files import folder as folders
-from wideneck.files.lock import LOCK
+from wideneck.files.folder import LOCK
 from wideneck.files.records import exact_record
 from wideneck.files.store import Store
 

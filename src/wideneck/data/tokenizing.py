@@ -8,8 +8,8 @@ Cost: some million characters a second and core; a tokenizer holds a kilobyte a 
 it is at, and 8 bytes a token are kept.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any
 
@@ -81,14 +81,12 @@ def ids_of(
         return np.fromiter(chain.from_iterable(pairs), np.int32)
 
 
-@contextmanager
-def tokenizing(tokenizer: Any, name: str) -> Iterator[None]:
+def tokenizing(tokenizer: Any, name: str) -> AbstractContextManager[None]:
     """The boundary around a tokenizer at work on the text called `name`."""
     called = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
-    with reading(
+    return reading(
         f"The tokenizer {called}", f"the text {name}", "use another tokenizer, or another text"
-    ):
-        yield
+    )
 
 
 def in_one(parts: list[np.ndarray], dtype: type = np.int64) -> np.ndarray:

@@ -6,6 +6,7 @@ does not know the architecture, the plain JSON still says how large the vocabula
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -101,23 +102,19 @@ def _refuse_by_config(raw: dict[str, Any], folder: Folder) -> None:
     from transformers.models.auto import modeling_auto as auto
 
     if raw.get("is_encoder_decoder"):
-        raise _encoder_decoder(folder, raw.get("model_type"))
+        raise _no_head(folder, f"is an encoder-decoder model ({raw.get('model_type')})")
     causal = set()
-    for mapping in (
-        auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
-        auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+    for names in chain(
+        auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(),
+        auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values(),
+        auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES.values(),
     ):
-        for names in mapping.values():
-            causal.update([names] if isinstance(names, str) else names)
+        causal.update([names] if isinstance(names, str) else names)
     classes = [name for name in raw.get("architectures") or [] if isinstance(name, str)]
     # A class that transformers has never heard of comes with custom code: its name proves nothing.
     known = [name for name in classes if getattr(transformers, name, None) is not None]
     if known and not causal.intersection(classes):
-        raise WideneckError(
-            f"{folder} was saved as {known[0]}, which has no causal language model head: give a "
-            "causal language model (GPT, Llama, Pythia, ...)."
-        )
+        raise _no_head(folder, f"was saved as {known[0]}")
 
 
 def _meta_model(raw: dict[str, Any], folder: Folder) -> Any:
@@ -135,7 +132,7 @@ def _meta_model(raw: dict[str, Any], folder: Folder) -> Any:
             return None
         text = config.get_text_config(decoder=True)
         if config.is_encoder_decoder or text.is_encoder_decoder:
-            raise _encoder_decoder(folder, config.model_type)
+            raise _no_head(folder, f"is an encoder-decoder model ({config.model_type})")
         for auto, candidate in (
             (transformers.AutoModelForCausalLM, config),
             (transformers.AutoModelForImageTextToText, config),
@@ -154,10 +151,7 @@ def _meta_model(raw: dict[str, Any], folder: Folder) -> Any:
                 if isinstance(error, ImportError) or "auto_map" in raw:
                     return None
                 raise
-    raise WideneckError(
-        f"{folder} is a {config.model_type} model, which has no causal language model head: give a "
-        "causal language model (GPT, Llama, Pythia, ...)."
-    )
+    raise _no_head(folder, f"is a {config.model_type} model")
 
 
 def _known_config(raw: dict[str, Any], folder: Folder) -> Any:
@@ -179,8 +173,8 @@ def _known_config(raw: dict[str, Any], folder: Folder) -> Any:
     return plain(config)
 
 
-def _encoder_decoder(folder: Folder, model_type: Any) -> WideneckError:
+def _no_head(folder: Folder, found: str) -> WideneckError:
     return WideneckError(
-        f"{folder} is an encoder-decoder model ({model_type}), which has no causal language model "
-        "head: give a causal language model (GPT, Llama, Pythia, ...)."
+        f"{folder} {found}, which has no causal language model head: give a causal language model "
+        "(GPT, Llama, Pythia, ...)."
     )

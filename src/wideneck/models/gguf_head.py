@@ -8,6 +8,7 @@ Cost: the header (a tenth of a second), then the head once.
 
 import hashlib
 import re
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,62 @@ from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
 from wideneck.files.printable import listed
 from wideneck.models.checks import FLOATS, check_matrix, dtype_name
+from wideneck.models.folder import LocalFolder
 from wideneck.models.gguf_header import MEND, GgufHeader, StoredTensor
-from wideneck.models.gguf_parts import GgufParts
 from wideneck.models.head_weights import HeadWeights
+from wideneck.models.parts import missing_parts, parts_beside
 from wideneck.models.tying import describe_tying
 
 HEAD, BIAS, EMBEDDING = "output.weight", "output.bias", "token_embd.weight"
 BLOCK = 2 * 2**20
 """Numbers dequantized at a time."""
+MOST_PARTS = 1024
+"""Missing parts that are counted; their names' digits allow a thousand times as many."""
+
+
+class GgufParts:
+    """The tensors of a GGUF model, as far as its parts lie beside each other.
+
+    Every part has a header of its own; the first holds the metadata, and a tensor lies whole in one
+    of them.
+
+    Args:
+        path: a file, whole or one of the parts.
+
+    Raises:
+        WideneckError: one of the headers is damaged; see `GgufHeader`.
+    """
+
+    def __init__(self, path: Path):
+        named = GgufHeader(path)
+        self._parts = {path.name: named}
+        self.missing: list[str] = []
+        """The names of the parts that are not there."""
+        count = named.metadata.get("split.count")
+        self.is_split = type(count) is int and count > 1
+        """Whether the model has more parts than this file."""
+        if not self.is_split:
+            return
+        names = LocalFolder(path.parent).names()
+        beside = parts_beside(path.name, names)
+        self._parts |= {x: GgufHeader(path.with_name(x)) for x in beside if x != path.name}
+        self.missing = missing_parts(path.name, names, MOST_PARTS)
+        if not beside:
+            self.missing = [f"its other {count - 1} parts, under the names that they had"]
+
+    @cached_property
+    def first(self) -> GgufHeader:
+        """The part with the metadata, or the one that there is in its place."""
+        return min(self._parts.items())[1]
+
+    def names(self) -> list[str]:
+        """The names of all tensors that are there."""
+        return [name for part in self._parts.values() for name in part.tensors]
+
+    def find(self, name: str) -> tuple[GgufHeader, StoredTensor] | None:
+        """A tensor and the file that it lies in."""
+        parts = (part for part in self._parts.values() if name in part.tensors)
+        return next(((part, part.tensors[name]) for part in parts), None)
 
 
 def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) -> HeadWeights:
@@ -71,17 +120,6 @@ def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) ->
         )
 
 
-def _refuse_other_kinds(parts: GgufParts) -> None:
-    """An encoder or an encoder-decoder."""
-    first = parts.first
-    architecture = first.value("general.architecture")
-    encoder = first.value(f"{architecture}.attention.causal") is False
-    if encoder or first.value(f"{architecture}.decoder_start_token_id") is not None:
-        raise WideneckError(
-            f"{first.path.name} is a {architecture} model, which is not a causal language model."
-        )
-
-
 def check_gguf(parts: GgufParts) -> None:
     """Refuse another kind of model, and a matrix that does not fit the tokens beside it.
 
@@ -92,8 +130,14 @@ def check_gguf(parts: GgufParts) -> None:
         WideneckError: it is an encoder or an encoder-decoder, or the head or the embedding has
             another number of rows than the tokenizer has tokens.
     """
-    _refuse_other_kinds(parts)
-    num_tokens = parts.first.num_tokens
+    first = parts.first
+    architecture = first.metadata.get("general.architecture")
+    encoder = first.metadata.get(f"{architecture}.attention.causal") is False
+    if encoder or f"{architecture}.decoder_start_token_id" in first.metadata:
+        raise WideneckError(
+            f"{first.path.name} is a {architecture} model, which is not a causal language model."
+        )
+    num_tokens = first.num_tokens
     if num_tokens is None:
         return
     for found in (parts.find(HEAD), parts.find(EMBEDDING)):

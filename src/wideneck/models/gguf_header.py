@@ -82,13 +82,10 @@ class GgufHeader:
             self._at = 0
             self._elements = 0
             self.metadata: dict[str, Any] = {}
+            """The number, string or array of numbers under a key."""
             self._arrays: dict[str, list[tuple[int, int]]] = {}
             self.tensors: dict[str, StoredTensor] = {}
             self._read()
-
-    def value(self, key: str) -> Any:
-        """The number, string or array of numbers under a key; None where there is none."""
-        return self.metadata.get(key)
 
     @cached_property
     def tokens(self) -> list[str | None] | None:

@@ -13,11 +13,11 @@ from torch import nn
 
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import failing, reading, reason
+from wideneck.models.asking import name_of
 from wideneck.models.building import building, size_of_files
 from wideneck.models.causality import check_left_to_right
 from wideneck.models.config_file import CONFIG, check_counts, plain, read_config
-from wideneck.models.gguf_head import check_gguf
-from wideneck.models.gguf_parts import GgufParts
+from wideneck.models.gguf_head import GgufParts, check_gguf
 from wideneck.models.parts import missing_parts, parts_beside
 from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
@@ -65,8 +65,7 @@ def load_language_model(
             raise WideneckError(
                 f"A {type(model).__name__} in memory brings no tokenizer: pass tokenizer=..."
             )
-        name = getattr(getattr(model, "config", None), "name_or_path", "")
-        return _wrap(model, tokenizer, name or type(model).__name__)
+        return _wrap(model, tokenizer, name_of(model))
     source = resolve(model)
     _check_before(source)
     if tokenizer is None:

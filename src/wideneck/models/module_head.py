@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
+from wideneck.models.asking import name_of
 from wideneck.models.checks import check_matrix
 from wideneck.models.expected_head import module_name
 from wideneck.models.head_form import form_of
@@ -37,9 +38,12 @@ def read_module_head(model: nn.Module, tokens: list[str | None] | None) -> HeadW
     bias = None if bias is None else bias.detach().cpu()
     check_matrix(name, weight, bias)
 
-    embedding = _input_embedding(model)
-    embedding_name = None if embedding is None else _parameter_name(model, embedding)
-    same = embedding is not None and _same(head.weight, embedding)
+    layer: Any = model.get_input_embeddings()  # pyrefly: ignore[not-callable]
+    embedding, embedding_name, same = getattr(layer, "weight", None), None, False
+    if isinstance(embedding, Tensor):
+        # The module's name, not the parameter's: a tied one is listed under its first name.
+        embedding_name = f"{module_name(model, layer)}.weight"
+        same = _same(head.weight, embedding)
     tied, tying = describe_tying(name, embedding_name, same, _config_says(model))
     return HeadWeights.of(
         weight,
@@ -48,19 +52,9 @@ def read_module_head(model: nn.Module, tokens: list[str | None] | None) -> HeadW
         tied=tied,
         tying=tying.replace("the file holds", "the model holds").replace("stored ", ""),
         tokens=tokens,
-        model=_display(model),
+        model=name_of(model),
         form=form_of(model),
     )
-
-
-def _input_embedding(model: Any) -> Tensor | None:
-    weight = getattr(model.get_input_embeddings(), "weight", None)
-    return weight if isinstance(weight, Tensor) else None
-
-
-def _parameter_name(model: nn.Module, parameter: Tensor) -> str | None:
-    # The module's name, not the parameter's: a tied parameter is listed under its first name.
-    return f"{module_name(model, model.get_input_embeddings())}.weight"  # pyrefly: ignore
 
 
 def _same(head: Tensor, embedding: Tensor) -> bool:
@@ -75,8 +69,3 @@ def _config_says(model: nn.Module) -> bool | None:
         return None
     levels = (config, config.get_text_config())
     return any(bool(getattr(level, "tie_word_embeddings", False)) for level in levels)
-
-
-def _display(model: nn.Module) -> str:
-    name = getattr(getattr(model, "config", None), "name_or_path", "")
-    return name or type(model).__name__

@@ -4,8 +4,7 @@ Architectures are not listed: the config's own fields say what can be set, and a
 the new model show whether it is causal and how wide its hidden states are.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from typing import Any, final
 
@@ -137,12 +136,10 @@ def hf_config(config: Transformer, vocab_size: int) -> Any:
     return result
 
 
-@contextmanager
-def refusing(architecture: str) -> Iterator[None]:
+def refusing(architecture: str) -> AbstractContextManager[None]:
     """What transformers says of options that make no model, as our error."""
-    with failing(
+    return failing(
         lambda error: (
             f"transformers cannot build a {architecture} with these options: {reason(error)}"
         )
-    ):
-        yield
+    )

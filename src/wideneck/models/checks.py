@@ -44,10 +44,7 @@ def check_matrix(name: str, weight: Tensor, bias: Tensor | None) -> None:
     """
     check_dtype(name, dtype_name(weight.dtype))
     shape = tuple(weight.shape)
-    if weight.ndim != 2:
-        raise WideneckError(
-            f"{name} should be a matrix (vocabulary, hidden size), it has shape {shape}."
-        )
+    check_sides(name, shape)
     if 0 in shape:
         raise WideneckError(f"{name} is empty: its shape is {shape}.")
     check_finite(name, weight)
@@ -58,6 +55,14 @@ def check_matrix(name: str, weight: Tensor, bias: Tensor | None) -> None:
             f"The bias of {name} should have shape ({shape[0]},), it has {tuple(bias.shape)}."
         )
     check_finite(f"The bias of {name}", bias)
+
+
+def check_sides(name: str, shape: tuple[int, ...]) -> None:
+    """Refuse the shape of what is no matrix."""
+    if len(shape) != 2:
+        raise WideneckError(
+            f"{name} should be a matrix (vocabulary, hidden size), it has shape {shape}."
+        )
 
 
 def check_finite(name: str, tensor: Tensor) -> None:

@@ -13,6 +13,7 @@ bytes that are left before anything is done with it, and no count makes a loop l
 Cost: one pass over the header; a tenth of a second for 50,000 tokens and as many merges.
 """
 
+import math
 import mmap
 import struct
 from dataclasses import dataclass, replace
@@ -118,8 +119,8 @@ class GgufHeader:
             )
         if version not in VERSIONS:
             raise self._damaged(f"it is of version {version}, and 2 and 3 are known")
-        num_tensors = self._count("<Q", 24, MOST_TENSORS, "tensors")
-        num_keys = self._count("<Q", 13, MOST_KEYS, "keys")
+        num_tensors = self._count(24, MOST_TENSORS, "tensors")
+        num_keys = self._count(13, MOST_KEYS, "keys")
         for _ in range(num_keys):
             key = self._text(*self._string(), "a key")
             if key in self.metadata or key in self._arrays:
@@ -145,7 +146,7 @@ class GgufHeader:
         if kind != _STRING and kind not in _SCALARS:
             raise self._damaged(f"{key!r} is an array of the type {kind}, which there is not")
         size = 8 if kind == _STRING else struct.calcsize(_SCALARS[kind])
-        count = self._count("<Q", size, MOST_ELEMENTS, f"elements of {key!r}")
+        count = self._count(size, MOST_ELEMENTS, f"elements of {key!r}")
         self._elements += count
         if self._elements > MOST_ELEMENTS:
             raise self._damaged(f"its arrays have more than {MOST_ELEMENTS:,} elements")
@@ -188,9 +189,9 @@ class GgufHeader:
         self._at += size
         return number
 
-    def _count(self, form: str, least: int, most: int, what: str) -> int:
+    def _count(self, least: int, most: int, what: str) -> int:
         """A number of things that take `least` bytes each, in what is left of the file."""
-        count = self._number(form)
+        count = self._number("<Q")
         if count > most or count * least > self._size - self._at:
             raise self._damaged(f"it says that it has {count:,} {what}")
         return count
@@ -209,15 +210,13 @@ class GgufHeader:
         except ValueError:
             raise self._damaged(f"{name!r} has the type {number}, which there is not") from None
         block, size = gguf.GGML_QUANT_SIZES[kind]
-        count = 1
-        for n in shape:
-            count *= n
         if shape and shape[-1] % block:
             raise self._damaged(
                 f"{name!r} has rows of {shape[-1]:,} numbers, and {kind.name} blocks of {block}"
             )
+        num_bytes = math.prod(shape) // block * size
         return StoredTensor(
-            name=name, shape=shape, kind=kind.name, start=start, num_bytes=count // block * size
+            name=name, shape=shape, kind=kind.name, start=start, num_bytes=num_bytes
         )
 
     def _place(self, found: list[StoredTensor]) -> None:

@@ -49,11 +49,16 @@ class HubFolder(Folder):
     def names(self) -> list[str]:
         """The names of the files, from the hub, or from the local cache without a network."""
         if self._names is None:
+            from huggingface_hub import HfApi
+
             try:
-                self._commit, self._names = self._listed()
+                with failing(self._said):  # in one request, which fails at once without a network
+                    info = HfApi().model_info(self._repo, revision=self._revision, timeout=10)
+                files = info.siblings or []
+                self._commit, self._names = info.sha, sorted(file.rfilename for file in files)
                 self._reached = True
             except WideneckError:
-                self._names = [name for name in KNOWN if self._cached(name)]
+                self._names = [name for name in KNOWN if self.cached(name)]
                 if not set(self._names).intersection(STANDARD):
                     raise
         return self._names
@@ -61,12 +66,11 @@ class HubFolder(Folder):
     def path(self, name: str) -> Path:
         """The whole file, downloaded into the cache if it is not there."""
         check_name(name, f"The list of files of {self}")
-        cached = self._cached(name)
+        cached = self._cached_or_reached(name)
         if cached:
             return cached
         from huggingface_hub import hf_hub_download
 
-        self._refuse_unreached(name)
         with failing(self._said):
             # By the revision's own name, so that a later call without a network finds it.
             return Path(hf_hub_download(self._repo, name, revision=self._revision))
@@ -75,11 +79,8 @@ class HubFolder(Folder):
         """The cached file where there is one; else .safetensors by ranges, .bin and .pt whole."""
         if not name.endswith(".safetensors"):
             return open_tensors(self.path(name))
-        cached = self._cached(name)
-        if cached:
-            return open_tensors(cached)
-        self._refuse_unreached(name)
-        return RemoteSafetensors(self, name)
+        cached = self._cached_or_reached(name)
+        return open_tensors(cached) if cached else RemoteSafetensors(self, name)
 
     @property
     def pretrained(self) -> tuple[str, str | None]:
@@ -108,29 +109,24 @@ class HubFolder(Folder):
     def __str__(self) -> str:
         return self._repo if self._revision is None else f"{self._repo}@{self._revision}"
 
-    def _cached(self, name: str) -> Path | None:
+    def cached(self, name: str) -> Path | None:
+        """Where the local cache keeps a file."""
         from huggingface_hub import try_to_load_from_cache
 
         with reading(self, name, "give the path of a downloaded model"):
             found = try_to_load_from_cache(self._repo, name, revision=self._commit)
         return Path(found) if isinstance(found, str) else None
 
-    def _listed(self) -> tuple[str | None, list[str]]:
-        """Commit and files, in one request that fails at once where there is no network."""
-        from huggingface_hub import HfApi
-
-        with failing(self._said):
-            info = HfApi().model_info(self._repo, revision=self._revision, timeout=10)
-        return info.sha, sorted(file.rfilename for file in info.siblings or [])
-
-    def _refuse_unreached(self, name: str) -> None:
-        """Rather than try again and again where listing the files has failed already."""
-        if not self._reached and self._names is not None:
+    def _cached_or_reached(self, name: str) -> Path | None:
+        """As `cached`; not tried again and again where listing the files has failed already."""
+        cached = self.cached(name)
+        if cached is None and not self._reached and self._names is not None:
             raise WideneckError(
                 f"{self} is only partly in the local cache ({name} is missing) and the hub could "
                 "not be reached: connect to the network (HF_HUB_OFFLINE unset), or give the path "
                 "of a folder."
             )
+        return cached
 
     def _said(self, error: BaseException) -> str:
         """The sentence for a file that is far away: what went wrong decides what to do."""
@@ -141,27 +137,21 @@ class HubFolder(Folder):
             RevisionNotFoundError,
         )
 
-        if isinstance(error, OfflineModeIsEnabled):
-            return (
-                f"HF_HUB_OFFLINE is set and {self} is not in the local cache, nor is it a file or "
-                "folder here: unset it, or give the path of a downloaded model."
-            )
-        if isinstance(error, RevisionNotFoundError):
-            return (
-                f"{self._repo} on Hugging Face has no revision {self._revision!r}: give one of its "
-                "branches, tags or commits after the @."
-            )
-        if isinstance(error, RepositoryNotFoundError):  # and its kind, GatedRepoError
-            return (
-                f"{self} is neither a file or folder here nor a Hugging Face model that you may "
-                "read: check the spelling, or run `hf auth login` if it is private or gated."
-            )
-        if isinstance(error, EntryNotFoundError):
-            return f"{self} on Hugging Face lacks a file: {reason(error)}"
-        return (
-            f"{self} is no file or folder here, and Hugging Face could not be reached for it "
-            f"({reason(error)}): check the network, or give the path of a downloaded model."
-        )
+        said = {
+            OfflineModeIsEnabled: f"HF_HUB_OFFLINE is set and {self} is not in the local cache, "
+            "nor is it a file or folder here: unset it, or give the path of a downloaded model.",
+            RevisionNotFoundError: f"{self._repo} on Hugging Face has no revision "
+            f"{self._revision!r}: give one of its branches, tags or commits after the @.",
+            # and its kind, GatedRepoError
+            RepositoryNotFoundError: f"{self} is neither a file or folder here nor a Hugging Face "
+            "model that you may read: check the spelling, or run `hf auth login` if it is private "
+            "or gated.",
+            EntryNotFoundError: f"{self} on Hugging Face lacks a file: {reason(error)}",
+            BaseException: f"{self} is no file or folder here, and Hugging Face could not be "
+            f"reached for it ({reason(error)}): check the network, or give the path of a "
+            "downloaded model.",
+        }
+        return next(sentence for kind, sentence in said.items() if isinstance(error, kind))
 
 
 class RemoteSafetensors(Safetensors):

@@ -52,11 +52,13 @@ class PickleFile(MappedFile):
 
 def _unpickled(path: Path, size: int) -> dict[str, Tensor]:
     with reading(path, "its tensors", BROKEN):
+        with path.open("rb") as file:
+            start = file.read(4)
         try:
-            loaded = _loaded(path, size)
+            loaded = _loaded(path, size, zipped=start == ZIP)
         except pickle.UnpicklingError as error:
             # torch says the same of a pickle that names code and of a file that is no pickle.
-            if not _begins_as_pickle(path):
+            if not start.startswith((ZIP, pickle.PROTO)):
                 raise ValueError("it is neither an archive nor a pickle") from error
             raise WideneckError(
                 f"{path} is not a plain file of tensors: loading it would run code stored in it, "
@@ -76,16 +78,8 @@ def _unpickled(path: Path, size: int) -> dict[str, Tensor]:
     }
 
 
-def _begins_as_pickle(path: Path) -> bool:
-    """Whether it is an archive, or has the opcode with which pickles of torch begin."""
-    with path.open("rb") as file:
-        return file.read(4).startswith((ZIP, pickle.PROTO))
-
-
-def _loaded(path: Path, size: int) -> Any:
+def _loaded(path: Path, size: int, *, zipped: bool) -> Any:
     """What `torch.load` gives, after its storages were held against the file's records."""
-    with path.open("rb") as file:
-        zipped = file.read(4) == ZIP
     records = _records(path) if zipped else []
     storages: list[tuple[int, int]] = []
     left = size

@@ -50,26 +50,20 @@ def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: in
 def _on_meta(
     model: AwdLstm | Transformer, head: HeadConfig, vocab_size: int
 ) -> list[torch.nn.Parameter]:
+    """All parameters; of a transformer, whose probe needs numbers, without the output matrix."""
     with (
         failing(lambda error: f"No model has these sizes ({reason(error)}): give smaller ones."),
         torch.random.fork_rng(devices=[]),
         torch.device("meta"),
     ):
-        return _parameters(model, head, vocab_size)
+        if isinstance(model, AwdLstm):
+            return list(language_model(model, head, vocab_size=vocab_size).parameters())
+        from transformers import AutoModel
 
-
-def _parameters(
-    model: AwdLstm | Transformer, head: HeadConfig, vocab_size: int
-) -> list[torch.nn.Parameter]:
-    """All parameters; of a transformer, whose probe needs numbers, without the output matrix."""
-    if isinstance(model, AwdLstm):
-        return list(language_model(model, head, vocab_size=vocab_size).parameters())
-    from transformers import AutoModel
-
-    with quiet_transformers(), refusing(model.architecture):
-        backbone = AutoModel.from_config(hf_config(model, vocab_size))
-    width = backbone.get_input_embeddings().weight.shape[1]
-    built = build(head, hidden_size=width, vocab_size=vocab_size)
+        with quiet_transformers(), refusing(model.architecture):
+            backbone = AutoModel.from_config(hf_config(model, vocab_size))
+        width = backbone.get_input_embeddings().weight.shape[1]
+        built = build(head, hidden_size=width, vocab_size=vocab_size)
     others = (p for name, p in built.named_parameters() if name != "weight")  # the embedding, tied
     return [*backbone.parameters(), *others]
 

@@ -78,10 +78,15 @@ def encode_corpus(corpus: Corpus, data: Data) -> EncodedCorpus:
     digest = hashlib.sha256(sha256.encode())
     for split, documents in splits.items():
         if documents is not None:
-            encoded[split] = encode_documents(documents, tokenizer, f"{corpus.name} ({split})")
-            _check_length(corpus.name, split, len(encoded[split].ids))
-            digest.update(f"{split} {len(encoded[split].ids)} ".encode())
-            digest.update(encoded[split].ids.numpy().astype("<i8", copy=False).data)
+            found = encode_documents(documents, tokenizer, f"{corpus.name} ({split})")
+            if len(found.ids) < 2:
+                raise WideneckError(
+                    f"The {split} split of {corpus.name} has {len(found.ids)} tokens; one is "
+                    "predicted from another, so it needs at least 2: give a longer text."
+                )
+            digest.update(f"{split} {len(found.ids)} ".encode())
+            digest.update(found.ids.numpy().astype("<i8", copy=False).data)
+            encoded[split] = found
     counts = {split: len(encoded[split].ids) for split in encoded}
     _check_counts(corpus.name, counts | {"vocab_size": vocab_size}, data)
     return EncodedCorpus(
@@ -160,14 +165,6 @@ def _batches(documents: Sequence[str]) -> Iterator[list[tuple[str, bool]]]:
                 batch, size = [], 0
     if batch:
         yield batch
-
-
-def _check_length(name: str, split: str, num_tokens: int) -> None:
-    if num_tokens < 2:
-        raise WideneckError(
-            f"The {split} split of {name} has {num_tokens} tokens; one is predicted from another, "
-            "so it needs at least 2: give a longer text."
-        )
 
 
 def _check_counts(name: str, counts: dict[str, int], data: Data) -> None:

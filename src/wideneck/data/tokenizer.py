@@ -77,8 +77,7 @@ def _find(tokens: str) -> tuple[Folder, str | None]:
             f'tokens = "{tokens}" is no tokenizer: expected "words", "default", a folder with '
             "tokenizer.json, that file or a .gguf file, or a Hugging Face id such as gpt2."
         )
-    repo, _, revision = tokens.partition("@")
-    return HubFolder(repo, revision or None), None
+    return HubFolder(tokens), None
 
 
 def _regular(folder: Path) -> LocalFolder:

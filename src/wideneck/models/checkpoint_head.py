@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
 from wideneck.files.printable import listed
-from wideneck.models.checks import check_dtype, check_matrix
+from wideneck.models.checks import check_matrix
 from wideneck.models.expected_head import ExpectedHead, expected_head
 from wideneck.models.gguf_head import read_gguf_head
 from wideneck.models.head_weights import HeadWeights
@@ -65,13 +65,9 @@ def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeigh
 
     name = head or embedding
     assert name is not None
-    check_dtype(name, file.dtype(name))
     weight = file.read(name)
     bias_name = find_bias(file, name, expected, embedding)
-    bias = None
-    if bias_name is not None:
-        check_dtype(bias_name, file.dtype(bias_name))
-        bias = file.read(bias_name)
+    bias = None if bias_name is None else file.read(bias_name)
     check_matrix(name, weight, bias)
     _refuse_more_than_a_matrix(file, name, expected)
     _refuse_transposed(file, name, weight, embedding, expected)

@@ -125,52 +125,39 @@ def _meta_model(raw: dict[str, Any], folder: Folder) -> Any:
     an error.
     """
     import transformers
-
-    with quiet_transformers(), building(folder, size_of_files(folder), filled=False):
-        config = _known_config(raw, folder)
-        if config is None:
-            return None
-        text = config.get_text_config(decoder=True)
-        if config.is_encoder_decoder or text.is_encoder_decoder:
-            raise _no_head(folder, f"is an encoder-decoder model ({config.model_type})")
-        for auto, candidate in (
-            (transformers.AutoModelForCausalLM, config),
-            (transformers.AutoModelForImageTextToText, config),
-            (transformers.AutoModelForCausalLM, text),
-        ):
-            if type(candidate) not in auto._model_mapping:  # pyrefly: ignore[missing-attribute]
-                continue
-            try:
-                with torch.device("meta"):
-                    return auto.from_config(candidate, trust_remote_code=False)
-            except WideneckError:
-                raise  # a model that its files cannot fill is refused, whoever wrote its code
-            except Exception as error:
-                # A package that only this model needs; or a config that was written for code of
-                # its own, and only shares the name of an architecture.
-                if isinstance(error, ImportError) or "auto_map" in raw:
-                    return None
-                raise
-    raise _no_head(folder, f"is a {config.model_type} model")
-
-
-def _known_config(raw: dict[str, Any], folder: Folder) -> Any:
-    """The config by the class of its architecture, or None where there is none for it."""
-    from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = raw.get("model_type")
     # Not tested by a set alone: where there is no type, transformers guesses one from the path.
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         return None
-    path = folder.path(CONFIG).parent
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except Exception:
-        if "auto_map" in raw:  # it was written for code of its own, of which it is no mistake
-            return None
-        raise
-    return plain(config)
+    with quiet_transformers(), building(folder, size_of_files(folder), filled=False):
+        try:
+            config = plain(
+                transformers.AutoConfig.from_pretrained(
+                    folder.path(CONFIG).parent, trust_remote_code=False
+                )
+            )
+            text = config.get_text_config(decoder=True)
+            if config.is_encoder_decoder or text.is_encoder_decoder:
+                raise _no_head(folder, f"is an encoder-decoder model ({config.model_type})")
+            for auto, candidate in (
+                (transformers.AutoModelForCausalLM, config),
+                (transformers.AutoModelForImageTextToText, config),
+                (transformers.AutoModelForCausalLM, text),
+            ):
+                if type(candidate) in auto._model_mapping:  # pyrefly: ignore[missing-attribute]
+                    with torch.device("meta"):
+                        return auto.from_config(candidate, trust_remote_code=False)
+        except WideneckError:
+            raise  # a model that its files cannot fill is refused, whoever wrote its code
+        except Exception as error:
+            # A package that only this model needs; or a config that was written for code of its
+            # own, and only shares the name of an architecture.
+            if isinstance(error, ImportError) or "auto_map" in raw:
+                return None
+            raise
+    raise _no_head(folder, f"is a {config.model_type} model")
 
 
 def _no_head(folder: Folder, found: str) -> WideneckError:

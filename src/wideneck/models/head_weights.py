@@ -1,6 +1,7 @@
 """What an audit of an output layer needs to know of it: the tensors and where they came from."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,29 +43,13 @@ class HeadWeights:
     """What makes probabilities of the matrix's scores."""
 
     @classmethod
-    def of(
-        cls,
-        weight: Tensor,
-        bias: Tensor | None,
-        *,
-        name: str,
-        tied: bool,
-        tying: str,
-        tokens: list[str | None] | None,
-        model: str,
-        form: HeadForm,
-    ) -> "HeadWeights":
-        """Of a matrix that is stored in its own dtype; the arguments are the fields."""
+    def of(cls, weight: Tensor, bias: Tensor | None, **rest: Any) -> "HeadWeights":
+        """Of a matrix that is stored in its own dtype; `rest` are the fields that do not follow."""
         return cls(
             weight=weight,
             bias=bias,
-            name=name,
             dtype=dtype_name(weight.dtype),
             rounding=torch.finfo(weight.dtype).eps,
-            tied=tied,
-            tying=tying,
             sha256=sha256_of(weight),
-            tokens=tokens,
-            model=model,
-            form=form,
+            **rest,
         )

@@ -35,14 +35,14 @@ KNOWN = (
 
 
 class HubFolder(Folder):
-    """One revision of one model on the hub; `names` is asked first."""
+    """One revision of one model on the hub, by `id` or `id@revision`; `names` is asked first."""
 
-    def __init__(self, repo: str, revision: str | None):
-        self._repo = repo
-        self._revision = revision
+    def __init__(self, name: str):
+        self._repo, _, revision = name.partition("@")
+        self._revision = revision or None
         # What the revision stands for today, once the hub has said so: all pieces of one model
         # come from one commit, and a stale file in the cache is not taken for the current one.
-        self._commit = revision
+        self._commit = self._revision
         self._names: list[str] | None = None
         self._reached = False
 

@@ -80,18 +80,14 @@ def resolve(model: str | os.PathLike | None) -> Source:
     with reading(text, "the path", "give a shorter one, or one that you may read"):
         path = Path(text).expanduser()
         there, is_folder = bool(text) and path.exists(), path.is_dir()
-    if is_folder and there:
-        folder = LocalFolder(path)
-        return Source(display=text, folder=folder, file=_weights_in(folder))
-    if there:
+    if there and not is_folder:
         return _of_file(text, path)
-    if text.endswith(WEIGHTS) or not HUB_ID.fullmatch(text):
+    if not there and (text.endswith(WEIGHTS) or not HUB_ID.fullmatch(text)):
         raise WideneckError(
             f"There is no file or folder {text!r}: give a .safetensors, .gguf, .bin or .pt file, "
             "a model folder, or a Hugging Face id such as gpt2 or org/name@revision."
         )
-    repo, _, revision = text.partition("@")
-    folder = HubFolder(repo, revision or None)
+    folder = LocalFolder(path) if there else HubFolder(text)
     return Source(display=text, folder=folder, file=_weights_in(folder))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
 from wideneck.files.regular import size_of_regular
-from wideneck.models.checks import dtype_name
+from wideneck.models.checks import check_dtype, dtype_name
 
 
 class TensorFile(ABC):
@@ -64,7 +64,8 @@ class TensorFile(ABC):
         """
 
     def read(self, name: str) -> Tensor:
-        """The whole tensor, as `rows`; a single number without a shape is refused."""
+        """The whole tensor, as `rows`; packed numbers, or one without a shape, are refused."""
+        check_dtype(name, self.dtype(name))
         shape = self.shape(name)
         if not shape:
             raise WideneckError(

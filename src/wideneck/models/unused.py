@@ -68,12 +68,11 @@ def _harm(model: Any, name: str) -> str | None:
         return f"the config makes {len(last)} of these layers"
     if len(rest) == 1 and rest[0] in last._buffers:
         return None
-    no_place = "the model of the config has no place for it"
-    if len(rest) == 1 and rest[0] in last._parameters:  # a bias that is None
-        return no_place
-    if any(isinstance(module, nn.ModuleList) for module in path):
-        return no_place
-    return None if BESIDE.search(name) else no_place
+    is_none = len(rest) == 1 and rest[0] in last._parameters  # such as a bias
+    in_layer = any(isinstance(module, nn.ModuleList) for module in path)
+    if BESIDE.search(name) and not is_none and not in_layer:
+        return None
+    return "the model of the config has no place for it"
 
 
 def _roots(model: Any) -> list[nn.Module]:

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from wideneck.data.config import WORDS, Data
 from wideneck.data.corpus import Corpus
 from wideneck.data.pieces import PIECE, pieces
 from wideneck.data.tokenizer import recipe_tokenizer
-from wideneck.data.tokenizing import ids_of, in_one
+from wideneck.data.tokenizing import in_one, tokenizing
 from wideneck.data.vocabulary import Vocabulary
 from wideneck.errors import WideneckError
 from wideneck.models.tokens import token_strings
@@ -141,15 +142,17 @@ def _tokenize(documents: Sequence[str], tokenizer: Any, name: str) -> list[np.nd
             f"to put between the {len(documents)} documents of the text: set one in its "
             "tokenizer_config.json, or use another tokenizer."
         )
-    return [
-        ids_of(
-            tokenizer,
-            [piece for piece, _ in batch],
-            [[eos] if starts else [] for _, starts in batch],
-            name,
-        )
-        for batch in _batches(documents)
-    ]
+    parts: list[np.ndarray] = []
+    for batch in _batches(documents):
+        texts = [piece for piece, _ in batch]
+        with tokenizing(tokenizer, name):
+            rows = tokenizer(
+                texts, add_special_tokens=False, return_attention_mask=False, verbose=False
+            )["input_ids"]
+            starts = ([eos] if starts else [] for _, starts in batch)
+            pairs = chain.from_iterable(zip(starts, rows, strict=True))
+            parts.append(np.fromiter(chain.from_iterable(pairs), np.int32))
+    return parts
 
 
 def _batches(documents: Sequence[str]) -> Iterator[list[tuple[str, bool]]]:

@@ -8,9 +8,7 @@ Cost: some million characters a second and core; a tokenizer holds a kilobyte a 
 it is at, and 8 bytes a token are kept.
 """
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -54,31 +52,6 @@ def ids_and_ends(
         before += len(piece)
         count += len(found)
     return in_one(ids, np.int32), in_one(ends, np.int32)
-
-
-def ids_of(
-    tokenizer: Any, texts: Sequence[str], before: Sequence[Sequence[int]], name: str
-) -> np.ndarray:
-    """The ids of some texts one after the other, without special tokens.
-
-    Args:
-        tokenizer: a fast Hugging Face tokenizer.
-        texts: together some megabytes.
-        before: ids that stand in front of each.
-        name: what messages call the text that they are from.
-
-    Returns:
-        (n,) int32.
-
-    Raises:
-        WideneckError: the tokenizer fails, in whatever way.
-    """
-    with tokenizing(tokenizer, name):
-        rows = tokenizer(
-            list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
-        )["input_ids"]
-        pairs = chain.from_iterable(zip(before, rows, strict=True))
-        return np.fromiter(chain.from_iterable(pairs), np.int32)
 
 
 def tokenizing(tokenizer: Any, name: str) -> AbstractContextManager[None]:

@@ -71,10 +71,10 @@ class GgufParts:
         """The names of all tensors that are there."""
         return [name for part in self._parts.values() for name in part.tensors]
 
-    def find(self, name: str) -> tuple[GgufHeader, StoredTensor] | None:
-        """A tensor and the file that it lies in."""
-        parts = (part for part in self._parts.values() if name in part.tensors)
-        return next(((part, part.tensors[name]) for part in parts), None)
+    def find(self, name: str) -> StoredTensor | None:
+        """A tensor, in whichever part it lies."""
+        found = (part.tensors[name] for part in self._parts.values() if name in part.tensors)
+        return next(found, None)
 
 
 def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) -> HeadWeights:
@@ -87,23 +87,22 @@ def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) ->
     parts = GgufParts(path)
     check_gguf(parts)
     head, embedding = parts.find(HEAD), parts.find(EMBEDDING)
-    found = embedding if head is None else head
+    stored = embedding if head is None else head
     if head is None and parts.missing:
         raise WideneckError(
             f"{path.name} is one part of a split model, and neither it nor the parts beside it "
             f"hold {HEAD}: put {listed(parts.missing)} beside it, or join the parts with "
             "`llama-gguf-split --merge`."
         )
-    if found is None:
+    if stored is None:
         raise WideneckError(
             f"{path.name} holds neither {HEAD} nor {EMBEDDING}, so it is no whole language model; "
             f"found {listed(parts.names()) or 'no tensor'}."
         )
-    file, stored = found
     with reading(path.name, stored.name, MEND):
-        weight = _numbers(file, stored)
+        weight = _numbers(stored)
         bias = parts.find(BIAS)
-        bias = None if bias is None or head is None else _numbers(*bias)
+        bias = None if bias is None or head is None else _numbers(bias)
         check_matrix(stored.name, weight, bias)
         tied, tying = _tying(head, embedding)
         return HeadWeights(
@@ -114,7 +113,7 @@ def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) ->
             rounding=_rounding(stored.kind),
             tied=tied,
             tying=tying,
-            sha256=hashlib.sha256(file.bytes_of(stored).data).hexdigest(),
+            sha256=hashlib.sha256(stored.data.data).hexdigest(),
             tokens=parts.first.tokens if tokens is None else tokens,
             model=display,
         )
@@ -140,26 +139,26 @@ def check_gguf(parts: GgufParts) -> None:
     num_tokens = first.num_tokens
     if num_tokens is None:
         return
-    for found in (parts.find(HEAD), parts.find(EMBEDDING)):
-        if found is None or found[1].shape[:1] in ((), (num_tokens,)):
+    for stored in (parts.find(HEAD), parts.find(EMBEDDING)):
+        if stored is None or stored.shape[:1] in ((), (num_tokens,)):
             continue
         raise WideneckError(
-            f"{found[1].name} of {found[0].path.name} has {found[1].shape[0]:,} rows, and the "
+            f"{stored.name} of {stored.file.path.name} has {stored.shape[0]:,} rows, and the "
             f"tokenizer {num_tokens:,} tokens: they do not belong together; {MEND}."
         )
 
 
-def _numbers(file: GgufHeader, stored: StoredTensor) -> Tensor:
+def _numbers(stored: StoredTensor) -> Tensor:
     """The tensor's values: float types as they are, quantized blocks as float32."""
     import gguf
 
     shape = stored.shape
-    data = file.bytes_of(stored)
+    data, title = stored.data, f"{stored.name} of {stored.file.path.name}"
     if stored.kind in FLOATS:
         flat = torch.from_numpy(np.array(data))  # a copy: the map is read-only
         return flat.view(FLOATS[stored.kind]).reshape(shape)
     if len(shape) != 2 or 0 in shape:
-        raise WideneckError(f"{stored.name} of {file.path.name} should be a matrix, it is {shape}.")
+        raise WideneckError(f"{title} should be a matrix, it is {shape}.")
     data = data.reshape(shape[0], -1)
     weight = torch.empty(shape, dtype=torch.float32)
     rows = max(1, BLOCK // shape[1])
@@ -170,28 +169,23 @@ def _numbers(file: GgufHeader, stored: StoredTensor) -> Tensor:
             weight[start : start + rows] = torch.from_numpy(block)
     except NotImplementedError as error:  # how the gguf package says that it has no decoder
         raise WideneckError(
-            f"{stored.name} of {file.path.name} is stored as {stored.kind}, which the gguf package "
-            "cannot dequantize: give a file with another quantization."
+            f"{title} is stored as {stored.kind}, which the gguf package cannot dequantize: give a "
+            "file with another quantization."
         ) from error
     return weight
 
 
-def _tying(
-    head: tuple[GgufHeader, StoredTensor] | None, embedding: tuple[GgufHeader, StoredTensor] | None
-) -> tuple[bool, str]:
+def _tying(head: StoredTensor | None, embedding: StoredTensor | None) -> tuple[bool, str]:
     if head is None:
         return describe_tying(None, EMBEDDING, False, None)
     if embedding is None:
         return describe_tying(HEAD, None, False, None)
-    one, other = head[1], embedding[1]
-    if one.kind != other.kind:
+    if head.kind != embedding.kind:
         return False, (
-            f"{HEAD} and {EMBEDDING} are stored as {one.kind} and {other.kind}, so their numbers "
-            "differ, whether or not the original model was tied"
+            f"{HEAD} and {EMBEDDING} are stored as {head.kind} and {embedding.kind}, so their "
+            "numbers differ, whether or not the original model was tied"
         )
-    same = one.shape == other.shape and np.array_equal(
-        head[0].bytes_of(one), embedding[0].bytes_of(other)
-    )
+    same = head.shape == embedding.shape and np.array_equal(head.data, embedding.data)
     return describe_tying(HEAD, EMBEDDING, same, None)
 
 

@@ -51,6 +51,7 @@ MEND = "download it again"
 class StoredTensor:
     """One tensor of a GGUF file."""
 
+    file: "GgufHeader"
     name: str
     shape: tuple[int, ...]
     """As torch writes it: rows first."""
@@ -59,6 +60,12 @@ class StoredTensor:
     start: int
     """Its first byte in the file."""
     num_bytes: int
+
+    @property
+    def data(self) -> np.ndarray:
+        """Its bytes, mapped and read-only."""
+        whole = np.frombuffer(self.file.mapped, dtype=np.uint8)
+        return whole[self.start : self.start + self.num_bytes]
 
 
 class GgufHeader:
@@ -79,7 +86,7 @@ class GgufHeader:
             if self._size < 24:
                 raise self._damaged(f"it has {self._size} bytes")
             with path.open("rb") as file:
-                self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self.mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._at = 0
             self._elements = 0
             self.metadata: dict[str, Any] = {}
@@ -102,13 +109,8 @@ class GgufHeader:
         spans = self._arrays.get(TOKENS)
         return None if spans is None else len(spans)
 
-    def bytes_of(self, tensor: StoredTensor) -> np.ndarray:
-        """The stored bytes of a tensor, mapped and read-only."""
-        whole = np.frombuffer(self._data, dtype=np.uint8)
-        return whole[tensor.start : tensor.start + tensor.num_bytes]
-
     def _read(self) -> None:
-        if self._data[:4] != MAGIC:
+        if self.mapped[:4] != MAGIC:
             raise self._damaged("it does not begin with GGUF")
         self._at = 4
         version = self._number("<I")
@@ -153,7 +155,7 @@ class GgufHeader:
         if kind == _STRING:
             self._arrays[key] = self._strings(count)
             return
-        values = np.frombuffer(self._data, _SCALARS[kind], count, self._at)
+        values = np.frombuffer(self.mapped, _SCALARS[kind], count, self._at)
         self.metadata[key] = values.tolist() if count <= 4096 else values
         self._at += count * size
 
@@ -165,7 +167,7 @@ class GgufHeader:
             if at + 8 > end:
                 raise self._damaged("a string begins past its end")
             start = at + 8
-            at = start + length_at(self._data, at)[0]
+            at = start + length_at(self.mapped, at)[0]
             if at > end:
                 raise self._damaged("a string ends past its end")
             spans.append((start, at))
@@ -177,7 +179,7 @@ class GgufHeader:
 
     def _text(self, start: int, stop: int, what: str) -> str:
         try:
-            return str(self._data[start:stop], "utf-8")
+            return str(self.mapped[start:stop], "utf-8")
         except UnicodeDecodeError as error:
             raise self._damaged(f"{what} is not valid UTF-8") from error
 
@@ -185,7 +187,7 @@ class GgufHeader:
         size = struct.calcsize(form)
         if self._at + size > self._size:
             raise self._damaged("its header goes on past its end")
-        (number,) = struct.unpack_from(form, self._data, self._at)
+        (number,) = struct.unpack_from(form, self.mapped, self._at)
         self._at += size
         return number
 
@@ -216,7 +218,7 @@ class GgufHeader:
             )
         num_bytes = math.prod(shape) // block * size
         return StoredTensor(
-            name=name, shape=shape, kind=kind.name, start=start, num_bytes=num_bytes
+            file=self, name=name, shape=shape, kind=kind.name, start=start, num_bytes=num_bytes
         )
 
     def _place(self, found: list[StoredTensor]) -> None:

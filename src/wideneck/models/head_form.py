@@ -6,6 +6,8 @@ A matrix in a file looks the same under each of them, so the reader asks what th
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from wideneck.config import (
     HeadConfig,
     LowRank,
@@ -51,14 +53,24 @@ class HeadForm:
 PLAIN = HeadForm()
 
 
+def output_layer(model: Any) -> Any:
+    """The module that makes the logits; a model that names none is refused."""
+    layer = _named(model)
+    if not isinstance(getattr(layer, "weight", None), Tensor):
+        raise WideneckError(
+            f"{type(model).__name__} names no output embedding with a weight: expected a causal "
+            "language model of transformers, such as AutoModelForCausalLM gives."
+        )
+    return layer
+
+
 def head_in(model: Any) -> Head | None:
     """The head of wideneck in a model in memory or on the meta device; None for a plain layer.
 
     Raises:
         WideneckError: it stands in a wrapper, such as PEFT's, which may change what it does.
     """
-    getter = getattr(model, "get_output_embeddings", None)
-    layer = None if getter is None else getter()
+    layer = _named(model)
     if layer is None or isinstance(layer, Head):
         return layer
     if any(isinstance(part, Head) for part in layer.modules()):
@@ -76,3 +88,8 @@ def form_of(model: Any) -> HeadForm:
         return PLAIN
     remembers = bool(getattr(head, "remembers", False))
     return HeadForm(config=head.config, is_ours=True, has_memory=remembers)
+
+
+def _named(model: Any) -> Any:
+    getter = getattr(model, "get_output_embeddings", None)
+    return None if getter is None else getter()

@@ -23,8 +23,7 @@ from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.source import ADAPTER, Source, resolve
 from wideneck.models.tokens import load_tokenizer
-from wideneck.models.unused import check_unused
-from wideneck.models.whole_files import check_files
+from wideneck.models.whole_files import check_complete, check_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,30 +160,8 @@ def _load(source: Source, dtype: torch.dtype) -> Any:
             **where,
             **options,
         )
-    _check_complete(info, source)
-    check_unused(model, info["unexpected_keys"], source.display)
+    check_complete(model, info, source.display)
     return model
-
-
-def _check_complete(info: dict[str, Any], source: Source) -> None:
-    """Every number of the model must come from its files."""
-    if info["mismatched_keys"]:
-        name, stored, wanted = min(info["mismatched_keys"])
-        raise WideneckError(
-            f"{source.display} holds {name} of shape {tuple(stored)}, and its config asks for "
-            f"{tuple(wanted)}: the weights and config.json do not belong together."
-        )
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise WideneckError(
-            f"{source.display} lacks {len(missing)} of the model's tensors ({missing[0]}, ...), "
-            "which would be random numbers: it is incomplete or not a causal language model."
-        )
-    if info["error_msgs"]:
-        raise WideneckError(
-            f"{source.display} cannot be loaded ({info['error_msgs'][0].splitlines()[0]}): "
-            "download it again."
-        )
 
 
 def _refuse_part(source: Source) -> None:

@@ -21,9 +21,8 @@ from torch import Tensor
 
 from wideneck.data.config import WORDS, Data
 from wideneck.data.corpus import Corpus
-from wideneck.data.pieces import PIECE, pieces
 from wideneck.data.tokenizer import recipe_tokenizer
-from wideneck.data.tokenizing import in_one, tokenizing
+from wideneck.data.tokenizing import PIECE, in_one, pieces, tokenizing
 from wideneck.data.vocabulary import Vocabulary
 from wideneck.errors import WideneckError
 from wideneck.models.tokens import token_strings

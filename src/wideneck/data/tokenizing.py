@@ -1,20 +1,28 @@
 """Running a stranger's tokenizer: in pieces, and inside the boundary.
 
-A long document is cut as `pieces` cuts it, so that memory stays bounded.  Where one piece ends and
-the next begins, tokens may differ from those of the document in one piece: of a tokenizer that puts
-a space in front of every text, and in lines so long that they are cut too.
+A long document is cut as `pieces` cuts it, so that what is made of one piece at a time stays small.
+Where one piece ends and the next begins, tokens may differ from those of the document in one piece:
+of a tokenizer that puts a space in front of every text, and in lines so long that they are cut too.
 
 Cost: some million characters a second and core; a tokenizer holds a kilobyte a token of the piece
 it is at, and 8 bytes a token are kept.
 """
 
+import re
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
-from wideneck.data.pieces import pieces
 from wideneck.files.boundary import reading
+
+PIECE = 2**16
+"""Characters.  A tokenizer holds a kilobyte a token of what it is at, and a text may have a token
+for every byte."""
+LINE = re.compile(r"\n(?=\S)")
+"""A line end that no tokenizer joins with what follows: some have a token for several of them."""
+WORD = re.compile(r"\s(?=\S)")
 
 
 def ids_and_ends(
@@ -72,3 +80,40 @@ def in_one(parts: list[np.ndarray], dtype: type = np.int64) -> np.ndarray:
         whole[start : start + len(part)] = part
         start += len(part)
     return whole
+
+
+def pieces(text: str, size: int = PIECE) -> Iterator[str]:
+    """The text in pieces of `size` characters to twice that, the last one perhaps shorter.
+
+    They end behind a line, before one that begins with a word, or, where there is none in reach,
+    before the space in front of a word; in a run of letters without an end, anywhere.
+    """
+    return _cut(text, size, lambda least: _line_end(text, least, least + size))
+
+
+def pieces_of_words(text: str, size: int = PIECE) -> Iterator[str]:
+    """The text in pieces of at least `size` characters that part no word."""
+
+    def next_word(least: int) -> int:
+        found = WORD.search(text, least - 1)
+        return found.end() if found else len(text)
+
+    return _cut(text, size, next_word)
+
+
+def _cut(text: str, size: int, end_at: Callable[[int], int]) -> Iterator[str]:
+    start = 0
+    while len(text) - start > size:
+        end = end_at(start + size)
+        yield text[start:end]
+        start = end
+    if start < len(text):
+        yield text[start:]
+
+
+def _line_end(text: str, least: int, most: int) -> int:
+    found = LINE.search(text, least - 1, most)
+    if found:
+        return found.end()
+    found = WORD.search(text, least, most)
+    return found.start() if found else least

@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wideneck.data.pieces import PIECE, pieces_of_words
-from wideneck.data.tokenizing import in_one
+from wideneck.data.tokenizing import PIECE, in_one, pieces_of_words
 from wideneck.errors import WideneckError
 from wideneck.files.text_file import read_text_file
 from wideneck.files.writing import write_text

@@ -16,8 +16,7 @@ from wideneck.models.asking import name_of
 from wideneck.models.checks import check_matrix
 from wideneck.models.expected_head import ExpectedHead, expected_head, module_name
 from wideneck.models.gguf_head import read_gguf_head
-from wideneck.models.head_form import form_of, output_layer
-from wideneck.models.head_weights import HeadWeights
+from wideneck.models.head_weights import HeadWeights, form_of, output_layer
 from wideneck.models.naming import find_bias, find_embedding, find_head, only_matrix
 from wideneck.models.parts import missing_parts, open_weights
 from wideneck.models.source import Source, resolve

@@ -7,7 +7,7 @@ does not know the architecture, the plain JSON still says how large the vocabula
 
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -17,13 +17,16 @@ from wideneck.files.boundary import reading
 from wideneck.models.building import building, size_of_files
 from wideneck.models.config_file import CONFIG, plain, read_config
 from wideneck.models.folder import Folder
-from wideneck.models.head_form import PLAIN, HeadForm, form_of
+from wideneck.models.head_weights import PLAIN, HeadForm, form_of
 from wideneck.models.quiet import quiet_transformers
+
+Shape: TypeAlias = tuple[int | None, int | None]
+"""Rows and columns of a matrix; None for one that nothing tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedHead:
-    """What to look for in the checkpoint.  Without a model only `vocab_size` and `tied` are known.
+    """What to look for in the checkpoint.  Without a model only its rows and `tied` are known.
 
     Names are those of the model's parameters, which a checkpoint may store with another prefix.
     """
@@ -31,13 +34,17 @@ class ExpectedHead:
     weight: str | None = None
     bias: str | None = None
     embedding: str | None = None
-    shape: tuple[int, int] | None = None
-    embedding_shape: tuple[int, int] | None = None
-    vocab_size: int | None = None
+    shape: Shape = (None, None)
+    embedding_shape: Shape = (None, None)
     tied: bool | None = None
     """Whether transformers would make the head and the embedding one parameter."""
     form: HeadForm = PLAIN
     """That of a head of wideneck, where the config names one."""
+
+    @property
+    def vocab_size(self) -> int | None:
+        """Rows of the head."""
+        return self.shape[0]
 
 
 MEND = (
@@ -54,10 +61,10 @@ def expected_head(folder: Folder) -> ExpectedHead:
     with reading(folder, CONFIG, MEND):
         _refuse_by_config(raw, folder)
         model = _meta_model(raw, folder)
-    return _from_json(raw) if model is None else expected_of(model, raw, folder)
+    return _from_json(raw) if model is None else expected_of(model, folder)
 
 
-def expected_of(model: Any, raw: dict[str, Any], folder: Folder) -> ExpectedHead:
+def expected_of(model: Any, folder: Folder) -> ExpectedHead:
     """What a model on the meta device expects of its checkpoint."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     if not isinstance(head, nn.Module) or not isinstance(head.weight, torch.Tensor):
@@ -65,14 +72,12 @@ def expected_of(model: Any, raw: dict[str, Any], folder: Folder) -> ExpectedHead
             f"{type(model).__name__} ({folder}) names no output embedding, so its head is unknown."
         )
     name = module_name(model, head)
-    rows, columns = head.weight.shape
     return ExpectedHead(
         weight=f"{name}.weight",
         bias=None if getattr(head, "bias", None) is None else f"{name}.bias",
         embedding=f"{module_name(model, embedding)}.weight",
-        shape=(rows, columns),
+        shape=tuple(head.weight.shape),
         embedding_shape=tuple(embedding.weight.shape),
-        vocab_size=rows,
         tied=head.weight is embedding.weight,
         form=form_of(model),
     )
@@ -93,7 +98,8 @@ def _from_json(raw: dict[str, Any]) -> ExpectedHead:
     ties = [
         bool(level["tie_word_embeddings"]) for level in levels if "tie_word_embeddings" in level
     ]
-    return ExpectedHead(vocab_size=sizes[-1] if sizes else None, tied=any(ties) if ties else None)
+    shape = (sizes[-1] if sizes else None, None)
+    return ExpectedHead(shape=shape, embedding_shape=shape, tied=any(ties) if ties else None)
 
 
 def _refuse_by_config(raw: dict[str, Any], folder: Folder) -> None:

@@ -22,7 +22,7 @@ from wideneck.config import ScaledSoftmax, SoftCap, Softmax
 from wideneck.errors import WideneckError
 from wideneck.heads.head import Head
 from wideneck.models.asking import ask
-from wideneck.models.head_form import head_in, output_layer
+from wideneck.models.head_weights import head_in, output_layer
 
 AMPLITUDES = (100.0, 100.0, 10.0, 0.5)
 """Largest raw logit of each position.  Several, so that a map which depends on the whole vector

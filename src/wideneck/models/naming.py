@@ -10,7 +10,7 @@ model that drafts, or of further tokens.  What stays ambiguous is refused.
 from wideneck.errors import WideneckError
 from wideneck.files.printable import listed
 from wideneck.models.checks import check_dtype, check_sides
-from wideneck.models.expected_head import ExpectedHead
+from wideneck.models.expected_head import ExpectedHead, Shape
 from wideneck.models.tensor_file import TensorFile
 
 HEADS = (
@@ -44,8 +44,7 @@ def find_head(file: TensorFile, expected: ExpectedHead, embedding: str | None) -
         WideneckError: several tensors could be the head, it has a wrong shape or is packed, or only
             parts beside the model have one and the model is not said to be tied.
     """
-    rows = expected.vocab_size
-    found, others = _find(file, "head", expected.weight, HEADS, expected.shape, rows, embedding)
+    found, others = _find(file, "head", expected.weight, HEADS, expected.shape, embedding)
     if found is None:
         names = HEADS[:2] if expected.weight is None else (expected.weight,)
         _refuse_packed(file, expected, embedding, names)
@@ -67,8 +66,7 @@ def find_embedding(file: TensorFile, expected: ExpectedHead) -> str | None:
             shape; or it is packed and the model's head as well.
     """
     role = "input embedding"
-    rows = expected.embedding_shape[0] if expected.embedding_shape else expected.vocab_size
-    found, _ = _find(file, role, expected.embedding, EMBEDDINGS, expected.embedding_shape, rows)
+    found, _ = _find(file, role, expected.embedding, EMBEDDINGS, expected.embedding_shape)
     if expected.embedding is not None:
         if expected.tied and found not in (None, expected.embedding):
             _refuse_packed(file, expected, found, (expected.embedding,))
@@ -76,7 +74,7 @@ def find_embedding(file: TensorFile, expected: ExpectedHead) -> str | None:
         # No name says which of those that frameworks have for it is this model's.
         rows = file.shape(found)[0]
         same = [s for s in file.names() if s in EMBEDDINGS or s.endswith(DOTTED)]
-        beside = [s for s in same if _fits(file.shape(s), None, rows)]
+        beside = [s for s in same if _fits(file.shape(s), (rows, None))]
         if len(beside) > 1:
             raise _several(role, beside)
     return found
@@ -103,8 +101,7 @@ def find_bias(
     if not found:
         raise WideneckError(
             f"The model's head has a bias, but the checkpoint with {head} holds no "
-            f"{expected.bias}: it is "
-            "incomplete, or belongs to another version of the model."
+            f"{expected.bias}: it is incomplete, or belongs to another version of the model."
         )
     if len(found) > 1 and not file.read(found[0]).equal(file.read(found[1])):
         raise WideneckError(
@@ -162,8 +159,7 @@ def _find(
     role: str,
     name: str | None,
     well_known: tuple[str, ...],
-    shape: tuple[int, int] | None,
-    rows: int | None,
+    shape: Shape,
     within: str | None = None,
 ) -> tuple[str | None, list[str]]:
     """The one tensor that the names and shapes lead to, and those that fit and are of another part.
@@ -171,20 +167,17 @@ def _find(
     Args:
         within: as `embedding` of `_is_beside`.
     """
-    last = None if name is None else ".".join(name.split(".")[-2:])
-    names = _likely(file.names(), name, well_known if last is None else (last, *well_known))
-    tiers: list[tuple[str, list[str]]] = []
-    if name is not None and last is not None:
-        tiers += [(name, tier) for tier in _by_name(names, name)]
-        tiers.append((last, [s for s in names if ends_with(s, last)]))
-    for known in well_known:
-        tiers.append((known, [stored for stored in names if ends_with(stored, known)]))
+    ends = well_known if name is None else (".".join(name.split(".")[-2:]), *well_known)
+    names = _likely(file.names(), name, ends)
+    tiers = [(end, [s for s in names if ends_with(s, end)]) for end in ends]
+    if name is not None:
+        tiers = [(name, tier) for tier in _by_name(names, name)] + tiers
     own: list[list[str]] = []
     others: list[str] = []
     for end, tier in tiers:
         own.append([s for s in tier if not _is_beside(s, end, within)])
         # A projection or another modality may share the last name, not the shape.
-        fitting = [s for s in tier if _fits(file.shape(s), shape, rows)]
+        fitting = [s for s in tier if _fits(file.shape(s), shape)]
         others += [s for s in fitting if s not in own[-1] and s not in others]
         fitting = [s for s in fitting if s in own[-1]]
         if len(fitting) > 1:
@@ -198,7 +191,7 @@ def _find(
     if strict:
         # Packed numbers have a shape of their own, so the storage is judged first.
         check_dtype(strict[0], file.dtype(strict[0]))
-        _refuse_shape(strict[0], file.shape(strict[0]), shape, rows)
+        _refuse_shape(strict[0], file.shape(strict[0]), shape)
     return None, others
 
 
@@ -209,25 +202,22 @@ def _several(role: str, names: list[str]) -> WideneckError:
     )
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int, int] | None, rows: int | None) -> bool:
-    if wanted is not None:
-        return shape == wanted
-    return len(shape) == 2 and rows in (None, shape[0])
+def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
+    sides = zip(shape, wanted, strict=False)
+    return len(shape) == 2 and all(side in (None, length) for length, side in sides)
 
 
-def _refuse_shape(
-    name: str, shape: tuple[int, ...], wanted: tuple[int, int] | None, rows: int | None
-) -> None:
+def _refuse_shape(name: str, shape: tuple[int, ...], wanted: Shape) -> None:
     check_sides(name, shape)
+    rows, columns = wanted
     if rows == shape[1] and rows != shape[0]:
         raise WideneckError(
             f"{name} has shape {shape}, but config.json says vocab_size {rows}: the matrix is "
             "transposed (rows must be the vocabulary), so store it the other way."
         )
-    expected = wanted or f"({rows}, hidden size)"
     raise WideneckError(
-        f"{name} has shape {shape}, but config.json expects {expected}: the weights and the "
-        "config do not belong together."
+        f"{name} has shape {shape}, but config.json expects ({rows}, {columns or 'hidden size'}): "
+        "the weights and the config do not belong together."
     )
 
 

@@ -10,8 +10,7 @@ from wideneck.data import read_vocabulary
 from wideneck.errors import WideneckError
 from wideneck.models.checks import check_matrix
 from wideneck.models.expected_head import module_name
-from wideneck.models.head_form import HeadForm
-from wideneck.models.head_weights import HeadWeights
+from wideneck.models.head_weights import HeadForm, HeadWeights
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.small.awd_lstm import AwdLstmBackbone
 from wideneck.models.small.config import AwdLstm, States, Transformer

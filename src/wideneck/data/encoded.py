@@ -4,8 +4,8 @@ Words by `wideneck.data.vocabulary`.  A Hugging Face tokenizer gets each documen
 special tokens; its eos token stands between two documents.  A long one is cut into pieces: see
 `wideneck.data.tokenizing` for what may differ.
 
-Cost: 8 bytes a token kept.  Words: see `wideneck.data.vocabulary`.  A tokenizer: some million
-characters a second and core, and a kilobyte a token of the piece it is at.
+Cost: 8 bytes per token kept.  Words: see `wideneck.data.vocabulary`.  A tokenizer: some million
+characters per second and core, and a kilobyte per token of the piece it is at.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class EncodedCorpus:
     """The corpus's."""
     train: Encoded
     valid: Encoded
-    test: Encoded | None
+    test: Encoded | None = None
     tokenizer_name: str
     """`Data.tokens`: "words", or what named the tokenizer."""
     tokenizer: Any
@@ -91,9 +91,7 @@ def encode_corpus(corpus: Corpus, data: Data) -> EncodedCorpus:
     _check_counts(corpus.name, counts | {"vocab_size": vocab_size}, data)
     return EncodedCorpus(
         name=corpus.name,
-        train=encoded["train"],
-        valid=encoded["valid"],
-        test=encoded.get("test"),
+        **encoded,
         tokenizer_name=data.tokens,
         tokenizer=tokenizer,
         vocab_size=vocab_size,
@@ -174,10 +172,11 @@ def _check_counts(name: str, counts: dict[str, int], data: Data) -> None:
         counted = counts.get(what)
         if counted == expected:
             continue
-        unit = "words in the vocabulary" if what == "vocab_size" else f"tokens in the {what} split"
-        if counted is None:
-            fact = f"{name} has no {what} split"
-        else:
+        fact = f"{name} has no {what} split"
+        if counted is not None:
+            unit = (
+                "words in the vocabulary" if what == "vocab_size" else f"tokens in the {what} split"
+            )
             fact = f"{name} has {counted:,} {unit}"
         raise WideneckError(
             f"{fact}, and data.expect says {expected:,}: it is another version of the text, or "

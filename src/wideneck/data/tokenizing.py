@@ -4,8 +4,8 @@ A long document is cut as `pieces` cuts it, so that what is made of one piece at
 Where one piece ends and the next begins, tokens may differ from those of the document in one piece:
 of a tokenizer that puts a space in front of every text, and in lines so long that they are cut too.
 
-Cost: some million characters a second and core; a tokenizer holds a kilobyte a token of the piece
-it is at, and 8 bytes a token are kept.
+Cost: some million characters per second and core; a tokenizer holds a kilobyte per token of the
+piece it is at, and 8 bytes per token are kept.
 """
 
 import re
@@ -18,7 +18,7 @@ import numpy as np
 from wideneck.files.boundary import reading
 
 PIECE = 2**16
-"""Characters.  A tokenizer holds a kilobyte a token of what it is at, and a text may have a token
+"""Characters.  A tokenizer holds a kilobyte per token of what it is at, and a text may have a token
 for every byte."""
 LINE = re.compile(r"\n(?=\S)")
 """A line end that no tokenizer joins with what follows: some have a token for several of them."""

@@ -20,7 +20,7 @@ FLOATS = {
 """What a head can be stored as, by its name in .safetensors and .gguf files.  Everything else is a
 quantized or packed layer, whose numbers mean nothing without their scales."""
 BLOCK = 8 * 2**20
-"""Bytes a block."""
+"""Bytes per block."""
 
 
 def dtype_name(dtype: torch.dtype | str) -> str:

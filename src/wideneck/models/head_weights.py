@@ -60,7 +60,7 @@ PLAIN = HeadForm()
 class HeadWeights:
     """The output layer of one checkpoint, read without the rest of the model.
 
-    V rows (one a token), D columns. `weight` keeps the storage dtype where torch has it;
+    V rows (one per token), D columns. `weight` keeps the storage dtype where torch has it;
     quantized GGUF blocks are dequantized to float32.
     """
 
@@ -74,7 +74,7 @@ class HeadWeights:
     """The storage type, e.g. "bfloat16", "Q8_0"."""
     rounding: float
     """Relative spacing of the storage type: `torch.finfo(dtype).eps`, 2**(3 - bits) for a
-    quantized block (bits a weight, relative to the block's rms)."""
+    quantized block (bits per weight, relative to the block's rms)."""
     tied: bool
     """True where input embedding and output layer are the same numbers."""
     tying: str
@@ -90,7 +90,7 @@ class HeadWeights:
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor | None, **rest: Any) -> "HeadWeights":
-        """Of a matrix that is stored in its own dtype; `rest` are the fields that do not follow."""
+        """Describe a matrix stored in its own dtype; `rest` are the fields that do not follow."""
         return cls(
             weight=weight,
             bias=bias,

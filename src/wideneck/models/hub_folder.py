@@ -16,22 +16,16 @@ from torch import Tensor
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import failing, reading, reason
 from wideneck.files.regular import check_name
+from wideneck.models.config_file import CONFIG
 from wideneck.models.folder import STANDARD, Folder, open_tensors
 from wideneck.models.safetensors_file import BROKEN, Safetensors, header_length
 from wideneck.models.tensor_file import TensorFile
+from wideneck.models.tokens import FILES
 
 CHUNK = 64 * 2**20
-"""Bytes a request: large enough to be fast, small against the head it is copied into."""
+"""Bytes per request: large enough to be fast, small against the head it is copied into."""
 # Asked for in the cache when the hub cannot list its files.
-KNOWN = (
-    *STANDARD,
-    "config.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-)
+KNOWN = (*STANDARD, CONFIG, *FILES, "tokenizer.model")
 
 
 class HubFolder(Folder):

@@ -17,6 +17,7 @@ from wideneck.models.asking import name_of
 from wideneck.models.building import building, size_of_files
 from wideneck.models.causality import check_left_to_right
 from wideneck.models.config_file import CONFIG, check_counts, plain, read_config
+from wideneck.models.folder import STANDARD
 from wideneck.models.gguf_head import GgufParts, check_gguf
 from wideneck.models.parts import missing_parts, parts_beside
 from wideneck.models.positions import max_positions
@@ -136,19 +137,18 @@ def _load(source: Source, dtype: torch.dtype) -> Any:
     if source.is_gguf:
         where["gguf_file"] = source.file
     options: dict[str, Any] = {"use_safetensors": False} if ".bin" in source.file else {}
-    size = size_of_files(source.folder)
     # A stranger's config and weights go through hundreds of model files here; whatever any of
     # them raises means the same to the user.
     with (
         failing(
             lambda error: (
                 f"{source.display} cannot be loaded as a causal language model "
-                f"({reason(error)}): expected a model of an "
-                "architecture that transformers knows, with complete weights."
+                f"({reason(error)}): expected a model of an architecture that transformers knows, "
+                "with complete weights."
             )
         ),
         quiet_transformers(),
-        building(source.display, size),
+        building(source.display, size_of_files(source.folder)),
     ):
         config = plain(AutoConfig.from_pretrained(name, **where))
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -166,18 +166,17 @@ def _load(source: Source, dtype: torch.dtype) -> Any:
 
 def _refuse_part(source: Source) -> None:
     """Transformers loads folders; a file is fine only where it is what the folder would load."""
-    standard = ("model.safetensors", "pytorch_model.bin")
     if source.is_gguf:
         return
-    if ADAPTER in source.folder.names():  # with PEFT installed, the adapter's base would be loaded
+    names = source.folder.names()
+    if ADAPTER in names:  # with PEFT installed, the adapter's base would be loaded
         raise WideneckError(
             f"{source.folder} holds a model and {ADAPTER} of an adapter, and which of the two is "
             "meant is unclear: move the adapter to a folder of its own."
         )
-    if source.file in standard or source.file.endswith(".index.json"):
+    if source.file in STANDARD or source.file.endswith(".index.json"):
         check_files(source)
         return
-    names = source.folder.names()
     if parts_beside(source.file, names):
         also = "".join(f", {name}" for name in missing_parts(source.file, names))
         raise WideneckError(

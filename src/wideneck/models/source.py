@@ -103,11 +103,9 @@ def _of_file(text: str, path: Path) -> Source:
     if path.name in ADAPTER_WEIGHTS:
         raise _adapter(folder)
     # One shard knows nothing of its neighbours; the index beside it does.
-    for name in STANDARD:
-        if name.endswith(".index.json") and name in folder.names():
-            if path.name in folder.weight_map(name).values():
-                return Source(display=text, folder=folder, file=name)
-    return Source(display=text, folder=folder, file=path.name)
+    indices = [x for x in STANDARD if x.endswith(".index.json") and x in folder.names()]
+    named = (index for index in indices if path.name in folder.weight_map(index).values())
+    return Source(display=text, folder=folder, file=next(named, path.name))
 
 
 def _weights_in(folder: Folder) -> str:

@@ -29,7 +29,7 @@ def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: in
 
     Counted are its weights and, where it is trained on the CPU, their gradients: what no setting
     does without.  Cost: the model is built on the meta device, which allocates nothing; some
-    milliseconds a layer.
+    milliseconds per layer.
 
     Raises:
         WideneckError: it is too large, with the bytes that it needs; or there is no such model.

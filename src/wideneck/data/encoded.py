@@ -172,13 +172,9 @@ def _check_counts(name: str, counts: dict[str, int], data: Data) -> None:
         counted = counts.get(what)
         if counted == expected:
             continue
-        fact = f"{name} has no {what} split"
-        if counted is not None:
-            unit = (
-                "words in the vocabulary" if what == "vocab_size" else f"tokens in the {what} split"
-            )
-            fact = f"{name} has {counted:,} {unit}"
+        unit = "words in the vocabulary" if what == "vocab_size" else f"tokens in the {what} split"
+        has = f"no {what} split" if counted is None else f"{counted:,} {unit}"
         raise WideneckError(
-            f"{fact}, and data.expect says {expected:,}: it is another version of the text, or "
-            "other settings of [data] are meant."
+            f"{name} has {has}, and data.expect says {expected:,}: it is another version of the "
+            "text, or other settings of [data] are meant."
         )

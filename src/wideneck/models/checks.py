@@ -25,7 +25,8 @@ BLOCK = 8 * 2**20
 
 def dtype_name(dtype: torch.dtype | str) -> str:
     """Torch's name of a type, without its module; a file's own where it is none of `FLOATS`."""
-    return str(FLOATS.get(dtype, dtype)).removeprefix("torch.")
+    known = dtype if isinstance(dtype, torch.dtype) else FLOATS.get(dtype, dtype)
+    return str(known).removeprefix("torch.")
 
 
 def check_dtype(name: str, dtype: str) -> None:

@@ -72,11 +72,12 @@ def expected_of(model: Any, folder: Folder) -> ExpectedHead:
             f"{type(model).__name__} ({folder}) names no output embedding, so its head is unknown."
         )
     name = module_name(model, head)
+    rows, columns = head.weight.shape
     return ExpectedHead(
         weight=f"{name}.weight",
         bias=None if getattr(head, "bias", None) is None else f"{name}.bias",
         embedding=f"{module_name(model, embedding)}.weight",
-        shape=tuple(head.weight.shape),
+        shape=(rows, columns),
         embedding_shape=tuple(embedding.weight.shape),
         tied=head.weight is embedding.weight,
         form=form_of(model),

@@ -10,6 +10,7 @@ import hashlib
 import re
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class GgufParts:
         self._parts = {path.name: named}
         self.missing: list[str] = []
         """The names of the parts that are not there."""
-        count = named.metadata.get("split.count")
+        count: Any = named.metadata.get("split.count")
         self.is_split = type(count) is int and count > 1
         """Whether the model has more parts than this file."""
         if not self.is_split:

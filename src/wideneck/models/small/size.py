@@ -9,10 +9,9 @@ from wideneck.config import HeadConfig
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import failing, reason
 from wideneck.heads import build
-from wideneck.models.quiet import quiet_transformers
 from wideneck.models.small.config import AwdLstm, Transformer
 from wideneck.models.small.language_model import language_model
-from wideneck.models.small.transformer import hf_config, refusing
+from wideneck.models.small.transformer import base_model
 
 
 def at_least(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: int) -> int:
@@ -58,10 +57,7 @@ def _on_meta(
     ):
         if isinstance(model, AwdLstm):
             return list(language_model(model, head, vocab_size=vocab_size).parameters())
-        from transformers import AutoModel
-
-        with quiet_transformers(), refusing(model.architecture):
-            backbone = AutoModel.from_config(hf_config(model, vocab_size))
+        backbone = base_model(model, vocab_size)
         width = backbone.get_input_embeddings().weight.shape[1]
         built = build(head, hidden_size=width, vocab_size=vocab_size)
     others = (p for name, p in built.named_parameters() if name != "weight")  # the embedding, tied

@@ -14,13 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from pathlib import Path
 
-from wideneck.data.text import (
-    cut_documents,
-    default_text,
-    empty_text,
-    is_blank,
-    update_joined,
-)
+from wideneck.data.text import cut_documents, default_text, is_blank, refuse_blank, update_joined
 from wideneck.errors import WideneckError
 from wideneck.files.printable import listed
 from wideneck.files.text_file import read_text_file
@@ -97,8 +91,7 @@ def read_documents(path: Path) -> Documents:
         WideneckError: as `read_text_file`; or the file holds nothing but white space.
     """
     documents = _read(path)
-    if not documents:
-        raise empty_text(path.name)
+    refuse_blank(documents, path.name)
     return documents
 
 
@@ -109,8 +102,7 @@ def _read(path: Path) -> Documents:
 def _corpus(name: str, splits: dict[str, Documents]) -> Corpus:
     digest = hashlib.sha256()
     for split, documents in splits.items():
-        if all(is_blank(document) for document in documents):
-            raise empty_text(f"{name} ({split} split)")
+        refuse_blank(documents, f"{name} ({split} split)")
         update_joined(digest, chain((split,), documents, ("",)))
     return Corpus(name=name, sha256=digest.hexdigest(), **splits)
 
@@ -134,8 +126,7 @@ def _shuffle(document: str) -> bytes:
 
 def _cut(name: str, documents: Documents) -> Corpus:
     """One text as three splits."""
-    if all(is_blank(document) for document in documents):
-        raise empty_text(name)
+    refuse_blank(documents, name)
     if len(documents) < 3:
         where, parts = "at line ends", _cut_at_lines(name, documents)
     else:

@@ -117,9 +117,10 @@ def is_blank(text: str) -> bool:
     return not text or text.isspace()
 
 
-def empty_text(name: str) -> WideneckError:
-    """What is raised where a text holds nothing but white space."""
-    return WideneckError(f"The text {name} is empty; give a file with some text in it.")
+def refuse_blank(documents: Iterable[str], name: str) -> None:
+    """Refuse a text that holds nothing but white space."""
+    if all(map(is_blank, documents)):
+        raise WideneckError(f"The text {name} is empty; give a file with some text in it.")
 
 
 def update_joined(digest: "hashlib._Hash", documents: Iterable[str]) -> None:
@@ -133,8 +134,7 @@ def update_joined(digest: "hashlib._Hash", documents: Iterable[str]) -> None:
 
 def _text(name: str, documents: Iterable[str]) -> Text:
     documents = [document for document in documents if not is_blank(document)]
-    if not documents:
-        raise empty_text(name)
+    refuse_blank(documents, name)
     digest = hashlib.sha256()
     update_joined(digest, documents)
     return Text(name=name, documents=documents, sha256=digest.hexdigest())

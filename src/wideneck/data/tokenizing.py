@@ -88,7 +88,15 @@ def pieces(text: str, size: int = PIECE) -> Iterator[str]:
     They end behind a line, before one that begins with a word, or, where there is none in reach,
     before the space in front of a word; in a run of letters without an end, anywhere.
     """
-    return _cut(text, size, lambda least: _line_end(text, least, least + size))
+
+    def line_end(least: int) -> int:
+        found = LINE.search(text, least - 1, least + size)
+        if found:
+            return found.end()
+        found = WORD.search(text, least, least + size)
+        return found.start() if found else least
+
+    return _cut(text, size, line_end)
 
 
 def pieces_of_words(text: str, size: int = PIECE) -> Iterator[str]:
@@ -109,11 +117,3 @@ def _cut(text: str, size: int, end_at: Callable[[int], int]) -> Iterator[str]:
         start = end
     if start < len(text):
         yield text[start:]
-
-
-def _line_end(text: str, least: int, most: int) -> int:
-    found = LINE.search(text, least - 1, most)
-    if found:
-        return found.end()
-    found = WORD.search(text, least, most)
-    return found.start() if found else least

@@ -1,8 +1,8 @@
 """Reads the output layer of a GGUF file, dequantizing that one tensor.
 
 GGUF names are fixed by the format: `output.weight`, else `token_embd.weight` serves as both
-(tied).  Quantized blocks become float32; float types stay what they are.  Of a split model the
-parts that lie beside each other are looked through.
+(tied).  Quantized blocks become float32; float types stay what they are.  Where the model
+is split, the parts that lie beside each other are searched.
 Cost: the header (a tenth of a second), then the head once.
 """
 

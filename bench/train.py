@@ -112,7 +112,7 @@ class LstmStep:
     def __call__(self, ids: Tensor, targets: Tensor) -> float:
         output = self.model.backbone(ids, [x.detach() for x in self.state])
         nll = self.nll(self.model.head, output.hidden, targets)
-        (nll + self.model.penalty(output)).backward()
+        (nll + self.model.backbone.penalty(output)).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.optimizer.step()
         self.optimizer.zero_grad()

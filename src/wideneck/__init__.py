@@ -7,6 +7,8 @@ both as they are.  The first name that is used registers with transformers.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from wideneck.lazy import homes_in
+
 if TYPE_CHECKING:
     from wideneck import attention as attention
     from wideneck import config as config
@@ -46,25 +48,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("attention", "config", "functional", "heads", "memory", "trl")
-_HOMES = {
-    "AttentionSettings": "wideneck.audits.attention.settings",
-    "LogMemory": "wideneck.attached.logging",
-    "Memory": "wideneck.memory.config",
-    "Report": "wideneck.report.report",
-    "SeriesReport": "wideneck.report.series",
-    "TokenOutputs": "wideneck.functional.token_outputs",
-    "WideneckError": "wideneck.errors",
-    "attach": "wideneck.attached.attaching",
-    "attach_memory": "wideneck.attached.attaching_memory",
-    "audit": "wideneck.entry.audit",
-    "audit_series": "wideneck.entry.series",
-    "linear_cross_entropy": "wideneck.functional.loss",
-    "linear_cross_entropy_and_log_normalizer": "wideneck.functional.loss",
-    "load": "wideneck.entry.loading",
-    "parameter_groups": "wideneck.attached.parameter_groups",
-    "token_outputs": "wideneck.attached.token_outputs",
-}
+_HOMES = homes_in(__name__)
 
 
 def _configs() -> dict[str, type]:
@@ -74,16 +58,17 @@ def _configs() -> dict[str, type]:
 
 
 def __getattr__(name: str):
-    if name in _MODULES:
-        return import_module(f"wideneck.{name}")
     if name == "__all__":
-        return sorted([*_HOMES, *_MODULES, *_configs()])
-    configs = {} if name in _HOMES else _configs()
-    if name not in _HOMES and name not in configs:
+        return sorted({*_HOMES, *_configs()})
+    home = _HOMES.get(name)
+    if home == __name__:
+        return import_module(f"wideneck.{name}")
+    configs = {} if home else _configs()
+    if home is None and name not in configs:
         raise AttributeError(f"module 'wideneck' has no attribute '{name}'")
     import_module("wideneck.auto")
-    return configs[name] if configs else getattr(import_module(_HOMES[name]), name)
+    return configs[name] if home is None else getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES, *_MODULES, *_configs()])
+    return sorted({*globals(), *_HOMES, *_configs()})

@@ -8,7 +8,7 @@ import torch
 import wideneck as wn
 from wideneck.data import default_text
 from wideneck.models import load_language_model
-from wideneck.models.default import default_model
+from wideneck.models.source import default_model
 
 MIXTURES = {name: {"num_components": 2} for name in ("moc", "mos", "moss")}
 HEADS = {

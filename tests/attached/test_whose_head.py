@@ -17,7 +17,7 @@ from wideneck.config import HEADS, Mixture, SoftCap, head_config
 from wideneck.errors import WideneckError
 from wideneck.functional import log_prob
 from wideneck.heads import build
-from wideneck.models.head_form import HeadForm
+from wideneck.models.head_weights import HeadForm
 
 ATTACHED = [
     ("llama", "softmax", {}),

@@ -3,8 +3,9 @@
 import pytest
 
 from tiny_text import character_tokenizer
-from wideneck.data import cut_windows, encode_documents, pieces, tokenizing
+from wideneck.data import cut_windows, encode_documents, tokenizing
 from wideneck.data.text import Text
+from wideneck.data.tokenizing import pieces
 from wideneck.errors import WideneckError
 from wideneck.evaluation.documents import windows_of
 
@@ -79,7 +80,7 @@ def test_tokens_and_their_ends_are_those_of_the_text_in_one_piece(text, monkeypa
     lengths = []
 
     def counted(document):
-        for piece in pieces.pieces(document, 100):
+        for piece in pieces(document, 100):
             lengths.append(len(piece))
             yield piece
 
@@ -91,7 +92,7 @@ def test_tokens_and_their_ends_are_those_of_the_text_in_one_piece(text, monkeypa
 
 
 def test_no_more_is_read_than_is_asked_for(monkeypatch):
-    monkeypatch.setattr(tokenizing, "pieces", lambda text: pieces.pieces(text, 100))
+    monkeypatch.setattr(tokenizing, "pieces", lambda text: pieces(text, 100))
     ids, ends = tokenizing.ids_and_ends(character_tokenizer(), LINES, "it", enough=150)
     assert 150 <= len(ids) == len(ends) <= 400
 
@@ -101,7 +102,7 @@ def test_an_evaluation_of_the_first_tokens_is_the_start_of_the_whole(num_tokens,
     documents = [LINES, "short", LINES]
     tokenizer = character_tokenizer()
     whole = windows_of(documents, tokenizer, window=30, prefix=[5])
-    monkeypatch.setattr(tokenizing, "pieces", lambda text: pieces.pieces(text, 100))
+    monkeypatch.setattr(tokenizing, "pieces", lambda text: pieces(text, 100))
     part = windows_of(documents, tokenizer, window=30, prefix=[5], num_tokens=num_tokens)
     targets = [target for window in whole for target in window.target.tolist()]
     found = [target for window in part for target in window.target.tolist()]

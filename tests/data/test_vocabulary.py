@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wideneck.data import Vocabulary, read_vocabulary, write_vocabulary
 from wideneck.data import vocabulary as module
-from wideneck.data.pieces import pieces
+from wideneck.data.tokenizing import pieces
 from wideneck.data.vocabulary import words_of
 from wideneck.errors import WideneckError
 

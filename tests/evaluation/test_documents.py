@@ -88,11 +88,11 @@ def test_so_many_tokens_are_the_first_of_the_text():
 
 
 def test_a_long_document_is_tokenized_in_pieces_without_a_trace(monkeypatch):
-    from wideneck.data import pieces
+    from wideneck.data import tokenizing
 
     document = "".join(f"line {k}\n" for k in range(40))
     before = windows_of([document], character_tokenizer(), window=9)
-    monkeypatch.setattr(pieces.pieces, "__defaults__", (20,))
+    monkeypatch.setattr(tokenizing.pieces, "__defaults__", (20,))
     after = windows_of([document], character_tokenizer(), window=9)
     assert [w.num_bytes for w in after] == [w.num_bytes for w in before]
     for one, other in zip(after, before, strict=True):

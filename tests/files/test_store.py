@@ -11,8 +11,8 @@ from report.attention_examples import attention_audit
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.errors import WideneckError
 from wideneck.files import folder as folders
-from wideneck.files.lock import LOCK
-from wideneck.files.records import exact_record
+from wideneck.files.folder import LOCK
+from wideneck.files.records import record
 from wideneck.files.store import Store
 
 SETTINGS = {"paper": "tiny", "sizes": (1, 5), "model": None}
@@ -46,7 +46,7 @@ RUN = Outer(
 
 
 def read(kind, content):
-    return exact_record(kind, content, "run.json", "remove it")
+    return record(kind, content, "run.json", "remove it", exact=True)
 
 
 def opened(path, settings=SETTINGS):

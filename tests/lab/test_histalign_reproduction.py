@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tiny import GPT2
 from wideneck.commands.reproduce import reproduce
 from wideneck.errors import WideneckError
-from wideneck.files.lock import LOCK
+from wideneck.files.folder import LOCK
 from wideneck.files.store import Store
 from wideneck.lab import side_by_side
 from wideneck.lab.ambiguous.words import read_analogies

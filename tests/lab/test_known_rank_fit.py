@@ -11,7 +11,7 @@ from scipy.special import rel_entr
 
 from wideneck.audits.output.log_prob_rank import numerical_rank
 from wideneck.config import Mixture, Sigsoftmax, Softmax
-from wideneck.files.records import exact_record
+from wideneck.files.records import record
 from wideneck.heads import build
 from wideneck.lab.sigsoftmax.known_rank.contenders import (
     CONTENDERS,
@@ -142,7 +142,7 @@ def test_all_fits_come_in_order_and_are_shown_in_80_columns(monkeypatch):
         for seed in (0, 1)
     ]
     assert told[-1][1] == told[-1][2]
-    assert [exact_record(Fit, dataclasses.asdict(one), "f", "m") for one in fits] == fits
+    assert [record(Fit, dataclasses.asdict(one), "f", "m", exact=True) for one in fits] == fits
     text = shown(fits)
     assert max(map(len, text.splitlines())) <= 80
     for wanted in (*heads, "d = 16", "softmax's bound", "rank 17", "rank 64"):

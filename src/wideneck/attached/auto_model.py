@@ -13,7 +13,7 @@ from wideneck.attached.saved import peek_saved
 from wideneck.attached.saved_config import WideneckConfig
 from wideneck.attached.swap import attached_head
 from wideneck.errors import WideneckError
-from wideneck.models.unused import check_unused
+from wideneck.models.whole_files import check_unused
 
 
 class WideneckForCausalLM:

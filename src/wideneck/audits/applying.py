@@ -12,7 +12,7 @@ bounds that.
 """
 
 from wideneck.config import GSS, HeadConfig, Mixture, ReLU, ScaledSoftmax, Sigsoftmax, Softmax
-from wideneck.models.head_form import HeadForm
+from wideneck.models.head_weights import HeadForm
 
 CONVEX = (Softmax, ScaledSoftmax, Sigsoftmax, GSS)
 """Activations with a convex exp f: (exp f)'' = exp f (f'^2 + f''), and f'^2 + f'' > 0 for a GSS of

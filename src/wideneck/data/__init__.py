@@ -27,15 +27,4 @@ if TYPE_CHECKING:
     from wideneck.data.vocabulary import read_vocabulary as read_vocabulary
     from wideneck.data.vocabulary import write_vocabulary as write_vocabulary
 
-__getattr__, __dir__ = on_first_use(
-    __name__,
-    {
-        "config": ("Data",),
-        "corpus": ("Corpus", "read_corpus"),
-        "encoded": ("Encoded", "EncodedCorpus", "encode_corpus", "encode_documents"),
-        "text": ("Text", "Windows", "cut_windows", "default_text", "read_text"),
-        "bytes_of_tokens": ("token_bytes",),
-        "tokenizer": ("recipe_tokenizer",),
-        "vocabulary": ("Vocabulary", "read_vocabulary", "write_vocabulary"),
-    },
-)
+__getattr__, __dir__ = on_first_use(__name__)

@@ -1,9 +1,9 @@
-"""How many bytes of a text each of its tokens stands for: what bits a byte divide by.
+"""How many bytes of a text each of its tokens stands for: what bits per byte divide by.
 
 A token has the bytes from the end of the token before it to its own: a word the white space in
 front of it, an `<eos>` of words its line end, and what is put between documents nothing.
 
-Cost: the text is tokenized once more; 4 bytes a token.
+Cost: the text is tokenized once more; 4 bytes per token.
 """
 
 import re

@@ -3,8 +3,8 @@
 A split is a tuple of documents, cut where `read_text` cuts them.  The marks between documents go;
 all lines stay, blank ones too, so that the counts of the papers' files come out.
 
-Cost: the text in memory, as strings of 1 to 4 bytes a character, and twice that while it is cut; a
-document takes some 60 bytes besides.
+Cost: the text in memory, as strings of 1 to 4 bytes per character, and twice that while it is cut;
+a document takes some 60 bytes besides.
 """
 
 import hashlib
@@ -14,13 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from pathlib import Path
 
-from wideneck.data.text import (
-    cut_documents,
-    default_text,
-    empty_text,
-    is_blank,
-    update_joined,
-)
+from wideneck.data.text import cut_documents, default_text, is_blank, refuse_blank, update_joined
 from wideneck.errors import WideneckError
 from wideneck.files.printable import listed
 from wideneck.files.text_file import read_text_file
@@ -43,7 +37,7 @@ class Corpus:
     name: str
     train: Documents
     valid: Documents
-    test: Documents | None
+    test: Documents | None = None
     """None where the source has no test split."""
     sha256: str
     """Sum of all documents and of which split each is in."""
@@ -97,8 +91,7 @@ def read_documents(path: Path) -> Documents:
         WideneckError: as `read_text_file`; or the file holds nothing but white space.
     """
     documents = _read(path)
-    if not documents:
-        raise empty_text(path.name)
+    refuse_blank(documents, path.name)
     return documents
 
 
@@ -109,16 +102,9 @@ def _read(path: Path) -> Documents:
 def _corpus(name: str, splits: dict[str, Documents]) -> Corpus:
     digest = hashlib.sha256()
     for split, documents in splits.items():
-        if all(is_blank(document) for document in documents):
-            raise empty_text(f"{name} ({split} split)")
+        refuse_blank(documents, f"{name} ({split} split)")
         update_joined(digest, chain((split,), documents, ("",)))
-    return Corpus(
-        name=name,
-        train=splits["train"],
-        valid=splits["valid"],
-        test=splits.get("test"),
-        sha256=digest.hexdigest(),
-    )
+    return Corpus(name=name, sha256=digest.hexdigest(), **splits)
 
 
 def _default() -> Corpus:
@@ -140,24 +126,20 @@ def _shuffle(document: str) -> bytes:
 
 def _cut(name: str, documents: Documents) -> Corpus:
     """One text as three splits."""
-    if all(is_blank(document) for document in documents):
-        raise empty_text(name)
+    refuse_blank(documents, name)
     if len(documents) < 3:
-        where, splits = "at line ends", _cut_at_lines(name, documents)
+        where, parts = "at line ends", _cut_at_lines(name, documents)
     else:
         upto = list(accumulate(map(len, documents)))
         first = _nearest(upto, 8, range(1, len(upto) - 1))
         second = _nearest(upto, 9, range(first + 1, len(upto)))
         where = "between documents"
-        splits = {
-            "train": documents[:first],
-            "valid": documents[first:second],
-            "test": documents[second:],
-        }
+        parts = documents[:first], documents[first:second], documents[second:]
+    splits = dict(zip(("train", "valid", "test"), parts, strict=True))
     return _corpus(f"{name}, cut 80/10/10 {where}", splits)
 
 
-def _cut_at_lines(name: str, documents: Documents) -> dict[str, Documents]:
+def _cut_at_lines(name: str, documents: Documents) -> tuple[Documents, Documents, Documents]:
     """Cut where a line ends, without a list of the lines: there may be as many as bytes."""
     text = "".join(documents)
     seam = len(documents[0])  # a document may end without a line end
@@ -185,7 +167,7 @@ def _cut_at_lines(name: str, documents: Documents) -> dict[str, Documents]:
         )
     first = nearest(8, after(1), before(last))
     second = nearest(9, after(first + 1), last)
-    return {"train": (text[:first],), "valid": (text[first:second],), "test": (text[second:],)}
+    return (text[:first],), (text[first:second],), (text[second:],)
 
 
 def _nearest(upto: list[int], tenths: int, counts: range) -> int:

@@ -4,14 +4,15 @@ Words by `wideneck.data.vocabulary`.  A Hugging Face tokenizer gets each documen
 special tokens; its eos token stands between two documents.  A long one is cut into pieces: see
 `wideneck.data.tokenizing` for what may differ.
 
-Cost: 8 bytes a token kept.  Words: see `wideneck.data.vocabulary`.  A tokenizer: some million
-characters a second and core, and a kilobyte a token of the piece it is at.
+Cost: 8 bytes per token kept.  Words: see `wideneck.data.vocabulary`.  A tokenizer: some million
+characters per second and core, and a kilobyte per token of the piece it is at.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,8 @@ from torch import Tensor
 
 from wideneck.data.config import WORDS, Data
 from wideneck.data.corpus import Corpus
-from wideneck.data.pieces import PIECE, pieces
 from wideneck.data.tokenizer import recipe_tokenizer
-from wideneck.data.tokenizing import ids_of, in_one
+from wideneck.data.tokenizing import PIECE, in_one, pieces, tokenizing
 from wideneck.data.vocabulary import Vocabulary
 from wideneck.errors import WideneckError
 from wideneck.models.tokens import token_strings
@@ -46,7 +46,7 @@ class EncodedCorpus:
     """The corpus's."""
     train: Encoded
     valid: Encoded
-    test: Encoded | None
+    test: Encoded | None = None
     tokenizer_name: str
     """`Data.tokens`: "words", or what named the tokenizer."""
     tokenizer: Any
@@ -78,17 +78,20 @@ def encode_corpus(corpus: Corpus, data: Data) -> EncodedCorpus:
     digest = hashlib.sha256(sha256.encode())
     for split, documents in splits.items():
         if documents is not None:
-            encoded[split] = encode_documents(documents, tokenizer, f"{corpus.name} ({split})")
-            _check_length(corpus.name, split, len(encoded[split].ids))
-            digest.update(f"{split} {len(encoded[split].ids)} ".encode())
-            digest.update(encoded[split].ids.numpy().astype("<i8", copy=False).data)
+            found = encode_documents(documents, tokenizer, f"{corpus.name} ({split})")
+            if len(found.ids) < 2:
+                raise WideneckError(
+                    f"The {split} split of {corpus.name} has {len(found.ids)} tokens; one is "
+                    "predicted from another, so it needs at least 2: give a longer text."
+                )
+            digest.update(f"{split} {len(found.ids)} ".encode())
+            digest.update(found.ids.numpy().astype("<i8", copy=False).data)
+            encoded[split] = found
     counts = {split: len(encoded[split].ids) for split in encoded}
     _check_counts(corpus.name, counts | {"vocab_size": vocab_size}, data)
     return EncodedCorpus(
         name=corpus.name,
-        train=encoded["train"],
-        valid=encoded["valid"],
-        test=encoded.get("test"),
+        **encoded,
         tokenizer_name=data.tokens,
         tokenizer=tokenizer,
         vocab_size=vocab_size,
@@ -136,15 +139,17 @@ def _tokenize(documents: Sequence[str], tokenizer: Any, name: str) -> list[np.nd
             f"to put between the {len(documents)} documents of the text: set one in its "
             "tokenizer_config.json, or use another tokenizer."
         )
-    return [
-        ids_of(
-            tokenizer,
-            [piece for piece, _ in batch],
-            [[eos] if starts else [] for _, starts in batch],
-            name,
-        )
-        for batch in _batches(documents)
-    ]
+    parts: list[np.ndarray] = []
+    for batch in _batches(documents):
+        texts = [piece for piece, _ in batch]
+        with tokenizing(tokenizer, name):
+            rows = tokenizer(
+                texts, add_special_tokens=False, return_attention_mask=False, verbose=False
+            )["input_ids"]
+            starts = ([eos] if starts else [] for _, starts in batch)
+            pairs = chain.from_iterable(zip(starts, rows, strict=True))
+            parts.append(np.fromiter(chain.from_iterable(pairs), np.int32))
+    return parts
 
 
 def _batches(documents: Sequence[str]) -> Iterator[list[tuple[str, bool]]]:
@@ -162,25 +167,14 @@ def _batches(documents: Sequence[str]) -> Iterator[list[tuple[str, bool]]]:
         yield batch
 
 
-def _check_length(name: str, split: str, num_tokens: int) -> None:
-    if num_tokens < 2:
-        raise WideneckError(
-            f"The {split} split of {name} has {num_tokens} tokens; one is predicted from another, "
-            "so it needs at least 2: give a longer text."
-        )
-
-
 def _check_counts(name: str, counts: dict[str, int], data: Data) -> None:
     for what, expected in data.expect.items():
         counted = counts.get(what)
         if counted == expected:
             continue
         unit = "words in the vocabulary" if what == "vocab_size" else f"tokens in the {what} split"
-        if counted is None:
-            fact = f"{name} has no {what} split"
-        else:
-            fact = f"{name} has {counted:,} {unit}"
+        has = f"no {what} split" if counted is None else f"{counted:,} {unit}"
         raise WideneckError(
-            f"{fact}, and data.expect says {expected:,}: it is another version of the text, or "
-            "other settings of [data] are meant."
+            f"{name} has {has}, and data.expect says {expected:,}: it is another version of the "
+            "text, or other settings of [data] are meant."
         )

@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,9 +117,10 @@ def is_blank(text: str) -> bool:
     return not text or text.isspace()
 
 
-def empty_text(name: str) -> WideneckError:
-    """What is raised where a text holds nothing but white space."""
-    return WideneckError(f"The text {name} is empty; give a file with some text in it.")
+def refuse_blank(documents: Iterable[str], name: str) -> None:
+    """Refuse a text that holds nothing but white space."""
+    if all(map(is_blank, documents)):
+        raise WideneckError(f"The text {name} is empty; give a file with some text in it.")
 
 
 def update_joined(digest: "hashlib._Hash", documents: Iterable[str]) -> None:
@@ -132,8 +134,7 @@ def update_joined(digest: "hashlib._Hash", documents: Iterable[str]) -> None:
 
 def _text(name: str, documents: Iterable[str]) -> Text:
     documents = [document for document in documents if not is_blank(document)]
-    if not documents:
-        raise empty_text(name)
+    refuse_blank(documents, name)
     digest = hashlib.sha256()
     update_joined(digest, documents)
     return Text(name=name, documents=documents, sha256=digest.hexdigest())
@@ -171,8 +172,8 @@ def cut_windows(
     longest_read = min(LONGEST, max(FEW, A_TOKEN * num_tokens))
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(text.documents), generator=generator)
-    places: dict[int, _Places] = {}
-    longest = 0
+    found: list[tuple[int, int, np.ndarray, int]] = []  # turn, document, tokens, bytes
+    num_documents = longest = 0
     for document in chain.from_iterable(part.tolist() for part in order.split(4096)):
         content = _slice(text.documents[document], longest_read, generator)
         ids, ends = ids_and_ends(tokenizer, content, text.name)
@@ -184,45 +185,29 @@ def cut_windows(
         phase = int(torch.randint(slack % window + 1, (), generator=generator))
         starts = torch.arange(phase, len(ids) - window, window)
         starts = starts[torch.randperm(len(starts), generator=generator)][:wanted].tolist()
-        num_bytes = [_num_bytes(content[ends[s] : ends[s + window]]) for s in starts]
-        rows = np.stack([ids[s : s + window + 1] for s in starts])
-        places[document] = _Places(rows, num_bytes)
-        if len(places) == wanted:
+        for turn, s in enumerate(starts):
+            predicted = content[ends[s] : ends[s + window]].encode("utf-8", "surrogatepass")
+            tokens = ids[s : s + window + 1].copy()  # a view would keep the whole document
+            found.append((turn, document, tokens, len(predicted)))
+        num_documents += 1
+        if num_documents == wanted:
             break
-    if not places:
+    if not found:
         raise WideneckError(
             f"The text {text.name} is shorter than one window: its longest document has "
             f"{longest} tokens, and a window of {window} predictions needs {window + 1}; "
             "give a longer text."
         )
-    turns = max(len(found.num_bytes) for found in places.values())
-    picked = [
-        (document, turn)
-        for turn in range(turns)
-        for document, found in places.items()
-        if turn < len(found.num_bytes)
-    ][:wanted]
-    rows = torch.from_numpy(np.stack([places[document].rows[turn] for document, turn in picked]))
-    rows = rows.long()
+    found.sort(key=itemgetter(0))  # stably: within a turn, in the order of the documents
+    _, documents, tokens, num_bytes = zip(*found[:wanted], strict=True)
+    rows = torch.from_numpy(np.stack(tokens)).long()
     front = torch.tensor(list(prefix), dtype=torch.long).expand(len(rows), len(prefix))
     return Windows(
         ids=torch.cat([front, rows[:, :window]], dim=1),
         targets=rows[:, 1:],
-        document=torch.tensor([document for document, _ in picked]),
-        num_bytes=torch.tensor([places[document].num_bytes[turn] for document, turn in picked]),
+        document=torch.tensor(documents),
+        num_bytes=torch.tensor(num_bytes),
     )
-
-
-class _Places(NamedTuple):
-    """The windows of one document, shuffled."""
-
-    rows: np.ndarray
-    """(n, T + 1) int32."""
-    num_bytes: list[int]
-
-
-def _num_bytes(predicted: str) -> int:
-    return len(predicted.encode("utf-8", "surrogatepass"))
 
 
 def _slice(document: str, length: int, generator: torch.Generator) -> str:

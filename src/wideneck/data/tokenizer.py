@@ -53,17 +53,10 @@ def recipe_tokenizer(tokens: str) -> Any:
 
 def _cached(folder: Folder) -> LocalFolder | None:
     """Where the local cache keeps the tokenizer of a model on the hub."""
-    from huggingface_hub import try_to_load_from_cache
-
     if not isinstance(folder, HubFolder):
         return None
-    repo, revision = folder.pretrained
-    files = [
-        try_to_load_from_cache(repo, name, revision=revision)
-        for name in ("tokenizer.json", "tokenizer_config.json")
-    ]
-    paths = [Path(file) for file in files if isinstance(file, str)]
-    return LocalFolder(paths[0].parent) if len(paths) == len(files) else None
+    file, config = map(folder.cached, ("tokenizer.json", "tokenizer_config.json"))
+    return LocalFolder(file.parent) if file and config else None
 
 
 def _find(tokens: str) -> tuple[Folder, str | None]:
@@ -84,8 +77,7 @@ def _find(tokens: str) -> tuple[Folder, str | None]:
             f'tokens = "{tokens}" is no tokenizer: expected "words", "default", a folder with '
             "tokenizer.json, that file or a .gguf file, or a Hugging Face id such as gpt2."
         )
-    repo, _, revision = tokens.partition("@")
-    return HubFolder(repo, revision or None), None
+    return HubFolder(tokens), None
 
 
 def _regular(folder: Path) -> LocalFolder:

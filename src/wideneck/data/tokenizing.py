@@ -1,22 +1,28 @@
 """Running a stranger's tokenizer: in pieces, and inside the boundary.
 
-A long document is cut as `pieces` cuts it, so that memory stays bounded.  Where one piece ends and
-the next begins, tokens may differ from those of the document in one piece: of a tokenizer that puts
-a space in front of every text, and in lines so long that they are cut too.
+A long document is cut as `pieces` cuts it, so that what is made of one piece at a time stays small.
+Where one piece ends and the next begins, tokens may differ from those of the document in one piece:
+of a tokenizer that puts a space in front of every text, and in lines so long that they are cut too.
 
-Cost: some million characters a second and core; a tokenizer holds a kilobyte a token of the piece
-it is at, and 8 bytes a token are kept.
+Cost: some million characters per second and core; a tokenizer holds a kilobyte per token of the
+piece it is at, and 8 bytes per token are kept.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
-from wideneck.data.pieces import pieces
 from wideneck.files.boundary import reading
+
+PIECE = 2**16
+"""Characters.  A tokenizer holds a kilobyte per token of what it is at, and a text may have a token
+for every byte."""
+LINE = re.compile(r"\n(?=\S)")
+"""A line end that no tokenizer joins with what follows: some have a token for several of them."""
+WORD = re.compile(r"\s(?=\S)")
 
 
 def ids_and_ends(
@@ -56,39 +62,12 @@ def ids_and_ends(
     return in_one(ids, np.int32), in_one(ends, np.int32)
 
 
-def ids_of(
-    tokenizer: Any, texts: Sequence[str], before: Sequence[Sequence[int]], name: str
-) -> np.ndarray:
-    """The ids of some texts one after the other, without special tokens.
-
-    Args:
-        tokenizer: a fast Hugging Face tokenizer.
-        texts: together some megabytes.
-        before: ids that stand in front of each.
-        name: what messages call the text that they are from.
-
-    Returns:
-        (n,) int32.
-
-    Raises:
-        WideneckError: the tokenizer fails, in whatever way.
-    """
-    with tokenizing(tokenizer, name):
-        rows = tokenizer(
-            list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
-        )["input_ids"]
-        pairs = chain.from_iterable(zip(before, rows, strict=True))
-        return np.fromiter(chain.from_iterable(pairs), np.int32)
-
-
-@contextmanager
-def tokenizing(tokenizer: Any, name: str) -> Iterator[None]:
+def tokenizing(tokenizer: Any, name: str) -> AbstractContextManager[None]:
     """The boundary around a tokenizer at work on the text called `name`."""
     called = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
-    with reading(
+    return reading(
         f"The tokenizer {called}", f"the text {name}", "use another tokenizer, or another text"
-    ):
-        yield
+    )
 
 
 def in_one(parts: list[np.ndarray], dtype: type = np.int64) -> np.ndarray:
@@ -101,3 +80,40 @@ def in_one(parts: list[np.ndarray], dtype: type = np.int64) -> np.ndarray:
         whole[start : start + len(part)] = part
         start += len(part)
     return whole
+
+
+def pieces(text: str, size: int = PIECE) -> Iterator[str]:
+    """The text in pieces of `size` characters to twice that, the last one perhaps shorter.
+
+    They end behind a line, before one that begins with a word, or, where there is none in reach,
+    before the space in front of a word; in a run of letters without an end, anywhere.
+    """
+
+    def line_end(least: int) -> int:
+        found = LINE.search(text, least - 1, least + size)
+        if found:
+            return found.end()
+        found = WORD.search(text, least, least + size)
+        return found.start() if found else least
+
+    return _cut(text, size, line_end)
+
+
+def pieces_of_words(text: str, size: int = PIECE) -> Iterator[str]:
+    """The text in pieces of at least `size` characters that part no word."""
+
+    def next_word(least: int) -> int:
+        found = WORD.search(text, least - 1)
+        return found.end() if found else len(text)
+
+    return _cut(text, size, next_word)
+
+
+def _cut(text: str, size: int, end_at: Callable[[int], int]) -> Iterator[str]:
+    start = 0
+    while len(text) - start > size:
+        end = end_at(start + size)
+        yield text[start:end]
+        start = end
+    if start < len(text):
+        yield text[start:]

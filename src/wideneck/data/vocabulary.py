@@ -4,8 +4,8 @@ The tokens of a line are `line.split() + ["<eos>"]`, blank lines included, as in
 salesforce/awd-lstm-lm.  The vocabulary is that of the training text; a word that it lacks is
 `<unk>`.  Ids fall with the frequency in the encoded training text, ties by first appearance.
 
-Cost: some 0.25 us a token to count, and as much to encode (WikiText-2, 2.1 million tokens: about
-a second in all); 8 bytes a token are kept.
+Cost: some 0.25 us per token to count, and as much to encode (WikiText-2, 2.1 million tokens: about
+a second in all); 8 bytes per token are kept.
 """
 
 import hashlib
@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wideneck.data.pieces import PIECE, pieces_of_words
-from wideneck.data.tokenizing import in_one
+from wideneck.data.tokenizing import PIECE, in_one, pieces_of_words
 from wideneck.errors import WideneckError
 from wideneck.files.text_file import read_text_file
 from wideneck.files.writing import write_text
@@ -122,7 +121,7 @@ def _check_number(words: int) -> None:
 
 
 def write_vocabulary(path: str | os.PathLike, vocabulary: Vocabulary) -> None:
-    """A text file of one word a line, in the order of the ids; whole or not there.
+    """A text file of one word per line, in the order of the ids; whole or not there.
 
     Raises:
         WideneckError: as `write_text`.

@@ -17,7 +17,7 @@ from wideneck.data import Text, default_text, read_text
 from wideneck.entry.heads import head_of
 from wideneck.errors import WideneckError
 from wideneck.models import evaluating, load_language_model, measure_logit_map
-from wideneck.models.head_form import head_in
+from wideneck.models.head_weights import head_in
 from wideneck.report.provenance import provenance
 from wideneck.report.report import Report
 from wideneck.report.section import Section

@@ -23,13 +23,4 @@ if TYPE_CHECKING:
     from wideneck.evaluation.streaming import spread_contexts as spread_contexts
     from wideneck.evaluation.streaming import stream as stream
 
-__getattr__, __dir__ = on_first_use(
-    __name__,
-    {
-        "config": ("DynamicEvaluation", "NeuralCache"),
-        "dynamic": ("GradientStatistics", "dynamic_perplexity", "gradient_statistics"),
-        "neural_cache": ("CacheFit", "cache_perplexity", "fit_cache"),
-        "perplexity": ("Perplexity", "static_perplexity"),
-        "streaming": ("Reading", "spread_contexts", "stream"),
-    },
-)
+__getattr__, __dir__ = on_first_use(__name__)

@@ -7,7 +7,7 @@ inside `reading` means that the file cannot be read, and says so with the file's
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from wideneck.errors import WideneckError
 
@@ -18,8 +18,7 @@ DEBUG = "WIDENECK_DEBUG"
 _OURS = "_wideneck_ours"
 
 
-@contextmanager
-def reading(name: object, what: str, mend: str) -> Iterator[None]:
+def reading(name: object, what: str, mend: str) -> AbstractContextManager[None]:
     """Turn everything that is raised inside, but an interruption, into one WideneckError.
 
     It stands around the code that touches a stranger's bytes, or runs a stranger's model, and
@@ -34,8 +33,7 @@ def reading(name: object, what: str, mend: str) -> Iterator[None]:
     Raises:
         WideneckError: as raised inside, or in place of anything else.
     """
-    with failing(lambda error: f"{name}: {what} cannot be read ({reason(error)}): {mend}."):
-        yield
+    return failing(lambda error: f"{name}: {what} cannot be read ({reason(error)}): {mend}.")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Folders of resumable work: of one setting, told by a file in it, and of one process at a time."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any, TextIO, final
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reason
 from wideneck.files.json_object import read_object
-from wideneck.files.lock import LOCK, locked
 from wideneck.files.writing import remove
+
+LOCK = ".lock"
 
 
 @final
@@ -101,3 +103,34 @@ def difference(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> 
         elif a != b:
             return f"{path}{key} is {b!r} there, {a!r} here"
     return None
+
+
+def locked(folder: Path, doing: str) -> TextIO:
+    """Keep other processes out until the file is closed; the system does so however ours ends.
+
+    Args:
+        folder: must exist; gets an empty file.
+        doing: what a process does there, for the error.
+
+    Raises:
+        WideneckError: another process has locked it.
+        OSError: the folder cannot be written, or its file system has no locks.
+    """
+    file = (folder / LOCK).open("a+")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if not isinstance(error, BlockingIOError | PermissionError):
+            raise  # a file system without locks
+        raise WideneckError(
+            f"Another process {doing} in {folder}; wait for it, or name another folder by --out."
+        ) from None
+    return file

@@ -11,6 +11,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -91,16 +92,11 @@ def same_place(one: str | os.PathLike, other: str | os.PathLike) -> bool:
 
     A device such as /dev/null takes what any number of writers give it, and is nobody's place.
     """
-    try:
-        if os.path.samefile(one, other):
-            return not stat.S_ISCHR(os.stat(one).st_mode)
-        return False
-    except (OSError, ValueError):
-        pass
-    try:
+    with suppress(OSError, ValueError):
+        return os.path.samefile(one, other) and not stat.S_ISCHR(os.stat(one).st_mode)
+    with suppress(OSError, ValueError):
         return os.path.realpath(one) == os.path.realpath(other)
-    except (OSError, ValueError):
-        return False
+    return False
 
 
 def file_at(path: Path) -> Path:
@@ -158,10 +154,9 @@ def stream_number(path: str | os.PathLike) -> int | None:
 
 def _is_there(path: str | os.PathLike) -> bool:
     """An id of the hub is no path, though a file of that name may be asked for."""
-    try:
+    with suppress(ValueError):
         return os.path.lexists(path)
-    except ValueError:
-        return False
+    return False
 
 
 def _found(path: Path) -> os.stat_result | None:

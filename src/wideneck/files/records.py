@@ -9,7 +9,9 @@ from wideneck.errors import WideneckError
 Record = TypeVar("Record")
 
 
-def record(kind: type[Record], content: Any, name: str, mend: str) -> Record:
+def record(
+    kind: type[Record], content: Any, name: str, mend: str, *, exact: bool = False
+) -> Record:
     """Read a dataclass or a Struct, with those inside it, from what JSON holds.
 
     Args:
@@ -17,31 +19,19 @@ def record(kind: type[Record], content: Any, name: str, mend: str) -> Record:
         content: as `json.loads` gives it.
         name: what messages call the file.
         mend: what to do, as the message's last clause.
+        exact: whether a key that is no field is refused, of dataclasses that leave nothing out.
 
     Raises:
         WideneckError: a key is missing or of another kind.
     """
     try:
-        return msgspec.convert(content, kind)
+        found = msgspec.convert(content, kind)
+        unknown = _unknown(content, msgspec.to_builtins(found), "$") if exact else None
+        if unknown is not None:
+            raise msgspec.ValidationError(f"Object contains unknown field `{unknown}`")
     except msgspec.ValidationError as error:
-        raise _of_another_kind(name, str(error), mend) from None
-
-
-def exact_record(kind: type[Record], content: Any, name: str, mend: str) -> Record:
-    """As `record`, of dataclasses that also leave nothing out.
-
-    Raises:
-        WideneckError: a key is missing, unknown or of another kind.
-    """
-    found = record(kind, content, name, mend)
-    unknown = _unknown(content, msgspec.to_builtins(found), "$")
-    if unknown is not None:
-        raise _of_another_kind(name, f"Object contains unknown field `{unknown}`", mend)
+        raise WideneckError(f"{name} is not as wideneck writes it ({error}): {mend}.") from None
     return found
-
-
-def _of_another_kind(name: str, what: str, mend: str) -> WideneckError:
-    return WideneckError(f"{name} is not as wideneck writes it ({what}): {mend}.")
 
 
 def _unknown(given: Any, known: Any, path: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, final
 
 from wideneck.errors import WideneckError
 from wideneck.files.folder import FolderKind
-from wideneck.files.records import exact_record
+from wideneck.files.records import record
 from wideneck.files.writing import json_text, write_text
 
 SETTINGS = "settings.json"
@@ -73,7 +73,7 @@ class Store:
         file = self._file(name)
         if not file.exists():
             return None
-        return exact_record(kind, FOLDER.read(file), str(file), FOLDER.mend)
+        return record(kind, FOLDER.read(file), str(file), FOLDER.mend, exact=True)
 
     def write(self, name: str, run: Any) -> None:
         """To a temporary name first, so a file that is there is whole.

@@ -32,7 +32,7 @@ class Watch:
         self.done, self.begun = 0, time.monotonic()
 
     def __call__(self, num_bytes: int) -> None:
-        """So many bytes more are read."""
+        """That many more bytes are read."""
         self.done += num_bytes
         if self.progress is not None and time.monotonic() - self.begun > QUICK:
             self.progress(self.stage, self.done, self.total)

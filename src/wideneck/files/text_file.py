@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import IO, NoReturn
+from typing import IO
 
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading, reason
@@ -63,14 +63,30 @@ def size_in_bytes(text: str) -> int:
     return size
 
 
-def check_size(name: object, size: int) -> None:
-    """Refuse a text that is larger than `texts_up_to` allows.
+def check_size(
+    name: object, size: int, most: int | None = None, *, unpacked: str | None = None
+) -> None:
+    """Refuse a text that is too large.
+
+    Args:
+        name: what messages call it.
+        size: its bytes.
+        most: how many it may have; None for what `texts_up_to` says.
+        unpacked: said behind the limit, of a text that is not yet read to its end.
 
     Raises:
         WideneckError: it is.
     """
-    if size > _most.get():
-        _too_large(name, f"{size:,} bytes", None)
+    limit = _most.get() if most is None else most
+    if size <= limit:
+        return
+    found = f"{size:,} bytes" if unpacked is None else f"more than {limit:,} bytes{unpacked}"
+    if most is None:
+        raise WideneckError(
+            f"{name} has {found}, and at most {limit:,} bytes of a text are read: give a smaller "
+            "one, or raise --max-text."
+        )
+    raise WideneckError(f"{name} has {found}, and it may have {limit:,}: give a smaller one.")
 
 
 def read_text_file(
@@ -90,14 +106,12 @@ def read_text_file(
             large, not UTF-8, damaged gzip, or a pointer of Git LFS.
     """
     found = _found(path, kind)
-    limit = _most.get() if most is None else most
-    if stat.S_ISREG(found.st_mode) and found.st_size > limit:
-        _too_large(path, f"{found.st_size:,} bytes", most)
     if stat.S_ISREG(found.st_mode):
+        check_size(path, found.st_size, most)
         refuse_pointer(path, found.st_size)
     with reading(path, f"the {kind}", "give another one"):
-        with _opened(path, found.st_mode, limit, most) as file:
-            content = _bounded(file, path, limit, most)
+        with _opened(path, found.st_mode, most) as file:
+            content = _bounded(file, path, most)
         return _decoded(content, path).replace("\r\n", "\n")
 
 
@@ -118,7 +132,7 @@ def _found(path: str | os.PathLike, kind: str) -> os.stat_result:
     return found
 
 
-def _opened(path: str | os.PathLike, mode: int, limit: int, most: int | None) -> IO[bytes]:
+def _opened(path: str | os.PathLike, mode: int, most: int | None) -> IO[bytes]:
     """The file, or all that comes out of the pipe; a pipe without a writer does not hang."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     file = os.fdopen(handle, "rb", buffering=0)
@@ -127,7 +141,7 @@ def _opened(path: str | os.PathLike, mode: int, limit: int, most: int | None) ->
     with file:
         first = _first_bytes(handle, path)
         os.set_blocking(handle, True)
-        return io.BytesIO(_steps(file, path, limit, most, "", first))
+        return io.BytesIO(_steps(file, path, most, first=first))
 
 
 def _first_bytes(handle: int, path: str | os.PathLike) -> bytes:
@@ -151,7 +165,7 @@ def _first_bytes(handle: int, path: str | os.PathLike) -> bytes:
     return first
 
 
-def _bounded(file: IO[bytes], path: str | os.PathLike, limit: int, most: int | None) -> bytearray:
+def _bounded(file: IO[bytes], path: str | os.PathLike, most: int | None) -> bytearray:
     """All bytes of a file, unpacked; a step at a time, so that what is too large ends early."""
     packed = file.read(len(GZIP)) == GZIP
     file.seek(0)
@@ -160,9 +174,9 @@ def _bounded(file: IO[bytes], path: str | os.PathLike, limit: int, most: int | N
             raise WideneckError(
                 f"{path} cannot be unpacked: its name says gzip, but it is something else."
             )
-        return _steps(file, path, limit, most, "")
+        return _steps(file, path, most)
     try:
-        return _steps(gzip.GzipFile(fileobj=file), path, limit, most, " once it is unpacked")
+        return _steps(gzip.GzipFile(fileobj=file), path, most, " once it is unpacked")
     except (WideneckError, MemoryError):
         raise
     except Exception as error:  # an end too early, a wrong sum, bytes behind the end
@@ -175,16 +189,14 @@ def _bounded(file: IO[bytes], path: str | os.PathLike, limit: int, most: int | N
 def _steps(
     file: IO[bytes] | gzip.GzipFile,
     path: str | os.PathLike,
-    limit: int,
     most: int | None,
-    unpacked: str,
+    unpacked: str = "",
     first: bytes = b"",
 ) -> bytearray:
     content = bytearray(first)
     while step := file.read(STEP):
         content += step
-        if len(content) > limit:
-            _too_large(path, f"more than {limit:,} bytes{unpacked}", most)
+        check_size(path, len(content), most, unpacked=unpacked)
     return content
 
 
@@ -203,12 +215,3 @@ def _decoded(content: bytearray, path: str | os.PathLike) -> str:
             f"{path} is not UTF-8 text (byte {error.start}, in line {line}, cannot be read); "
             "convert it, or unpack it if it is compressed in another way than gzip."
         ) from None
-
-
-def _too_large(name: object, what: str, most: int | None) -> NoReturn:
-    if most is None:
-        raise WideneckError(
-            f"{name} has {what}, and at most {_most.get():,} bytes of a text are read: give a "
-            "smaller one, or raise --max-text."
-        )
-    raise WideneckError(f"{name} has {what}, and it may have {most:,}: give a smaller one.")

@@ -28,25 +28,4 @@ if TYPE_CHECKING:
     from wideneck.memory.scores import similarities as similarities
     from wideneck.memory.scores import visible_history as visible_history
 
-__getattr__, __dir__ = on_first_use(
-    __name__,
-    {
-        "config": ("Memory",),
-        "loss": ("Terms", "memory_loss"),
-        "mixture": (
-            "Distinct",
-            "Recall",
-            "cache_log_probs",
-            "distinct",
-            "log_shares",
-            "masked_logsumexp",
-            "mix",
-            "mixture_nll",
-            "over_vocabulary",
-            "positives",
-            "recall",
-        ),
-        "ranking": ("Ranking", "ranking_loss"),
-        "scores": ("documents", "similarities", "visible_history"),
-    },
-)
+__getattr__, __dir__ = on_first_use(__name__)

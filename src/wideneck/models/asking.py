@@ -1,7 +1,7 @@
 """Runs a model on token ids alone, as every measurement of a stranger's model does."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,8 +21,7 @@ def ask(model: Any, **inputs: Any) -> Any:
         return model(**inputs)
 
 
-@contextmanager
-def running(model: Any, inputs: str = "input_ids") -> Iterator[None]:
+def running(model: Any, inputs: str = "input_ids") -> AbstractContextManager[None]:
     """Turn everything that a model raises inside, but an interruption, into one WideneckError.
 
     Args:
@@ -30,13 +29,18 @@ def running(model: Any, inputs: str = "input_ids") -> Iterator[None]:
         inputs: what it is run on, for the message.
     """
     # The model is anybody's; each raises what it likes.
-    with failing(
+    return failing(
         lambda error: (
             f"{type(model).__name__} does not run on {inputs} alone, by which wideneck gets to "
             f"know a model ({reason(error)}): give a model that predicts text from text."
         )
-    ):
-        yield
+    )
+
+
+def name_of(model: nn.Module) -> str:
+    """What messages and reports call a model in memory."""
+    name = getattr(getattr(model, "config", None), "name_or_path", "")
+    return name or type(model).__name__
 
 
 @contextmanager

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
 from wideneck.files.printable import listed
-from wideneck.models.checks import check_dtype, check_matrix, sha256_of
-from wideneck.models.expected_head import ExpectedHead, expected_head
+from wideneck.models.asking import name_of
+from wideneck.models.checks import check_matrix
+from wideneck.models.expected_head import ExpectedHead, expected_head, module_name
 from wideneck.models.gguf_head import read_gguf_head
-from wideneck.models.head_weights import HeadWeights
-from wideneck.models.module_head import read_module_head
+from wideneck.models.head_weights import HeadWeights, form_of, output_layer
 from wideneck.models.naming import find_bias, find_embedding, find_head, only_matrix
 from wideneck.models.parts import missing_parts, open_weights
 from wideneck.models.source import Source, resolve
@@ -41,11 +41,55 @@ def read_head(
     """
     strings = None if tokenizer is None else token_strings(tokenizer)
     if isinstance(model, nn.Module):
-        return read_module_head(model, strings)
+        return _read_module(model, strings)
     source = model if isinstance(model, Source) else resolve(model)
     if source.is_gguf:
         return read_gguf_head(source.folder.path(source.file), source.display, strings)
     return _read_tensors(source, strings)
+
+
+def _read_module(model: nn.Module, tokens: list[str | None] | None) -> HeadWeights:
+    """The head of a causal language model in memory, sharing that memory on the CPU."""
+    head = output_layer(model)
+    name = f"{module_name(model, head)}.weight"
+    if head.weight.is_meta:
+        raise WideneckError(f"{name} is on the meta device: load the model's weights first.")
+    weight = head.weight.detach().cpu()
+    bias = getattr(head, "bias", None)
+    bias = None if bias is None else bias.detach().cpu()
+    check_matrix(name, weight, bias)
+
+    layer: Any = model.get_input_embeddings()  # pyrefly: ignore[not-callable]
+    embedding, embedding_name, same = getattr(layer, "weight", None), None, False
+    if isinstance(embedding, Tensor):
+        # The module's name, not the parameter's: a tied one is listed under its first name.
+        embedding_name = f"{module_name(model, layer)}.weight"
+        same = _same(head.weight, embedding)
+    tied, tying = describe_tying(name, embedding_name, same, _config_says(model))
+    return HeadWeights.of(
+        weight,
+        bias,
+        name=name,
+        tied=tied,
+        tying=tying.replace("the file holds", "the model holds").replace("stored ", ""),
+        tokens=tokens,
+        model=name_of(model),
+        form=form_of(model),
+    )
+
+
+def _same(head: Tensor, embedding: Tensor) -> bool:
+    if head is embedding or head.data_ptr() == embedding.data_ptr():
+        return head.shape == embedding.shape
+    return head.dtype == embedding.dtype and torch.equal(head, embedding)
+
+
+def _config_says(model: nn.Module) -> bool | None:
+    config: Any = getattr(model, "config", None)
+    if config is None:
+        return None
+    levels = (config, config.get_text_config())
+    return any(bool(getattr(level, "tie_word_embeddings", False)) for level in levels)
 
 
 def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeights:
@@ -66,13 +110,9 @@ def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeigh
 
     name = head or embedding
     assert name is not None
-    check_dtype(name, file.dtype(name))
     weight = file.read(name)
     bias_name = find_bias(file, name, expected, embedding)
-    bias = None
-    if bias_name is not None:
-        check_dtype(bias_name, file.dtype(bias_name))
-        bias = file.read(bias_name)
+    bias = None if bias_name is None else file.read(bias_name)
     check_matrix(name, weight, bias)
     _refuse_more_than_a_matrix(file, name, expected)
     _refuse_transposed(file, name, weight, embedding, expected)
@@ -82,15 +122,12 @@ def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeigh
     if strings is None:
         tokenizer = load_tokenizer(source.folder)
         strings = None if tokenizer is None else token_strings(tokenizer)
-    return HeadWeights(
-        weight=weight,
-        bias=bias,
+    return HeadWeights.of(
+        weight,
+        bias,
         name=name,
-        dtype=file.dtype(name),
-        rounding=torch.finfo(weight.dtype).eps,
         tied=tied,
         tying=tying,
-        sha256=sha256_of(weight),
         tokens=strings,
         model=source.display,
         form=expected.form,

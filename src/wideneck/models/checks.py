@@ -11,14 +11,27 @@ from torch import Tensor
 
 from wideneck.errors import WideneckError
 
-FLOATS = {"float64", "float32", "float16", "bfloat16"}
+FLOATS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+"""What a head can be stored as, by its name in .safetensors and .gguf files.  Everything else is a
+quantized or packed layer, whose numbers mean nothing without their scales."""
 BLOCK = 8 * 2**20
-"""Bytes a block."""
+"""Bytes per block."""
+
+
+def dtype_name(dtype: torch.dtype | str) -> str:
+    """Torch's name of a type, without its module; a file's own where it is none of `FLOATS`."""
+    known = dtype if isinstance(dtype, torch.dtype) else FLOATS.get(dtype, dtype)
+    return str(known).removeprefix("torch.")
 
 
 def check_dtype(name: str, dtype: str) -> None:
-    """Refuse integers and packed formats, which are not numbers without their scales."""
-    if dtype not in FLOATS:
+    """Refuse integers and packed formats, by their names in torch."""
+    if dtype not in map(dtype_name, FLOATS):
         raise WideneckError(
             f"{name} is stored as {dtype}, a quantized form that means nothing without its scales: "
             "give the original checkpoint or a GGUF file."
@@ -26,12 +39,13 @@ def check_dtype(name: str, dtype: str) -> None:
 
 
 def check_matrix(name: str, weight: Tensor, bias: Tensor | None) -> None:
-    """Refuse what is no matrix of vocabulary rows, or holds a value that is no number."""
+    """Refuse what is no matrix of vocabulary rows, or holds a value that is no number.
+
+    Cost: one pass over the numbers.
+    """
+    check_dtype(name, dtype_name(weight.dtype))
     shape = tuple(weight.shape)
-    if weight.ndim != 2:
-        raise WideneckError(
-            f"{name} should be a matrix (vocabulary, hidden size), it has shape {shape}."
-        )
+    check_sides(name, shape)
     if 0 in shape:
         raise WideneckError(f"{name} is empty: its shape is {shape}.")
     check_finite(name, weight)
@@ -42,6 +56,14 @@ def check_matrix(name: str, weight: Tensor, bias: Tensor | None) -> None:
             f"The bias of {name} should have shape ({shape[0]},), it has {tuple(bias.shape)}."
         )
     check_finite(f"The bias of {name}", bias)
+
+
+def check_sides(name: str, shape: tuple[int, ...]) -> None:
+    """Refuse the shape of what is no matrix."""
+    if len(shape) != 2:
+        raise WideneckError(
+            f"{name} should be a matrix (vocabulary, hidden size), it has shape {shape}."
+        )
 
 
 def check_finite(name: str, tensor: Tensor) -> None:

@@ -6,7 +6,8 @@ does not know the architecture, the plain JSON still says how large the vocabula
 """
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -16,13 +17,16 @@ from wideneck.files.boundary import reading
 from wideneck.models.building import building, size_of_files
 from wideneck.models.config_file import CONFIG, plain, read_config
 from wideneck.models.folder import Folder
-from wideneck.models.head_form import PLAIN, HeadForm, form_of
+from wideneck.models.head_weights import PLAIN, HeadForm, form_of
 from wideneck.models.quiet import quiet_transformers
+
+Shape: TypeAlias = tuple[int | None, int | None]
+"""Rows and columns of a matrix; None for one that nothing tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedHead:
-    """What to look for in the checkpoint.  Without a model only `vocab_size` and `tied` are known.
+    """What to look for in the checkpoint.  Without a model only its rows and `tied` are known.
 
     Names are those of the model's parameters, which a checkpoint may store with another prefix.
     """
@@ -30,13 +34,17 @@ class ExpectedHead:
     weight: str | None = None
     bias: str | None = None
     embedding: str | None = None
-    shape: tuple[int, int] | None = None
-    embedding_shape: tuple[int, int] | None = None
-    vocab_size: int | None = None
+    shape: Shape = (None, None)
+    embedding_shape: Shape = (None, None)
     tied: bool | None = None
     """Whether transformers would make the head and the embedding one parameter."""
     form: HeadForm = PLAIN
     """That of a head of wideneck, where the config names one."""
+
+    @property
+    def vocab_size(self) -> int | None:
+        """Rows of the head."""
+        return self.shape[0]
 
 
 MEND = (
@@ -53,10 +61,10 @@ def expected_head(folder: Folder) -> ExpectedHead:
     with reading(folder, CONFIG, MEND):
         _refuse_by_config(raw, folder)
         model = _meta_model(raw, folder)
-    return _from_json(raw) if model is None else expected_of(model, raw, folder)
+    return _from_json(raw) if model is None else expected_of(model, folder)
 
 
-def expected_of(model: Any, raw: dict[str, Any], folder: Folder) -> ExpectedHead:
+def expected_of(model: Any, folder: Folder) -> ExpectedHead:
     """What a model on the meta device expects of its checkpoint."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     if not isinstance(head, nn.Module) or not isinstance(head.weight, torch.Tensor):
@@ -71,7 +79,6 @@ def expected_of(model: Any, raw: dict[str, Any], folder: Folder) -> ExpectedHead
         embedding=f"{module_name(model, embedding)}.weight",
         shape=(rows, columns),
         embedding_shape=tuple(embedding.weight.shape),
-        vocab_size=rows,
         tied=head.weight is embedding.weight,
         form=form_of(model),
     )
@@ -92,7 +99,8 @@ def _from_json(raw: dict[str, Any]) -> ExpectedHead:
     ties = [
         bool(level["tie_word_embeddings"]) for level in levels if "tie_word_embeddings" in level
     ]
-    return ExpectedHead(vocab_size=sizes[-1] if sizes else None, tied=any(ties) if ties else None)
+    shape = (sizes[-1] if sizes else None, None)
+    return ExpectedHead(shape=shape, embedding_shape=shape, tied=any(ties) if ties else None)
 
 
 def _refuse_by_config(raw: dict[str, Any], folder: Folder) -> None:
@@ -101,23 +109,19 @@ def _refuse_by_config(raw: dict[str, Any], folder: Folder) -> None:
     from transformers.models.auto import modeling_auto as auto
 
     if raw.get("is_encoder_decoder"):
-        raise _encoder_decoder(folder, raw.get("model_type"))
+        raise _no_head(folder, f"is an encoder-decoder model ({raw.get('model_type')})")
     causal = set()
-    for mapping in (
-        auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
-        auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+    for names in chain(
+        auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(),
+        auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values(),
+        auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES.values(),
     ):
-        for names in mapping.values():
-            causal.update([names] if isinstance(names, str) else names)
+        causal.update([names] if isinstance(names, str) else names)
     classes = [name for name in raw.get("architectures") or [] if isinstance(name, str)]
     # A class that transformers has never heard of comes with custom code: its name proves nothing.
     known = [name for name in classes if getattr(transformers, name, None) is not None]
     if known and not causal.intersection(classes):
-        raise WideneckError(
-            f"{folder} was saved as {known[0]}, which has no causal language model head: give a "
-            "causal language model (GPT, Llama, Pythia, ...)."
-        )
+        raise _no_head(folder, f"was saved as {known[0]}")
 
 
 def _meta_model(raw: dict[str, Any], folder: Folder) -> Any:
@@ -128,59 +132,43 @@ def _meta_model(raw: dict[str, Any], folder: Folder) -> Any:
     an error.
     """
     import transformers
-
-    with quiet_transformers(), building(folder, size_of_files(folder), filled=False):
-        config = _known_config(raw, folder)
-        if config is None:
-            return None
-        text = config.get_text_config(decoder=True)
-        if config.is_encoder_decoder or text.is_encoder_decoder:
-            raise _encoder_decoder(folder, config.model_type)
-        for auto, candidate in (
-            (transformers.AutoModelForCausalLM, config),
-            (transformers.AutoModelForImageTextToText, config),
-            (transformers.AutoModelForCausalLM, text),
-        ):
-            if type(candidate) not in auto._model_mapping:  # pyrefly: ignore[missing-attribute]
-                continue
-            try:
-                with torch.device("meta"):
-                    return auto.from_config(candidate, trust_remote_code=False)
-            except WideneckError:
-                raise  # a model that its files cannot fill is refused, whoever wrote its code
-            except Exception as error:
-                # A package that only this model needs; or a config that was written for code of
-                # its own, and only shares the name of an architecture.
-                if isinstance(error, ImportError) or "auto_map" in raw:
-                    return None
-                raise
-    raise WideneckError(
-        f"{folder} is a {config.model_type} model, which has no causal language model head: give a "
-        "causal language model (GPT, Llama, Pythia, ...)."
-    )
-
-
-def _known_config(raw: dict[str, Any], folder: Folder) -> Any:
-    """The config by the class of its architecture, or None where there is none for it."""
-    from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = raw.get("model_type")
     # Not tested by a set alone: where there is no type, transformers guesses one from the path.
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         return None
-    path = folder.path(CONFIG).parent
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except Exception:
-        if "auto_map" in raw:  # it was written for code of its own, of which it is no mistake
-            return None
-        raise
-    return plain(config)
+    with quiet_transformers(), building(folder, size_of_files(folder), filled=False):
+        try:
+            config = plain(
+                transformers.AutoConfig.from_pretrained(
+                    folder.path(CONFIG).parent, trust_remote_code=False
+                )
+            )
+            text = config.get_text_config(decoder=True)
+            if config.is_encoder_decoder or text.is_encoder_decoder:
+                raise _no_head(folder, f"is an encoder-decoder model ({config.model_type})")
+            for auto, candidate in (
+                (transformers.AutoModelForCausalLM, config),
+                (transformers.AutoModelForImageTextToText, config),
+                (transformers.AutoModelForCausalLM, text),
+            ):
+                if type(candidate) in auto._model_mapping:  # pyrefly: ignore[missing-attribute]
+                    with torch.device("meta"):
+                        return auto.from_config(candidate, trust_remote_code=False)
+        except WideneckError:
+            raise  # a model that its files cannot fill is refused, whoever wrote its code
+        except Exception as error:
+            # A package that only this model needs; or a config that was written for code of its
+            # own, and only shares the name of an architecture.
+            if isinstance(error, ImportError) or "auto_map" in raw:
+                return None
+            raise
+    raise _no_head(folder, f"is a {config.model_type} model")
 
 
-def _encoder_decoder(folder: Folder, model_type: Any) -> WideneckError:
+def _no_head(folder: Folder, found: str) -> WideneckError:
     return WideneckError(
-        f"{folder} is an encoder-decoder model ({model_type}), which has no causal language model "
-        "head: give a causal language model (GPT, Llama, Pythia, ...)."
+        f"{folder} {found}, which has no causal language model head: give a causal language model "
+        "(GPT, Llama, Pythia, ...)."
     )

@@ -88,13 +88,11 @@ class LocalFolder(Folder):
         self._path = path
 
     def names(self) -> list[str]:
-        """The names of the files, sorted."""
         with reading(self, "the folder", "check its permissions"):
             with os.scandir(self._path) as entries:  # which knows their kinds without asking
                 return sorted(entry.name for entry in entries if entry.is_file())
 
     def path(self, name: str) -> Path:
-        """The file, which must exist."""
         path = self._path / name
         with reading(self, name, "check its permissions"):
             if not path.exists():
@@ -104,7 +102,6 @@ class LocalFolder(Folder):
         return path
 
     def tensors(self, name: str) -> TensorFile:
-        """The file, mapped into memory rather than read."""
         return open_tensors(self.path(name))
 
     def shard(self, name: str) -> TensorFile:
@@ -114,7 +111,6 @@ class LocalFolder(Folder):
 
     @property
     def pretrained(self) -> tuple[str, str | None]:
-        """The folder's path; a folder has no revision."""
         return str(self._path), None
 
     def __str__(self) -> str:

@@ -1,14 +1,16 @@
 """Reads the output layer of a GGUF file, dequantizing that one tensor.
 
 GGUF names are fixed by the format: `output.weight`, else `token_embd.weight` serves as both
-(tied).  Quantized blocks become float32; float types stay what they are.  Of a split model the
-parts that lie beside each other are looked through.
+(tied).  Quantized blocks become float32; float types stay what they are.  Where the model
+is split, the parts that lie beside each other are searched.
 Cost: the header (a tenth of a second), then the head once.
 """
 
 import hashlib
 import re
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,21 +19,63 @@ from torch import Tensor
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
 from wideneck.files.printable import listed
-from wideneck.models.checks import check_matrix
+from wideneck.models.checks import FLOATS, check_matrix, dtype_name
+from wideneck.models.folder import LocalFolder
 from wideneck.models.gguf_header import MEND, GgufHeader, StoredTensor
-from wideneck.models.gguf_parts import GgufParts
 from wideneck.models.head_weights import HeadWeights
+from wideneck.models.parts import missing_parts, parts_beside
 from wideneck.models.tying import describe_tying
 
 HEAD, BIAS, EMBEDDING = "output.weight", "output.bias", "token_embd.weight"
-FLOATS = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
 BLOCK = 2 * 2**20
 """Numbers dequantized at a time."""
+MOST_PARTS = 1024
+"""Missing parts that are counted; their names' digits allow a thousand times as many."""
+
+
+class GgufParts:
+    """The tensors of a GGUF model, as far as its parts lie beside each other.
+
+    Every part has a header of its own; the first holds the metadata, and a tensor lies whole in one
+    of them.
+
+    Args:
+        path: a file, whole or one of the parts.
+
+    Raises:
+        WideneckError: one of the headers is damaged; see `GgufHeader`.
+    """
+
+    def __init__(self, path: Path):
+        named = GgufHeader(path)
+        self._parts = {path.name: named}
+        self.missing: list[str] = []
+        """The names of the parts that are not there."""
+        count: Any = named.metadata.get("split.count")
+        self.is_split = type(count) is int and count > 1
+        """Whether the model has more parts than this file."""
+        if not self.is_split:
+            return
+        names = LocalFolder(path.parent).names()
+        beside = parts_beside(path.name, names)
+        self._parts |= {x: GgufHeader(path.with_name(x)) for x in beside if x != path.name}
+        self.missing = missing_parts(path.name, names, MOST_PARTS)
+        if not beside:
+            self.missing = [f"its other {count - 1} parts, under the names that they had"]
+
+    @cached_property
+    def first(self) -> GgufHeader:
+        """The part with the metadata, or the one that there is in its place."""
+        return min(self._parts.items())[1]
+
+    def names(self) -> list[str]:
+        """The names of all tensors that are there."""
+        return [name for part in self._parts.values() for name in part.tensors]
+
+    def find(self, name: str) -> StoredTensor | None:
+        """A tensor, in whichever part it lies."""
+        found = (part.tensors[name] for part in self._parts.values() if name in part.tensors)
+        return next(found, None)
 
 
 def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) -> HeadWeights:
@@ -44,47 +88,35 @@ def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) ->
     parts = GgufParts(path)
     check_gguf(parts)
     head, embedding = parts.find(HEAD), parts.find(EMBEDDING)
-    found = embedding if head is None else head
+    stored = embedding if head is None else head
     if head is None and parts.missing:
         raise WideneckError(
             f"{path.name} is one part of a split model, and neither it nor the parts beside it "
             f"hold {HEAD}: put {listed(parts.missing)} beside it, or join the parts with "
             "`llama-gguf-split --merge`."
         )
-    if found is None:
+    if stored is None:
         raise WideneckError(
             f"{path.name} holds neither {HEAD} nor {EMBEDDING}, so it is no whole language model; "
             f"found {listed(parts.names()) or 'no tensor'}."
         )
-    file, stored = found
     with reading(path.name, stored.name, MEND):
-        weight = _numbers(file, stored)
+        weight = _numbers(stored)
         bias = parts.find(BIAS)
-        bias = None if bias is None or head is None else _numbers(*bias)
+        bias = None if bias is None or head is None else _numbers(bias)
         check_matrix(stored.name, weight, bias)
         tied, tying = _tying(head, embedding)
         return HeadWeights(
             weight=weight,
             bias=bias,
             name=stored.name,
-            dtype=_dtype(stored.kind),
+            dtype=dtype_name(stored.kind),
             rounding=_rounding(stored.kind),
             tied=tied,
             tying=tying,
-            sha256=hashlib.sha256(file.bytes_of(stored).data).hexdigest(),
+            sha256=hashlib.sha256(stored.data.data).hexdigest(),
             tokens=parts.first.tokens if tokens is None else tokens,
             model=display,
-        )
-
-
-def _refuse_other_kinds(parts: GgufParts) -> None:
-    """An encoder or an encoder-decoder."""
-    first = parts.first
-    architecture = first.value("general.architecture")
-    encoder = first.value(f"{architecture}.attention.causal") is False
-    if encoder or first.value(f"{architecture}.decoder_start_token_id") is not None:
-        raise WideneckError(
-            f"{first.path.name} is a {architecture} model, which is not a causal language model."
         )
 
 
@@ -98,30 +130,36 @@ def check_gguf(parts: GgufParts) -> None:
         WideneckError: it is an encoder or an encoder-decoder, or the head or the embedding has
             another number of rows than the tokenizer has tokens.
     """
-    _refuse_other_kinds(parts)
-    num_tokens = parts.first.num_tokens
+    first = parts.first
+    architecture = first.metadata.get("general.architecture")
+    encoder = first.metadata.get(f"{architecture}.attention.causal") is False
+    if encoder or f"{architecture}.decoder_start_token_id" in first.metadata:
+        raise WideneckError(
+            f"{first.path.name} is a {architecture} model, which is not a causal language model."
+        )
+    num_tokens = first.num_tokens
     if num_tokens is None:
         return
-    for found in (parts.find(HEAD), parts.find(EMBEDDING)):
-        if found is None or found[1].shape[:1] in ((), (num_tokens,)):
+    for stored in (parts.find(HEAD), parts.find(EMBEDDING)):
+        if stored is None or stored.shape[:1] in ((), (num_tokens,)):
             continue
         raise WideneckError(
-            f"{found[1].name} of {found[0].path.name} has {found[1].shape[0]:,} rows, and the "
+            f"{stored.name} of {stored.file.path.name} has {stored.shape[0]:,} rows, and the "
             f"tokenizer {num_tokens:,} tokens: they do not belong together; {MEND}."
         )
 
 
-def _numbers(file: GgufHeader, stored: StoredTensor) -> Tensor:
+def _numbers(stored: StoredTensor) -> Tensor:
     """The tensor's values: float types as they are, quantized blocks as float32."""
     import gguf
 
     shape = stored.shape
-    data = file.bytes_of(stored)
+    data, title = stored.data, f"{stored.name} of {stored.file.path.name}"
     if stored.kind in FLOATS:
         flat = torch.from_numpy(np.array(data))  # a copy: the map is read-only
         return flat.view(FLOATS[stored.kind]).reshape(shape)
     if len(shape) != 2 or 0 in shape:
-        raise WideneckError(f"{stored.name} of {file.path.name} should be a matrix, it is {shape}.")
+        raise WideneckError(f"{title} should be a matrix, it is {shape}.")
     data = data.reshape(shape[0], -1)
     weight = torch.empty(shape, dtype=torch.float32)
     rows = max(1, BLOCK // shape[1])
@@ -132,33 +170,24 @@ def _numbers(file: GgufHeader, stored: StoredTensor) -> Tensor:
             weight[start : start + rows] = torch.from_numpy(block)
     except NotImplementedError as error:  # how the gguf package says that it has no decoder
         raise WideneckError(
-            f"{stored.name} of {file.path.name} is stored as {stored.kind}, which the gguf package "
-            "cannot dequantize: give a file with another quantization."
+            f"{title} is stored as {stored.kind}, which the gguf package cannot dequantize: give a "
+            "file with another quantization."
         ) from error
     return weight
 
 
-def _tying(
-    head: tuple[GgufHeader, StoredTensor] | None, embedding: tuple[GgufHeader, StoredTensor] | None
-) -> tuple[bool, str]:
+def _tying(head: StoredTensor | None, embedding: StoredTensor | None) -> tuple[bool, str]:
     if head is None:
         return describe_tying(None, EMBEDDING, False, None)
     if embedding is None:
         return describe_tying(HEAD, None, False, None)
-    one, other = head[1], embedding[1]
-    if one.kind != other.kind:
+    if head.kind != embedding.kind:
         return False, (
-            f"{HEAD} and {EMBEDDING} are stored as {one.kind} and {other.kind}, so their numbers "
-            "differ, whether or not the original model was tied"
+            f"{HEAD} and {EMBEDDING} are stored as {head.kind} and {embedding.kind}, so their "
+            "numbers differ, whether or not the original model was tied"
         )
-    same = one.shape == other.shape and np.array_equal(
-        head[0].bytes_of(one), embedding[0].bytes_of(other)
-    )
+    same = head.shape == embedding.shape and np.array_equal(head.data, embedding.data)
     return describe_tying(HEAD, EMBEDDING, same, None)
-
-
-def _dtype(kind: str) -> str:
-    return str(FLOATS[kind]).removeprefix("torch.") if kind in FLOATS else kind
 
 
 def _rounding(kind: str) -> float:

@@ -13,6 +13,7 @@ bytes that are left before anything is done with it, and no count makes a loop l
 Cost: one pass over the header; a tenth of a second for 50,000 tokens and as many merges.
 """
 
+import math
 import mmap
 import struct
 from dataclasses import dataclass, replace
@@ -50,6 +51,7 @@ MEND = "download it again"
 class StoredTensor:
     """One tensor of a GGUF file."""
 
+    file: "GgufHeader"
     name: str
     shape: tuple[int, ...]
     """As torch writes it: rows first."""
@@ -58,6 +60,12 @@ class StoredTensor:
     start: int
     """Its first byte in the file."""
     num_bytes: int
+
+    @property
+    def data(self) -> np.ndarray:
+        """Its bytes, mapped and read-only."""
+        whole = np.frombuffer(self.file.mapped, dtype=np.uint8)
+        return whole[self.start : self.start + self.num_bytes]
 
 
 class GgufHeader:
@@ -78,17 +86,14 @@ class GgufHeader:
             if self._size < 24:
                 raise self._damaged(f"it has {self._size} bytes")
             with path.open("rb") as file:
-                self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self.mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._at = 0
             self._elements = 0
             self.metadata: dict[str, Any] = {}
+            """The number, string or array of numbers under a key."""
             self._arrays: dict[str, list[tuple[int, int]]] = {}
             self.tensors: dict[str, StoredTensor] = {}
             self._read()
-
-    def value(self, key: str) -> Any:
-        """The number, string or array of numbers under a key; None where there is none."""
-        return self.metadata.get(key)
 
     @cached_property
     def tokens(self) -> list[str | None] | None:
@@ -104,13 +109,8 @@ class GgufHeader:
         spans = self._arrays.get(TOKENS)
         return None if spans is None else len(spans)
 
-    def bytes_of(self, tensor: StoredTensor) -> np.ndarray:
-        """The stored bytes of a tensor, mapped and read-only."""
-        whole = np.frombuffer(self._data, dtype=np.uint8)
-        return whole[tensor.start : tensor.start + tensor.num_bytes]
-
     def _read(self) -> None:
-        if self._data[:4] != MAGIC:
+        if self.mapped[:4] != MAGIC:
             raise self._damaged("it does not begin with GGUF")
         self._at = 4
         version = self._number("<I")
@@ -121,8 +121,8 @@ class GgufHeader:
             )
         if version not in VERSIONS:
             raise self._damaged(f"it is of version {version}, and 2 and 3 are known")
-        num_tensors = self._count("<Q", 24, MOST_TENSORS, "tensors")
-        num_keys = self._count("<Q", 13, MOST_KEYS, "keys")
+        num_tensors = self._count(24, MOST_TENSORS, "tensors")
+        num_keys = self._count(13, MOST_KEYS, "keys")
         for _ in range(num_keys):
             key = self._text(*self._string(), "a key")
             if key in self.metadata or key in self._arrays:
@@ -148,14 +148,14 @@ class GgufHeader:
         if kind != _STRING and kind not in _SCALARS:
             raise self._damaged(f"{key!r} is an array of the type {kind}, which there is not")
         size = 8 if kind == _STRING else struct.calcsize(_SCALARS[kind])
-        count = self._count("<Q", size, MOST_ELEMENTS, f"elements of {key!r}")
+        count = self._count(size, MOST_ELEMENTS, f"elements of {key!r}")
         self._elements += count
         if self._elements > MOST_ELEMENTS:
             raise self._damaged(f"its arrays have more than {MOST_ELEMENTS:,} elements")
         if kind == _STRING:
             self._arrays[key] = self._strings(count)
             return
-        values = np.frombuffer(self._data, _SCALARS[kind], count, self._at)
+        values = np.frombuffer(self.mapped, _SCALARS[kind], count, self._at)
         self.metadata[key] = values.tolist() if count <= 4096 else values
         self._at += count * size
 
@@ -167,7 +167,7 @@ class GgufHeader:
             if at + 8 > end:
                 raise self._damaged("a string begins past its end")
             start = at + 8
-            at = start + length_at(self._data, at)[0]
+            at = start + length_at(self.mapped, at)[0]
             if at > end:
                 raise self._damaged("a string ends past its end")
             spans.append((start, at))
@@ -179,7 +179,7 @@ class GgufHeader:
 
     def _text(self, start: int, stop: int, what: str) -> str:
         try:
-            return str(self._data[start:stop], "utf-8")
+            return str(self.mapped[start:stop], "utf-8")
         except UnicodeDecodeError as error:
             raise self._damaged(f"{what} is not valid UTF-8") from error
 
@@ -187,13 +187,13 @@ class GgufHeader:
         size = struct.calcsize(form)
         if self._at + size > self._size:
             raise self._damaged("its header goes on past its end")
-        (number,) = struct.unpack_from(form, self._data, self._at)
+        (number,) = struct.unpack_from(form, self.mapped, self._at)
         self._at += size
         return number
 
-    def _count(self, form: str, least: int, most: int, what: str) -> int:
+    def _count(self, least: int, most: int, what: str) -> int:
         """A number of things that take `least` bytes each, in what is left of the file."""
-        count = self._number(form)
+        count = self._number("<Q")
         if count > most or count * least > self._size - self._at:
             raise self._damaged(f"it says that it has {count:,} {what}")
         return count
@@ -212,15 +212,13 @@ class GgufHeader:
         except ValueError:
             raise self._damaged(f"{name!r} has the type {number}, which there is not") from None
         block, size = gguf.GGML_QUANT_SIZES[kind]
-        count = 1
-        for n in shape:
-            count *= n
         if shape and shape[-1] % block:
             raise self._damaged(
                 f"{name!r} has rows of {shape[-1]:,} numbers, and {kind.name} blocks of {block}"
             )
+        num_bytes = math.prod(shape) // block * size
         return StoredTensor(
-            name=name, shape=shape, kind=kind.name, start=start, num_bytes=count // block * size
+            file=self, name=name, shape=shape, kind=kind.name, start=start, num_bytes=num_bytes
         )
 
     def _place(self, found: list[StoredTensor]) -> None:

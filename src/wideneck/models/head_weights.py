@@ -1,20 +1,66 @@
-"""What an audit of an output layer needs to know of it: the tensors and where they came from."""
+"""What an audit of an output layer needs to know of it: its tensors, and what it makes of them.
+
+A matrix in a file looks the same under a plain layer's softmax and under a head of wideneck, so the
+reader asks what the folder says.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from wideneck.models.checks import sha256_of
-from wideneck.models.head_form import PLAIN, HeadForm
-from wideneck.models.tying import dtype_of
+from wideneck.config import (
+    HeadConfig,
+    LowRank,
+    Mixture,
+    MoC,
+    ScaledSoftmax,
+    SoftCap,
+    Softmax,
+    name_of,
+)
+from wideneck.errors import WideneckError
+from wideneck.heads.head import Head
+from wideneck.models.checks import dtype_name, sha256_of
+
+SOFTMAX = Softmax()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadForm:
+    """What makes probabilities of a matrix: a plain layer's softmax, unless told otherwise."""
+
+    config: HeadConfig = SOFTMAX
+    is_ours: bool = False
+    """Whether it is a head of wideneck, whose output are log-probabilities."""
+    has_memory: bool = False
+    """Whether the model predicts from a cache memory besides."""
+
+    @property
+    def name(self) -> str:
+        """As in `wideneck heads`."""
+        return name_of(self.config)
+
+    @property
+    def has_contexts(self) -> bool:
+        """Whether other vectors than the hidden state itself meet the matrix."""
+        return isinstance(self.config, LowRank | MoC | Mixture)
+
+    @property
+    def is_one_softmax(self) -> bool:
+        """Whether it is one softmax of the matrix's scores of the hidden state, under a map."""
+        return isinstance(self.config, Softmax | ScaledSoftmax | SoftCap) and not self.has_memory
+
+
+PLAIN = HeadForm()
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadWeights:
     """The output layer of one checkpoint, read without the rest of the model.
 
-    V rows (one a token), D columns. `weight` keeps the storage dtype where torch has it;
+    V rows (one per token), D columns. `weight` keeps the storage dtype where torch has it;
     quantized GGUF blocks are dequantized to float32.
     """
 
@@ -28,7 +74,7 @@ class HeadWeights:
     """The storage type, e.g. "bfloat16", "Q8_0"."""
     rounding: float
     """Relative spacing of the storage type: `torch.finfo(dtype).eps`, 2**(3 - bits) for a
-    quantized block (bits a weight, relative to the block's rms)."""
+    quantized block (bits per weight, relative to the block's rms)."""
     tied: bool
     """True where input embedding and output layer are the same numbers."""
     tying: str
@@ -43,29 +89,55 @@ class HeadWeights:
     """What makes probabilities of the matrix's scores."""
 
     @classmethod
-    def of(
-        cls,
-        weight: Tensor,
-        bias: Tensor | None,
-        *,
-        name: str,
-        tied: bool,
-        tying: str,
-        tokens: list[str | None] | None,
-        model: str,
-        form: HeadForm,
-    ) -> "HeadWeights":
-        """Of a matrix that is stored in its own dtype; the arguments are the fields."""
+    def of(cls, weight: Tensor, bias: Tensor | None, **rest: Any) -> "HeadWeights":
+        """Describe a matrix stored in its own dtype; `rest` are the fields that do not follow."""
         return cls(
             weight=weight,
             bias=bias,
-            name=name,
-            dtype=dtype_of(weight),
+            dtype=dtype_name(weight.dtype),
             rounding=torch.finfo(weight.dtype).eps,
-            tied=tied,
-            tying=tying,
             sha256=sha256_of(weight),
-            tokens=tokens,
-            model=model,
-            form=form,
+            **rest,
         )
+
+
+def output_layer(model: Any) -> Any:
+    """The module that makes the logits; a model that names none is refused."""
+    layer = _named(model)
+    if not isinstance(getattr(layer, "weight", None), Tensor):
+        raise WideneckError(
+            f"{type(model).__name__} names no output embedding with a weight: expected a causal "
+            "language model of transformers, such as AutoModelForCausalLM gives."
+        )
+    return layer
+
+
+def head_in(model: Any) -> Head | None:
+    """The head of wideneck in a model in memory or on the meta device; None for a plain layer.
+
+    Raises:
+        WideneckError: it stands in a wrapper, such as PEFT's, which may change what it does.
+    """
+    layer = _named(model)
+    if layer is None or isinstance(layer, Head):
+        return layer
+    if any(isinstance(part, Head) for part in layer.modules()):
+        raise WideneckError(
+            f"The head of this {type(model).__name__} stands in a {type(layer).__name__}, which "
+            "may change what it does: merge or unload the adapter, then audit the model."
+        )
+    return None
+
+
+def form_of(model: Any) -> HeadForm:
+    """The form of a model's output layer; raises as `head_in`."""
+    head = head_in(model)
+    if head is None:
+        return PLAIN
+    remembers = bool(getattr(head, "remembers", False))
+    return HeadForm(config=head.config, is_ours=True, has_memory=remembers)
+
+
+def _named(model: Any) -> Any:
+    getter = getattr(model, "get_output_embeddings", None)
+    return None if getter is None else getter()

@@ -13,18 +13,18 @@ from torch import nn
 
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import failing, reading, reason
+from wideneck.models.asking import name_of
 from wideneck.models.building import building, size_of_files
 from wideneck.models.causality import check_left_to_right
 from wideneck.models.config_file import CONFIG, check_counts, plain, read_config
-from wideneck.models.gguf_head import check_gguf
-from wideneck.models.gguf_parts import GgufParts
+from wideneck.models.folder import STANDARD
+from wideneck.models.gguf_head import GgufParts, check_gguf
 from wideneck.models.parts import missing_parts, parts_beside
 from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.source import ADAPTER, Source, resolve
 from wideneck.models.tokens import load_tokenizer
-from wideneck.models.unused import check_unused
-from wideneck.models.whole_files import check_files
+from wideneck.models.whole_files import check_complete, check_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,7 @@ def load_language_model(
             raise WideneckError(
                 f"A {type(model).__name__} in memory brings no tokenizer: pass tokenizer=..."
             )
-        name = getattr(getattr(model, "config", None), "name_or_path", "")
-        return _wrap(model, tokenizer, name or type(model).__name__)
+        return _wrap(model, tokenizer, name_of(model))
     source = resolve(model)
     _check_before(source)
     if tokenizer is None:
@@ -138,19 +137,18 @@ def _load(source: Source, dtype: torch.dtype) -> Any:
     if source.is_gguf:
         where["gguf_file"] = source.file
     options: dict[str, Any] = {"use_safetensors": False} if ".bin" in source.file else {}
-    size = size_of_files(source.folder)
     # A stranger's config and weights go through hundreds of model files here; whatever any of
     # them raises means the same to the user.
     with (
         failing(
             lambda error: (
                 f"{source.display} cannot be loaded as a causal language model "
-                f"({reason(error)}): expected a model of an "
-                "architecture that transformers knows, with complete weights."
+                f"({reason(error)}): expected a model of an architecture that transformers knows, "
+                "with complete weights."
             )
         ),
         quiet_transformers(),
-        building(source.display, size),
+        building(source.display, size_of_files(source.folder)),
     ):
         config = plain(AutoConfig.from_pretrained(name, **where))
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -162,46 +160,23 @@ def _load(source: Source, dtype: torch.dtype) -> Any:
             **where,
             **options,
         )
-    _check_complete(info, source)
-    check_unused(model, info["unexpected_keys"], source.display)
+    check_complete(model, info, source.display)
     return model
-
-
-def _check_complete(info: dict[str, Any], source: Source) -> None:
-    """Every number of the model must come from its files."""
-    if info["mismatched_keys"]:
-        name, stored, wanted = min(info["mismatched_keys"])
-        raise WideneckError(
-            f"{source.display} holds {name} of shape {tuple(stored)}, and its config asks for "
-            f"{tuple(wanted)}: the weights and config.json do not belong together."
-        )
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise WideneckError(
-            f"{source.display} lacks {len(missing)} of the model's tensors ({missing[0]}, ...), "
-            "which would be random numbers: it is incomplete or not a causal language model."
-        )
-    if info["error_msgs"]:
-        raise WideneckError(
-            f"{source.display} cannot be loaded ({info['error_msgs'][0].splitlines()[0]}): "
-            "download it again."
-        )
 
 
 def _refuse_part(source: Source) -> None:
     """Transformers loads folders; a file is fine only where it is what the folder would load."""
-    standard = ("model.safetensors", "pytorch_model.bin")
     if source.is_gguf:
         return
-    if ADAPTER in source.folder.names():  # with PEFT installed, the adapter's base would be loaded
+    names = source.folder.names()
+    if ADAPTER in names:  # with PEFT installed, the adapter's base would be loaded
         raise WideneckError(
             f"{source.folder} holds a model and {ADAPTER} of an adapter, and which of the two is "
             "meant is unclear: move the adapter to a folder of its own."
         )
-    if source.file in standard or source.file.endswith(".index.json"):
+    if source.file in STANDARD or source.file.endswith(".index.json"):
         check_files(source)
         return
-    names = source.folder.names()
     if parts_beside(source.file, names):
         also = "".join(f", {name}" for name in missing_parts(source.file, names))
         raise WideneckError(

@@ -12,7 +12,9 @@ Cost: one forward pass of four tokens.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -22,8 +24,7 @@ from wideneck.config import ScaledSoftmax, SoftCap, Softmax
 from wideneck.errors import WideneckError
 from wideneck.heads.head import Head
 from wideneck.models.asking import ask
-from wideneck.models.head_form import head_in
-from wideneck.models.module_head import output_layer
+from wideneck.models.head_weights import head_in, output_layer
 
 AMPLITUDES = (100.0, 100.0, 10.0, 0.5)
 """Largest raw logit of each position.  Several, so that a map which depends on the whole vector
@@ -83,9 +84,8 @@ def measure_logit_map(model: nn.Module) -> LogitMap:
     if torch.equal(raw, final):
         return LogitMap("identity")
     if final.isfinite().all():
-        for fit in (_fit_scale, _fit_softcap):
-            found = fit(raw, final, precision)
-            if found is not None:
+        for found in chain(_scales(raw, final), _softcaps(raw, final)):
+            if ((found(raw) - final).abs() <= TOLERANCE * precision * final.abs()).all():
                 return found
     raise _not_understood(model, raw, final)
 
@@ -141,37 +141,32 @@ def _grid(vocab_size: int) -> Tensor:
     return torch.stack(rows)
 
 
-def _fit_scale(raw: Tensor, final: Tensor, precision: float) -> LogitMap | None:
+def _scales(raw: Tensor, final: Tensor) -> Iterator[LogitMap]:
     seen = raw != 0
     ratio = final[seen] / raw[seen]
     scale, error = float(ratio.mean()), float(ratio.std()) / math.sqrt(len(ratio))
     for candidate in (_simplest(scale, error), scale):
-        found = LogitMap("scale", candidate)
-        if candidate and _agrees(found, raw, final, precision):
-            return found
-    return None
+        if candidate:
+            yield LogitMap("scale", candidate)
 
 
-def _fit_softcap(raw: Tensor, final: Tensor, precision: float) -> LogitMap | None:
+def _softcaps(raw: Tensor, final: Tensor) -> Iterator[LogitMap]:
     """Slope from the smallest logits, cap from the largest, then both by Gauss-Newton."""
     seen = (raw != 0) & (final != 0)
     raw_seen, final_seen = raw[seen], final[seen]
     if len(raw_seen) < 3:
-        return None
+        return
     smallest, largest = raw_seen.abs().argmin(), raw_seen.abs().argmax()
     scale = float(final_seen[smallest] / raw_seen[smallest])
     if scale <= 0:
-        return None
+        return
     cap = _solve_cap(scale * float(raw_seen[largest].abs()), float(final_seen[largest].abs()))
     if cap is None:
-        return None
+        return
     (scale, scale_error), (cap, cap_error) = _polish(raw_seen, final_seen, scale, cap)
     for s in (_simplest(scale, scale_error), scale):
         for c in (_simplest(cap, cap_error), cap):
-            found = LogitMap("softcap", s, c)
-            if _agrees(found, raw, final, precision):
-                return found
-    return None
+            yield LogitMap("softcap", s, c)
 
 
 def _solve_cap(linear: float, capped: float) -> float | None:
@@ -209,10 +204,6 @@ def _polish(raw: Tensor, final: Tensor, scale: float, cap: float) -> list[tuple[
     spread = (variance * torch.linalg.pinv(jacobian.T @ jacobian).diag()).clamp(min=0).sqrt()
     values = logs.exp()
     return list(zip(values.tolist(), (values * spread).tolist(), strict=True))
-
-
-def _agrees(found: LogitMap, raw: Tensor, final: Tensor, precision: float) -> bool:
-    return bool(((found(raw) - final).abs() <= TOLERANCE * precision * final.abs()).all())
 
 
 def _simplest(value: float, error: float) -> float:

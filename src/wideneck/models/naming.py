@@ -9,8 +9,8 @@ model that drafts, or of further tokens.  What stays ambiguous is refused.
 
 from wideneck.errors import WideneckError
 from wideneck.files.printable import listed
-from wideneck.models.checks import check_dtype
-from wideneck.models.expected_head import ExpectedHead
+from wideneck.models.checks import check_dtype, check_sides
+from wideneck.models.expected_head import ExpectedHead, Shape
 from wideneck.models.tensor_file import TensorFile
 
 HEADS = (
@@ -31,6 +31,7 @@ EMBEDDINGS = (
     "embeddings.weight",
     "embedding.weight",
 )
+DOTTED = tuple(f".{name}" for name in EMBEDDINGS)
 
 
 def find_head(file: TensorFile, expected: ExpectedHead, embedding: str | None) -> str | None:
@@ -43,17 +44,7 @@ def find_head(file: TensorFile, expected: ExpectedHead, embedding: str | None) -
         WideneckError: several tensors could be the head, it has a wrong shape or is packed, or only
             parts beside the model have one and the model is not said to be tied.
     """
-    others: list[str] = []
-    found = _find(
-        file,
-        "head",
-        expected.weight,
-        HEADS,
-        expected.shape,
-        expected.vocab_size,
-        within=embedding,
-        others=others,
-    )
+    found, others = _find(file, "head", expected.weight, HEADS, expected.shape, embedding)
     if found is None:
         names = HEADS[:2] if expected.weight is None else (expected.weight,)
         _refuse_packed(file, expected, embedding, names)
@@ -75,15 +66,15 @@ def find_embedding(file: TensorFile, expected: ExpectedHead) -> str | None:
             shape; or it is packed and the model's head as well.
     """
     role = "input embedding"
-    rows = expected.embedding_shape[0] if expected.embedding_shape else expected.vocab_size
-    found = _find(file, role, expected.embedding, EMBEDDINGS, expected.embedding_shape, rows)
+    found, _ = _find(file, role, expected.embedding, EMBEDDINGS, expected.embedding_shape)
     if expected.embedding is not None:
         if expected.tied and found not in (None, expected.embedding):
             _refuse_packed(file, expected, found, (expected.embedding,))
     elif found is not None:
         # No name says which of those that frameworks have for it is this model's.
-        same = [s for s in _likely(file.names(), None, EMBEDDINGS) if _is_known(s, EMBEDDINGS)]
-        beside = [s for s in same if _fits(file.shape(s), None, file.shape(found)[0])]
+        rows = file.shape(found)[0]
+        same = [s for s in file.names() if s in EMBEDDINGS or s.endswith(DOTTED)]
+        beside = [s for s in same if _fits(file.shape(s), (rows, None))]
         if len(beside) > 1:
             raise _several(role, beside)
     return found
@@ -101,17 +92,16 @@ def find_bias(
     if expected.weight is None:
         bias = head.removesuffix("weight") + "bias"
         return bias if bias in file.names() else None
-    bias = expected.bias
-    if bias is None:
+    if expected.bias is None:
         return None
+    around = expected.bias.rpartition(".")[0].rpartition(".")[0]
+    known = [expected.bias, f"{around}.bias"] if around else [expected.bias]
     names = file.names()
-    found = [
-        stored for name in _bias_names(bias) if (stored := _one_by_name(names, name, embedding))
-    ]
+    found = [stored for name in known if (stored := _one_by_name(names, name, embedding))]
     if not found:
         raise WideneckError(
-            f"The model's head has a bias, but the checkpoint with {head} holds no {bias}: it is "
-            "incomplete, or belongs to another version of the model."
+            f"The model's head has a bias, but the checkpoint with {head} holds no "
+            f"{expected.bias}: it is incomplete, or belongs to another version of the model."
         )
     if len(found) > 1 and not file.read(found[0]).equal(file.read(found[1])):
         raise WideneckError(
@@ -119,11 +109,6 @@ def find_bias(
             "different numbers under the two names: it is damaged, or was put together wrongly."
         )
     return found[0]
-
-
-def _bias_names(bias: str) -> list[str]:
-    around = bias.rpartition(".")[0].rpartition(".")[0]
-    return [bias, f"{around}.bias"] if around else [bias]
 
 
 def _one_by_name(names: list[str], name: str, embedding: str | None) -> str | None:
@@ -160,11 +145,8 @@ def ends_with(name: str, end: str) -> bool:
 def _by_name(names: list[str], name: str) -> list[list[str]]:
     """The same name, then one that is the other with a prefix."""
     same = [stored for stored in names if stored == name]
-    return [same, [s for s in _likely(names, name, (name,)) if _is_or_ends(s, name)]]
-
-
-def _is_or_ends(stored: str, name: str) -> bool:
-    return ends_with(stored, name) or ends_with(name, stored)
+    likely = _likely(names, name, (name,))
+    return [same, [s for s in likely if ends_with(s, name) or ends_with(name, s)]]
 
 
 def _likely(names: list[str], name: str | None, ends: tuple[str, ...]) -> list[str]:
@@ -177,38 +159,31 @@ def _find(
     role: str,
     name: str | None,
     well_known: tuple[str, ...],
-    shape: tuple[int, int] | None,
-    rows: int | None,
-    *,
+    shape: Shape,
     within: str | None = None,
-    others: list[str] | None = None,
-) -> str | None:
-    """The one tensor that the names and shapes lead to.
+) -> tuple[str | None, list[str]]:
+    """The one tensor that the names and shapes lead to, and those that fit and are of another part.
 
     Args:
         within: as `embedding` of `_is_beside`.
-        others: takes the names that fit and are of another part.
     """
-    last = None if name is None else ".".join(name.split(".")[-2:])
-    names = _likely(file.names(), name, well_known if last is None else (last, *well_known))
-    tiers: list[tuple[str, list[str]]] = []
-    if name is not None and last is not None:
-        tiers += [(name, tier) for tier in _by_name(names, name)]
-        tiers.append((last, [s for s in names if ends_with(s, last)]))
-    for known in well_known:
-        tiers.append((known, [stored for stored in names if ends_with(stored, known)]))
+    ends = well_known if name is None else (".".join(name.split(".")[-2:]), *well_known)
+    names = _likely(file.names(), name, ends)
+    tiers = [(end, [s for s in names if ends_with(s, end)]) for end in ends]
+    if name is not None:
+        tiers = [(name, tier) for tier in _by_name(names, name)] + tiers
     own: list[list[str]] = []
+    others: list[str] = []
     for end, tier in tiers:
         own.append([s for s in tier if not _is_beside(s, end, within)])
         # A projection or another modality may share the last name, not the shape.
-        fitting = [s for s in tier if _fits(file.shape(s), shape, rows)]
-        if others is not None:
-            others += [s for s in fitting if s not in own[-1] and s not in others]
+        fitting = [s for s in tier if _fits(file.shape(s), shape)]
+        others += [s for s in fitting if s not in own[-1] and s not in others]
         fitting = [s for s in fitting if s in own[-1]]
         if len(fitting) > 1:
             raise _several(role, fitting)
         if fitting:
-            return fitting[0]
+            return fitting[0], others
         if name is not None and name in tier:
             break  # it is this one; a looser name is of another part
     # Only the strict tiers may speak of a wrong shape: a loose match is then another layer.
@@ -216,8 +191,8 @@ def _find(
     if strict:
         # Packed numbers have a shape of their own, so the storage is judged first.
         check_dtype(strict[0], file.dtype(strict[0]))
-        _refuse_shape(strict[0], file.shape(strict[0]), shape, rows)
-    return None
+        _refuse_shape(strict[0], file.shape(strict[0]), shape)
+    return None, others
 
 
 def _several(role: str, names: list[str]) -> WideneckError:
@@ -227,32 +202,22 @@ def _several(role: str, names: list[str]) -> WideneckError:
     )
 
 
-def _is_known(stored: str, ends: tuple[str, ...]) -> bool:
-    return any(ends_with(stored, end) for end in ends)
+def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
+    sides = zip(shape, wanted, strict=False)
+    return len(shape) == 2 and all(side in (None, length) for length, side in sides)
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int, int] | None, rows: int | None) -> bool:
-    if wanted is not None:
-        return shape == wanted
-    return len(shape) == 2 and rows in (None, shape[0])
-
-
-def _refuse_shape(
-    name: str, shape: tuple[int, ...], wanted: tuple[int, int] | None, rows: int | None
-) -> None:
-    if len(shape) != 2:
-        raise WideneckError(
-            f"{name} should be a matrix (vocabulary, hidden size), it has shape {shape}."
-        )
+def _refuse_shape(name: str, shape: tuple[int, ...], wanted: Shape) -> None:
+    check_sides(name, shape)
+    rows, columns = wanted
     if rows == shape[1] and rows != shape[0]:
         raise WideneckError(
             f"{name} has shape {shape}, but config.json says vocab_size {rows}: the matrix is "
             "transposed (rows must be the vocabulary), so store it the other way."
         )
-    expected = wanted or f"({rows}, hidden size)"
     raise WideneckError(
-        f"{name} has shape {shape}, but config.json expects {expected}: the weights and the "
-        "config do not belong together."
+        f"{name} has shape {shape}, but config.json expects ({rows}, {columns or 'hidden size'}): "
+        "the weights and the config do not belong together."
     )
 
 

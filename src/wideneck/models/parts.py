@@ -12,8 +12,6 @@ from wideneck.models.folder import Folder
 from wideneck.models.tensor_file import Shards, TensorFile
 
 PART = re.compile(r"(.*)-([0-9]{1,6})-of-([0-9]{1,6})(\.[a-z]+)")
-MOST_NAMED = 6
-"""Missing parts that a message names."""
 
 
 def parts_beside(name: str, names: Iterable[str]) -> list[str]:
@@ -25,8 +23,8 @@ def parts_beside(name: str, names: Iterable[str]) -> list[str]:
     return sorted(other[0] for other in others if other.group(1, 3, 4) == found.group(1, 3, 4))
 
 
-def missing_parts(name: str, names: Iterable[str]) -> list[str]:
-    """The first few parts that are not there, by the count in the name of one of them."""
+def missing_parts(name: str, names: Iterable[str], most: int = 6) -> list[str]:
+    """The first `most` parts that are not there, by the count in the name of one of them."""
     found = PART.fullmatch(name)
     if found is None:
         return []
@@ -34,7 +32,7 @@ def missing_parts(name: str, names: Iterable[str]) -> list[str]:
     numbers = {int(PART.fullmatch(part)[2]) for part in parts_beside(name, names)}  # pyrefly: ignore
     missing = (i for i in range(1, int(count) + 1) if i not in numbers)
     width = len(number)
-    return [f"{stem}-{i:0{width}}-of-{count}{ending}" for i in islice(missing, MOST_NAMED)]
+    return [f"{stem}-{i:0{width}}-of-{count}{ending}" for i in islice(missing, most)]
 
 
 def join_parts(folder: Folder, name: str) -> TensorFile:

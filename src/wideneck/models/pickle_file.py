@@ -38,37 +38,27 @@ class PickleFile(MappedFile):
 
     def __init__(self, path: Path):
         super().__init__(path)
-        self._tensors = _unpickled(path, self.size)
+        self._stored = _unpickled(path, self.size)
 
-    def names(self) -> list[str]:
-        """Every tensor's name."""
-        return list(self._tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The tensor's shape."""
-        return tuple(self._tensors[name].shape)
-
-    def dtype(self, name: str) -> str:
-        """The storage type."""
-        return str(self._tensors[name].dtype).removeprefix("torch.")
-
-    def _mapped_rows(self, name: str, start: int, stop: int) -> Tensor:
+    def _rows(self, name: str, start: int, stop: int) -> Tensor:
+        self.refuse_changed()
         self.check(name)
-        return self._tensors[name].detach()[start:stop]
+        return self._stored[name].detach()[start:stop]
 
     def check(self, name: str) -> None:
-        """Refuse a view whose numbers stand in several places."""
         with reading(self.title, name, BROKEN):
-            _refuse_repeated(f"{name} of {self.title}", self._tensors[name])
+            _refuse_repeated(f"{name} of {self.title}", self._stored[name])
 
 
 def _unpickled(path: Path, size: int) -> dict[str, Tensor]:
     with reading(path, "its tensors", BROKEN):
+        with path.open("rb") as file:
+            start = file.read(4)
         try:
-            loaded = _loaded(path, size)
+            loaded = _loaded(path, size, zipped=start == ZIP)
         except pickle.UnpicklingError as error:
             # torch says the same of a pickle that names code and of a file that is no pickle.
-            if not _begins_as_pickle(path):
+            if not start.startswith((ZIP, pickle.PROTO)):
                 raise ValueError("it is neither an archive nor a pickle") from error
             raise WideneckError(
                 f"{path} is not a plain file of tensors: loading it would run code stored in it, "
@@ -88,16 +78,8 @@ def _unpickled(path: Path, size: int) -> dict[str, Tensor]:
     }
 
 
-def _begins_as_pickle(path: Path) -> bool:
-    """Whether it is an archive, or has the opcode with which pickles of torch begin."""
-    with path.open("rb") as file:
-        return file.read(4).startswith((ZIP, pickle.PROTO))
-
-
-def _loaded(path: Path, size: int) -> Any:
+def _loaded(path: Path, size: int, *, zipped: bool) -> Any:
     """What `torch.load` gives, after its storages were held against the file's records."""
-    with path.open("rb") as file:
-        zipped = file.read(4) == ZIP
     records = _records(path) if zipped else []
     storages: list[tuple[int, int]] = []
     left = size

@@ -8,7 +8,6 @@ import logging as root_logging
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
 
 
 @contextmanager
@@ -28,7 +27,7 @@ def quiet_transformers() -> Generator[None, None, None]:
         root_logging.disable(root_logging.CRITICAL)
         logging.set_verbosity(logging.CRITICAL)
         logging.disable_progress_bar()
-        vars(gguf_loader)["tqdm"] = _no_bar
+        vars(gguf_loader)["tqdm"] = lambda iterable, **_options: iterable
         try:
             yield
         finally:
@@ -37,7 +36,3 @@ def quiet_transformers() -> Generator[None, None, None]:
             root_logging.disable(disabled)
             if bars:
                 logging.enable_progress_bar()
-
-
-def _no_bar(iterable: Any, **_options: Any) -> Any:
-    return iterable

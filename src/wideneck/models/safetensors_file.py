@@ -9,6 +9,7 @@ the bytes, where every byte belongs to exactly one tensor.
 import json
 import math
 import struct
+from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,16 +19,9 @@ from torch import Tensor
 
 from wideneck.files.boundary import reading
 from wideneck.files.json_object import LARGEST_WHOLE
+from wideneck.models.checks import FLOATS
 from wideneck.models.tensor_file import MappedFile, TensorFile
 
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
-"""What a head can be stored as.  Everything else is a quantized or packed layer, whose numbers
-mean nothing without their scales."""
 LARGEST_HEADER = 100_000_000
 """Bytes, as the format itself allows."""
 MOST_DIMENSIONS = 64
@@ -43,27 +37,7 @@ class Stored(msgspec.Struct, gc=False, frozen=True):
     dtype: str
     shape: tuple[Size, ...]
     data_offsets: tuple[Size, Size]
-
-    @property
-    def dtype_name(self) -> str:
-        """Torch's name for the type, or the file's own where it is no plain float."""
-        dtype = DTYPES.get(self.dtype)
-        return self.dtype if dtype is None else str(dtype).removeprefix("torch.")
-
-    def byte_range(self, start: int, stop: int) -> tuple[int, int]:
-        """Where rows start..stop are, counted from the end of the header."""
-        begin, end = self.data_offsets
-        row = (end - begin) // max(1, self.shape[0])
-        return begin + start * row, begin + stop * row
-
-
-class Header:
-    """Where each tensor of a file is."""
-
-    def __init__(self, tensors: dict[str, Stored], start: int):
-        self.tensors = tensors
-        self.start = start
-        """The first byte after the header."""
+    """First byte and end, counted from the end of the header."""
 
 
 def header_length(first: bytes, size: int) -> int:
@@ -78,8 +52,12 @@ def header_length(first: bytes, size: int) -> int:
     return length
 
 
-def parse_header(content: bytes, size: int) -> Header:
-    """The header in its bytes, of a file of `size` bytes.  To be called inside `reading`.
+def parse_header(content: bytes, size: int) -> dict[str, Stored]:
+    """The tensors in the bytes of a header.  To be called inside `reading`.
+
+    Args:
+        content: the header.
+        size: bytes of its file.
 
     Raises:
         ValueError: it is no such JSON, or the tensors overlap, leave a hole, do not have the
@@ -93,7 +71,7 @@ def parse_header(content: bytes, size: int) -> Header:
     if b"\\" in content or content.count(b'"data_offsets"') != len(tensors):
         json.loads(content, object_pairs_hook=_refuse_twice)
     _check_places(tensors, size - 8 - len(content))
-    return Header(tensors, 8 + len(content))
+    return tensors
 
 
 def _check_places(tensors: dict[str, Stored], length: int) -> None:
@@ -106,7 +84,7 @@ def _check_places(tensors: dict[str, Stored], length: int) -> None:
             raise ValueError(f"{name} is said to be at bytes {begin} to {end}, expected {at}")
         if len(stored.shape) > MOST_DIMENSIONS:
             raise ValueError(f"{name} has {len(stored.shape)} dimensions")
-        dtype = DTYPES.get(stored.dtype)
+        dtype = FLOATS.get(stored.dtype)
         if dtype is not None and math.prod(stored.shape) * dtype.itemsize != end - begin:
             raise ValueError(
                 f"{name} has {end - begin} bytes, which do not fit its shape {list(stored.shape)}"
@@ -125,44 +103,44 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-class WithHeader(TensorFile):
-    """What the header tells of a .safetensors file, wherever its numbers are."""
+class Safetensors(TensorFile):
+    """A .safetensors file, wherever its bytes are."""
 
-    _header: Header
+    _start: int
+    """The first byte after the header."""
 
-    def names(self) -> list[str]:
-        """Every tensor's name."""
-        return list(self._header.tensors)
+    @abstractmethod
+    def _bytes(self, begin: int, end: int) -> Tensor:
+        """Bytes begin..end of the file, uint8."""
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The tensor's shape."""
-        return self._header.tensors[name].shape
+    def _parse(self, header: bytes, size: int) -> None:
+        self._stored = parse_header(header, size)
+        self._start = 8 + len(header)
 
-    def dtype(self, name: str) -> str:
-        """The storage type."""
-        return self._header.tensors[name].dtype_name
+    def _rows(self, name: str, start: int, stop: int) -> Tensor:
+        stored = self._stored[name]
+        dtype = FLOATS[stored.dtype]
+        begin, end = (self._start + place for place in stored.data_offsets)
+        row = (end - begin) // max(1, stored.shape[0])
+        data = self._bytes(begin + start * row, begin + stop * row)
+        if data.data_ptr() % dtype.itemsize:  # a header without padding
+            data = data.clone()
+        return data.view(dtype).reshape(stop - start, *stored.shape[1:])
 
 
-class SafetensorsFile(WithHeader, MappedFile):
+class SafetensorsFile(Safetensors, MappedFile):
     """A .safetensors file on this machine, mapped."""
 
     def __init__(self, path: Path):
         super().__init__(path)
         with reading(path, "its header", BROKEN), path.open("rb") as file:
-            length = header_length(file.read(8), self.size)
-            self._header = parse_header(file.read(length), self.size)
-        self._bytes: Tensor | None = None
+            self._parse(file.read(header_length(file.read(8), self.size)), self.size)
+        self._mapped: Tensor | None = None
 
-    def _mapped_rows(self, name: str, start: int, stop: int) -> Tensor:
-        """A view of the mapped file: no copy is made."""
-        if self._bytes is None:
-            self._bytes = torch.from_file(
+    def _bytes(self, begin: int, end: int) -> Tensor:
+        self.refuse_changed()
+        if self._mapped is None:
+            self._mapped = torch.from_file(
                 str(self.path), shared=False, size=self.size, dtype=torch.uint8
             )
-        stored = self._header.tensors[name]
-        dtype = DTYPES[stored.dtype]
-        begin, end = (self._header.start + place for place in stored.byte_range(start, stop))
-        part = self._bytes[begin:end]
-        if begin % dtype.itemsize:  # a header without padding
-            part = part.clone()
-        return part.view(dtype).reshape(stop - start, *stored.shape[1:])
+        return self._mapped[begin:end]

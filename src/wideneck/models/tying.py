@@ -7,7 +7,7 @@ is what is measured.
 from torch import Tensor
 
 from wideneck.errors import WideneckError
-from wideneck.models.checks import stored_bytes
+from wideneck.models.checks import dtype_name, stored_bytes
 from wideneck.models.tensor_file import TensorFile
 
 FIRST_BLOCK = 2**16
@@ -18,7 +18,7 @@ NEXT_BLOCKS = 32 * 2**20
 
 def same_numbers(head: Tensor, file: TensorFile, name: str) -> bool:
     """Whether a stored tensor equals the head bit for bit; stops at the first difference."""
-    if file.shape(name) != tuple(head.shape) or file.dtype(name) != dtype_of(head):
+    if file.shape(name) != tuple(head.shape) or file.dtype(name) != dtype_name(head.dtype):
         return False
     row = max(1, head[:1].numel() * head.element_size())
     start, size = 0, FIRST_BLOCK
@@ -63,8 +63,3 @@ def describe_tying(
             f"{head}"
         )
     return False, f"{head} and {embedding} hold different numbers"
-
-
-def dtype_of(tensor: Tensor) -> str:
-    """Torch's name of the type, without its module."""
-    return str(tensor.dtype).removeprefix("torch.")

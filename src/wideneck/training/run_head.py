@@ -3,20 +3,17 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wideneck.config import head_config
 from wideneck.data import read_vocabulary
 from wideneck.errors import WideneckError
-from wideneck.models.checks import check_dtype, check_matrix
+from wideneck.models.checks import check_matrix
 from wideneck.models.expected_head import module_name
-from wideneck.models.head_form import HeadForm
-from wideneck.models.head_weights import HeadWeights
-from wideneck.models.quiet import quiet_transformers
+from wideneck.models.head_weights import HeadForm, HeadWeights
 from wideneck.models.small.awd_lstm import AwdLstmBackbone
 from wideneck.models.small.config import AwdLstm, States, Transformer
-from wideneck.models.small.transformer import hf_config, refusing
-from wideneck.models.tying import dtype_of
+from wideneck.models.small.transformer import base_model
 from wideneck.training import headers
 from wideneck.training.folder import MODEL, VOCABULARY
 from wideneck.training.saved_run import read_run_recipe
@@ -45,7 +42,6 @@ def read_run_head(path: Path, display: str, strings: list[str | None] | None) ->
         name = _embedding_name(recipe.model, stored.header(headers.TextWeights).vocab_size)
     weight = _tensor(stored, name)
     bias = _tensor(stored, BIAS) if BIAS in stored.names() else None
-    check_dtype(name, dtype_of(weight))
     check_matrix(name, weight, bias)
     stored.say_if_without_sums()
     return HeadWeights.of(
@@ -71,11 +67,8 @@ def _embedding_name(model: AwdLstm | Transformer, vocab_size: int) -> str:
         if isinstance(model, AwdLstm):
             backbone = AwdLstmBackbone(model, vocab_size=vocab_size)
             return f"backbone.{module_name(backbone, backbone.embedding)}.weight"
-        from transformers import AutoModel
-
-        with quiet_transformers(), refusing(model.architecture):
-            inner: nn.Module = AutoModel.from_config(hf_config(model, vocab_size))
-        embedding = inner.get_input_embeddings()  # pyrefly: ignore[not-callable]
+        inner = base_model(model, vocab_size)
+        embedding = inner.get_input_embeddings()
     return f"backbone.model.{module_name(inner, embedding)}.weight"
 
 

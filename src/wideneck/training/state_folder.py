@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wideneck.errors import WideneckError
-from wideneck.files.lock import locked
+from wideneck.files.folder import locked
 from wideneck.files.writing import sync_folder
 from wideneck.training.state_arrays import ABOUT
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wideneck.audits.measure import measure
 from wideneck.data import encode_corpus, read_corpus
-from wideneck.files.records import exact_record
+from wideneck.files.records import record
 from wideneck.lab.saturation.family import Checkpoint, measure_checkpoint
 from wideneck.lab.side_by_side import Show
 from wideneck.models import evaluating
@@ -132,7 +132,7 @@ def _measured(line: _Line, folder: Path) -> Measured:
         "checkpoint": {"step": line.step, **(line.checkpoint or {})},
     }
     name = f"{folder / METRICS}, step {line.step}"
-    return exact_record(Measured, content, name, train_again(folder))
+    return record(Measured, content, name, train_again(folder), exact=True)
 
 
 def _observed(model: nn.Module, job: FamilyJob, train: Tensor, valid: Tensor) -> dict[str, Any]:

@@ -16,18 +16,4 @@ if TYPE_CHECKING:
     from wideneck.models.small.language_model import Step as Step
     from wideneck.models.small.transformer import TransformerBackbone as TransformerBackbone
 
-__getattr__, __dir__ = on_first_use(
-    __name__,
-    {
-        "awd_lstm": ("AwdLstmBackbone",),
-        "backbone": (
-            "Backbone",
-            "Output",
-        ),
-        "language_model": (
-            "LanguageModel",
-            "Step",
-        ),
-        "transformer": ("TransformerBackbone",),
-    },
-)
+__getattr__, __dir__ = on_first_use(__name__)

@@ -3,9 +3,9 @@
 Merity, Keskar & Socher 2018, arXiv:1708.02182; sizes, order of the dropouts and initialization are
 those of salesforce/awd-lstm-lm.  All masks are scaled by 1 / (1 - rate):
 
-- embedding dropout: one number a word of the vocabulary, the same wherever the word occurs;
-- locked dropout (Gal & Ghahramani 2016): one mask a sequence, the same for all its tokens;
-- weight dropout: one mask a segment on the recurrent weights, DropConnect.
+- embedding dropout: one number per word of the vocabulary, the same wherever the word occurs;
+- locked dropout (Gal & Ghahramani 2016): one mask per sequence, the same for all its tokens;
+- weight dropout: one mask per segment on the recurrent weights, DropConnect.
 
 Shapes: B sequences, T tokens, V vocabulary, E embedding_size, H the width of a layer.
 """

@@ -65,11 +65,7 @@ class LanguageModel(nn.Module):
         """
         output = self.backbone(ids, state)
         nll = self.head.nll(output.hidden, targets, reduction=reduction)
-        return Step(nll, self.penalty(output), output.state)
-
-    def penalty(self, output: Output) -> Tensor:
-        """What training adds to the mean loss; see the backbone's `penalty`."""
-        return self.backbone.penalty(output)
+        return Step(nll, self.backbone.penalty(output), output.state)
 
     def log_probs(self, ids: Tensor, state: list[Tensor] | None = None) -> tuple[Tensor, Output]:
         """Log-probabilities in nats (B, T, V) of the tokens that follow each of `ids` (B, T)."""

@@ -9,10 +9,9 @@ from wideneck.config import HeadConfig
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import failing, reason
 from wideneck.heads import build
-from wideneck.models.quiet import quiet_transformers
 from wideneck.models.small.config import AwdLstm, Transformer
 from wideneck.models.small.language_model import language_model
-from wideneck.models.small.transformer import hf_config, refusing
+from wideneck.models.small.transformer import base_model
 
 
 def at_least(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: int) -> int:
@@ -29,7 +28,7 @@ def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: in
 
     Counted are its weights and, where it is trained on the CPU, their gradients: what no setting
     does without.  Cost: the model is built on the meta device, which allocates nothing; some
-    milliseconds a layer.
+    milliseconds per layer.
 
     Raises:
         WideneckError: it is too large, with the bytes that it needs; or there is no such model.
@@ -50,26 +49,17 @@ def check_fits(model: AwdLstm | Transformer, head: HeadConfig, *, vocab_size: in
 def _on_meta(
     model: AwdLstm | Transformer, head: HeadConfig, vocab_size: int
 ) -> list[torch.nn.Parameter]:
+    """All parameters; of a transformer, whose probe needs numbers, without the output matrix."""
     with (
         failing(lambda error: f"No model has these sizes ({reason(error)}): give smaller ones."),
         torch.random.fork_rng(devices=[]),
         torch.device("meta"),
     ):
-        return _parameters(model, head, vocab_size)
-
-
-def _parameters(
-    model: AwdLstm | Transformer, head: HeadConfig, vocab_size: int
-) -> list[torch.nn.Parameter]:
-    """All parameters; of a transformer, whose probe needs numbers, without the output matrix."""
-    if isinstance(model, AwdLstm):
-        return list(language_model(model, head, vocab_size=vocab_size).parameters())
-    from transformers import AutoModel
-
-    with quiet_transformers(), refusing(model.architecture):
-        backbone = AutoModel.from_config(hf_config(model, vocab_size))
-    width = backbone.get_input_embeddings().weight.shape[1]
-    built = build(head, hidden_size=width, vocab_size=vocab_size)
+        if isinstance(model, AwdLstm):
+            return list(language_model(model, head, vocab_size=vocab_size).parameters())
+        backbone = base_model(model, vocab_size)
+        width = backbone.get_input_embeddings().weight.shape[1]
+        built = build(head, hidden_size=width, vocab_size=vocab_size)
     others = (p for name, p in built.named_parameters() if name != "weight")  # the embedding, tied
     return [*backbone.parameters(), *others]
 

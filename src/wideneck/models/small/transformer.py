@@ -4,8 +4,7 @@ Architectures are not listed: the config's own fields say what can be set, and a
 the new model show whether it is causal and how wide its hidden states are.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from typing import Any, final
 
@@ -39,12 +38,10 @@ class TransformerBackbone(Backbone):
     """
 
     def __init__(self, config: Transformer, *, vocab_size: int):
-        from transformers import AutoModel
-
         super().__init__()
         self.config, self.context = config, config.context
         with quiet_transformers(), refusing(config.architecture):
-            self.model = AutoModel.from_config(hf_config(config, vocab_size))
+            self.model = base_model(config, vocab_size)
             if not isinstance(self.model.get_input_embeddings(), nn.Embedding):
                 raise WideneckError(
                     f"{config.architecture} has no embedding of its tokens alone; choose another "
@@ -85,6 +82,14 @@ class TransformerBackbone(Backbone):
                 "predict; choose a causal language model (some need is_decoder = true)."
             )
         return found.answers.shape[-1]
+
+
+def base_model(config: Transformer, vocab_size: int) -> Any:
+    """The model of transformers below its output layer, fresh; raises as the backbone."""
+    from transformers import AutoModel
+
+    with quiet_transformers(), refusing(config.architecture):
+        return AutoModel.from_config(hf_config(config, vocab_size))
 
 
 def hf_config(config: Transformer, vocab_size: int) -> Any:
@@ -137,12 +142,10 @@ def hf_config(config: Transformer, vocab_size: int) -> Any:
     return result
 
 
-@contextmanager
-def refusing(architecture: str) -> Iterator[None]:
+def refusing(architecture: str) -> AbstractContextManager[None]:
     """What transformers says of options that make no model, as our error."""
-    with failing(
+    return failing(
         lambda error: (
             f"transformers cannot build a {architecture} with these options: {reason(error)}"
         )
-    ):
-        yield
+    )

@@ -13,10 +13,15 @@ TESTS = ROOT / "tests"
 
 
 @cache
-def distances(test: Path) -> dict[Path, int]:
-    """The modules behind a test file, and by how many imports: its helpers' are its own."""
+def distances(test: Path, also: frozenset[Path] = frozenset()) -> dict[Path, int]:
+    """The modules behind a test file, and by how many imports: its helpers' are its own.
+
+    Args:
+        test: the file.
+        also: what it imports where no import tells.
+    """
     found: dict[Path, int] = {}
-    ring, steps = imports(test), 1
+    ring, steps = imports(test) | also, 1
     while ring:
         found |= dict.fromkeys(ring, steps)
         ring = frozenset().union(*map(imports, ring)) - found.keys()

@@ -43,7 +43,7 @@ class Package:
 
         def steps(test: Path) -> int | None:
             named = self.by_name.get(str(test.relative_to(TESTS)), ())
-            return 1 if module in named else distances(test).get(path)
+            return distances(test, frozenset(ROOT / SOURCE / name for name in named)).get(path)
 
         def order(test: Path) -> tuple:
             about = test.stem.removeprefix("test_")

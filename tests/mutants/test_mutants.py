@@ -109,6 +109,7 @@ def test_what_a_module_is_asked_follows_from_the_imports(house):
 def test_a_test_file_that_reaches_a_module_by_its_name_is_asked(house):
     named = replace(house, by_name={"shapes/test_else.py": ["shapes/area.py"]})
     assert "tests/shapes/test_else.py" in named.asked("shapes/area.py")
+    assert "tests/shapes/test_else.py" in named.asked("shapes/sides.py")  # which area.py imports
 
 
 def test_what_is_listed_as_equivalent_still_stands_in_a_module():

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from wideneck.attached.final_bias import map_without_bias
 from wideneck.attached.guard import refuse_patched
-from wideneck.attached.model import attached_class, original_class
+from wideneck.attached.model import AttachedModel, original_class
 from wideneck.attached.own_config import own_config
 from wideneck.attached.own_loss import check_own_loss
 from wideneck.attached.probe import probe_logits
@@ -88,7 +88,7 @@ def place_head(model: Any, config: HeadConfig, logit_scale: float) -> Any:
     """Make the output layer a head of this config, and the model one that is saved with it."""
     _forget_unpacked_blocks(model)
     swap_head(model, config, logit_scale)
-    model.__class__ = attached_class(original_class(type(model)))
+    model.__class__ = AttachedModel.class_of(original_class(type(model)))
     return model
 
 

@@ -9,12 +9,11 @@ from transformers.cache_utils import CacheLayerMixin
 from wideneck.attached.attaching import check_attachable, put_head
 from wideneck.attached.final_bias import map_without_bias
 from wideneck.attached.guard import refuse_patched
-from wideneck.attached.memory_model import memory_class
-from wideneck.attached.memory_place import placed_memory, put_memory
+from wideneck.attached.memory_model import MemoryModel
 from wideneck.attached.memory_start import measured
 from wideneck.attached.model import original_class
 from wideneck.attached.probe import random_ids
-from wideneck.attached.swap import attached_head
+from wideneck.attached.swap import attached_head, placed_memory, put_memory
 from wideneck.config import MoC, Softmax, name_of
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory, memory_config
@@ -60,7 +59,7 @@ def attach_memory(model: Any, memory: Memory | dict | None = None, **options: An
     if attached_head(model) is None:
         put_head(model, Softmax(), {})
     put_memory(model, config)
-    model.__class__ = memory_class(original_class(type(model)))
+    model.__class__ = MemoryModel.class_of(original_class(type(model)))
     return model
 
 

@@ -6,12 +6,11 @@ from typing import Any
 import transformers
 
 from wideneck.attached.final_bias import serve_bias
-from wideneck.attached.memory_model import memory_class
-from wideneck.attached.memory_place import NAME
-from wideneck.attached.model import attached_class, normalized_class
+from wideneck.attached.memory_model import MemoryModel
+from wideneck.attached.model import AttachedModel, NormalizedModel
 from wideneck.attached.saved import peek_saved
 from wideneck.attached.saved_config import WideneckConfig
-from wideneck.attached.swap import attached_head
+from wideneck.attached.swap import MEMORY, attached_head
 from wideneck.errors import WideneckError
 from wideneck.models.unused import check_unused
 
@@ -43,7 +42,7 @@ class WideneckForCausalLM:
                 "would be random numbers: the folder is incomplete."
             )
         unexpected = info["unexpected_keys"]
-        if any(key.startswith(f"{NAME}.") for key in unexpected):
+        if any(key.startswith(f"{MEMORY}.") for key in unexpected):
             raise WideneckError(
                 f"{name} holds the tensors of a memory, but its config.json says nothing of one: "
                 "use the config.json that save_pretrained wrote beside them."
@@ -55,6 +54,13 @@ class WideneckForCausalLM:
     def _from_config(cls, config: WideneckConfig, **kwargs: Any) -> Any:
         """A model of random weights, for `AutoModelForCausalLM.from_config`."""
         return _class_for(config)._from_config(copy.deepcopy(config.backbone), **kwargs)
+
+
+def register_model(modeling_auto: Any) -> None:
+    """Follows the import of that module of transformers."""
+    for kind in ("CausalLM", "Seq2SeqLM", "ImageTextToText", "SpeechSeq2Seq"):
+        auto = getattr(modeling_auto, f"AutoModelFor{kind}")
+        auto.register(WideneckConfig, WideneckForCausalLM)
 
 
 def _class_for(config: WideneckConfig) -> Any:
@@ -69,5 +75,5 @@ def _class_for(config: WideneckConfig) -> Any:
             "architecture: install the version of transformers that it names."
         )
     if saved is None or saved.head is None:
-        return normalized_class(original)
-    return (attached_class if saved.memory is None else memory_class)(original)
+        return NormalizedModel.class_of(original)
+    return (AttachedModel if saved.memory is None else MemoryModel).class_of(original)

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from wideneck.attached import normalizer_places as p
-from wideneck.attached.model import normalized_class, original_class
+from wideneck.attached.model import NormalizedModel, original_class
 from wideneck.attached.normalizer_probe import Answers, answers, distance, tolerance, widths
 from wideneck.attached.own_config import own_config
 from wideneck.attention.config import Entmax, Normalizer, Softmax, normalizer_config
@@ -67,7 +67,7 @@ def use(model: Any, normalizer: str | dict | Normalizer, **parameters: Any) -> A
         p.put(model, config, places, before)
         _check_causality(model, own, answers(model))
         if original_class(type(model)) is type(model):
-            model.__class__ = normalized_class(type(model))
+            model.__class__ = NormalizedModel.class_of(type(model))
     return model
 
 
@@ -104,7 +104,7 @@ def _take(model: Any) -> None:
     p.clear(model)
     p.restore_implementations(state.before)
     original = original_class(type(model))
-    if type(model) is normalized_class(original):
+    if type(model) is NormalizedModel.class_of(original):
         model.__class__ = original
 
 

@@ -4,7 +4,6 @@ The head answers what needs the output matrix (`memory_call`), the sources say w
 remembers (`memory_sources`), and here both become one distribution and one loss.
 """
 
-import functools
 import inspect
 import sys
 from typing import Any, final
@@ -14,10 +13,10 @@ from torch import Tensor
 
 from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.memory_call import MemoryCall
-from wideneck.attached.memory_place import placed_memory
 from wideneck.attached.memory_sources import EncoderStates, OwnHistory, Shown
 from wideneck.attached.memory_tokens import MemoryTokenCall, Seen, check_no_cache
-from wideneck.attached.model import Asked, ModelWithHead, forwarding, type_of
+from wideneck.attached.model import Asked, ModelWithHead
+from wideneck.attached.swap import placed_memory
 from wideneck.attached.token_call import REQUEST, Targets, TokenRequest
 from wideneck.attached.token_rows import token_rows
 from wideneck.errors import WideneckError
@@ -44,8 +43,18 @@ class MemoryModel(ModelWithHead):
     """
 
     @classmethod
-    def class_of(cls, original: type) -> Any:
-        return memory_class(original)
+    def _replaced(cls, original: type) -> dict[str, Any]:
+        body = super()._replaced(original)
+        signature = inspect.signature(original.forward)
+        if "decoder_input_ids" in signature.parameters:
+            # generate() refuses what the signature lacks, and keeps decoder_... from the encoder.
+            own = inspect.Parameter(
+                "decoder_memory_ids", inspect.Parameter.KEYWORD_ONLY, default=None
+            )
+            # In front of **kwargs, which come last.
+            parameters = sorted([*signature.parameters.values(), own], key=lambda p: p.kind)
+            body["forward"].__signature__ = signature.replace(parameters=parameters)
+        return body
 
     def generate(self: Any, inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As transformers; a decoder with an encoder is told the source's tokens at every step."""
@@ -249,17 +258,3 @@ def _moved_right(model: Any, labels: Tensor) -> Tensor:
             "decoder_input_ids, too."
         )
     return shift(labels, model.config.pad_token_id, model.config.decoder_start_token_id)
-
-
-@functools.cache
-def memory_class(original: type) -> Any:
-    """The class of a model of the original class that holds a memory."""
-    forward = forwarding(original)
-    signature = inspect.signature(original.forward)
-    if "decoder_input_ids" in signature.parameters:
-        # generate() refuses what is not in the signature, and keeps decoder_... from the encoder.
-        own = inspect.Parameter("decoder_memory_ids", inspect.Parameter.KEYWORD_ONLY, default=None)
-        before = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        after = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
-        forward.__signature__ = signature.replace(parameters=[*before, own, *after])
-    return type_of(MemoryModel, original, forward=forward)

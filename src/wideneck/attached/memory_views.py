@@ -12,9 +12,9 @@ from torch import Tensor
 from wideneck.attached.head_in_model import answering
 from wideneck.attached.memory_call import MemoryCall
 from wideneck.attached.memory_model import MemoryModel, Mixed
-from wideneck.attached.memory_place import placed_memory
 from wideneck.attached.memory_sources import OwnHistory
 from wideneck.attached.model import original_class
+from wideneck.attached.swap import placed_memory
 from wideneck.errors import WideneckError
 from wideneck.memory.mixture import log_shares, masked_logsumexp, over_vocabulary
 from wideneck.memory.scores import similarities

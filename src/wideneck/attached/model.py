@@ -7,7 +7,6 @@ transformers, its Trainer and its pipelines recognize a causal language model.
 import dataclasses
 import functools
 import inspect
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, final
 
@@ -16,12 +15,11 @@ from torch import Tensor, nn
 from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.guard import framed, guarded, is_own, own, unanswered
 from wideneck.attached.head_in_model import Call, HeadCall, answering, shifted
-from wideneck.attached.memory_place import put_memory
 from wideneck.attached.model_card import complete_card, write_card
+from wideneck.attached.normalizer_places import place_saved
 from wideneck.attached.own_config import own_config
 from wideneck.attached.saved import pop_saved, writing_config
-from wideneck.attached.saved_attention import place_saved
-from wideneck.attached.swap import resize_head, swap_head
+from wideneck.attached.swap import put_memory, swap_head
 from wideneck.attached.token_call import REQUEST, Targets, TokenCall, ask_tokens
 from wideneck.attached.trl_forward import TrlForward, recognized
 from wideneck.attached.trl_trainer import check_builder
@@ -67,22 +65,25 @@ class SavedModel(_Model):
             check_builder()
 
     def __reduce__(self):
-        mixin, original = type(self).__bases__
-        return _blank, (mixin, original), vars(self)
+        return _blank, type(self).__bases__, vars(self)
 
     @classmethod
-    @abstractmethod
+    @functools.cache
     def class_of(cls, original: type) -> Any:
         """The class of a model of the original class that is of this kind."""
+        # The module is the original's too: transformers reads its own source there.
+        body = {"__module__": original.__module__, **cls._replaced(original)}
+        return type(original.__name__, (cls, original), body)
+
+    @classmethod
+    def _replaced(cls, original: type) -> dict[str, Any]:
+        """What such a class has in place of the original's, beside what is mixed in."""
+        return {}
 
 
 @final
 class NormalizedModel(SavedModel):
     """A model whose attention has a normalizer, with its own output layer."""
-
-    @classmethod
-    def class_of(cls, original: type) -> Any:
-        return normalized_class(original)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +146,10 @@ class ModelWithHead(SavedModel):
 
     asked_by_trl: TrlForward | None = None
     """What TRL has asked of the forward, which answers it."""
+
+    @classmethod
+    def _replaced(cls, original: type) -> dict[str, Any]:
+        return {"forward": _forwarding(original)}
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         return guarded(self, super().__call__, args, kwargs)  # pyrefly: ignore
@@ -223,17 +228,14 @@ class ModelWithHead(SavedModel):
         linear.weight = old_lm_head.weight
         linear.bias = old_lm_head._parameters.get("bias")  # not a final bias, which is the model's
         resized = super()._get_resized_lm_head(linear, new_num_tokens, transposed, mean_resizing)
-        resize_head(old_lm_head, resized)
+        old_lm_head.weight, old_lm_head.bias = resized.weight, resized.bias
+        old_lm_head.vocab_size = resized.weight.shape[0]
         return old_lm_head
 
 
 @final
 class AttachedModel(ModelWithHead):
     """A model whose head is all that it predicts from."""
-
-    @classmethod
-    def class_of(cls, original: type) -> Any:
-        return attached_class(original)
 
     def _forward(self: Any, original: Any, options: dict[str, Any]) -> Any:
         request = options.pop(REQUEST, None)
@@ -253,13 +255,7 @@ class AttachedModel(ModelWithHead):
         return asked.result(self, result, call.loss, call.log_probs)
 
 
-@functools.cache
-def attached_class(original: type) -> Any:
-    """The class of a model of the original class that holds a head."""
-    return type_of(AttachedModel, original, forward=forwarding(original))
-
-
-def forwarding(original: type) -> Any:
+def _forwarding(original: type) -> Any:
     """A forward with the signature of the original, which generate() and the Trainer read."""
     signature = inspect.signature(original.forward)
     names = tuple(signature.parameters)[1:]  # without self
@@ -273,19 +269,6 @@ def forwarding(original: type) -> Any:
     vars(forward).pop("__wrapped__")
     forward.__signature__ = signature  # pyrefly: ignore
     return own(forward)
-
-
-def type_of(mixin: type, original: type, **body: Any) -> Any:
-    """The original's class with a mixin in front of it."""
-    # The module is the original's too: transformers reads its own source there.
-    body |= {"__module__": original.__module__}
-    return type(original.__name__, (mixin, original), body)
-
-
-@functools.cache
-def normalized_class(original: type) -> Any:
-    """The class of a model of the original class whose attention has a normalizer."""
-    return type_of(NormalizedModel, original)
 
 
 def original_class(cls: type) -> type:

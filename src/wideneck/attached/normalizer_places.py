@@ -3,14 +3,14 @@
 What `use` measures of each layer is a `Place`; a saved model brings its places along.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from wideneck.attention.config import Normalizer
+from wideneck.attention.config import Normalizer, normalizer_config
 from wideneck.attention.forward import NAME
 from wideneck.attention.learned import LearnedNormalizer, note_hidden
 from wideneck.attention.visits import unwatch, watch
@@ -64,6 +64,15 @@ def put(model: Any, config: Normalizer, places: tuple[Place, ...], before: list)
         put_one(layer, normalizer.train(layer.training))
     remember(model, Placed(config=config, places=places, before=before))
     keep_others_as_they_were(model, [layer_of(model, place) for place in places], before)
+
+
+def place_saved(model: Any, raw: dict[str, Any]) -> None:
+    """The normalizers that a config.json names; their numbers are loaded afterwards."""
+    names = [field.name for field in fields(Place)]
+    places = tuple(Place(**{n: one[n] for n in names if n in one}) for one in raw["modules"])
+    before = implementations(model)
+    switch(model)
+    put(model, normalizer_config(raw["normalizer"]), places, before)
 
 
 def remember(model: Any, state: Placed) -> None:

@@ -8,55 +8,25 @@ same way.
 """
 
 import sys
+from importlib import import_module
 from importlib.abc import MetaPathFinder
+from types import ModuleType
 from typing import Any
 
-
-def _register_config(configuration_auto: Any) -> None:
-    from wideneck.attached.saved_config import WideneckConfig
-
-    configuration_auto.AutoConfig.register(WideneckConfig.model_type, WideneckConfig)
-
-
-def _register_model(modeling_auto: Any) -> None:
-    from wideneck.attached.auto_model import WideneckForCausalLM
-    from wideneck.attached.saved_config import WideneckConfig
-
-    for auto in (
-        modeling_auto.AutoModelForCausalLM,
-        modeling_auto.AutoModelForSeq2SeqLM,
-        modeling_auto.AutoModelForImageTextToText,
-        modeling_auto.AutoModelForSpeechSeq2Seq,
-    ):
-        auto.register(WideneckConfig, WideneckForCausalLM)
-
-
-def _register_trainer(trainer: Any) -> None:
-    from wideneck.attached import model_card, trainer_groups
-
-    trainer_groups.teach(trainer)
-    model_card.teach(trainer)
-
-
-def _say_of_lora(lora_model: Any) -> None:
-    from wideneck.attached.peft_words import say_of_lora
-
-    say_of_lora(lora_model)
-
-
-def _say_of_tokens(other: Any) -> None:
-    from wideneck.attached.peft_words import say_of_tokens
-
-    say_of_tokens(other)
-
-
 _FOLLOW_UPS = {
-    "peft.tuners.lora.model": _say_of_lora,
-    "peft.utils.other": _say_of_tokens,
-    "transformers.models.auto.configuration_auto": _register_config,
-    "transformers.models.auto.modeling_auto": _register_model,
-    "transformers.trainer": _register_trainer,
+    "peft.tuners.lora.model": ("peft_words.say_of_lora",),
+    "peft.utils.other": ("peft_words.say_of_tokens",),
+    "transformers.models.auto.configuration_auto": ("saved_config.register_config",),
+    "transformers.models.auto.modeling_auto": ("auto_model.register_model",),
+    "transformers.trainer": ("parameter_groups.teach_trainer", "model_card.teach_trainer"),
 }
+"""By module, what is called with it: functions in the files of this folder."""
+
+
+def _follow_up(module: ModuleType) -> None:
+    for place in _FOLLOW_UPS[module.__name__]:
+        file, name = place.split(".")
+        getattr(import_module(f"wideneck.attached.{file}"), name)(module)
 
 
 class _FollowUp(MetaPathFinder):
@@ -73,7 +43,7 @@ class _FollowUp(MetaPathFinder):
 
             def exec_module(module: Any) -> None:
                 execute(module)
-                _FOLLOW_UPS[fullname](module)
+                _follow_up(module)
 
             spec.loader.exec_module = exec_module
         return spec
@@ -83,7 +53,7 @@ def register() -> None:
     """Register now what is already imported, and the rest when it is; again it changes nothing."""
     if any(isinstance(finder, _FollowUp) for finder in sys.meta_path):
         return
-    for name, follow_up in _FOLLOW_UPS.items():
+    for name in _FOLLOW_UPS:
         if name in sys.modules:
-            follow_up(sys.modules[name])
+            _follow_up(sys.modules[name])
     sys.meta_path.insert(0, _FollowUp())

@@ -1,12 +1,11 @@
 """Puts a head into the place of a model's output layer, with the layer's own weights.
 
 The layer keeps its dotted name, so names in the state dict, the keys of tied weights and the
-plans of transformers go on to mean the same.
+plans of transformers go on to mean the same.  A memory is a module of its own beside the rest.
 """
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from wideneck import heads
@@ -14,7 +13,12 @@ from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.head_in_model import HeadInModel, in_model
 from wideneck.attached.own_config import own_config
 from wideneck.config import HeadConfig
+from wideneck.memory.config import Memory
+from wideneck.memory.module import CacheMemory
 from wideneck.models.expected_head import module_name
+
+MEMORY = "cache_memory"
+"""Name of the module that is a model's memory, and the beginning of its tensors' names."""
 
 
 def swap_head(model: Any, config: HeadConfig, logit_scale: float) -> None:
@@ -81,8 +85,16 @@ def _adapt(model: Any, name: str) -> None:
     model.loss_type = "ForCausalLM"
 
 
-@torch.no_grad()
-def resize_head(head: Any, resized: nn.Linear) -> None:
-    """Take over the rows of a layer of another vocabulary size."""
-    head.weight, head.bias = resized.weight, resized.bias
-    head.vocab_size = resized.weight.shape[0]
+def put_memory(model: Any, config: Memory) -> None:
+    """A memory whose numbers are those of the config; loading fills in learned ones."""
+    head = model.get_output_embeddings()
+    head.remembers = True
+    memory = CacheMemory(config, device=head.weight.device)
+    setattr(model, MEMORY, memory.train(model.training))
+    strict = set(model._keep_in_fp32_modules_strict or ())
+    model._keep_in_fp32_modules_strict = strict | {MEMORY}
+
+
+def placed_memory(model: Any) -> CacheMemory | None:
+    """The memory of a model, or None."""
+    return model._modules.get(MEMORY)

@@ -17,7 +17,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from wideneck.attached.memory_place import placed_memory
+from wideneck.attached.swap import placed_memory
 from wideneck.attached.token_call import REQUEST, TokenRequest
 from wideneck.errors import WideneckError
 from wideneck.functional.items import per_item

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.memory_call import MemoryCall
-from wideneck.attached.memory_sources import EncoderStates, OwnHistory, Shown
+from wideneck.attached.memory_sources import EncoderStates, OwnHistory, Shown, token_rows
 from wideneck.attached.memory_tokens import MemoryTokenCall, Seen, check_no_cache
 from wideneck.attached.model import Asked, ModelWithHead
 from wideneck.attached.swap import placed_memory
 from wideneck.attached.token_call import REQUEST, Targets, TokenRequest
-from wideneck.attached.token_rows import token_rows
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory
 from wideneck.memory.loss import memory_loss
@@ -73,11 +72,7 @@ class MemoryModel(ModelWithHead):
         if request is not None:
             return self._tokens(original, options, memory, request)
         asked = Asked.taken(self, options)
-        if self.config.is_encoder_decoder:
-            source = EncoderStates(self, options)
-            _with_decoder_input(self, options, asked.target)
-        else:
-            source = OwnHistory(self, memory.config, options, asked.target)
+        source = self._source(memory.config, options, asked.target)
         keep = _kept(self, options)
         call = MemoryCall(
             head=self.get_output_embeddings(),
@@ -95,6 +90,15 @@ class MemoryModel(ModelWithHead):
         loss, logits = self._read(memory, call, shown, asked, rows)
         return asked.result(self, result, loss, logits)
 
+    def _source(
+        self: Any, config: Memory, options: dict[str, Any], target: Tensor | None
+    ) -> EncoderStates | OwnHistory:
+        if not self.config.is_encoder_decoder:
+            return OwnHistory(self, config, options, target)
+        source = EncoderStates(self, options)
+        _with_decoder_input(self, options, target)
+        return source
+
     def _tokens(
         self: Any, original: Any, options: dict[str, Any], memory: Any, request: TokenRequest
     ) -> Any:
@@ -102,12 +106,7 @@ class MemoryModel(ModelWithHead):
         check_no_cache(self, options)
         options["use_cache"] = False
         targets = Targets.taken(self, options)
-        source: Any
-        if self.config.is_encoder_decoder:
-            source = EncoderStates(self, options)
-            _with_decoder_input(self, options, targets.target)
-        else:
-            source = OwnHistory(self, memory.config, options, None)
+        source = self._source(memory.config, options, targets.target)
         with Seen(self, options) as seen:
             call = MemoryTokenCall(
                 self.get_output_embeddings(),

@@ -26,9 +26,8 @@ from bench.train_case import HEADER, lowest, timed
 from wideneck import heads
 from wideneck.config import Softmax
 from wideneck.models.small.config import States
-from wideneck.training.batches import Rows
+from wideneck.training.batches import Rows, rows_in_order
 from wideneck.training.folder import RunFolder
-from wideneck.training.in_order import rows_in_order
 from wideneck.training.loop import Trainer
 from wideneck.training.optimizers import AdamW
 from wideneck.training.recipe import Recipe

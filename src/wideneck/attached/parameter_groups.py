@@ -15,8 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from wideneck.attention.learned import LearnedNormalizer
 from wideneck.errors import WideneckError
-from wideneck.heads.head import Head
-from wideneck.heads.learned import LearnedActivation
+from wideneck.heads.head import Head, LearnedActivation
 from wideneck.heads.mixture import Projections
 from wideneck.memory.module import CacheMemory
 

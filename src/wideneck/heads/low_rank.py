@@ -35,12 +35,7 @@ class LowRankHead(Head):
             device=sizes.get("device"),
             dtype=sizes.get("dtype"),
         )
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Both as `nn.Linear`: A uniform in +-1/sqrt(r), B in +-1/sqrt(D)."""
-        super().reset_parameters()
-        self.down.reset_parameters()
+        self.reset_parameters()  # A uniform in +-1/sqrt(r), B in +-1/sqrt(D)
 
     def contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.down(hidden), None

@@ -56,6 +56,7 @@ class RunFolder:
 
     def __init__(self, path: Path, recipe: dict[str, Any], *, first: bool = True):
         self.path, self._lock = path, None
+        self.checkpoint, self.model = path / CHECKPOINT, path / MODEL
         if not first:
             return
         names = FOLDER.names(path)
@@ -76,22 +77,12 @@ class RunFolder:
         if any((path / name).exists() for name in (CHECKPOINT, MODEL, RESULT)):
             FOLDER.check(path, recipe)
         else:  # a recipe that never came to a checkpoint may be corrected
-            if (path / RECIPE).exists() and read_json(path / RECIPE).keys() != recipe.keys():
+            if (path / RECIPE).exists() and FOLDER.read(path / RECIPE).keys() != recipe.keys():
                 raise FOLDER.strangers(path)
             write_text(path / RECIPE, json_text(recipe))
             remove(path / VOCABULARY)
         if (path / RESULT).exists():
             remove(self.checkpoint)
-
-    @property
-    def checkpoint(self) -> Path:
-        """The whole state of the run."""
-        return self.path / CHECKPOINT
-
-    @property
-    def model(self) -> Path:
-        """The best weights."""
-        return self.path / MODEL
 
     def result(self) -> dict[str, Any] | None:
         """What a finished run found.
@@ -102,7 +93,7 @@ class RunFolder:
         file = self.path / RESULT
         if not file.exists():
             return None
-        found = read_json(file)
+        found = FOLDER.read(file)
         record(Result, found, str(file), START_OVER)
         return found
 
@@ -116,12 +107,3 @@ class RunFolder:
         """Let others in."""
         if self._lock is not None:
             self._lock.close()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A file of this folder.
-
-    Raises:
-        WideneckError: it is missing or damaged.
-    """
-    return FOLDER.read(path)

@@ -1,11 +1,9 @@
 """A small language model on its text, as a task."""
 
-import math
 import os
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from wideneck.audits.states import Progress
 from wideneck.data import (
@@ -21,12 +19,10 @@ from wideneck.errors import WideneckError
 from wideneck.models.small.config import States
 from wideneck.models.small.language_model import LanguageModel, language_model
 from wideneck.models.small.size import check_fits
-from wideneck.training.batches import Batch, Batches, Segments, WindowBatches
+from wideneck.training.batches import Batch, Batches, Segments, WindowBatches, text_in_order
 from wideneck.training.checkpoint import load_model
 from wideneck.training.folder import CHECKPOINT, MODEL, VOCABULARY
 from wideneck.training.headers import TextWeights
-from wideneck.training.in_order import text_in_order
-from wideneck.training.loop import mean_nll
 from wideneck.training.recipe import Recipe
 from wideneck.training.task import Task
 from wideneck.training.tensor_file import Stored
@@ -71,7 +67,7 @@ def language_task(
             "vocabulary_sha256": corpus.vocabulary_sha256,
             "vocab_size": corpus.vocab_size,
         },
-        finish=lambda best: _finish(best, test),
+        test=test,
     )
 
 
@@ -121,10 +117,3 @@ def _split_in_order(
         return text_in_order(model, split.ids, recipe.training, batch_size)
     except WideneckError as error:
         raise WideneckError(f"Of the {name} split: {error}") from None
-
-
-def _finish(best: nn.Module, test: list[Batch] | None) -> dict[str, Any]:
-    if test is None:
-        return {}
-    loss = mean_nll(best, test, next(best.parameters()).device)
-    return {"test_loss": loss, "test_perplexity": math.exp(min(loss, 700))}

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -41,7 +42,7 @@ def store(run: "Trainer") -> None:
     run.standing.num_averaged = run.averaging.count if run.averaging.started else None
     if first:
         about = {
-            STANDING: run.standing.to_dict(),
+            STANDING: msgspec.to_builtins(run.standing),
             PROCESSES: run.accelerator.num_processes,
             **run.task.about,
         }

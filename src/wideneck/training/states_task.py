@@ -3,7 +3,6 @@
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +17,9 @@ from wideneck.errors import WideneckError
 from wideneck.heads import Head, low_rank_from
 from wideneck.models import LogitMap
 from wideneck.models.small.config import States
-from wideneck.training.batches import Rows
+from wideneck.training.batches import Rows, rows_in_order
 from wideneck.training.checkpoint import load_model
 from wideneck.training.folder import CHECKPOINT, MODEL
-from wideneck.training.in_order import rows_in_order
-from wideneck.training.loop import mean_nll
 from wideneck.training.recipe import Recipe
 from wideneck.training.state_cache import CachedStates, cached_states
 from wideneck.training.task import HeadStep, Task
@@ -70,15 +67,20 @@ def states_task(
         initial = Stored(Path(recipe.initial).expanduser() / MODEL)
         load_model(model, initial)
         initial.say_if_without_sums()
-    train, valid = states.splits["train"], states.splits["valid"]
+    train = states.splits["train"]
+    in_order = {
+        name: rows_in_order(split.hidden, split.target, recipe.training)
+        for name, split in states.splits.items()
+        if name != "train"
+    }
     return Task(
         model=model,
         batches=Rows(train.hidden, train.target, recipe.training, recipe.seed, share),
-        valid=rows_in_order(valid.hidden, valid.target, recipe.training),
+        valid=in_order["valid"],
         about={"states": states.about.to_dict()},
         # Not compared: the start of a head depends on the rounding of the states.
         described={HEAD: to_dict(model.head.config), LOGIT_SCALE: states.logit_scale},
-        finish=lambda best: _finish(recipe, states, best),
+        test=in_order.get("test"),
     )
 
 
@@ -170,11 +172,3 @@ def _logit_range(states: CachedStates) -> LogitRange:
         low, high = min(low, logits.min().item()), max(high, logits.max().item())
         means.append((logits.softmax(-1) * logits).sum(-1))
     return LogitRange(lowest=low, highest=high, mean=torch.cat(means).mean().item())
-
-
-def _finish(recipe: Recipe, states: CachedStates, best: nn.Module) -> dict[str, Any]:
-    if "test" not in states.splits:
-        return {}
-    test, device = states.splits["test"], next(best.parameters()).device
-    loss = mean_nll(best, rows_in_order(test.hidden, test.target, recipe.training), device)
-    return {"test_loss": loss, "test_perplexity": math.exp(min(loss, 700))}

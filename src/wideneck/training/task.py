@@ -58,6 +58,6 @@ class Task:
     """What a checkpoint must agree in, such as the vocabulary's hash; goes into the result."""
     described: dict[str, Any] = field(default_factory=dict)
     """What the file of the weights says beside that."""
-    finish: Callable[[nn.Module], dict[str, Any]] | None = None
-    """Measures the best model at the end."""
+    test: Sequence[Batch] | None = None
+    """What the best model is measured on at the end; None for nothing."""
     observe: Observation | None = None

@@ -121,9 +121,7 @@ def _check(model: Any) -> None:
 def check_attachable(model: Any, what: str) -> None:
     """Refuse a model that does not predict, or whose output layer cannot be replaced by a head.
 
-    Args:
-        model: what came.
-        what: the name of the function that was called.
+    Messages say that the function `what` was called.
     """
     name = type(model).__name__
     if not isinstance(model, PreTrainedModel) or model.get_output_embeddings() is None:

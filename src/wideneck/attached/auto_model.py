@@ -20,12 +20,7 @@ class WideneckForCausalLM:
 
     @classmethod
     def from_pretrained(cls, name: Any, *args: Any, config: Any = None, **kwargs: Any) -> Any:
-        """The saved model, refused where a tensor of it is missing.
-
-        Args:
-            name: a folder or a Hugging Face id.
-            config: a `WideneckConfig`, as AutoModelForCausalLM has read it.
-        """
+        """The saved model, refused where a tensor of it is missing."""
         if not isinstance(config, WideneckConfig):
             return transformers.AutoModelForCausalLM.from_pretrained(name, *args, **kwargs)
         wants_info = kwargs.pop("output_loading_info", False)

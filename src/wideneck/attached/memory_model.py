@@ -241,19 +241,17 @@ def _kept(model: Any, options: dict[str, Any]) -> Any:
 def _with_decoder_input(model: Any, options: dict[str, Any], labels: Tensor | None) -> None:
     """The labels, moved right by one, where the caller leaves the decoder's input to the model."""
     given = ("decoder_input_ids", "decoder_inputs_embeds")
-    if labels is not None and all(options.get(name) is None for name in given):
-        options["decoder_input_ids"] = _moved_right(model, labels)
-
-
-def _moved_right(model: Any, labels: Tensor) -> Tensor:
-    """As the model's own forward would."""
+    if labels is None or any(options.get(name) is not None for name in given):
+        return
     prepare = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     if prepare is not None:
-        return prepare(labels)
+        options["decoder_input_ids"] = prepare(labels)
+        return
     shift = getattr(sys.modules[type(model).__module__], "shift_tokens_right", None)
     if shift is None:
         raise WideneckError(
             f"{type(model).__name__} does not say how labels become the decoder's input: pass "
             "decoder_input_ids, too."
         )
-    return shift(labels, model.config.pad_token_id, model.config.decoder_start_token_id)
+    ids = model.config.pad_token_id, model.config.decoder_start_token_id
+    options["decoder_input_ids"] = shift(labels, *ids)

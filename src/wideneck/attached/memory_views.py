@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wideneck.attached.head_in_model import answering
 from wideneck.attached.memory_call import MemoryCall
 from wideneck.attached.memory_model import MemoryModel, Mixed
 from wideneck.attached.memory_sources import OwnHistory
@@ -59,10 +58,7 @@ def three_ways(
     source = OwnHistory(model, memory.config, options, None)
     wants_normalizer = memory.config.scores == "logits"
     call = MemoryCall(head, None, -100, keep, wants_normalizer)
-    with answering(call):
-        result = original_class(type(model)).forward(
-            model, return_dict=True, use_cache=False, **options
-        )
+    result = model._ask(call, original_class(type(model)).forward, {**options, "use_cache": False})
     assert call.hidden is not None
     assert call.log_probs is not None
     shown = source.shown(result, call.hidden)

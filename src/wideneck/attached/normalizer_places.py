@@ -47,11 +47,7 @@ def placed(model: Any) -> Placed | None:
 
 
 def put(model: Any, config: Normalizer, places: tuple[Place, ...], before: list) -> None:
-    """Normalizers into the attention layers; the implementation is switched already.
-
-    Raises:
-        WideneckError: the model has no such layer.
-    """
+    """Normalizers into the attention layers; the implementation is switched already."""
     for place in places:
         layer = layer_of(model, place)
         first = next(layer.parameters(), None)
@@ -118,11 +114,7 @@ def normalizers(model: nn.Module) -> list[tuple[Any, LearnedNormalizer]]:
 
 
 def layer_of(model: Any, place: Place) -> nn.Module:
-    """The layer at a place.
-
-    Raises:
-        WideneckError: there is none.
-    """
+    """The layer at a place."""
     try:
         return model.get_submodule(place.name)
     except AttributeError as error:
@@ -152,11 +144,7 @@ def restore_implementations(before: list[tuple[Any, Any]]) -> None:
 
 
 def switch(model: Any, implementation: str = NAME) -> None:
-    """Have transformers call the attention function of that name.
-
-    Raises:
-        WideneckError: the model's class does not go through transformers' interface.
-    """
+    """Have transformers call the attention function of that name."""
     name = type(model).__name__
     try:
         with quiet_transformers():

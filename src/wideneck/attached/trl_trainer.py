@@ -38,11 +38,7 @@ def names_in_trl(trainer: Any) -> list[str]:
 
 
 def check_trainer(trainer: Any) -> None:
-    """Refuse what would train, compare with or sample from another distribution.
-
-    Raises:
-        WideneckError: names the switch or the model, and what to do instead.
-    """
+    """Refuse what would train, compare with or sample from another distribution."""
     name = type(trainer).__name__
     model = unwrapped(trainer, trainer.model)
     policy = parts_of(model)

@@ -48,10 +48,6 @@ class RunFolder:
             nothing.
         first: whether this is the first of the processes that train together; the others only
             read, and must come after it.
-
-    Raises:
-        WideneckError: another process trains there, the folder holds something else or a run of
-            another recipe, or it cannot be written.
     """
 
     def __init__(self, path: Path, recipe: dict[str, Any], *, first: bool = True):
@@ -85,11 +81,7 @@ class RunFolder:
             remove(self.checkpoint)
 
     def result(self) -> dict[str, Any] | None:
-        """What a finished run found.
-
-        Raises:
-            WideneckError: its file is damaged.
-        """
+        """What a finished run found."""
         file = self.path / RESULT
         if not file.exists():
             return None

@@ -33,15 +33,7 @@ def language_task(
 ) -> Task:
     """Text, model and batches of a recipe; the model's weights are drawn from torch's generator.
 
-    Args:
-        recipe: of a language model.
-        out: the run's folder, which gets the vocabulary.
-        share: this process's number, and how many there are.
-        progress: told of nothing; reading a text takes seconds.
-
-    Raises:
-        WideneckError: the text or the model is not as it should be, or its vocabulary is another
-            than that of the run in the folder or of the run to start from.
+    The run's folder `out` gets the vocabulary.
     """
     corpus = encode_corpus(read_corpus(recipe.data.text), recipe.data)
     if share[0] == 0 and isinstance(corpus.tokenizer, Vocabulary):
@@ -72,11 +64,7 @@ def language_task(
 
 
 def build_model(recipe: Recipe, vocab_size: int) -> LanguageModel:
-    """The model of a recipe with fresh weights.
-
-    Raises:
-        WideneckError: it does not fit the memory of this machine, or cannot be built.
-    """
+    """The model of a recipe with fresh weights."""
     assert not isinstance(recipe.model, States)
     check_fits(recipe.model, recipe.head, vocab_size=vocab_size)
     return language_model(recipe.model, recipe.head, vocab_size=vocab_size)

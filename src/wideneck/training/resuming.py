@@ -32,11 +32,7 @@ PROCESSES, STANDING = "processes", "standing"
 
 
 def store(run: "Trainer") -> None:
-    """Write the whole state; every process must call, the first one writes.
-
-    Raises:
-        WideneckError: as `write_tensors`.
-    """
+    """Write the whole state; every process must call, the first one writes."""
     first = run.accelerator.is_main_process
     tensors = collected(_tensors(run), keep=first)
     run.standing.num_averaged = run.averaging.count if run.averaging.started else None
@@ -50,16 +46,7 @@ def store(run: "Trainer") -> None:
 
 
 def restore(run: "Trainer", progress: Progress | None = None) -> None:
-    """Take up the state that is there.
-
-    Args:
-        run: gets it.
-        progress: told of the bytes, if reading takes longer than a second.
-
-    Raises:
-        WideneckError: it is damaged, or of another text, another model or another number of
-            processes; or the best weights, which the run will want at its end, are damaged.
-    """
+    """Take up the state that is there; `progress` is told of bytes if reading it takes a second."""
     stored = Stored(run.folder.checkpoint, progress)
     path, ours = stored.path, run.task.about
     theirs = {k: v for k, v in stored.about.items() if k not in (STANDING, PROCESSES)}

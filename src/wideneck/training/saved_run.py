@@ -37,11 +37,7 @@ class SavedRun:
 
 
 def read_run_recipe(path: Path) -> Recipe:
-    """The recipe of a run that has weights.
-
-    Raises:
-        WideneckError: the folder is none of a run, or has no weights yet.
-    """
+    """The recipe of a run that has weights."""
     content = FOLDER.read(path / RECIPE)
     try:
         chosen = recipe(content)

@@ -67,11 +67,7 @@ class Schedule:
                 check_count(name_of, self, name, least, most)
 
     def check_step(self, length: int) -> None:
-        """Refuse rows of this length if a step would have more than `MOST_TOKENS`.
-
-        Raises:
-            WideneckError: of the training, of the validation or of the test.
-        """
+        """Refuse rows of this length if a step would have more than `MOST_TOKENS`."""
         for name in ("batch_size", "evaluation_batch_size", "test_batch_size"):
             rows = getattr(self, name)
             if rows is not None and rows * length > MOST_TOKENS:

@@ -130,11 +130,7 @@ class StoredArrays:
         return f"{name}.npy" in self._sums
 
     def array(self, name: str) -> Tensor:
-        """Mapped, copied where it is written to: the file is never changed.
-
-        Raises:
-            WideneckError: it is missing, or not what was written.
-        """
+        """Mapped, copied where it is written to: the file is never changed."""
         path = self.folder / f"{name}.npy"
         size_of_regular(path, f"an array ({self._mend})")
         with reading(path, "its array", self._mend):

@@ -17,12 +17,13 @@ from wideneck.errors import WideneckError
 from wideneck.heads import Head, low_rank_from
 from wideneck.models import LogitMap
 from wideneck.models.small.config import States
+from wideneck.models.small.language_model import Step
 from wideneck.training.batches import Rows, rows_in_order
 from wideneck.training.checkpoint import load_model
 from wideneck.training.folder import CHECKPOINT, MODEL
 from wideneck.training.recipe import Recipe
 from wideneck.training.state_cache import CachedStates, cached_states
-from wideneck.training.task import HeadStep, Task
+from wideneck.training.task import Task
 from wideneck.training.tensor_file import Stored
 
 HEAD, LOGIT_SCALE = "head", "logit_scale"
@@ -38,26 +39,15 @@ class HeadAlone(nn.Module):
         super().__init__()
         self.head = head
 
-    def forward(self, hidden: Tensor, target: Tensor, state: list[Tensor]) -> HeadStep:
+    def forward(self, hidden: Tensor, target: Tensor, state: list[Tensor]) -> Step:
         """The mean loss of states (N, D) and targets (N,); nothing is carried."""
-        return HeadStep(self.head.nll(hidden, target, reduction="mean"), 0.0, [])
+        return Step(self.head.nll(hidden, target, reduction="mean"), 0.0, [])
 
 
 def states_task(
     recipe: Recipe, out: Path, share: tuple[int, int], progress: Progress | None
 ) -> Task:
-    """Cached states and a head of a recipe.
-
-    Args:
-        recipe: of a head on states.
-        out: the run's folder; the states are kept beside it.
-        share: this process's number, and how many there are.
-        progress: told of the pass over the text.
-
-    Raises:
-        WideneckError: the text is too short, the model cannot be loaded, or the head cannot start
-            as the recipe says.
-    """
+    """Cached states and a head of a recipe; the states are kept beside the run's folder `out`."""
     config = recipe.model
     assert isinstance(config, States)
     check_start(recipe.head, config.start)
@@ -105,11 +95,7 @@ def recipe_states(recipe: Recipe, folder: Path, progress: Progress | None = None
 
 @torch.no_grad()
 def head_on(states: CachedStates, recipe: Recipe, start: str) -> Head:
-    """A head for these states, where the recipe starts it; random parts from torch's generator.
-
-    Raises:
-        WideneckError: the head cannot start there.
-    """
+    """A head for these states, where the recipe starts it; random parts from torch's generator."""
     vocab_size, hidden_size = states.weight.shape
     config, bias = recipe.head, states.bias
     check_start(config, start)
@@ -146,11 +132,7 @@ def head_on(states: CachedStates, recipe: Recipe, start: str) -> Head:
 
 
 def check_start(config: HeadConfig, start: str) -> None:
-    """Refuse what no model's states would help, before they are computed.
-
-    Raises:
-        WideneckError: the head cannot start there.
-    """
+    """Refuse what no model's states would help, before they are computed."""
     if start == "whitened" and not isinstance(config, LowRank):
         raise WideneckError('start = "whitened" is for the head low_rank; use "own".')
     if start == "own":

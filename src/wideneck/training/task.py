@@ -2,38 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from wideneck.training.batches import Batch, Batches
-
-
-class Step(Protocol):
-    """What a model returns for a batch."""
-
-    @property
-    def nll(self) -> Tensor:
-        """Mean over the batch, nats."""
-        ...
-
-    @property
-    def penalty(self) -> Tensor | float:
-        """Added to it in training."""
-        ...
-
-    @property
-    def state(self) -> list[Tensor]:
-        """What the next batch starts from."""
-        ...
-
-
-class HeadStep(NamedTuple):
-    """The step of a head alone."""
-
-    nll: Tensor
-    penalty: float
-    state: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,7 +24,7 @@ class Task:
     """Everything that the loop needs to know."""
 
     model: nn.Module
-    """Called as model(input, target, state); returns a `Step`."""
+    """Called as model(input, target, state); returns a `Step` of wideneck.models.small."""
     batches: Batches
     valid: Sequence[Batch]
     about: dict[str, Any] = field(default_factory=dict)

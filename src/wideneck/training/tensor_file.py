@@ -104,11 +104,7 @@ class Stored:
             )
 
     def header(self, kind: type[Header]) -> Header:
-        """What was told about the tensors, as a record.
-
-        Raises:
-            WideneckError: a key is missing or of another kind.
-        """
+        """What was told about the tensors, as a record."""
         return record(kind, self.about, f"The header of {self.path}", self.mend)
 
     def names(self, prefix: str = "") -> list[str]:
@@ -124,9 +120,6 @@ class Stored:
         """Name, without the prefix, and tensor of each one below it; mapped, not copied.
 
         The pages that were read stay in memory until the walk is done, and go with its own map.
-
-        Raises:
-            WideneckError: a tensor is not what was written.
         """
         with reading(self.path, "its header", self.mend):
             mapped = safe_open(self.path, framework="pt")
@@ -168,11 +161,7 @@ class Stored:
 
 
 def check(path: Path, progress: Progress | None = None) -> None:
-    """Read a file to its end.
-
-    Raises:
-        WideneckError: as `Stored` and its tensors.
-    """
+    """Read a file to its end."""
     for _ in Stored(path, progress).tensors():
         pass
 

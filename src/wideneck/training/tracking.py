@@ -14,11 +14,7 @@ TRACKERS = ("tensorboard", "trackio")
 
 
 def check_tracker(name: str | None) -> None:
-    """Refuse an unknown tracker, or one that is not installed, before the work.
-
-    Raises:
-        WideneckError: as said.
-    """
+    """Refuse an unknown tracker, or one that is not installed, before the work."""
     if name is None:
         return
     if name not in TRACKERS:

@@ -24,8 +24,7 @@ from wideneck.training.folder import RunFolder
 from wideneck.training.loop import Trainer
 from wideneck.training.optimizers import SGD, AdamW
 from wideneck.training.processes import started
-from wideneck.training.recipe import Recipe
-from wideneck.training.schedule import Schedule
+from wideneck.training.recipe import Recipe, Schedule
 from wideneck.training.task import Task
 from wideneck.training.tensor_file import Stored, tensor_sum
 

@@ -30,8 +30,7 @@ from wideneck.training.batches import Rows, rows_in_order
 from wideneck.training.folder import RunFolder
 from wideneck.training.loop import Trainer
 from wideneck.training.optimizers import AdamW
-from wideneck.training.recipe import Recipe
-from wideneck.training.schedule import Schedule
+from wideneck.training.recipe import Recipe, Schedule
 from wideneck.training.states_task import HeadAlone
 from wideneck.training.task import Task
 

@@ -6,7 +6,7 @@ import torch
 
 from wideneck.errors import WideneckError
 from wideneck.training.batches import Rows, Segments, WindowBatches
-from wideneck.training.schedule import Schedule
+from wideneck.training.recipe import Schedule
 
 B, N = 4, 1003
 IDS = torch.arange(N)  # each token tells its place

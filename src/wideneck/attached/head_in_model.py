@@ -82,8 +82,16 @@ class HeadCall(Call):
 
     def answer(self, head: Any, hidden: Tensor) -> Tensor:
         """Log-probabilities (..., V), or (0, ..., V) where only a loss is asked for."""
-        if self.target is not None:
-            self.loss = _loss(head, hidden, self)
+        if self.target is not None:  # the mean or a sum over items, as transformers defines it
+            by_items = self.num_items is not None
+            self.loss = head.nll(
+                hidden,
+                self.target.to(hidden.device),
+                reduction="sum" if by_items else "mean",
+                ignore_index=self.ignore_index,
+            )
+            if by_items:
+                self.loss = per_item(self.loss, self.num_items)
         if not self.wants_logits:
             return self.leave(without_logits(head, hidden))
         self.log_probs = self.leave(head.log_probs(hidden))
@@ -158,15 +166,6 @@ def without_logits(head: Any, hidden: Tensor) -> Tensor:
     Of no sequence, but as wide as the vocabulary: BART adds a vector of V to it.
     """
     return hidden.new_empty(0, *hidden.shape[1:-1], head.vocab_size)
-
-
-def _loss(head: Any, hidden: Tensor, call: HeadCall) -> Tensor:
-    """The mean over the targets, or the sum over `num_items`, as transformers defines it."""
-    assert call.target is not None
-    target = call.target.to(hidden.device)
-    reduction = "mean" if call.num_items is None else "sum"
-    loss = head.nll(hidden, target, reduction=reduction, ignore_index=call.ignore_index)
-    return loss if call.num_items is None else per_item(loss, call.num_items)
 
 
 def _blank(head_class: type[Head]) -> Any:

@@ -95,7 +95,7 @@ class Packing:
         options["use_cache"] = False
 
     def documents(self) -> Tensor | None:
-        """(B, T), the number of each token's document; None for one in each row.  After the pass."""
+        """After the pass: (B, T), each token's document by number; None for one in each row."""
         told, _told.documents = _told.documents, None
         if self.flash and not self.is_packed:
             return None  # there only a position of 0 begins a document

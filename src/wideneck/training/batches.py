@@ -17,7 +17,7 @@ from torch import Tensor
 from wideneck.errors import WideneckError
 from wideneck.evaluation.streaming import Reading
 from wideneck.models.small.language_model import LanguageModel
-from wideneck.training.schedule import Schedule
+from wideneck.training.recipe import Schedule
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-from torch import Tensor
-
 from wideneck.audits.states import Progress
 from wideneck.data import (
     Encoded,
@@ -38,10 +36,16 @@ def language_task(
     corpus = encode_corpus(read_corpus(recipe.data.text), recipe.data)
     if share[0] == 0 and isinstance(corpus.tokenizer, Vocabulary):
         _keep_vocabulary(out / VOCABULARY, corpus.tokenizer)
-    model = build_model(recipe, corpus.vocab_size)
+    assert not isinstance(recipe.model, States)
+    check_fits(recipe.model, recipe.head, vocab_size=corpus.vocab_size)
+    model = language_model(recipe.model, recipe.head, vocab_size=corpus.vocab_size)
     if recipe.initial is not None and not os.path.exists(out / CHECKPOINT):
         _start_from(Path(recipe.initial).expanduser() / MODEL, model, corpus)
-    batches = _batches(recipe, model, corpus.train.ids, share)
+    order, context = (recipe.training, recipe.seed, share), model.backbone.context
+    if context is None:
+        batches: Batches = Segments(corpus.train.ids, *order)
+    else:
+        batches = WindowBatches(corpus.train.ids, context, *order)
     rows = recipe.training.evaluation_batch_size
     valid = _split_in_order("valid", corpus.valid, recipe, model, rows)
     # Before the training, not after it, is the time to say that it is too short.
@@ -63,13 +67,6 @@ def language_task(
     )
 
 
-def build_model(recipe: Recipe, vocab_size: int) -> LanguageModel:
-    """The model of a recipe with fresh weights."""
-    assert not isinstance(recipe.model, States)
-    check_fits(recipe.model, recipe.head, vocab_size=vocab_size)
-    return language_model(recipe.model, recipe.head, vocab_size=vocab_size)
-
-
 def _keep_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
     if not path.exists():
         write_vocabulary(path, vocabulary)
@@ -89,13 +86,6 @@ def _start_from(path: Path, model: LanguageModel, corpus: EncodedCorpus) -> None
         )
     load_model(model, stored)
     stored.say_if_without_sums()
-
-
-def _batches(recipe: Recipe, model: LanguageModel, ids: Tensor, share: tuple[int, int]) -> Batches:
-    context = model.backbone.context
-    if context is None:
-        return Segments(ids, recipe.training, recipe.seed, share)
-    return WindowBatches(ids, context, recipe.training, recipe.seed, share)
 
 
 def _split_in_order(

@@ -20,8 +20,7 @@ from wideneck.files.text_file import read_text_file
 from wideneck.models.small.config import model_config
 from wideneck.registry import check_option, shown
 from wideneck.training.optimizers import optimizer_config
-from wideneck.training.recipe import Recipe
-from wideneck.training.schedule import Schedule
+from wideneck.training.recipe import Recipe, Schedule
 
 TABLES: dict[str, Callable[[Any], Any]] = {
     "data": lambda given: _single(given, Data, "[data]"),

@@ -12,7 +12,7 @@ import wideneck as wn
 from bench.memory_case import model, text
 from bench.parts import in_turns, report, start, verdict
 from wideneck.attached.guard import guarded, head_is_called
-from wideneck.attached.head_in_model import HeadCall
+from wideneck.attached.head_in_model import Asked, HeadCall
 
 BATCH, LENGTH, TOKENS, ROUNDS, CALLS = 2, 512, 32, 5, 20_000
 
@@ -24,7 +24,7 @@ def calls(attached):
     fused loss makes.
     """
     head = attached.lm_head
-    asked = HeadCall(head, None, None, -100, True)
+    asked = HeadCall(head, Asked(None, None, -100, True, True))
 
     def compute():
         return head.weight, head.bias, head.weight

@@ -9,7 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, final
 
@@ -21,6 +21,54 @@ from wideneck.attached.guard import check_reader, head_is_called
 from wideneck.errors import WideneckError
 from wideneck.functional.items import per_item
 from wideneck.heads.head import Head
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of a forward that are about its loss and the form of its result."""
+
+    target: Tensor | None
+    """Ids (B, T), already shifted where the model predicts its own next token; None: no loss."""
+    num_items: Any
+    """What the sum of losses is divided by; None for the number of targets."""
+    ignore_index: int
+    return_dict: bool
+    wants_logits: bool
+
+    @classmethod
+    def taken(cls, model: Any, options: dict[str, Any]) -> "Asked":
+        """Take them out of the options."""
+        labels, target = options.pop("labels", None), options.pop("shift_labels", None)
+        ignore_index = options.pop("ignore_index", -100)
+        return_dict = options.pop("return_dict", None)
+        wants_logits, skip_logits = (options.pop(f"{x}_logits", None) for x in ("wants", "skip"))
+        if labels is not None and target is None:
+            whole = model.config.is_encoder_decoder
+            target = labels if whole else shifted(labels, ignore_index)
+        if labels is None:
+            target = None
+        if wants_logits is None:  # Liger's and the Trainer's word for it
+            wants_logits = not (model.training if skip_logits is None else skip_logits)
+        return cls(
+            target=target,
+            num_items=options.pop("num_items_in_batch", None),
+            ignore_index=ignore_index,
+            return_dict=model.config.return_dict if return_dict is None else return_dict,
+            wants_logits=target is None or wants_logits,
+        )
+
+    def result(self, model: Any, original: Any, loss: Tensor | None, logits: Any) -> Any:
+        """What the original returned, with our loss and logits in the place of its own."""
+        auxiliary = getattr(original, "aux_loss", None)
+        if loss is not None and auxiliary is not None:
+            loss = loss + _auxiliary_weight(model) * auxiliary.to(loss.device)
+        if logits is not None and logits.requires_grad:
+            # A linear layer's logits are the caller's to change in place, as TRL 1.7 divides them
+            # by a temperature; what makes log-probabilities needs its own for their gradient.
+            logits = logits.clone()
+        # What the original does to its logits after the head (a scale, a cap) is in the head.
+        result = replace(original, loss=loss, logits=logits)
+        return result if self.return_dict else result.to_tuple()
 
 
 class Call(ABC):
@@ -50,8 +98,7 @@ class Call(ABC):
     def collect(self, output: Any) -> None:
         """After the model's forward: what was left, as functions of the head's output.
 
-        Args:
-            output: the logits of the model's result, whatever it has made of the head's.
+        That is the logits of the model's result, whatever it has made of the head's.
         """
         if self._beside is None:
             return
@@ -71,28 +118,24 @@ class HeadCall(Call):
 
     LEFT = ("loss",)
     head: nn.Module
-    target: Tensor | None
-    """Token ids (B, T), already shifted; None for no loss."""
-    num_items: Any
-    """What the sum of losses is divided by; None for the number of targets."""
-    ignore_index: int
-    wants_logits: bool
+    asked: Asked
     loss: Tensor | None = None
     log_probs: Tensor | None = None
 
     def answer(self, head: Any, hidden: Tensor) -> Tensor:
         """Log-probabilities (..., V), or (0, ..., V) where only a loss is asked for."""
-        if self.target is not None:  # the mean or a sum over items, as transformers defines it
-            by_items = self.num_items is not None
+        asked = self.asked
+        if asked.target is not None:  # the mean or a sum over items, as transformers defines it
+            by_items = asked.num_items is not None
             self.loss = head.nll(
                 hidden,
-                self.target.to(hidden.device),
+                asked.target.to(hidden.device),
                 reduction="sum" if by_items else "mean",
-                ignore_index=self.ignore_index,
+                ignore_index=asked.ignore_index,
             )
             if by_items:
-                self.loss = per_item(self.loss, self.num_items)
-        if not self.wants_logits:
+                self.loss = per_item(self.loss, asked.num_items)
+        if not asked.wants_logits:
             return self.leave(without_logits(head, hidden))
         self.log_probs = self.leave(head.log_probs(hidden))
         return self.log_probs
@@ -166,6 +209,19 @@ def without_logits(head: Any, hidden: Tensor) -> Tensor:
     Of no sequence, but as wide as the vocabulary: BART adds a vector of V to it.
     """
     return hidden.new_empty(0, *hidden.shape[1:-1], head.vocab_size)
+
+
+def _auxiliary_weight(model: Any) -> float:
+    """The factor of a router's loss, which a mixture of experts adds to the model's own."""
+    for holder in (model, model.config.get_text_config()):
+        for name in ("router_aux_loss_coef", "aux_loss_coef"):
+            weight = getattr(holder, name, None)
+            if weight is not None:
+                return weight
+    raise WideneckError(
+        f"{type(model).__name__} has an auxiliary loss of unknown weight: call it without labels "
+        "and take the loss of its logits."
+    )
 
 
 def _blank(head_class: type[Head]) -> Any:

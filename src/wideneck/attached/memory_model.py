@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from wideneck.attached.final_bias import serve_bias
+from wideneck.attached.head_in_model import Asked
 from wideneck.attached.memory_call import MemoryCall
 from wideneck.attached.memory_sources import EncoderStates, OwnHistory, Shown, token_rows
 from wideneck.attached.memory_tokens import MemoryTokenCall, Seen, check_no_cache
-from wideneck.attached.model import Asked, ModelWithHead
+from wideneck.attached.model import ModelWithHead
 from wideneck.attached.swap import placed_memory
 from wideneck.attached.token_call import REQUEST, Targets, TokenRequest
 from wideneck.errors import WideneckError

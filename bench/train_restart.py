@@ -19,13 +19,12 @@ from bench.parts import start
 from bench.resident import growth, held
 from bench.train_case import BATCH, MODEL, SEGMENT, VOCAB_SIZE, mixture
 from wideneck.models.small.language_model import language_model
-from wideneck.training.batches import Segments
+from wideneck.training.batches import Segments, Task
 from wideneck.training.folder import RunFolder
 from wideneck.training.loop import Trainer
 from wideneck.training.optimizers import SGD, AdamW
 from wideneck.training.processes import started
 from wideneck.training.recipe import Recipe, Schedule
-from wideneck.training.task import Task
 from wideneck.training.tensor_file import Stored, tensor_sum
 
 K, NUM_TOKENS = 15, 929_589

@@ -26,13 +26,12 @@ from bench.train_case import HEADER, lowest, timed
 from wideneck import heads
 from wideneck.config import Softmax
 from wideneck.models.small.config import States
-from wideneck.training.batches import Rows, rows_in_order
+from wideneck.training.batches import Rows, Task, rows_in_order
 from wideneck.training.folder import RunFolder
 from wideneck.training.loop import Trainer
 from wideneck.training.optimizers import AdamW
 from wideneck.training.recipe import Recipe, Schedule
 from wideneck.training.states_task import HeadAlone
-from wideneck.training.task import Task
 
 VOCAB_SIZE, WIDTH, NUM_STATES = 49_152, 576, 32_768
 BATCHES, JUDGED, ROUNDS = (1024, 2048), 2048, 6

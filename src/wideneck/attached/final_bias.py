@@ -5,8 +5,6 @@ stays there, one truth, and the head has the same storage as its bias: what come
 normalized, and so must hold everything that is added.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,8 +24,11 @@ def map_without_bias(model: Any) -> LogitMap:
     bias = model._buffers.get(NAME)
     if bias is None:
         return measure_logit_map(model)
-    with _silenced(model, bias):
+    model._buffers[NAME] = torch.zeros_like(bias)
+    try:
         found = measure_logit_map(model)
+    finally:
+        model._buffers[NAME] = bias
     layer = model.get_output_embeddings()
     if found.kind != "identity" or getattr(layer, "bias", None) is not None:
         raise WideneckError(
@@ -50,12 +51,3 @@ def serve_bias(model: Any, head: Any) -> None:
         head._parameters.pop("bias", None)
         head.register_buffer("bias", None, persistent=False)
     head._buffers["bias"] = bias.view(-1)
-
-
-@contextmanager
-def _silenced(model: Any, bias: torch.Tensor) -> Iterator[None]:
-    model._buffers[NAME] = torch.zeros_like(bias)
-    try:
-        yield
-    finally:
-        model._buffers[NAME] = bias

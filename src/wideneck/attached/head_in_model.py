@@ -108,7 +108,7 @@ class Call(ABC):
             setattr(self, name, tensor)
 
     def _named(self) -> list[str]:
-        return [name for name in self.LEFT if getattr(self, name) is not None]
+        return [name for name in self.LEFT if getattr(self, name, None) is not None]
 
 
 @final

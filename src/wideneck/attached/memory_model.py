@@ -15,7 +15,7 @@ from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.head_in_model import Asked
 from wideneck.attached.memory_call import MemoryCall
 from wideneck.attached.memory_sources import EncoderStates, OwnHistory, Shown, token_rows
-from wideneck.attached.memory_tokens import MemoryTokenCall, Seen, check_no_cache
+from wideneck.attached.memory_tokens import MemoryTokenCall, check_no_cache, seen_encoder
 from wideneck.attached.model import ModelWithHead
 from wideneck.attached.swap import placed_memory
 from wideneck.attached.token_call import REQUEST, Targets, TokenRequest
@@ -108,13 +108,13 @@ class MemoryModel(ModelWithHead):
         options["use_cache"] = False
         targets = Targets.taken(self, options)
         source = self._source(memory.config, options, targets.target)
-        with Seen(self, options) as seen:
+        with seen_encoder(self, options) as seen:
             call = MemoryTokenCall(
                 self.get_output_embeddings(),
                 targets,
                 request,
                 memory=memory,
-                show=lambda hidden: source.shown(seen.result, hidden),
+                show=lambda hidden: source.shown(seen, hidden),
             )
             result = self._ask(call, original, options)
         return call.result(result)

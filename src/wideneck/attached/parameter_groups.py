@@ -86,9 +86,13 @@ def parameter_groups(
     for name, number in (("weight_decay", weight_decay), ("learned_rate", learned_rate)):
         if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 0:
             raise WideneckError(f"parameter_groups needs {name} >= 0, got {number!r}.")
-    groups: dict[str, list[Tensor]] = {
-        name: [] for name in ("matrices", "decayed", "undecayed", "learned")
+    options: dict[str, dict[str, float]] = {
+        "matrices": {"weight_decay": weight_decay},
+        "decayed": {"weight_decay": weight_decay},
+        "undecayed": {"weight_decay": 0.0},
+        "learned": {"weight_decay": 0.0, "lr": learned_rate},
     }
+    groups: dict[str, list[Tensor]] = {name: [] for name in options}
     numbers = {id(p) for p in learned_numbers(model)}
     tables = {id(p) for p in _tables(model)} if muon else set()
     stacked = {id(p): K for p, K in _stacks(model)} if muon else {}
@@ -103,12 +107,6 @@ def parameter_groups(
             groups["decayed"].append(parameter)
         else:
             groups["matrices"] += _components(parameter, stacked.get(id(parameter), 1))
-    options: dict[str, dict[str, float]] = {
-        "matrices": {"weight_decay": weight_decay},
-        "decayed": {"weight_decay": weight_decay},
-        "undecayed": {"weight_decay": 0.0},
-        "learned": {"weight_decay": 0.0, "lr": learned_rate},
-    }
     return [
         {"name": name, "params": parameters, **options[name]}
         for name, parameters in groups.items()

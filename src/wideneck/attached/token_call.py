@@ -72,17 +72,15 @@ class Targets:
 
 @dataclass
 class TokenCall(Call):
-    """Asks for the outputs of a head that is all that the model predicts from."""
+    """Asks for the outputs of a head that is all that the model predicts from.
+
+    What was asked for is left on the call by its name.
+    """
 
     LEFT = ("log_prob", "entropy")
     head: nn.Module
     targets: Targets
     request: TokenRequest
-    log_prob: Tensor | None = None
-    entropy: Tensor | None = None
-    log_sum_sq_prob: Tensor | None = None
-    mean_log_prob: Tensor | None = None
-    top1: Tensor | None = None
 
     def answer(self, head: Any, hidden: Tensor) -> Tensor:
         """What was found is left on the call; there are no logits."""

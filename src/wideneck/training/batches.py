@@ -1,4 +1,4 @@
-"""What a step is given: rows of consecutive text, windows, or states of a frozen model.
+"""A task, and what its steps are given: rows of text, windows, or states of a frozen model.
 
 Batch k of epoch e depends on the seed, e and k alone, so that a run goes on at any of them.  With
 several processes each takes an even share of the rows.
@@ -7,12 +7,12 @@ Shapes: B rows, T tokens of a segment or a window.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
 from wideneck.evaluation.streaming import Reading
@@ -62,6 +62,33 @@ class Batches(ABC):
     @abstractmethod
     def order(self, epoch: int) -> Order:
         """The batches of one epoch."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What else is measured on the way, on one process; it goes into the metrics."""
+
+    steps: frozenset[int]
+    """After which steps; 0 is before the first."""
+    measure: Callable[[nn.Module], dict[str, Any]]
+    """Reads the model and nothing random, so that a run observed trains like one that is not."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that the loop needs to know."""
+
+    model: nn.Module
+    """Called as model(input, target, state); returns a `Step` of wideneck.models.small."""
+    batches: Batches
+    valid: Sequence[Batch]
+    about: dict[str, Any] = field(default_factory=dict)
+    """What a checkpoint must agree in, such as the vocabulary's hash; goes into the result."""
+    described: dict[str, Any] = field(default_factory=dict)
+    """What the file of the weights says beside that."""
+    test: Sequence[Batch] | None = None
+    """What the best model is measured on at the end; None for nothing."""
+    observe: Observation | None = None
 
 
 @final

@@ -40,14 +40,10 @@ def is_run(path: str | Path) -> bool:
 
 @final
 class RunFolder:
-    """A folder that this process alone trains in.
+    """A folder that this process alone trains in; it is made if it is missing.
 
-    Args:
-        path: made if it is missing.
-        recipe: as a dictionary; must be that of the run which is there, unless that came to
-            nothing.
-        first: whether this is the first of the processes that train together; the others only
-            read, and must come after it.
+    The recipe must be that of the run which is there, unless that came to nothing.  Of processes
+    that train together only the first one locks and writes; the others must come after it.
     """
 
     def __init__(self, path: Path, recipe: dict[str, Any], *, first: bool = True):

@@ -17,12 +17,11 @@ from wideneck.errors import WideneckError
 from wideneck.models.small.config import States
 from wideneck.models.small.language_model import LanguageModel, language_model
 from wideneck.models.small.size import check_fits
-from wideneck.training.batches import Batch, Batches, Segments, WindowBatches, text_in_order
+from wideneck.training.batches import Batch, Batches, Segments, Task, WindowBatches, text_in_order
 from wideneck.training.checkpoint import load_model
 from wideneck.training.folder import CHECKPOINT, MODEL, VOCABULARY
 from wideneck.training.headers import TextWeights
 from wideneck.training.recipe import Recipe
-from wideneck.training.task import Task
 from wideneck.training.tensor_file import Stored
 
 

@@ -19,7 +19,7 @@ from wideneck.attached.parameter_groups import learned_numbers
 from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
 from wideneck.training.averaging import Averaging
-from wideneck.training.batches import Batch
+from wideneck.training.batches import Batch, Task
 from wideneck.training.checkpoint import collected, load_model, model_tensors
 from wideneck.training.folder import METRICS, RunFolder
 from wideneck.training.headers import Standing
@@ -27,7 +27,6 @@ from wideneck.training.metrics import Metrics
 from wideneck.training.optimizers import SGD, OptimizerConfig
 from wideneck.training.recipe import Recipe
 from wideneck.training.resuming import restore, store
-from wideneck.training.task import Task
 from wideneck.training.tensor_file import Stored, write_tensors
 
 TIMES = "times"

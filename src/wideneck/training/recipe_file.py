@@ -117,11 +117,7 @@ def _too_deep(path: Path) -> WideneckError:
 
 
 def recipe(content: dict[str, Any]) -> Recipe:
-    """The recipe of a dictionary, as TOML gives it, or as `Recipe.to_dict` does.
-
-    Raises:
-        WideneckError: an unknown key, a value of the wrong type or out of range, no model.
-    """
+    """The recipe of a dictionary, as TOML gives it, or as `Recipe.to_dict` does."""
     known = [*TABLES, "seed", "initial"]
     for key in content:
         check_option(key, known, "a recipe")

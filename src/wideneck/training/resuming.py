@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 MODEL, OPTIMIZER, AVERAGE = "model.", "optimizer.", "average."
 CARRIED, RANDOM = "carried.", "random."
-PROCESSES, STANDING = "processes", "standing"
 
 
 def store(run: "Trainer") -> None:
@@ -37,11 +36,8 @@ def store(run: "Trainer") -> None:
     tensors = collected(_tensors(run), keep=first)
     run.standing.num_averaged = run.averaging.count if run.averaging.started else None
     if first:
-        about = {
-            STANDING: msgspec.to_builtins(run.standing),
-            PROCESSES: run.accelerator.num_processes,
-            **run.task.about,
-        }
+        header = CheckpointHeader(standing=run.standing, processes=run.accelerator.num_processes)
+        about = msgspec.to_builtins(header) | run.task.about
         write_tensors(run.folder.checkpoint, tensors, about)
 
 
@@ -49,8 +45,8 @@ def restore(run: "Trainer", progress: Progress | None = None) -> None:
     """Take up the state that is there; `progress` is told of bytes if reading it takes a second."""
     stored = Stored(run.folder.checkpoint, progress)
     path, ours = stored.path, run.task.about
-    theirs = {k: v for k, v in stored.about.items() if k not in (STANDING, PROCESSES)}
-    if STANDING not in stored.about or theirs.keys() != ours.keys():
+    theirs = {k: v for k, v in stored.about.items() if k not in CheckpointHeader.__struct_fields__}
+    if "standing" not in stored.about or theirs.keys() != ours.keys():
         raise WideneckError(f"{path} is no checkpoint of this run; remove it to start over.")
     for key, value in ours.items():
         if theirs[key] != value:

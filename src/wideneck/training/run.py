@@ -10,13 +10,13 @@ import torch
 from wideneck.audits.states import Progress
 from wideneck.models.small.config import States
 from wideneck.report.provenance import command, versions
+from wideneck.training.batches import Observation
 from wideneck.training.folder import RunFolder
 from wideneck.training.language_task import language_task
 from wideneck.training.loop import Show, Trainer, mean_nll, perplexity
 from wideneck.training.processes import in_order, started
 from wideneck.training.recipe import Recipe
 from wideneck.training.states_task import states_task
-from wideneck.training.task import Observation
 from wideneck.training.tracking import tracker
 
 

@@ -29,10 +29,8 @@ TYING = ("gives the head its own matrix", "makes head and embedding one matrix")
 def read_run_head(path: Path, display: str, strings: list[str | None] | None) -> HeadWeights:
     """The head's matrix and bias, each checked by its sum; no other tensor is read.
 
-    Args:
-        path: the run's folder.
-        display: what the user named.
-        strings: the tokens by id; None for the run's own words, where it has some.
+    The user named the run's folder as `display`.  Tokens by id are given as `strings`; None for the
+    run's own words, where it has some.
     """
     recipe, stored = read_run_recipe(path), Stored(path / MODEL)
     tied, name, config = False, WEIGHT, recipe.head

@@ -106,13 +106,8 @@ class _Summing:
 class StoredArrays:
     """What `Arrays` wrote; the description is checked at once, an array when it is opened.
 
-    Args:
-        folder: a cache.
-        about: what it should be of.
-        progress: told of the bytes, if reading takes longer than a second.
-
-    Raises:
-        WideneckError: the description is damaged, or of something else.
+    `about` is what it should be of; `progress` is told of the bytes, if reading takes longer than a
+    second.
     """
 
     def __init__(self, folder: Path, about: StatesAbout, progress: Progress | None):

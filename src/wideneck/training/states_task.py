@@ -18,12 +18,11 @@ from wideneck.heads import Head, low_rank_from
 from wideneck.models import LogitMap
 from wideneck.models.small.config import States
 from wideneck.models.small.language_model import Step
-from wideneck.training.batches import Rows, rows_in_order
+from wideneck.training.batches import Rows, Task, rows_in_order
 from wideneck.training.checkpoint import load_model
 from wideneck.training.folder import CHECKPOINT, MODEL
 from wideneck.training.recipe import Recipe
 from wideneck.training.state_cache import CachedStates, cached_states
-from wideneck.training.task import Task
 from wideneck.training.tensor_file import Stored
 
 HEAD, LOGIT_SCALE = "head", "logit_scale"

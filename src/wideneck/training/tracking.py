@@ -34,11 +34,8 @@ def tracker(
     elif name == "tensorboard":
         from torch.utils.tensorboard import SummaryWriter
 
-        writer = SummaryWriter(str(folder / "tensorboard"))
-        try:
+        with SummaryWriter(str(folder / "tensorboard")) as writer:
             yield lambda line: _to_tensorboard(writer, line)
-        finally:
-            writer.close()
     else:
         import trackio  # pyrefly: ignore[missing-import]
 

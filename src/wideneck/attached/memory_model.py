@@ -168,13 +168,8 @@ class MemoryModel(ModelWithHead):
 class Mixed:
     """The mixture over the vocabulary, and its two sides.
 
-    Args:
-        config: says which mixture.
-        log_probs: (B, Q, V), of the model.
-        log_normalizer: (B, Q), for scores="logits".
-        s: (B, Q, M).
-        visible: (B, Q, M).
-        values: (B, M).
+    `log_probs` (B, Q, V) are the model's; `log_normalizer` (B, Q) is for scores="logits"; `s` and
+    `visible` are (B, Q, M), `values` (B, M).
     """
 
     def __init__(

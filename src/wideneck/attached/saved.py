@@ -99,13 +99,9 @@ def layout(original: Any, saved: Saved) -> dict[str, Any]:
     backbone = json.loads(original.to_json_string())
     backbone.pop(_KEY, None)
     backbone = {_TYPE: backbone.pop("model_type"), **backbone}
-    parts: dict[str, Any] = {}
-    if saved.head is not None:
-        parts |= {"head": saved.head, "logit_scale": saved.logit_scale}
-    if saved.memory is not None:
-        parts["memory"] = saved.memory
-    if saved.attention is not None:
-        parts["attention"] = saved.attention
+    parts = {name: part for name, part in vars(saved).items() if part is not None}
+    if saved.head is None:
+        del parts["logit_scale"]
     text = original.get_text_config(decoder=True)
     sizes = {**_NO_SIZES, "vocab_size": getattr(text, "vocab_size", None)}
     return {

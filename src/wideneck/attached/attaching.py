@@ -8,14 +8,13 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from wideneck.attached.final_bias import map_without_bias
 from wideneck.attached.guard import refuse_patched
 from wideneck.attached.model import AttachedModel, original_class
 from wideneck.attached.own_config import own_config
 from wideneck.attached.own_loss import check_own_loss
 from wideneck.attached.probe import probe_logits
 from wideneck.attached.start import start_config
-from wideneck.attached.swap import attached_head, is_tied, swap_head, untie
+from wideneck.attached.swap import attached_head, is_tied, map_without_bias, swap_head, untie
 from wideneck.config import HeadConfig, name_of
 from wideneck.errors import WideneckError
 from wideneck.models.causality import check_left_to_right

@@ -9,12 +9,11 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin
 
 from wideneck.attached.attaching import check_attachable, put_head
-from wideneck.attached.final_bias import map_without_bias
 from wideneck.attached.guard import refuse_patched
 from wideneck.attached.memory_model import MemoryModel
 from wideneck.attached.model import original_class
 from wideneck.attached.probe import random_ids
-from wideneck.attached.swap import attached_head, placed_memory, put_memory
+from wideneck.attached.swap import attached_head, map_without_bias, placed_memory, put_memory
 from wideneck.config import MoC, Softmax, name_of
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory, memory_config

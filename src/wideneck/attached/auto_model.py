@@ -5,12 +5,11 @@ from typing import Any
 
 import transformers
 
-from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.memory_model import MemoryModel
 from wideneck.attached.model import AttachedModel, NormalizedModel
 from wideneck.attached.saved import peek_saved
 from wideneck.attached.saved_config import WideneckConfig
-from wideneck.attached.swap import MEMORY, attached_head
+from wideneck.attached.swap import MEMORY, attached_head, serve_bias
 from wideneck.errors import WideneckError
 from wideneck.models.unused import check_unused
 

@@ -65,7 +65,11 @@ def use(model: Any, normalizer: str | dict | Normalizer, **parameters: Any) -> A
         before = p.implementations(model)
         places = _places(model, config, own)
         p.put(model, config, places, before)
-        _check_causality(model, own, answers(model))
+        if answers(model).sees_later and not own.sees_later:
+            raise WideneckError(
+                f"Under the normalizer, {type(model).__name__} lets tokens see later ones, which "
+                "it did not before, so the normalizer cannot be set."
+            )
         if original_class(type(model)) is type(model):
             model.__class__ = NormalizedModel.class_of(type(model))
     return model
@@ -163,11 +167,3 @@ def _check_all_found(model: Any, found: dict[nn.Module, int]) -> None:
                 f"{type(model).__name__} did not run its attention layer {name!r} on token ids "
                 "alone, so no normalizer can be checked there."
             )
-
-
-def _check_causality(model: Any, own: Answers, new: Answers) -> None:
-    if new.sees_later and not own.sees_later:
-        raise WideneckError(
-            f"Under the normalizer, {type(model).__name__} lets tokens see later ones, which it "
-            "did not before, so the normalizer cannot be set."
-        )

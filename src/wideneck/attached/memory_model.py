@@ -11,13 +11,12 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.head_in_model import Asked
 from wideneck.attached.memory_call import MemoryCall
 from wideneck.attached.memory_sources import EncoderStates, OwnHistory, Shown, token_rows
 from wideneck.attached.memory_tokens import MemoryTokenCall, check_no_cache, seen_encoder
 from wideneck.attached.model import ModelWithHead
-from wideneck.attached.swap import placed_memory
+from wideneck.attached.swap import placed_memory, serve_bias
 from wideneck.attached.token_call import REQUEST, Targets, TokenRequest
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory

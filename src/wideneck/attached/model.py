@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor, nn
 
-from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.guard import framed, guarded, is_own, own, unanswered
 from wideneck.attached.head_in_model import Asked, Call, HeadCall, answering
 from wideneck.attached.model_card import complete_card, write_card
 from wideneck.attached.normalizer_places import place_saved
 from wideneck.attached.own_config import own_config
 from wideneck.attached.saved import pop_saved, writing_config
-from wideneck.attached.swap import put_memory, swap_head
+from wideneck.attached.swap import put_memory, serve_bias, swap_head
 from wideneck.attached.token_call import REQUEST, Targets, TokenCall, ask_tokens
 from wideneck.attached.trl_forward import TrlForward, recognized
 from wideneck.attached.trl_trainer import check_builder

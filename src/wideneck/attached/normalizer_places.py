@@ -87,19 +87,13 @@ def put_one(layer: nn.Module, normalizer: LearnedNormalizer) -> None:
         normalizer.hook = layer.register_forward_pre_hook(note_hidden, with_kwargs=True)
 
 
-def take_one(layer: Any) -> None:
-    """The normalizer out of its layer."""
-    normalizer = layer.normalizer
-    if normalizer.hook is not None:
-        normalizer.hook.remove()
-        normalizer.hook = None
-    del layer.normalizer
-
-
 def clear(model: Any) -> None:
     """All normalizers out of a model; implementations and class stay as they are."""
-    for layer, _ in normalizers(model):
-        take_one(layer)
+    for layer, normalizer in normalizers(model):
+        if normalizer.hook is not None:
+            normalizer.hook.remove()
+            normalizer.hook = None
+        del layer.normalizer
     unwatch(model)
     state = vars(model).pop(_KEY, None)
     if state is not None:

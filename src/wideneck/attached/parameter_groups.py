@@ -95,7 +95,11 @@ def parameter_groups(
     groups: dict[str, list[Tensor]] = {name: [] for name in options}
     numbers = {id(p) for p in learned_numbers(model)}
     tables = {id(p) for p in _tables(model)} if muon else set()
-    stacked = {id(p): K for p, K in _stacks(model)} if muon else {}
+    stacked = {  # matrices that hold K components one below the other
+        id(module.latent.weight): module.config.num_components
+        for module in model.modules()
+        if muon and isinstance(module, Projections)
+    }
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
@@ -166,13 +170,6 @@ def _tables(model: Any) -> Iterator[Any]:
         layer = None if getter is None else getter()
         if isinstance(layer, nn.Module):
             yield from layer.parameters(recurse=isinstance(layer, nn.ModuleList))
-
-
-def _stacks(model: nn.Module) -> Iterator[tuple[Any, int]]:
-    """Matrices that hold K components one below the other, and K."""
-    for module in model.modules():
-        if isinstance(module, Projections):
-            yield module.latent.weight, module.config.num_components
 
 
 def teach_trainer(trainer: Any) -> None:

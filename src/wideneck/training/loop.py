@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 from wideneck.attached.parameter_groups import learned_numbers
 from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
+from wideneck.models import evaluating
 from wideneck.training.averaging import Averaging
 from wideneck.training.batches import Batch, Task
 from wideneck.training.checkpoint import collected, load_model, model_tensors
@@ -128,12 +129,10 @@ class Trainer:
                 self._observe()
                 if self._evaluation_due():
                     self._evaluate()
-                    due = True
-                else:
-                    due = self._together(time.monotonic() - saved > schedule.checkpoint_every)
-                if due:
-                    self.save()
-                    saved = time.monotonic()
+                elif not self._together(time.monotonic() - saved > schedule.checkpoint_every):
+                    continue
+                self.save()
+                saved = time.monotonic()
             if standing.index == len(order):
                 standing.epoch, standing.index = standing.epoch + 1, 0
 
@@ -192,20 +191,18 @@ class Trainer:
         if standing.pending_tokens == 0:
             return
         self._write(
-            {
-                "loss": standing.pending_nll / standing.pending_tokens,
-                "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "tokens_per_second": round(standing.pending_tokens / standing.pending_seconds, 1),
-                "seconds": round(standing.seconds, 3),
-            }
+            loss=standing.pending_nll / standing.pending_tokens,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            tokens_per_second=round(standing.pending_tokens / standing.pending_seconds, 1),
+            seconds=round(standing.seconds, 3),
         )
         standing.pending_nll, standing.pending_tokens, standing.pending_seconds = 0.0, 0, 0.0
 
     def _observe(self) -> None:
         """Before the step is saved, so that a line is in the metrics once."""
-        observe, step = self.task.observe, self.standing.step
-        if observe is not None and step in observe.steps:
-            self._write(observe.measure(self.plain))
+        observe = self.task.observe
+        if observe is not None and self.standing.step in observe.steps:
+            self._write(**observe.measure(self.plain))
 
     def _evaluate(self) -> None:
         started, standing = time.perf_counter(), self.standing
@@ -224,15 +221,13 @@ class Trainer:
                     write_tensors(self.folder.model, tensors, about)
         standing.seconds += time.perf_counter() - started
         self._write(
-            {
-                "valid_loss": loss,
-                "valid_perplexity": perplexity(loss),
-                "averaged": self.averaging.started,
-                "seconds": round(standing.seconds, 3),
-            }
+            valid_loss=loss,
+            valid_perplexity=perplexity(loss),
+            averaged=self.averaging.started,
+            seconds=round(standing.seconds, 3),
         )
 
-    def _write(self, found: dict[str, Any]) -> None:
+    def _write(self, **found: Any) -> None:
         line = {"step": self.standing.step, "epoch": round(self.epochs, 6), **found}
         if self.metrics is not None:
             self.metrics.write(line)
@@ -328,14 +323,12 @@ def perplexity(nll: float) -> float:
 @torch.no_grad()
 def mean_nll(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> float:
     """Nats a token over batches in order, in eval mode, with the state carried."""
-    training = model.training
-    model.eval()
     total, count, state = 0.0, 0, []
-    for batch in batches:
-        target = batch.target.to(device)
-        step = model(batch.input.to(device), target, [] if batch.fresh else state)
-        state = step.state
-        total += step.nll.item() * target.numel()
-        count += target.numel()
-    model.train(training)
+    with evaluating(model):
+        for batch in batches:
+            target = batch.target.to(device)
+            step = model(batch.input.to(device), target, [] if batch.fresh else state)
+            state = step.state
+            total += step.nll.item() * target.numel()
+            count += target.numel()
     return total / count

@@ -193,25 +193,20 @@ def teach_trainer(trainer: Any) -> None:
     def create_optimizer(self: Any, model: Any = None) -> Any:
         given = self.optimizer is not None  # the user's own, with groups of the user's own
         optimizer = create(self) if model is None else create(self, model)
-        if not given and isinstance(optimizer, torch.optim.Optimizer):
-            _put_apart(optimizer, self.model if model is None else model)
+        if given or not isinstance(optimizer, torch.optim.Optimizer):
+            return optimizer
+        numbers = learned_numbers(self.model if model is None else model)
+        learned = {id(p) for p in numbers if of_own_rate(p)}
+        groups = optimizer.param_groups
+        for group in list(groups):
+            apart = [p for p in group["params"] if id(p) in learned]
+            if not apart or not group.get("lr"):  # a rate of 0 stays 0
+                continue
+            group["params"] = [p for p in group["params"] if id(p) not in learned]
+            own = {"params": apart, "lr": LEARNED_RATE, "weight_decay": 0.0, "name": "learned"}
+            optimizer.add_param_group({**group, **own})
+        groups[:] = [group for group in groups if group["params"]]
         return optimizer
 
     cls.get_decay_parameter_names = get_decay_parameter_names
     cls.create_optimizer = create_optimizer
-
-
-def _put_apart(optimizer: torch.optim.Optimizer, model: Any) -> None:
-    """Move the learned numbers of a model into groups with a rate of their own.
-
-    The optimizer is new, without state or schedule.
-    """
-    learned = {id(p) for p in learned_numbers(model) if of_own_rate(p)}
-    for group in list(optimizer.param_groups):
-        apart = [p for p in group["params"] if id(p) in learned]
-        if not apart or not group.get("lr"):  # a rate of 0 stays 0
-            continue
-        group["params"] = [p for p in group["params"] if id(p) not in learned]
-        own = {**group, "params": apart, "lr": LEARNED_RATE, "weight_decay": 0.0, "name": "learned"}
-        optimizer.add_param_group(own)
-    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]

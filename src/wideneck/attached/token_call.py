@@ -114,12 +114,9 @@ def ask_tokens(
     inputs: dict[str, Any],
 ) -> TokenOutputs:
     """Call a model, or what wraps it, with a request."""
-    if labels is not None:
-        inputs["labels"] = labels
-    if shift_labels is not None:
-        inputs["shift_labels"] = shift_labels
-    request = TokenRequest(output_names(outputs), temperature)
-    result = model(**inputs, **{REQUEST: request})
+    targets = {"labels": labels, "shift_labels": shift_labels}
+    inputs |= {name: given for name, given in targets.items() if given is not None}
+    result = model(**inputs, **{REQUEST: TokenRequest(output_names(outputs), temperature)})
     if not isinstance(result, TokenModelOutput):
         raise WideneckError(
             f"{type(model).__name__} did not pass the request for token outputs on to its model "

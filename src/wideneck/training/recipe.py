@@ -1,7 +1,7 @@
 """A recipe: everything that decides a run.  Read from TOML by `recipe_file`.  Imports no torch."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from wideneck import config as heads
 from wideneck.data.config import Data
@@ -13,18 +13,13 @@ from wideneck.models.small.config import (
     Transformer,
     model_to_dict,
 )
-from wideneck.registry import LARGEST_COUNT, check_count, check_flag, check_number, shown
+from wideneck.registry import LARGEST_COUNT, check_count, check_flag, check_number, name_of, shown
 from wideneck.training import optimizers
 
 LARGEST_SEED = 2**63 - 1
 MOST_EPOCHS = 1e6
 MOST_TOKENS = 2**24
 """The limit for a step, all rows together: the largest models are trained with some millions."""
-
-
-def _training(config: "Schedule") -> str:
-    """What messages call it."""
-    return "training"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +30,7 @@ class Schedule:
     the number of processes; fractions are fine.
     """
 
+    name: ClassVar[str] = "training"
     epochs: float = 1.0
     batch_size: int = 20
     """Rows of a step, of all processes together: texts side by side, windows, or tokens where a
@@ -63,12 +59,12 @@ class Schedule:
 
     def __post_init__(self):
         for name in ("epochs", "evaluate_every"):
-            check_number(_training, self, name, positive=True, most=MOST_EPOCHS)
+            check_number(name_of, self, name, positive=True, most=MOST_EPOCHS)
         for name in ("batch_size", "segment", "evaluation_batch_size"):
-            check_count(_training, self, name, 1, MOST_TOKENS)
-        check_count(_training, self, "log_every", 1)
-        check_flag(_training, self, "varied")
-        check_number(_training, self, "checkpoint_every", least=0)
+            check_count(name_of, self, name, 1, MOST_TOKENS)
+        check_count(name_of, self, "log_every", 1)
+        check_flag(name_of, self, "varied")
+        check_number(name_of, self, "checkpoint_every", least=0)
         for name, least, most in (
             ("test_batch_size", 1, MOST_TOKENS),
             ("patience", 1, LARGEST_COUNT),
@@ -76,7 +72,7 @@ class Schedule:
             ("evaluation_tokens", 2, LARGEST_COUNT),
         ):
             if getattr(self, name) is not None:
-                check_count(_training, self, name, least, most)
+                check_count(name_of, self, name, least, most)
 
     def check_step(self, length: int) -> None:
         """Refuse rows of this length if a step would have more than `MOST_TOKENS`."""

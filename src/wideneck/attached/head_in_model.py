@@ -272,7 +272,7 @@ def shifted(labels: Tensor, ignore_index: int) -> Tensor:
 def without_logits(head: Any, hidden: Tensor) -> Tensor:
     """(0, ..., V), what the model may pass on as its logits where nobody asks for them.
 
-    Of no sequence, but as wide as the vocabulary: BART adds a vector of V to it.
+    There is no sequence in it, but it is as wide as the vocabulary: BART adds a vector of V to it.
     """
     return hidden.new_empty(0, *hidden.shape[1:-1], head.vocab_size)
 

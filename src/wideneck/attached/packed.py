@@ -52,8 +52,8 @@ _note_what_attention_is_told()
 class Packing:
     """What one forward of a decoder says of documents in its rows.
 
-    Of the options `use_cache` is turned off where documents are packed and nobody asked for a
-    cache, as attention would not keep them apart while it fills one.  `valid` (B, T) is False for
+    The option `use_cache` is turned off where documents are packed and nobody asked for a cache,
+    as attention would not keep them apart while it fills one.  `valid` (B, T) is False for
     padding.
     """
 

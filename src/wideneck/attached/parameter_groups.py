@@ -56,7 +56,7 @@ def parameter_groups(
     Every parameter that requires a gradient is in one group, each with a `name`:
 
     - "matrices", with `muon` only and then first: the hidden matrices, for `torch.optim.Muon`.  A
-      mixture's projections are K matrices there, one a component.
+      mixture's projections are K matrices there, one per component.
     - "decayed": all else of two dimensions or more.
     - "undecayed": biases and gains; asentmax's weights, which start at 0.
     - "learned": the learned numbers of activations, normalizers and memories, at a rate of their
@@ -160,7 +160,7 @@ def _components(parameter: nn.Parameter, count: int) -> list[nn.Parameter]:
 
 
 def _tables(model: Any) -> Iterator[Any]:
-    """Matrices with a row a token or a component: what enters and what leaves a model."""
+    """Matrices with one row per token or component: what enters and what leaves a model."""
     for module in model.modules():
         if isinstance(module, nn.Embedding | Head):
             yield module.weight

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
-from wideneck.attached.head_in_model import Call, without_logits
+from wideneck.attached.head_in_model import Asked, Call, without_logits
 from wideneck.errors import WideneckError
 from wideneck.functional.token_outputs import TokenOutputs, output_names
 from wideneck.heads.head import Head
@@ -54,10 +54,8 @@ class Targets:
     @classmethod
     def taken(cls, model: Any, options: dict[str, Any]) -> "Targets":
         """Take all that is about a loss out of the options of a forward."""
-        labels, target = options.pop("labels", None), options.pop("shift_labels", None)
-        ignore_index = options.pop("ignore_index", -100)
-        for name in ("return_dict", "num_items_in_batch", "wants_logits", "skip_logits"):
-            options.pop(name, None)
+        labels, target = options.get("labels"), options.get("shift_labels")
+        ignore_index = Asked.taken(model, options).ignore_index
         if target is not None:
             return cls(target, ignore_index, cuts=False)
         if labels is None:
@@ -136,10 +134,10 @@ def token_outputs(
 ) -> TokenOutputs:
     """Log-probability, entropy and more of every target, never with the logits of all tokens.
 
-    Of a head: `token_outputs(head, hidden, target, outputs=...)`, as its own method.  Of a model
-    of `wideneck.attach` or `attach_memory`, or of what DDP, FSDP, PEFT or accelerate have made of
-    it: `token_outputs(model, input_ids=..., attention_mask=..., labels=...)`, through its own call.
-    With a memory they are those of the mixture.
+    A head is asked by `token_outputs(head, hidden, target, outputs=...)`, as by its own method.  A
+    model of `wideneck.attach` or `attach_memory`, or what DDP, FSDP, PEFT or accelerate have made of
+    it, is asked by `token_outputs(model, input_ids=..., attention_mask=..., labels=...)`, through
+    its own call.  With a memory the outputs are those of the mixture.
 
     Args:
         model: a head, or a model that holds one.

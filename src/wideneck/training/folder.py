@@ -1,7 +1,7 @@
 """The folder of a run: its recipe, metrics, last checkpoint and best weights.
 
     recipe.json            what is trained, to the last default
-    metrics.jsonl          a line every `log_every` steps and one an evaluation
+    metrics.jsonl          one line every `log_every` steps and one per evaluation
     checkpoint.safetensors the whole state; the same command goes on from it
     model.safetensors      the best weights by validation loss
     result.json            when it is done

@@ -41,7 +41,7 @@ class Standing(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     pending_tokens: int = 0
     pending_seconds: float = 0.0
     history: list[float] = []
-    """Validation losses, nats a token."""
+    """Validation losses, in nats per token."""
     best: int | None = None
     """Which of them is the lowest."""
     num_averaged: int | None = None

@@ -316,13 +316,13 @@ def non_monotone(history: list[float], interval: int) -> bool:
 
 
 def perplexity(nll: float) -> float:
-    """Of nats a token; large, not infinite, for a loss beyond all numbers."""
+    """From nats per token; large, not infinite, for a loss beyond all numbers."""
     return math.exp(min(nll, 700))
 
 
 @torch.no_grad()
 def mean_nll(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> float:
-    """Nats a token over batches in order, in eval mode, with the state carried."""
+    """Nats per token over batches in order, in eval mode, with the state carried."""
     total, count, state = 0.0, 0, []
     with evaluating(model):
         for batch in batches:

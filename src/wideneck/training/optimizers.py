@@ -28,8 +28,8 @@ class SGD:
     clip: float = 0.25
     """Largest norm of the gradient."""
     non_monotone: int = 5
-    """NT-ASGD: average once an evaluation is worse than the best of those before it, the last so
-    many of them left out; 0 for never."""
+    """NT-ASGD: average once an evaluation is worse than the best of those before it, not counting
+    this many of the last ones; 0 for never."""
     average_from: float | None = None
     """Average from this epoch on instead, whatever the evaluations say; 0 from the start."""
 

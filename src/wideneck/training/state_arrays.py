@@ -1,6 +1,6 @@
 """The files of cached states: arrays as numpy writes them, each with its sum in about.json.
 
-The sums are of whole files, so that of no byte is it a question what it means.  about.json itself
+The sums are of whole files, so that every byte counts, whatever it means.  about.json itself
 is compared with what was asked for, key by key, and carries the sum of its other keys.  Caches of
 earlier versions have no sums; they are read, and that is said.
 

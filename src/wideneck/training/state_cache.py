@@ -131,7 +131,22 @@ def cached_states(
             raise WideneckError(
                 f"The hidden states could not be written below {folder}: {error.strerror}."
             ) from None
-    return _open(place, counts, about, progress)
+    stored = StoredArrays(place, about, progress)
+    return CachedStates(
+        weight=stored.array("weight"),
+        bias=stored.array("bias") if stored.has("bias") else None,
+        logit_scale=stored.array("logit_scale").item(),
+        splits={
+            split: SplitStates(
+                hidden=stored.array(f"{split}-hidden"),
+                target=stored.array(f"{split}-target"),
+                document=stored.array(f"{split}-document"),
+                num_bytes=int(stored.array(f"{split}-bytes").item()),
+            )
+            for split in counts
+        },
+        about=about,
+    )
 
 
 def _build(
@@ -209,24 +224,3 @@ def _build_split(
     arrays.save(f"{split}-target", windows.targets.flatten())
     arrays.save(f"{split}-document", windows.document)
     arrays.save(f"{split}-bytes", windows.num_bytes.sum())
-
-
-def _open(
-    place: Path, counts: dict[str, int], about: StatesAbout, progress: Progress | None
-) -> CachedStates:
-    stored = StoredArrays(place, about, progress)
-    return CachedStates(
-        weight=stored.array("weight"),
-        bias=stored.array("bias") if stored.has("bias") else None,
-        logit_scale=stored.array("logit_scale").item(),
-        splits={
-            split: SplitStates(
-                hidden=stored.array(f"{split}-hidden"),
-                target=stored.array(f"{split}-target"),
-                document=stored.array(f"{split}-document"),
-                num_bytes=int(stored.array(f"{split}-bytes").item()),
-            )
-            for split in counts
-        },
-        about=about,
-    )

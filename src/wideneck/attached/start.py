@@ -98,10 +98,6 @@ def _given(head: Any, options: dict[str, Any]) -> set[str]:
     if type(head) not in {type(config) for config in c.HEADS.values()}:
         return set(options)  # head_config says what is wrong with it
     default = type(head)()
-    changed = {f.name for f in fields(head) if not _same(getattr(head, f.name), f.name, default)}
-    return changed | set(options)
-
-
-def _same(value: Any, name: str, default: Any) -> bool:
-    other = getattr(default, name)
-    return value is other or (type(value) is type(other) and value == other)
+    pairs = {f.name: (getattr(head, f.name), getattr(default, f.name)) for f in fields(head)}
+    same = {n for n, (a, b) in pairs.items() if a is b or (type(a) is type(b) and a == b)}
+    return (pairs.keys() - same) | set(options)

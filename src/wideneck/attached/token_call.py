@@ -135,9 +135,9 @@ def token_outputs(
     """Log-probability, entropy and more of every target, never with the logits of all tokens.
 
     A head is asked by `token_outputs(head, hidden, target, outputs=...)`, as by its own method.  A
-    model of `wideneck.attach` or `attach_memory`, or what DDP, FSDP, PEFT or accelerate have made of
-    it, is asked by `token_outputs(model, input_ids=..., attention_mask=..., labels=...)`, through
-    its own call.  With a memory the outputs are those of the mixture.
+    model of `wideneck.attach` or `attach_memory`, or what DDP, FSDP, PEFT or accelerate have made
+    of it, is asked by `token_outputs(model, input_ids=..., attention_mask=..., labels=...)`,
+    through its own call.  With a memory the outputs are those of the mixture.
 
     Args:
         model: a head, or a model that holds one.

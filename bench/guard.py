@@ -25,7 +25,7 @@ from bench.memory import (
 )
 from bench.parts import in_turns, report, run_parts, verdict
 from wideneck.attached.guard import guarded, head_is_called
-from wideneck.attached.head_in_model import HeadCall
+from wideneck.attached.head_in_model import Asked, HeadCall
 
 ROUNDS, CALLS = 5, 20_000
 
@@ -39,7 +39,7 @@ def calls(attached):
     fused loss makes.
     """
     head = attached.lm_head
-    asked = HeadCall(head, None, None, -100, True)
+    asked = HeadCall(head, Asked(None, None, -100, True, True))
 
     def compute():
         return head.weight, head.bias, head.weight

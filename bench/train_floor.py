@@ -22,15 +22,12 @@ from wideneck import heads
 from wideneck.config import Mixture, Sigsoftmax, Softmax
 from wideneck.heads.mixture import MixtureHead
 from wideneck.models.small.config import States
-from wideneck.training.batches import Rows
+from wideneck.training.batches import Rows, Task, rows_in_order
 from wideneck.training.folder import RunFolder
-from wideneck.training.in_order import rows_in_order
 from wideneck.training.loop import Trainer
 from wideneck.training.optimizers import AdamW
-from wideneck.training.recipe import Recipe
-from wideneck.training.schedule import Schedule
+from wideneck.training.recipe import Recipe, Schedule
 from wideneck.training.states_task import HeadAlone
-from wideneck.training.task import Task
 
 VOCAB_SIZE, WIDTH, NUM_STATES = 49_152, 576, 32_768
 BATCHES, JUDGED, STEPS = (1024, 2048), 2048, 6

@@ -26,15 +26,13 @@ from bench.parts import from_child, report, seconds, verdict
 from bench.resident import growth, held
 from bench.train import BATCH, MODEL, SEGMENT, K, mixture, words
 from wideneck.models.small.language_model import language_model
-from wideneck.training.batches import Segments
+from wideneck.training.batches import Segments, Task
 from wideneck.training.folder import CHECKPOINT, METRICS, RunFolder
 from wideneck.training.headers import CheckpointHeader
 from wideneck.training.loop import Trainer
 from wideneck.training.optimizers import SGD, AdamW
 from wideneck.training.processes import started
-from wideneck.training.recipe import Recipe
-from wideneck.training.schedule import Schedule
-from wideneck.training.task import Task
+from wideneck.training.recipe import Recipe, Schedule
 from wideneck.training.tensor_file import Stored, tensor_sum
 
 SECONDS, SHARE, SUMS = 5.0, 1.0, 0.05

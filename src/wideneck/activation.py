@@ -41,6 +41,12 @@ class Activation(ABC):
     positive: ClassVar[tuple[str, ...]] = ()
     """Those of them that count by their size, as f must not fall."""
 
+    def __post_init__(self):
+        for name in self.learnable:
+            check_number(name_of, self, name, positive=name in self.positive, tensor=True)
+        if self.learnable:
+            check_flag(name_of, self, "learned")
+
     @property
     def linear(self) -> bool:
         """Whether log-probabilities are linear in the scores, up to their normalizer."""
@@ -144,10 +150,6 @@ class Shifted(Activation):
     """Whether the shift is learned."""
 
     learnable = ("shift",)
-
-    def __post_init__(self):
-        check_number(name_of, self, "shift", tensor=True)
-        check_flag(name_of, self, "learned")
 
     def affine(self) -> tuple[Number, Number]:
         return 1.0, self.shift

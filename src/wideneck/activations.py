@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wideneck.activation import KANAI, Activation, Linear, Number, Probe, Shifted
 from wideneck.errors import WideneckError
-from wideneck.registry import NOT_A_TENSOR, check_count, check_flag, check_number, name_of
+from wideneck.registry import NOT_A_TENSOR, check_count, check_number, name_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,10 +38,6 @@ class ScaledSoftmax(Linear):
     formula = "f(z) = a z"
     paper = "control of ours"
     learnable = positive = ("scale",)
-
-    def __post_init__(self):
-        check_number(name_of, self, "scale", positive=True, tensor=True)
-        check_flag(name_of, self, "learned")
 
     def affine(self) -> tuple[Number, Number]:
         return self.scale, 0.0
@@ -90,11 +86,6 @@ class GSS(Activation):
     cost = "softmax + two passes (three if learned)"
     learnable = ("bend", "slope")
     positive = ("slope",)
-
-    def __post_init__(self):
-        check_number(name_of, self, "bend", tensor=True)
-        check_number(name_of, self, "slope", positive=True, tensor=True)
-        check_flag(name_of, self, "learned")
 
     @property
     def linear(self) -> bool:

@@ -4,6 +4,4 @@
 a model has written.  `wideneck.load` and `wideneck.attach` need no such line.
 """
 
-from wideneck.attached import registration
-
-registration.register()
+import wideneck.attached  # noqa: F401  which registers

@@ -114,7 +114,7 @@ class Mixture:
 
     @property
     def linear(self) -> bool:
-        """Of a single component, as its activation; several are bent by their sum."""
+        """A single component is as its activation is; several are bent by their sum."""
         return self.num_components == 1 and self.activation.linear
 
     def __post_init__(self):

@@ -34,7 +34,11 @@ def rank_bound(config: HeadConfig, hidden_size: int, vocab_size: int, *, bias: b
 
 def rank_bound_formula(config: HeadConfig) -> str:
     """`rank_bound` in words; no bound exceeds V."""
-    return f"{_width_letter(config)} + 1 (+1 with bias)" if config.linear else "V"
+    if not config.linear:
+        return "V"
+    wide = isinstance(config, MoC | Mixture) and config.embedding_size is not None
+    width = "r" if isinstance(config, LowRank) else "E" if wide else "d"
+    return f"{width} + 1 (+1 with bias)"
 
 
 def num_parameters(config: HeadConfig, hidden_size: int, vocab_size: int) -> int:
@@ -62,13 +66,6 @@ def parameters_formula(config: HeadConfig) -> str:
         own = config.activation.num_learned_formula if isinstance(config, Mixture) else "0"
         return text if own == "0" else f"{text} + {own}"
     return config.num_learned_formula
-
-
-def _width_letter(config: HeadConfig) -> str:
-    if isinstance(config, LowRank):
-        return "r"
-    wide = isinstance(config, MoC | Mixture) and config.embedding_size is not None
-    return "E" if wide else "d"
 
 
 def check_sizes(hidden_size: int, vocab_size: int) -> None:

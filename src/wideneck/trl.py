@@ -3,7 +3,7 @@
 from typing import Any
 
 from wideneck.attached.saved import parts_of as _parts_of
-from wideneck.attached.trl_trainer import KNOWN, check_trainer, is_trl_trainer, names_in_trl
+from wideneck.attached.trl_trainer import KNOWN, check_trainer, names_in_trl
 from wideneck.attached.trl_trainer import unwrapped as _unwrapped
 from wideneck.errors import WideneckError
 
@@ -26,7 +26,7 @@ def fused(trainer: Any) -> Any:
         WideneckError: another trainer, a model without a head, a reference model with another head,
             rollouts with vLLM, losses of Liger, an unknown version of TRL.
     """
-    if not is_trl_trainer(trainer):
+    if not names_in_trl(trainer):
         raise WideneckError(
             f"wideneck.trl.fused needs a trainer of TRL, got {type(trainer).__name__}: the Trainer "
             "of transformers trains a head as it is."

@@ -7,7 +7,7 @@ import pytest
 import torch
 from papers.small_reproduction import small, write_words
 
-from wideneck.attached.memory_views import three_ways
+from wideneck.attached.memory_model import three_ways
 from wideneck.audits.output.log_prob_rank import numerical_rank
 from wideneck.errors import WideneckError
 from wideneck.lab.ambiguous.words import read_analogies

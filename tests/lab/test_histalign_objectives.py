@@ -6,7 +6,7 @@ import pytest
 import torch
 from papers.small_reproduction import TINY, small, write_words
 
-from wideneck.attached.memory_views import three_ways
+from wideneck.attached.memory_model import three_ways
 from wideneck.lab.ambiguous.words import read_analogies
 from wideneck.lab.histalign.objectives import COMMON, OBJECTIVES
 from wideneck.lab.histalign.runs import run

@@ -33,8 +33,7 @@ from wideneck.lab.saturation.settings import (
     with_rate,
 )
 from wideneck.lab.saturation.table import show
-from wideneck.training.batches import WindowBatches
-from wideneck.training.in_order import text_in_order
+from wideneck.training.batches import WindowBatches, text_in_order
 from wideneck.training.loop import mean_nll
 from wideneck.training.saved_run import load_run
 from wideneck.training.states_task import recipe_states

@@ -20,9 +20,8 @@ from wideneck.lab.sigsoftmax.settings import MATCHED, Settings, small
 from wideneck.lab.sigsoftmax.table import show
 from wideneck.models.small.config import AwdLstm, Transformer
 from wideneck.training.optimizers import AdamW
-from wideneck.training.recipe import Recipe
+from wideneck.training.recipe import Recipe, Schedule
 from wideneck.training.saved_run import load_run
-from wideneck.training.schedule import Schedule
 
 COUNTS = {"train": 1000, "valid": 100, "test": 100, "vocab_size": 33_278}
 

@@ -19,9 +19,8 @@ from wideneck.lab.sigsoftmax.settings import small
 from wideneck.models.small.config import AwdLstm
 from wideneck.training.folder import METRICS
 from wideneck.training.optimizers import AdamW
-from wideneck.training.recipe import Recipe
+from wideneck.training.recipe import Recipe, Schedule
 from wideneck.training.saved_run import load_run
-from wideneck.training.schedule import Schedule
 
 CONTEXTS = 40
 

@@ -15,11 +15,10 @@ from wideneck.data import Text, cut_windows
 from wideneck.errors import WideneckError
 from wideneck.models.small.config import States
 from wideneck.training import state_cache
-from wideneck.training.batches import Rows
-from wideneck.training.in_order import rows_in_order
+from wideneck.training.batches import Rows, rows_in_order
 from wideneck.training.loop import mean_nll
+from wideneck.training.recipe import Schedule
 from wideneck.training.recipe_file import recipe
-from wideneck.training.schedule import Schedule
 from wideneck.training.state_cache import cached_states
 from wideneck.training.states_task import HeadAlone, head_on
 

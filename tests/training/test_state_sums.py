@@ -18,7 +18,7 @@ from wideneck.data import Text
 from wideneck.errors import WideneckError
 from wideneck.files import sums
 from wideneck.models.small.config import States
-from wideneck.training import state_cache, state_folder
+from wideneck.training import state_arrays, state_cache
 from wideneck.training.state_cache import cached_states
 
 CONFIG = States(train_tokens=256, valid_tokens=64, window=32)
@@ -233,7 +233,7 @@ def test_what_a_living_process_builds_is_not_swept(tmp_path, cached, monkeypatch
         child = fork(lambda: cached(tmp_path))
         until(lambda: left(tmp_path) and list(tmp_path.glob(".states-*/built/*.npy")))
         (name,) = left(tmp_path)
-        state_folder.sweep(tmp_path)
+        state_arrays.sweep(tmp_path)
         assert left(tmp_path) == [name]
         os.waitpid(child, 0)
     assert left(tmp_path) == []
@@ -241,18 +241,18 @@ def test_what_a_living_process_builds_is_not_swept(tmp_path, cached, monkeypatch
 
 
 def test_a_sweep_between_making_a_folder_and_locking_it_does_no_harm(tmp_path, monkeypatch):
-    mkdtemp = state_folder.tempfile.mkdtemp
+    mkdtemp = state_arrays.tempfile.mkdtemp
     swept = []
 
     def overtaken(**options):
         place = mkdtemp(**options)
         if not swept:
-            state_folder.sweep(tmp_path)
+            state_arrays.sweep(tmp_path)
             swept.append(place)
         return place
 
-    monkeypatch.setattr(state_folder.tempfile, "mkdtemp", overtaken)
-    with state_folder.workplace(tmp_path, "0" * 12) as built:
+    monkeypatch.setattr(state_arrays.tempfile, "mkdtemp", overtaken)
+    with state_arrays.workplace(tmp_path, "0" * 12) as built:
         assert built.is_dir()
         assert not os.path.exists(swept[0])
     assert left(tmp_path) == []
@@ -262,5 +262,5 @@ def test_folders_that_are_not_ours_are_not_swept(tmp_path):
     for name in (".states-backup", "states-0123456789ab", ".states"):
         (tmp_path / name).mkdir()
     (tmp_path / ".states-0123456789ab.link").symlink_to(tmp_path / "states-0123456789ab")
-    state_folder.sweep(tmp_path)
+    state_arrays.sweep(tmp_path)
     assert len(list(tmp_path.iterdir())) == 4

@@ -6,7 +6,7 @@ import torch
 
 from wideneck.errors import WideneckError
 from wideneck.training.batches import Rows, Segments, WindowBatches
-from wideneck.training.schedule import Schedule
+from wideneck.training.recipe import Schedule
 
 B, N = 4, 1003
 IDS = torch.arange(N)  # each token tells its place
@@ -56,7 +56,7 @@ def test_segments_that_are_not_varied_have_their_length_but_for_the_last():
 def drawn_lengths(num_epochs, **options):
     """Lengths as they were drawn: without the last of an epoch, which the end of the text cuts."""
     long = Segments(torch.zeros(40_000).long(), Schedule(batch_size=1, segment=70, **options), 5)
-    orders = [long.order(epoch).bounds for epoch in range(num_epochs)]
+    orders = [long.order(epoch).drawn for epoch in range(num_epochs)]
     return np.concatenate([np.diff(bounds)[:-1] for bounds in orders])
 
 
@@ -85,13 +85,13 @@ def test_segments_are_no_longer_than_the_recipe_says():
 
 def test_short_segments_have_five_tokens_at_least():
     batches = Segments(IDS, schedule(segment=2), seed=0)
-    assert min(np.diff(batches.order(0).bounds)[:-1]) == 5
+    assert min(np.diff(batches.order(0).drawn)[:-1]) == 5
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 def test_windows_of_an_epoch_are_apart_and_at_one_phase(epoch):
     batches = of_kind("windows")
-    starts = batches.order(epoch).starts
+    starts = batches.order(epoch).drawn
     assert starts.unique().numel() == len(starts) == (N - 1) // 16 - 1
     assert set((starts % 16).tolist()) == {int(starts[0] % 16)}
     assert int(starts.min()) >= 0
@@ -107,7 +107,7 @@ def test_windows_of_an_epoch_are_apart_and_at_one_phase(epoch):
 
 
 def test_windows_come_at_many_phases_and_in_many_orders():
-    orders = [of_kind("windows").order(epoch).starts for epoch in range(40)]
+    orders = [of_kind("windows").order(epoch).drawn for epoch in range(40)]
     assert len({int(starts[0] % 16) for starts in orders}) > 10
     assert len({tuple((starts // 16).tolist()) for starts in orders}) == 40
 

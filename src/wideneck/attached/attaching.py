@@ -8,14 +8,13 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from wideneck.attached.final_bias import map_without_bias
 from wideneck.attached.guard import refuse_patched
-from wideneck.attached.model import attached_class, original_class
+from wideneck.attached.model import AttachedModel, original_class
 from wideneck.attached.own_config import own_config
 from wideneck.attached.own_loss import check_own_loss
 from wideneck.attached.probe import probe_logits
 from wideneck.attached.start import start_config
-from wideneck.attached.swap import attached_head, is_tied, swap_head, untie
+from wideneck.attached.swap import attached_head, is_tied, map_without_bias, swap_head, untie
 from wideneck.config import HeadConfig, name_of
 from wideneck.errors import WideneckError
 from wideneck.models.causality import check_left_to_right
@@ -88,7 +87,7 @@ def place_head(model: Any, config: HeadConfig, logit_scale: float) -> Any:
     """Make the output layer a head of this config, and the model one that is saved with it."""
     _forget_unpacked_blocks(model)
     swap_head(model, config, logit_scale)
-    model.__class__ = attached_class(original_class(type(model)))
+    model.__class__ = AttachedModel.class_of(original_class(type(model)))
     return model
 
 
@@ -121,9 +120,7 @@ def _check(model: Any) -> None:
 def check_attachable(model: Any, what: str) -> None:
     """Refuse a model that does not predict, or whose output layer cannot be replaced by a head.
 
-    Args:
-        model: what came.
-        what: the name of the function that was called.
+    Messages say that the function `what` was called.
     """
     name = type(model).__name__
     if not isinstance(model, PreTrainedModel) or model.get_output_embeddings() is None:

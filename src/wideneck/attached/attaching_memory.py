@@ -1,5 +1,7 @@
 """`attach_memory`: a cache head for a language model."""
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -7,20 +9,23 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin
 
 from wideneck.attached.attaching import check_attachable, put_head
-from wideneck.attached.final_bias import map_without_bias
 from wideneck.attached.guard import refuse_patched
-from wideneck.attached.memory_model import memory_class
-from wideneck.attached.memory_place import placed_memory, put_memory
-from wideneck.attached.memory_start import measured
+from wideneck.attached.memory_model import MemoryModel
 from wideneck.attached.model import original_class
 from wideneck.attached.probe import random_ids
-from wideneck.attached.swap import attached_head
+from wideneck.attached.swap import attached_head, map_without_bias, placed_memory, put_memory
 from wideneck.config import MoC, Softmax, name_of
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory, memory_config
 from wideneck.memory.kv_cache import cache_in
+from wideneck.memory.mixture import masked_logsumexp
+from wideneck.memory.scores import similarities, visible_history
 from wideneck.models import ask, evaluating
 from wideneck.models.quiet import quiet_transformers
+from wideneck.models.reading import entering_head
+
+SHARE = 0.01
+"""The memory's part of the probability at the start, on some 64 tokens of context."""
 
 
 def attach_memory(model: Any, memory: Memory | dict | None = None, **options: Any) -> Any:
@@ -56,11 +61,11 @@ def attach_memory(model: Any, memory: Memory | dict | None = None, **options: An
     config = memory_config(memory, **options)
     _check(model, config)
     _check_cache(model)
-    config = measured(model, config)
+    config = _measured(model, config)
     if attached_head(model) is None:
         put_head(model, Softmax(), {})
     put_memory(model, config)
-    model.__class__ = memory_class(original_class(type(model)))
+    model.__class__ = MemoryModel.class_of(original_class(type(model)))
     return model
 
 
@@ -111,3 +116,54 @@ def _check_cache(model: Any) -> None:
         f"A memory rides in a DynamicCache of transformers, and {type(model).__name__} has {came}: "
         "attach a memory to a model with attention layers."
     )
+
+
+@torch.no_grad()
+def _measured(model: Any, config: Memory) -> Memory:
+    """The config with a temperature and a bias.  Runs the model once on random tokens.
+
+    Hidden states of one model have scaled dot products near 1, of another in the hundreds; raw,
+    they would make the mixture all model or all memory.  The temperature makes their spread 1 and
+    the bias gives the memory a hundredth of the probability: enough to have a gradient, too little
+    to harm.
+    """
+    if config.bias is None and config.mixture == "linear":
+        config = replace(config, bias=0.0)
+    if config.temperature is not None and config.bias is not None:
+        return config
+    ids = random_ids(model)
+    inputs = {"input_ids": ids}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids
+    with evaluating(model), entering_head(model) as entering:
+        result = ask(model, **inputs, use_cache=False)
+    states = entering.only()
+    if model.config.is_encoder_decoder:
+        keys = result.encoder_last_hidden_state
+        visible = torch.ones(*states.shape[:2], keys.shape[1], dtype=torch.bool)
+    else:
+        keys = states[:, :-1]
+        visible = visible_history(torch.ones_like(ids, dtype=torch.bool))
+    visible = visible.to(states.device)
+    s = similarities(states, keys)
+    if not s.isfinite().all():
+        raise WideneckError(
+            f"{type(model).__name__} gives hidden states that are not finite on random tokens: "
+            "load it in a wider dtype, or give temperature and bias."
+        )
+    if config.temperature is None:
+        config = replace(config, temperature=max(float(s[visible].std()), 1e-6))
+    if config.bias is None:
+        assert config.temperature is not None
+        log_all = masked_logsumexp(s / config.temperature, visible)
+        if config.scores == "logits":
+            head = attached_head(model)
+            log_normalizer = (
+                result.logits.logsumexp(-1)
+                if head is None
+                else head.nll_and_log_normalizer(states, torch.zeros_like(ids))[1]
+            )
+            log_all = log_all - log_normalizer
+        odds = float(log_all[visible.any(-1)].mean())
+        config = replace(config, bias=math.log(SHARE / (1 - SHARE)) - odds)
+    return config

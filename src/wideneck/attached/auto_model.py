@@ -5,13 +5,11 @@ from typing import Any
 
 import transformers
 
-from wideneck.attached.final_bias import serve_bias
-from wideneck.attached.memory_model import memory_class
-from wideneck.attached.memory_place import NAME
-from wideneck.attached.model import attached_class, normalized_class
+from wideneck.attached.memory_model import MemoryModel
+from wideneck.attached.model import AttachedModel, NormalizedModel
 from wideneck.attached.saved import peek_saved
 from wideneck.attached.saved_config import WideneckConfig
-from wideneck.attached.swap import attached_head
+from wideneck.attached.swap import MEMORY, attached_head, serve_bias
 from wideneck.errors import WideneckError
 from wideneck.models.whole_files import check_unused
 
@@ -21,12 +19,7 @@ class WideneckForCausalLM:
 
     @classmethod
     def from_pretrained(cls, name: Any, *args: Any, config: Any = None, **kwargs: Any) -> Any:
-        """The saved model, refused where a tensor of it is missing.
-
-        Args:
-            name: a folder or a Hugging Face id.
-            config: a `WideneckConfig`, as AutoModelForCausalLM has read it.
-        """
+        """The saved model, refused where a tensor of it is missing."""
         if not isinstance(config, WideneckConfig):
             return transformers.AutoModelForCausalLM.from_pretrained(name, *args, **kwargs)
         wants_info = kwargs.pop("output_loading_info", False)
@@ -43,7 +36,7 @@ class WideneckForCausalLM:
                 "would be random numbers: the folder is incomplete."
             )
         unexpected = info["unexpected_keys"]
-        if any(key.startswith(f"{NAME}.") for key in unexpected):
+        if any(key.startswith(f"{MEMORY}.") for key in unexpected):
             raise WideneckError(
                 f"{name} holds the tensors of a memory, but its config.json says nothing of one: "
                 "use the config.json that save_pretrained wrote beside them."
@@ -55,6 +48,13 @@ class WideneckForCausalLM:
     def _from_config(cls, config: WideneckConfig, **kwargs: Any) -> Any:
         """A model of random weights, for `AutoModelForCausalLM.from_config`."""
         return _class_for(config)._from_config(copy.deepcopy(config.backbone), **kwargs)
+
+
+def register_model(modeling_auto: Any) -> None:
+    """Follows the import of that module of transformers."""
+    for kind in ("CausalLM", "Seq2SeqLM", "ImageTextToText", "SpeechSeq2Seq"):
+        auto = getattr(modeling_auto, f"AutoModelFor{kind}")
+        auto.register(WideneckConfig, WideneckForCausalLM)
 
 
 def _class_for(config: WideneckConfig) -> Any:
@@ -69,5 +69,5 @@ def _class_for(config: WideneckConfig) -> Any:
             "architecture: install the version of transformers that it names."
         )
     if saved is None or saved.head is None:
-        return normalized_class(original)
-    return (attached_class if saved.memory is None else memory_class)(original)
+        return NormalizedModel.class_of(original)
+    return (AttachedModel if saved.memory is None else MemoryModel).class_of(original)

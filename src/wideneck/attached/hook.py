@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from wideneck.attached import normalizer_places as p
-from wideneck.attached.model import normalized_class, original_class
+from wideneck.attached.model import NormalizedModel, original_class
 from wideneck.attached.normalizer_probe import Answers, answers, distance, tolerance, widths
 from wideneck.attached.own_config import own_config
 from wideneck.attention.config import Entmax, Normalizer, Softmax, normalizer_config
@@ -65,9 +65,13 @@ def use(model: Any, normalizer: str | dict | Normalizer, **parameters: Any) -> A
         before = p.implementations(model)
         places = _places(model, config, own)
         p.put(model, config, places, before)
-        _check_causality(model, own, answers(model))
+        if answers(model).sees_later and not own.sees_later:
+            raise WideneckError(
+                f"Under the normalizer, {type(model).__name__} lets tokens see later ones, which "
+                "it did not before, so the normalizer cannot be set."
+            )
         if original_class(type(model)) is type(model):
-            model.__class__ = normalized_class(type(model))
+            model.__class__ = NormalizedModel.class_of(type(model))
     return model
 
 
@@ -104,7 +108,7 @@ def _take(model: Any) -> None:
     p.clear(model)
     p.restore_implementations(state.before)
     original = original_class(type(model))
-    if type(model) is normalized_class(original):
+    if type(model) is NormalizedModel.class_of(original):
         model.__class__ = original
 
 
@@ -163,11 +167,3 @@ def _check_all_found(model: Any, found: dict[nn.Module, int]) -> None:
                 f"{type(model).__name__} did not run its attention layer {name!r} on token ids "
                 "alone, so no normalizer can be checked there."
             )
-
-
-def _check_causality(model: Any, own: Answers, new: Answers) -> None:
-    if new.sees_later and not own.sees_later:
-        raise WideneckError(
-            f"Under the normalizer, {type(model).__name__} lets tokens see later ones, which it "
-            "did not before, so the normalizer cannot be set."
-        )

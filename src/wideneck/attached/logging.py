@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from wideneck.attached.memory_place import placed_memory
+from wideneck.attached.swap import placed_memory
 from wideneck.errors import WideneckError
 
 

@@ -15,7 +15,7 @@ SAMPLE = 32
 @final
 @dataclass
 class MemoryCall(Call):
-    """Asks for one loss a target, and for distributions where they are wanted."""
+    """Asks for one loss per target, and for distributions where they are wanted."""
 
     LEFT = ("nll", "log_normalizer", "log_probs", "kept_log_normalizer")
     head: nn.Module

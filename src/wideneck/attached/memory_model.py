@@ -4,22 +4,21 @@ The head answers what needs the output matrix (`memory_call`), the sources say w
 remembers (`memory_sources`), and here both become one distribution and one loss.
 """
 
-import functools
 import inspect
 import sys
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from wideneck.attached.final_bias import serve_bias
+from wideneck.attached.head_in_model import Asked
 from wideneck.attached.memory_call import MemoryCall
-from wideneck.attached.memory_place import placed_memory
-from wideneck.attached.memory_sources import EncoderStates, OwnHistory, Shown
-from wideneck.attached.memory_tokens import MemoryTokenCall, Seen, check_no_cache
-from wideneck.attached.model import Asked, ModelWithHead, forwarding, type_of
+from wideneck.attached.memory_sources import EncoderStates, OwnHistory, Shown, token_rows
+from wideneck.attached.memory_tokens import MemoryTokenCall, check_no_cache, seen_encoder
+from wideneck.attached.model import ModelWithHead, original_class
+from wideneck.attached.swap import placed_memory, serve_bias
 from wideneck.attached.token_call import REQUEST, Targets, TokenRequest
-from wideneck.attached.token_rows import token_rows
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory
 from wideneck.memory.loss import memory_loss
@@ -29,6 +28,7 @@ from wideneck.memory.mixture import (
     log_shares,
     masked_logsumexp,
     mix,
+    over_vocabulary,
 )
 from wideneck.memory.module import CacheMemory
 from wideneck.memory.ranks import Rows
@@ -44,8 +44,18 @@ class MemoryModel(ModelWithHead):
     """
 
     @classmethod
-    def class_of(cls, original: type) -> Any:
-        return memory_class(original)
+    def _replaced(cls, original: type) -> dict[str, Any]:
+        body = super()._replaced(original)
+        signature = inspect.signature(original.forward)
+        if "decoder_input_ids" in signature.parameters:
+            # generate() refuses what the signature lacks, and keeps decoder_... from the encoder.
+            own = inspect.Parameter(
+                "decoder_memory_ids", inspect.Parameter.KEYWORD_ONLY, default=None
+            )
+            # In front of **kwargs, which come last.
+            parameters = sorted([*signature.parameters.values(), own], key=lambda p: p.kind)
+            body["forward"].__signature__ = signature.replace(parameters=parameters)
+        return body
 
     def generate(self: Any, inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As transformers; a decoder with an encoder is told the source's tokens at every step."""
@@ -64,11 +74,7 @@ class MemoryModel(ModelWithHead):
         if request is not None:
             return self._tokens(original, options, memory, request)
         asked = Asked.taken(self, options)
-        if self.config.is_encoder_decoder:
-            source = EncoderStates(self, options)
-            _with_decoder_input(self, options, asked.target)
-        else:
-            source = OwnHistory(self, memory.config, options, asked.target)
+        source = self._source(memory.config, options, asked.target)
         keep = _kept(self, options)
         call = MemoryCall(
             head=self.get_output_embeddings(),
@@ -86,6 +92,15 @@ class MemoryModel(ModelWithHead):
         loss, logits = self._read(memory, call, shown, asked, rows)
         return asked.result(self, result, loss, logits)
 
+    def _source(
+        self: Any, config: Memory, options: dict[str, Any], target: Tensor | None
+    ) -> EncoderStates | OwnHistory:
+        if not self.config.is_encoder_decoder:
+            return OwnHistory(self, config, options, target)
+        source = EncoderStates(self, options)
+        _with_decoder_input(self, options, target)
+        return source
+
     def _tokens(
         self: Any, original: Any, options: dict[str, Any], memory: Any, request: TokenRequest
     ) -> Any:
@@ -93,19 +108,14 @@ class MemoryModel(ModelWithHead):
         check_no_cache(self, options)
         options["use_cache"] = False
         targets = Targets.taken(self, options)
-        source: Any
-        if self.config.is_encoder_decoder:
-            source = EncoderStates(self, options)
-            _with_decoder_input(self, options, targets.target)
-        else:
-            source = OwnHistory(self, memory.config, options, None)
-        with Seen(self, options) as seen:
+        source = self._source(memory.config, options, targets.target)
+        with seen_encoder(self, options) as seen:
             call = MemoryTokenCall(
                 self.get_output_embeddings(),
                 targets,
                 request,
                 memory=memory,
-                show=lambda hidden: source.shown(seen.result, hidden),
+                show=lambda hidden: source.shown(seen, hidden),
             )
             result = self._ask(call, original, options)
         return call.result(result)
@@ -159,13 +169,8 @@ class MemoryModel(ModelWithHead):
 class Mixed:
     """The mixture over the vocabulary, and its two sides.
 
-    Args:
-        config: says which mixture.
-        log_probs: (B, Q, V), of the model.
-        log_normalizer: (B, Q), for scores="logits".
-        s: (B, Q, M).
-        visible: (B, Q, M).
-        values: (B, M).
+    `log_probs` (B, Q, V) are the model's; `log_normalizer` (B, Q) is for scores="logits"; `s` and
+    `visible` are (B, Q, M), `values` (B, M).
     """
 
     def __init__(
@@ -233,33 +238,69 @@ def _kept(model: Any, options: dict[str, Any]) -> Any:
 def _with_decoder_input(model: Any, options: dict[str, Any], labels: Tensor | None) -> None:
     """The labels, moved right by one, where the caller leaves the decoder's input to the model."""
     given = ("decoder_input_ids", "decoder_inputs_embeds")
-    if labels is not None and all(options.get(name) is None for name in given):
-        options["decoder_input_ids"] = _moved_right(model, labels)
-
-
-def _moved_right(model: Any, labels: Tensor) -> Tensor:
-    """As the model's own forward would."""
+    if labels is None or any(options.get(name) is not None for name in given):
+        return
     prepare = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     if prepare is not None:
-        return prepare(labels)
+        options["decoder_input_ids"] = prepare(labels)
+        return
     shift = getattr(sys.modules[type(model).__module__], "shift_tokens_right", None)
     if shift is None:
         raise WideneckError(
             f"{type(model).__name__} does not say how labels become the decoder's input: pass "
             "decoder_input_ids, too."
         )
-    return shift(labels, model.config.pad_token_id, model.config.decoder_start_token_id)
+    ids = model.config.pad_token_id, model.config.decoder_start_token_id
+    options["decoder_input_ids"] = shift(labels, *ids)
 
 
-@functools.cache
-def memory_class(original: type) -> Any:
-    """The class of a model of the original class that holds a memory."""
-    forward = forwarding(original)
-    signature = inspect.signature(original.forward)
-    if "decoder_input_ids" in signature.parameters:
-        # generate() refuses what is not in the signature, and keeps decoder_... from the encoder.
-        own = inspect.Parameter("decoder_memory_ids", inspect.Parameter.KEYWORD_ONLY, default=None)
-        before = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        after = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
-        forward.__signature__ = signature.replace(parameters=[*before, own, *after])
-    return type_of(MemoryModel, original, forward=forward)
+@dataclass(frozen=True)
+class Views:
+    """A prediction seen in three ways: natural logarithms over the vocabulary, (B, Q, V) each."""
+
+    full: Tensor
+    """The mixture's, which the model's `logits` are."""
+    model: Tensor
+    """Those of the output layer alone."""
+    cache: Tensor
+    """Those of the memory alone; -inf for what it does not hold, everywhere where it is empty."""
+    memory_share: Tensor
+    """(B, Q), the part of the mixture's probability that comes from the memory."""
+
+
+@torch.no_grad()
+def three_ways(
+    model: Any, input_ids: Tensor, attention_mask: Tensor | None = None, *, keep: Any = slice(None)
+) -> Views:
+    """Run a causal language model with a memory once, and give each part of its prediction.
+
+    Args:
+        model: of `wideneck.attach_memory`, in the mode that is wanted (`model.eval()`).
+        input_ids: (B, T).
+        attention_mask: (B, T), 0 for padding; None for none.
+        keep: index of the Q positions that are looked at, such as slice(-1, None) for the last.
+
+    Cost: the model's forward, and 3 B Q V numbers.
+    """
+    if not isinstance(model, MemoryModel) or model.config.is_encoder_decoder:
+        raise WideneckError(
+            f"three_ways is for a causal language model with a memory, got "
+            f"{type(model).__name__}: call wideneck.attach_memory(model) first."
+        )
+    memory: Any = placed_memory(model)
+    head: Any = model.get_output_embeddings()
+    options: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+    source = OwnHistory(model, memory.config, options, None)
+    wants_normalizer = memory.config.scores == "logits"
+    call = MemoryCall(head, None, -100, keep, wants_normalizer)
+    result = model._ask(call, original_class(type(model)).forward, {**options, "use_cache": False})
+    assert call.hidden is not None
+    assert call.log_probs is not None
+    shown = source.shown(result, call.hidden)
+    s, _ = memory(similarities(call.hidden[:, keep], shown.keys))
+    visible = shown.visible[:, keep]
+    mixed = Mixed.kept(memory.config, call, s, visible, shown.values)
+    log_all = masked_logsumexp(s, visible)
+    _, share = log_shares(memory.config, log_all, call.kept_log_normalizer)
+    cache = over_vocabulary(mixed.cache, mixed.ids, call.log_probs.shape[-1])
+    return Views(mixed.logits, mixed.model, cache, share.exp())

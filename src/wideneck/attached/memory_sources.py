@@ -13,7 +13,9 @@ from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory
 from wideneck.memory.kv_cache import cache_in
 from wideneck.memory.layer import History, check_cache, memory_layer, remembered
+from wideneck.memory.ranks import Rows
 from wideneck.memory.scores import documents, visible_history
+from wideneck.models import evaluating
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,27 @@ class EncoderStates:
             )
         visible = self.valid.to(place)[:, None].expand(-1, hidden.shape[1], -1)
         return Shown(keys.to(place), self.ids.to(place), visible, None)
+
+
+@torch.no_grad()
+def token_rows(embedding: Any, ids: Tensor) -> Rows:
+    """The vectors that an embedding gives for the tokens `ids` of a batch, by a call of its own.
+
+    FSDP2, ZeRO-3 and the offloading of accelerate put a module's weights in place for its own call
+    only; read from outside they are a shard, empty, or whatever was left there.
+
+    A factor that the embedding multiplies by, as Gemma's and BART's do, is in the rows: cosines
+    do not see it.  Noise that is added to embeddings in training (NEFTune) is not.
+
+    To be called before the model runs: FSDP2 counts, in a group of modules, which have run.
+    """
+    if torch.compiler.is_compiling():
+        # A graph has no room for a number of rows that depends on the tokens.
+        ids = ids.flatten().sort()[0]
+        return Rows(ids, embedding(ids))
+    ids = ids.unique()
+    with evaluating(embedding):
+        return Rows(ids, embedding(ids))
 
 
 def real(mask: Any, ids: Tensor, name: str) -> Tensor:

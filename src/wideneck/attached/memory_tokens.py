@@ -5,7 +5,8 @@ and its largest probability are of all V; so some positions at a time have all t
 log-probabilities formed, and formed again in the backward pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -27,6 +28,7 @@ from wideneck.memory.kv_cache import cache_in
 from wideneck.memory.mixture import cache_log_probs, distinct, log_shares, masked_logsumexp, mix
 from wideneck.memory.module import CacheMemory
 from wideneck.memory.scores import similarities
+from wideneck.models.reading import hearing
 
 SCORES = 2**22
 """Scores of the positions that are looked at together: 16 MiB in float32, a few times."""
@@ -148,28 +150,19 @@ def _placed(parts: list[Tensor], at: Any, shape: Any, rows: _Rows) -> Tensor:
     return values.new_zeros(shape).index_put(at, values)
 
 
-@final
-class Seen:
+@contextmanager
+def seen_encoder(model: Any, options: dict[str, Any]) -> Iterator[Seq2SeqLMOutput]:
     """What the model's result will hold of its encoder, while the head is still to answer."""
+    result, given = Seq2SeqLMOutput(), options.get("encoder_outputs")
+    if given is not None:
+        result.encoder_last_hidden_state = given[0]
+    runs = given is None and model.config.is_encoder_decoder
 
-    def __init__(self, model: Any, options: dict[str, Any]):
-        self.result = Seq2SeqLMOutput()
-        self.hook = None
-        given = options.get("encoder_outputs")
-        if given is not None:
-            self.result.encoder_last_hidden_state = given[0]
-        elif model.config.is_encoder_decoder:
-            self.hook = model.get_encoder().register_forward_hook(self._see)
+    def see(_: Any, output: Any) -> None:
+        result.encoder_last_hidden_state = output[0]
 
-    def _see(self, module: Any, inputs: Any, output: Any) -> None:
-        self.result.encoder_last_hidden_state = output[0]
-
-    def __enter__(self) -> "Seen":
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self.hook is not None:
-            self.hook.remove()
+    with hearing(after=[model.get_encoder()] if runs else [], seen=see):
+        yield result
 
 
 def check_no_cache(model: Any, options: dict[str, Any]) -> None:

@@ -4,29 +4,24 @@ With a head the forward is another one, too.  The class keeps the name of the or
 transformers, its Trainer and its pipelines recognize a causal language model.
 """
 
-import dataclasses
 import functools
 import inspect
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor, nn
 
-from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.guard import framed, guarded, is_own, own, unanswered
-from wideneck.attached.head_in_model import Call, HeadCall, answering, shifted
-from wideneck.attached.memory_place import put_memory
+from wideneck.attached.head_in_model import Asked, Call, HeadCall, answering
 from wideneck.attached.model_card import complete_card, write_card
+from wideneck.attached.normalizer_places import place_saved
 from wideneck.attached.own_config import own_config
 from wideneck.attached.saved import pop_saved, writing_config
-from wideneck.attached.saved_attention import place_saved
-from wideneck.attached.swap import resize_head, swap_head
+from wideneck.attached.swap import put_memory, serve_bias, swap_head
 from wideneck.attached.token_call import REQUEST, Targets, TokenCall, ask_tokens
 from wideneck.attached.trl_forward import TrlForward, recognized
 from wideneck.attached.trl_trainer import check_builder
 from wideneck.config import head_config
-from wideneck.errors import WideneckError
 from wideneck.functional.token_outputs import TokenOutputs
 from wideneck.memory.config import memory_config
 
@@ -67,69 +62,25 @@ class SavedModel(_Model):
             check_builder()
 
     def __reduce__(self):
-        mixin, original = type(self).__bases__
-        return _blank, (mixin, original), vars(self)
+        return _blank, type(self).__bases__, vars(self)
 
     @classmethod
-    @abstractmethod
+    @functools.cache
     def class_of(cls, original: type) -> Any:
         """The class of a model of the original class that is of this kind."""
+        # The module is the original's too: transformers reads its own source there.
+        body = {"__module__": original.__module__, **cls._replaced(original)}
+        return type(original.__name__, (cls, original), body)
+
+    @classmethod
+    def _replaced(cls, original: type) -> dict[str, Any]:
+        """What such a class has in place of the original's, beside what is mixed in."""
+        return {}
 
 
 @final
 class NormalizedModel(SavedModel):
     """A model whose attention has a normalizer, with its own output layer."""
-
-    @classmethod
-    def class_of(cls, original: type) -> Any:
-        return normalized_class(original)
-
-
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """The options of a forward that are about its loss and the form of its result."""
-
-    target: Tensor | None
-    """(B, T), already shifted where the model predicts its own next token."""
-    num_items: Any
-    ignore_index: int
-    return_dict: bool
-    wants_logits: bool
-
-    @classmethod
-    def taken(cls, model: Any, options: dict[str, Any]) -> "Asked":
-        """Take them out of the options."""
-        labels, target = options.pop("labels", None), options.pop("shift_labels", None)
-        ignore_index = options.pop("ignore_index", -100)
-        return_dict = options.pop("return_dict", None)
-        wants_logits, skip_logits = (options.pop(f"{x}_logits", None) for x in ("wants", "skip"))
-        if labels is not None and target is None:
-            whole = model.config.is_encoder_decoder
-            target = labels if whole else shifted(labels, ignore_index)
-        if labels is None:
-            target = None
-        if wants_logits is None:  # Liger's and the Trainer's word for it
-            wants_logits = not (model.training if skip_logits is None else skip_logits)
-        return cls(
-            target=target,
-            num_items=options.pop("num_items_in_batch", None),
-            ignore_index=ignore_index,
-            return_dict=model.config.return_dict if return_dict is None else return_dict,
-            wants_logits=target is None or wants_logits,
-        )
-
-    def result(self, model: Any, original: Any, loss: Tensor | None, logits: Any) -> Any:
-        """What the original returned, with our loss and logits in the place of its own."""
-        auxiliary = getattr(original, "aux_loss", None)
-        if loss is not None and auxiliary is not None:
-            loss = loss + _auxiliary_weight(model) * auxiliary.to(loss.device)
-        if logits is not None and logits.requires_grad:
-            # A linear layer's logits are the caller's to change in place, as TRL 1.7 divides them
-            # by a temperature; what makes log-probabilities needs its own for their gradient.
-            logits = logits.clone()
-        # What the original does to its logits after the head (a scale, a cap) is in the head.
-        result = dataclasses.replace(original, loss=loss, logits=logits)
-        return result if self.return_dict else result.to_tuple()
 
 
 class ModelWithHead(SavedModel):
@@ -145,6 +96,10 @@ class ModelWithHead(SavedModel):
 
     asked_by_trl: TrlForward | None = None
     """What TRL has asked of the forward, which answers it."""
+
+    @classmethod
+    def _replaced(cls, original: type) -> dict[str, Any]:
+        return {"forward": _forwarding(original)}
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         return guarded(self, super().__call__, args, kwargs)  # pyrefly: ignore
@@ -223,17 +178,14 @@ class ModelWithHead(SavedModel):
         linear.weight = old_lm_head.weight
         linear.bias = old_lm_head._parameters.get("bias")  # not a final bias, which is the model's
         resized = super()._get_resized_lm_head(linear, new_num_tokens, transposed, mean_resizing)
-        resize_head(old_lm_head, resized)
+        old_lm_head.weight, old_lm_head.bias = resized.weight, resized.bias
+        old_lm_head.vocab_size = resized.weight.shape[0]
         return old_lm_head
 
 
 @final
 class AttachedModel(ModelWithHead):
     """A model whose head is all that it predicts from."""
-
-    @classmethod
-    def class_of(cls, original: type) -> Any:
-        return attached_class(original)
 
     def _forward(self: Any, original: Any, options: dict[str, Any]) -> Any:
         request = options.pop(REQUEST, None)
@@ -242,24 +194,12 @@ class AttachedModel(ModelWithHead):
             tokens = TokenCall(head, Targets.taken(self, options), request)
             return tokens.result(self._ask(tokens, original, options))
         asked = Asked.taken(self, options)
-        call = HeadCall(
-            head=self.get_output_embeddings(),
-            target=asked.target,
-            num_items=asked.num_items,
-            ignore_index=asked.ignore_index,
-            wants_logits=asked.wants_logits,
-        )
+        call = HeadCall(self.get_output_embeddings(), asked)
         result = self._ask(call, original, options)
         return asked.result(self, result, call.loss, call.log_probs)
 
 
-@functools.cache
-def attached_class(original: type) -> Any:
-    """The class of a model of the original class that holds a head."""
-    return type_of(AttachedModel, original, forward=forwarding(original))
-
-
-def forwarding(original: type) -> Any:
+def _forwarding(original: type) -> Any:
     """A forward with the signature of the original, which generate() and the Trainer read."""
     signature = inspect.signature(original.forward)
     names = tuple(signature.parameters)[1:]  # without self
@@ -275,35 +215,9 @@ def forwarding(original: type) -> Any:
     return own(forward)
 
 
-def type_of(mixin: type, original: type, **body: Any) -> Any:
-    """The original's class with a mixin in front of it."""
-    # The module is the original's too: transformers reads its own source there.
-    body |= {"__module__": original.__module__}
-    return type(original.__name__, (mixin, original), body)
-
-
-@functools.cache
-def normalized_class(original: type) -> Any:
-    """The class of a model of the original class whose attention has a normalizer."""
-    return type_of(NormalizedModel, original)
-
-
 def original_class(cls: type) -> type:
     """The class of transformers behind a model's class, which may be that itself."""
     return cls.__bases__[-1] if issubclass(cls, SavedModel) else cls
-
-
-def _auxiliary_weight(model: Any) -> float:
-    """The factor of a router's loss, which a mixture of experts adds to the model's own."""
-    for holder in (model, model.config.get_text_config()):
-        for name in ("router_aux_loss_coef", "aux_loss_coef"):
-            weight = getattr(holder, name, None)
-            if weight is not None:
-                return weight
-    raise WideneckError(
-        f"{type(model).__name__} has an auxiliary loss of unknown weight: call it without labels "
-        "and take the loss of its logits."
-    )
 
 
 def _blank(mixin: Any, original: type) -> Any:

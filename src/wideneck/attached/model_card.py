@@ -8,24 +8,17 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from wideneck.attached.memory_place import placed_memory
 from wideneck.attached.normalizer_places import placed
-from wideneck.attached.swap import attached_head
+from wideneck.attached.swap import attached_head, placed_memory
 from wideneck.attention.config import name_of as normalizer_name
 from wideneck.config import name_of
 from wideneck.files.writing import write_text
 
 CARD, TAG = "README.md", "wideneck"
-_DONE = "_wideneck_cards"
 
 
 def section(model: Any, where: str) -> str:
-    """What a card says of the model's parts.
-
-    Args:
-        model: as it is saved.
-        where: what `wideneck.load` is given.
-    """
+    """What a card says of the model's parts, and that `wideneck.load` is given `where`."""
     parts = []
     head, memory, attention = attached_head(model), placed_memory(model), placed(model)
     if head is not None:
@@ -49,13 +42,7 @@ model = wn.load({where!r})
 
 
 def write_card(model: Any, folder: Any, *, is_main_process: bool = True, **_options: Any) -> None:
-    """A short card beside the files of a saved model; one that is there is left alone.
-
-    Args:
-        model: what was saved.
-        folder: where.
-        is_main_process: of the options of `save_pretrained`.
-    """
+    """A short card beside the files of a saved model; one that is there is left alone."""
     path = Path(folder) / CARD
     if not is_main_process or not path.parent.is_dir() or path.exists():
         return
@@ -64,13 +51,7 @@ def write_card(model: Any, folder: Any, *, is_main_process: bool = True, **_opti
 
 
 def complete_card(model: Any, folder: Any, where: str) -> None:
-    """The section and the tag, in the card that is about to be uploaded from a folder.
-
-    Args:
-        model: what was saved.
-        folder: where.
-        where: the repository.
-    """
+    """The section and the tag, in the card that is about to be uploaded from a folder."""
     from huggingface_hub import ModelCard  # no need of it where nothing is uploaded
 
     path = Path(folder) / CARD
@@ -86,12 +67,9 @@ def complete_card(model: Any, folder: Any, where: str) -> None:
     write_text(path, str(card))
 
 
-def teach(trainer: Any) -> None:
-    """Have the Trainer of transformers complete its cards of such models, once."""
+def teach_trainer(trainer: Any) -> None:
+    """Have the Trainer of transformers complete its cards of such models."""
     cls = trainer.Trainer
-    if getattr(cls, _DONE, False):
-        return
-    setattr(cls, _DONE, True)
     create, push = cls.create_model_card, cls.push_to_hub
 
     @functools.wraps(create)

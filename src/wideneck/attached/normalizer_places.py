@@ -3,14 +3,14 @@
 What `use` measures of each layer is a `Place`; a saved model brings its places along.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from wideneck.attention.config import Normalizer
+from wideneck.attention.config import Normalizer, normalizer_config
 from wideneck.attention.forward import NAME
 from wideneck.attention.learned import LearnedNormalizer, note_hidden
 from wideneck.attention.visits import unwatch, watch
@@ -47,11 +47,7 @@ def placed(model: Any) -> Placed | None:
 
 
 def put(model: Any, config: Normalizer, places: tuple[Place, ...], before: list) -> None:
-    """Normalizers into the attention layers; the implementation is switched already.
-
-    Raises:
-        WideneckError: the model has no such layer.
-    """
+    """Normalizers into the attention layers; the implementation is switched already."""
     for place in places:
         layer = layer_of(model, place)
         first = next(layer.parameters(), None)
@@ -64,6 +60,15 @@ def put(model: Any, config: Normalizer, places: tuple[Place, ...], before: list)
         put_one(layer, normalizer.train(layer.training))
     remember(model, Placed(config=config, places=places, before=before))
     keep_others_as_they_were(model, [layer_of(model, place) for place in places], before)
+
+
+def place_saved(model: Any, raw: dict[str, Any]) -> None:
+    """The normalizers that a config.json names; their numbers are loaded afterwards."""
+    names = [field.name for field in fields(Place)]
+    places = tuple(Place(**{n: one[n] for n in names if n in one}) for one in raw["modules"])
+    before = implementations(model)
+    switch(model)
+    put(model, normalizer_config(raw["normalizer"]), places, before)
 
 
 def remember(model: Any, state: Placed) -> None:
@@ -82,19 +87,13 @@ def put_one(layer: nn.Module, normalizer: LearnedNormalizer) -> None:
         normalizer.hook = layer.register_forward_pre_hook(note_hidden, with_kwargs=True)
 
 
-def take_one(layer: Any) -> None:
-    """The normalizer out of its layer."""
-    normalizer = layer.normalizer
-    if normalizer.hook is not None:
-        normalizer.hook.remove()
-        normalizer.hook = None
-    del layer.normalizer
-
-
 def clear(model: Any) -> None:
     """All normalizers out of a model; implementations and class stay as they are."""
-    for layer, _ in normalizers(model):
-        take_one(layer)
+    for layer, normalizer in normalizers(model):
+        if normalizer.hook is not None:
+            normalizer.hook.remove()
+            normalizer.hook = None
+        del layer.normalizer
     unwatch(model)
     state = vars(model).pop(_KEY, None)
     if state is not None:
@@ -109,11 +108,7 @@ def normalizers(model: nn.Module) -> list[tuple[Any, LearnedNormalizer]]:
 
 
 def layer_of(model: Any, place: Place) -> nn.Module:
-    """The layer at a place.
-
-    Raises:
-        WideneckError: there is none.
-    """
+    """The layer at a place."""
     try:
         return model.get_submodule(place.name)
     except AttributeError as error:
@@ -143,11 +138,7 @@ def restore_implementations(before: list[tuple[Any, Any]]) -> None:
 
 
 def switch(model: Any, implementation: str = NAME) -> None:
-    """Have transformers call the attention function of that name.
-
-    Raises:
-        WideneckError: the model's class does not go through transformers' interface.
-    """
+    """Have transformers call the attention function of that name."""
     name = type(model).__name__
     try:
         with quiet_transformers():

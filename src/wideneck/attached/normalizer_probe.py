@@ -43,11 +43,7 @@ def tolerance(model: Any) -> float:
 
 @torch.no_grad()
 def answers(model: Any) -> Answers:
-    """Run the model in eval mode on random token ids; the global random state is left alone.
-
-    Raises:
-        WideneckError: it does not take token ids, or gives numbers that are not finite.
-    """
+    """Run the model in eval mode on random token ids; the global random state is left alone."""
     ids = _token_ids(model)
     num_padded = ids.shape[1] // 4
     padded_mask = torch.ones_like(ids)
@@ -68,11 +64,7 @@ def answers(model: Any) -> Answers:
 
 @torch.no_grad()
 def widths(model: Any, layers: list[nn.Module]) -> dict[nn.Module, int]:
-    """The width of the hidden states that enter each of the layers.
-
-    Raises:
-        WideneckError: what enters is not of shape (B, T, width).
-    """
+    """The width of the hidden states (B, T, width) that enter each of the layers."""
     found: dict[nn.Module, int] = {}
 
     def look(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:

@@ -22,16 +22,11 @@ def own_config(model: nn.Module) -> Callable[[], None]:
 
     Parts that shared a config share the copy, and a copy holds the copies of what its original
     held, so `model.config.get_text_config()` is what the layers read, if it was.  Call it before
-    writing into a config of the model.
-
-    Args:
-        model: its modules are looked through for configs of transformers, held as attributes, in
-            lists and dictionaries, or in dataclasses.
+    writing into a config of the model.  The modules are looked through for configs held as
+    attributes, in lists and dictionaries, or in dataclasses.
 
     Returns:
         What gives the model its former configs back.
-
-    Cost: a walk over the modules; copies of the configs.
     """
     found: dict[int, PreTrainedConfig] = {}
 

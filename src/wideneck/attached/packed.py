@@ -52,17 +52,9 @@ _note_what_attention_is_told()
 class Packing:
     """What one forward of a decoder says of documents in its rows.
 
-    Args:
-        model: the decoder.
-        config: of its memory.
-        options: of the forward; `use_cache` is turned off where documents are packed and nobody
-            asked for a cache, as attention would not keep them apart while it fills one.
-        ids: (B, T), the new tokens.
-        valid: (B, T), False for padding.
-        cache: the forward's, or None.
-
-    Raises:
-        WideneckError: documents that attention, or the ranks of the memory, would not keep apart.
+    The option `use_cache` is turned off where documents are packed and nobody asked for a cache,
+    as attention would not keep them apart while it fills one.  `valid` (B, T) is False for
+    padding.
     """
 
     def __init__(
@@ -103,11 +95,7 @@ class Packing:
         options["use_cache"] = False
 
     def documents(self) -> Tensor | None:
-        """(B, T), the number of each token's document; None for one in each row.  After the pass.
-
-        Raises:
-            WideneckError: attention has not looked for the documents that were given.
-        """
+        """After the pass: (B, T), each token's document by number; None for one in each row."""
         told, _told.documents = _told.documents, None
         if self.flash and not self.is_packed:
             return None  # there only a position of 0 begins a document

@@ -5,6 +5,7 @@ module that holds them: no name tells a scale from a matrix, and a shift that st
 decay to 0.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from wideneck.attention.learned import LearnedNormalizer
 from wideneck.errors import WideneckError
-from wideneck.heads.head import Head
-from wideneck.heads.learned import LearnedActivation
+from wideneck.heads.head import Head, LearnedActivation
 from wideneck.heads.mixture import Projections
 from wideneck.memory.module import CacheMemory
 
@@ -56,7 +56,7 @@ def parameter_groups(
     Every parameter that requires a gradient is in one group, each with a `name`:
 
     - "matrices", with `muon` only and then first: the hidden matrices, for `torch.optim.Muon`.  A
-      mixture's projections are K matrices there, one a component.
+      mixture's projections are K matrices there, one per component.
     - "decayed": all else of two dimensions or more.
     - "undecayed": biases and gains; asentmax's weights, which start at 0.
     - "learned": the learned numbers of activations, normalizers and memories, at a rate of their
@@ -86,12 +86,20 @@ def parameter_groups(
     for name, number in (("weight_decay", weight_decay), ("learned_rate", learned_rate)):
         if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 0:
             raise WideneckError(f"parameter_groups needs {name} >= 0, got {number!r}.")
-    groups: dict[str, list[Tensor]] = {
-        name: [] for name in ("matrices", "decayed", "undecayed", "learned")
+    options: dict[str, dict[str, float]] = {
+        "matrices": {"weight_decay": weight_decay},
+        "decayed": {"weight_decay": weight_decay},
+        "undecayed": {"weight_decay": 0.0},
+        "learned": {"weight_decay": 0.0, "lr": learned_rate},
     }
+    groups: dict[str, list[Tensor]] = {name: [] for name in options}
     numbers = {id(p) for p in learned_numbers(model)}
     tables = {id(p) for p in _tables(model)} if muon else set()
-    stacked = {id(p): K for p, K in _stacks(model)} if muon else {}
+    stacked = {  # matrices that hold K components one below the other
+        id(module.latent.weight): module.config.num_components
+        for module in model.modules()
+        if muon and isinstance(module, Projections)
+    }
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
@@ -103,12 +111,6 @@ def parameter_groups(
             groups["decayed"].append(parameter)
         else:
             groups["matrices"] += _components(parameter, stacked.get(id(parameter), 1))
-    options: dict[str, dict[str, float]] = {
-        "matrices": {"weight_decay": weight_decay},
-        "decayed": {"weight_decay": weight_decay},
-        "undecayed": {"weight_decay": 0.0},
-        "learned": {"weight_decay": 0.0, "lr": learned_rate},
-    }
     return [
         {"name": name, "params": parameters, **options[name]}
         for name, parameters in groups.items()
@@ -158,7 +160,7 @@ def _components(parameter: nn.Parameter, count: int) -> list[nn.Parameter]:
 
 
 def _tables(model: Any) -> Iterator[Any]:
-    """Matrices with a row a token or a component: what enters and what leaves a model."""
+    """Matrices with one row per token or component: what enters and what leaves a model."""
     for module in model.modules():
         if isinstance(module, nn.Embedding | Head):
             yield module.weight
@@ -170,8 +172,41 @@ def _tables(model: Any) -> Iterator[Any]:
             yield from layer.parameters(recurse=isinstance(layer, nn.ModuleList))
 
 
-def _stacks(model: nn.Module) -> Iterator[tuple[Any, int]]:
-    """Matrices that hold K components one below the other, and K."""
-    for module in model.modules():
-        if isinstance(module, Projections):
-            yield module.latent.weight, module.config.num_components
+def teach_trainer(trainer: Any) -> None:
+    """Have transformers' Trainer leave learned numbers undecayed, at a rate of their own.
+
+    It tells what decays by names ("bias", "norm") and by nn.LayerNorm, asks no model, and has no
+    list to extend.  So two of its methods are followed by a step, which acts on models with learned
+    numbers of wideneck only and changes no name in any state dict.
+    """
+    cls = trainer.Trainer
+    names, create = cls.get_decay_parameter_names, cls.create_optimizer
+
+    @functools.wraps(names)
+    def get_decay_parameter_names(self: Any, model: Any) -> list[str]:
+        learned = {id(p) for p in learned_numbers(model)}
+        named = model.named_parameters(remove_duplicate=False)
+        out = {name for name, p in named if id(p) in learned}
+        return [name for name in names(self, model) if name not in out]
+
+    @functools.wraps(create)
+    def create_optimizer(self: Any, model: Any = None) -> Any:
+        given = self.optimizer is not None  # the user's own, with groups of the user's own
+        optimizer = create(self) if model is None else create(self, model)
+        if given or not isinstance(optimizer, torch.optim.Optimizer):
+            return optimizer
+        numbers = learned_numbers(self.model if model is None else model)
+        learned = {id(p) for p in numbers if of_own_rate(p)}
+        groups = optimizer.param_groups
+        for group in list(groups):
+            apart = [p for p in group["params"] if id(p) in learned]
+            if not apart or not group.get("lr"):  # a rate of 0 stays 0
+                continue
+            group["params"] = [p for p in group["params"] if id(p) not in learned]
+            own = {"params": apart, "lr": LEARNED_RATE, "weight_decay": 0.0, "name": "learned"}
+            optimizer.add_param_group({**group, **own})
+        groups[:] = [group for group in groups if group["params"]]
+        return optimizer
+
+    cls.get_decay_parameter_names = get_decay_parameter_names
+    cls.create_optimizer = create_optimizer

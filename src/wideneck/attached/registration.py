@@ -3,60 +3,41 @@
 That must not import what is not imported yet (transformers takes seconds, and PEFT or the Trainer
 may never be wanted), and transformers looks for no plugins.  So the registrations wait for the
 modules that hold the lists to extend: a finder in front of the others lets them find the module,
-and has the registration follow its execution.  What PEFT says of our heads waits for PEFT in the
-same way.
+and has the registration follow its execution.
+
+What PEFT cannot do with a head waits for PEFT in the same way, and is said in our words as soon as
+it is asked for.  PEFT's adapters and its trainable rows are for linear layers and embeddings, and a
+head is neither.  Two of its ways fit: `modules_to_save` trains a copy of the whole head, and
+`target_parameters` puts a low-rank adapter on its matrix.
 """
 
+import functools
 import sys
+from importlib import import_module
 from importlib.abc import MetaPathFinder
+from types import ModuleType
 from typing import Any
 
-
-def _register_config(configuration_auto: Any) -> None:
-    from wideneck.attached.saved_config import WideneckConfig
-
-    configuration_auto.AutoConfig.register(WideneckConfig.model_type, WideneckConfig)
-
-
-def _register_model(modeling_auto: Any) -> None:
-    from wideneck.attached.auto_model import WideneckForCausalLM
-    from wideneck.attached.saved_config import WideneckConfig
-
-    for auto in (
-        modeling_auto.AutoModelForCausalLM,
-        modeling_auto.AutoModelForSeq2SeqLM,
-        modeling_auto.AutoModelForImageTextToText,
-        modeling_auto.AutoModelForSpeechSeq2Seq,
-    ):
-        auto.register(WideneckConfig, WideneckForCausalLM)
-
-
-def _register_trainer(trainer: Any) -> None:
-    from wideneck.attached import model_card, trainer_groups
-
-    trainer_groups.teach(trainer)
-    model_card.teach(trainer)
-
-
-def _say_of_lora(lora_model: Any) -> None:
-    from wideneck.attached.peft_words import say_of_lora
-
-    say_of_lora(lora_model)
-
-
-def _say_of_tokens(other: Any) -> None:
-    from wideneck.attached.peft_words import say_of_tokens
-
-    say_of_tokens(other)
-
+from wideneck.errors import WideneckError
 
 _FOLLOW_UPS = {
-    "peft.tuners.lora.model": _say_of_lora,
-    "peft.utils.other": _say_of_tokens,
-    "transformers.models.auto.configuration_auto": _register_config,
-    "transformers.models.auto.modeling_auto": _register_model,
-    "transformers.trainer": _register_trainer,
+    "peft.tuners.lora.model": ("registration.say_of_lora",),
+    "peft.utils.other": ("registration.say_of_tokens",),
+    "transformers.models.auto.configuration_auto": ("saved_config.register_config",),
+    "transformers.models.auto.modeling_auto": ("auto_model.register_model",),
+    "transformers.trainer": ("parameter_groups.teach_trainer", "model_card.teach_trainer"),
 }
+"""By module, what is called with it: functions in the files of this folder."""
+INSTEAD = (
+    "train a copy of the whole head, as in modules_to_save=['lm_head'], or, but not under TRL, put "
+    "an adapter on its matrix, as in target_parameters=['lm_head.weight']"
+)
+
+
+def _follow_up(module: ModuleType) -> None:
+    for place in _FOLLOW_UPS[module.__name__]:
+        file, name = place.split(".")
+        getattr(import_module(f"wideneck.attached.{file}"), name)(module)
 
 
 class _FollowUp(MetaPathFinder):
@@ -73,7 +54,7 @@ class _FollowUp(MetaPathFinder):
 
             def exec_module(module: Any) -> None:
                 execute(module)
-                _FOLLOW_UPS[fullname](module)
+                _follow_up(module)
 
             spec.loader.exec_module = exec_module
         return spec
@@ -83,7 +64,50 @@ def register() -> None:
     """Register now what is already imported, and the rest when it is; again it changes nothing."""
     if any(isinstance(finder, _FollowUp) for finder in sys.meta_path):
         return
-    for name, follow_up in _FOLLOW_UPS.items():
+    for name in _FOLLOW_UPS:
         if name in sys.modules:
-            follow_up(sys.modules[name])
+            _follow_up(sys.modules[name])
     sys.meta_path.insert(0, _FollowUp())
+
+
+def say_of_lora(lora_model: Any) -> None:
+    """Follows the import of `peft.tuners.lora.model`: a head among the target modules."""
+    made = lora_model.LoraModel._create_new_module
+
+    @functools.wraps(made)
+    def create(config: Any, adapter_name: str, target: Any, **kwargs: Any) -> Any:
+        try:
+            return made(config, adapter_name, target, **kwargs)
+        except ValueError as error:
+            if not _is_head(target):
+                raise
+            raise WideneckError(
+                f"LoRA of PEFT on target_modules is for linear layers, and the output layer of "
+                f"this model is a {type(target).__name__} of wideneck: {INSTEAD}."
+            ) from error
+
+    lora_model.LoraModel._create_new_module = staticmethod(create)
+
+
+def say_of_tokens(other: Any) -> None:
+    """Follows the import of `peft.utils.other`: rows of a head, or of an embedding tied to it."""
+    made = other.TrainableTokensWrapper.__init__
+
+    @functools.wraps(made)
+    def init(self: Any, module_to_save: Any, *args: Any, **kwargs: Any) -> None:
+        if _is_head(module_to_save):
+            raise WideneckError(
+                "trainable_token_indices of PEFT trains rows of embeddings and linear layers, and "
+                f"a {type(module_to_save).__name__} of wideneck would have to take part, as the "
+                "output layer or tied to the embedding: attach the head with tie=False and leave "
+                f"it out, or {INSTEAD}."
+            )
+        made(self, module_to_save, *args, **kwargs)
+
+    other.TrainableTokensWrapper.__init__ = init
+
+
+def _is_head(module: Any) -> bool:
+    from wideneck.attached.head_in_model import HeadInModel
+
+    return isinstance(module, HeadInModel)

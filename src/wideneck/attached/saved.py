@@ -1,16 +1,19 @@
 """What `save_pretrained` writes into config.json, and how it is read.
 
     {"model_type": "wideneck", "architectures": ["WideneckForCausalLM"], "head": {"name": ...},
-     "logit_scale": 1.0, "memory": {...}, "attention": {...},
+     "logit_scale": 1.0, "memory": {...},
+     "attention": {"normalizer": {"name": ...},
+                   "modules": [{"name": "model.layers.0.self_attn", "num_heads": 4}, ...]},
      "backbone": {the original's config, with its model_type as "backbone_type"},
      "vocab_size": V, "hidden_size": 1, "num_attention_heads": 1, ...}
 
-A head, perhaps with a memory, an attention (see `saved_attention`) or both.  Nothing but the
-classes of wideneck opens such a folder.  Its own model type and architecture make the Auto classes
-and pipelines of a transformers without wideneck refuse it.  A class that is called by name, such
-as LlamaForCausalLM, does not look at either: it would find its own model type in the backbone, or
-take what it knows from the top, so the backbone has no model_type and the sizes at the top fit no
-tensor.  The vocabulary's size is the true one, which PEFT reads there.
+A head, perhaps with a memory, an attention or both; a module has a "hidden_size", too, where its
+normalizer reads hidden states.  Nothing but the classes of wideneck opens such a folder.  Its own
+model type and architecture make the Auto classes and pipelines of a transformers without wideneck
+refuse it.  A class that is called by name, such as LlamaForCausalLM, does not look at either: it
+would find its own model type in the backbone, or take what it knows from the top, so the backbone
+has no model_type and the sizes at the top fit no tensor.  The vocabulary's size is the true one,
+which PEFT reads there.
 
 Folders of earlier versions, whose architecture is the original's and whose backbone is the
 original's config as it is, are read, too.
@@ -25,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from wideneck import config as c
-from wideneck.attached.saved_attention import attention_to_dict, check_attention
+from wideneck.attention.config import normalizer_config
+from wideneck.attention.config import to_dict as normalizer_to_dict
 from wideneck.errors import WideneckError
 from wideneck.files.writing import write_text
 from wideneck.memory.config import memory_config
@@ -72,7 +76,7 @@ def check_saved(raw: dict[str, Any]) -> Saved:
     if "memory" in raw:
         _check_memory(raw)
     if "attention" in raw:
-        check_attention(raw["attention"])
+        _check_attention(raw["attention"])
     scale = raw.get("logit_scale", 1.0)
     number = isinstance(scale, int | float) and not isinstance(scale, bool)
     if not number or not 0 < abs(scale) <= sys.float_info.max:  # NaN is neither
@@ -95,13 +99,9 @@ def layout(original: Any, saved: Saved) -> dict[str, Any]:
     backbone = json.loads(original.to_json_string())
     backbone.pop(_KEY, None)
     backbone = {_TYPE: backbone.pop("model_type"), **backbone}
-    parts: dict[str, Any] = {}
-    if saved.head is not None:
-        parts |= {"head": saved.head, "logit_scale": saved.logit_scale}
-    if saved.memory is not None:
-        parts["memory"] = saved.memory
-    if saved.attention is not None:
-        parts["attention"] = saved.attention
+    parts = {name: part for name, part in vars(saved).items() if part is not None}
+    if saved.head is None:
+        del parts["logit_scale"]
     text = original.get_text_config(decoder=True)
     sizes = {**_NO_SIZES, "vocab_size": getattr(text, "vocab_size", None)}
     return {
@@ -123,6 +123,33 @@ def _check_memory(raw: dict[str, Any]) -> None:
             "'memory' in config.json of a saved wideneck model needs a temperature and a bias, and "
             "a 'head' beside it: save the model again with save_pretrained."
         )
+
+
+def _check_attention(raw: Any) -> None:
+    """Refuse what is no attention of a saved model, before a model is made of it."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("normalizer"), dict):
+        raise WideneckError(
+            "'attention' in config.json of a saved wideneck model names no 'normalizer': save the "
+            "model again with save_pretrained."
+        )
+    reads = normalizer_config(raw["normalizer"]).reads_hidden
+    modules = raw.get("modules")
+    if not isinstance(modules, list) or not modules:
+        raise WideneckError(
+            "'attention' in config.json of a saved wideneck model needs 'modules', a list of its "
+            "layers: save the model again with save_pretrained."
+        )
+    sizes = ("num_heads", "hidden_size") if reads else ("num_heads",)
+    for module in modules:
+        good = isinstance(module, dict) and isinstance(module.get("name"), str)
+        for size in sizes:
+            value = module.get(size) if good else None
+            good = good and type(value) is int and value > 0
+        if not good:
+            raise WideneckError(
+                f"A module of 'attention' in config.json needs a name and whole numbers for "
+                f"{' and '.join(sizes)}, got {module!r}."
+            )
 
 
 def push_saved(config: Any, saved: Saved) -> Any:
@@ -172,13 +199,21 @@ def writing_config(model: Any) -> Iterator[None]:
 def parts_of(model: Any) -> Saved:
     """The parts of a model that are of wideneck; all None for another model."""
     # Here, as transformers reads configs, with this file, before anything needs torch.
-    from wideneck.attached.memory_place import placed_memory
-    from wideneck.attached.swap import attached_head
+    from wideneck.attached.normalizer_places import placed
+    from wideneck.attached.swap import attached_head, placed_memory
 
-    head, memory = attached_head(model), placed_memory(model)
+    head, memory, attention = attached_head(model), placed_memory(model), placed(model)
     return Saved(
         head=None if head is None else c.to_dict(head.config),
         logit_scale=1.0 if head is None else head.logit_scale,
         memory=None if memory is None else memory_to_dict(memory.config),
-        attention=attention_to_dict(model),
+        attention=None if attention is None else _attention_to_dict(attention),
     )
+
+
+def _attention_to_dict(placed: Any) -> dict[str, Any]:
+    modules = [
+        {name: value for name, value in asdict(place).items() if value is not None}
+        for place in placed.places
+    ]
+    return {"normalizer": normalizer_to_dict(placed.config), "modules": modules}

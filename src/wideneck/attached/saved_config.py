@@ -87,6 +87,11 @@ class WideneckConfig(PreTrainedConfig):
         return getattr(backbone, name)
 
 
+def register_config(configuration_auto: Any) -> None:
+    """Follows the import of that module of transformers."""
+    configuration_auto.AutoConfig.register(MODEL_TYPE, WideneckConfig)
+
+
 def _without_kernels(raw: Any) -> Any:
     """The config without the stranger's choice of kernels, in its parts either."""
     if isinstance(raw, dict):

@@ -6,16 +6,13 @@ moves by more than the logit that moves most: by less than e^-5, unless the mode
 the probed range beyond it.  A soft cap starts on a model with that cap only.
 """
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
 from wideneck import config as c
-from wideneck.attached.probe import LogitRange
+from wideneck.activation import Probe
 from wideneck.errors import WideneckError
 from wideneck.models import LogitMap
-
-Probe = Callable[[], LogitRange]
 
 
 def start_config(
@@ -27,13 +24,8 @@ def start_config(
 ) -> c.HeadConfig:
     """The head asked for, with every number that was not given set to its start.
 
-    Args:
-        head: name, dictionary or config.  A field of a config that has its default counts as
-            not given.
-        options: fields of the head, as for `wideneck.heads.build`.
-        logit_map: what the model does to its logits.
-        probe: measures the range of the logits; called only where a start depends on it.
-        model: its name, for the errors.
+    A field of a config that has its default counts as not given.  The range of the logits is probed
+    only where a start depends on it.
     """
     given = _given(head, options)
     config = c.head_config(head, **options)
@@ -106,10 +98,6 @@ def _given(head: Any, options: dict[str, Any]) -> set[str]:
     if type(head) not in {type(config) for config in c.HEADS.values()}:
         return set(options)  # head_config says what is wrong with it
     default = type(head)()
-    changed = {f.name for f in fields(head) if not _same(getattr(head, f.name), f.name, default)}
-    return changed | set(options)
-
-
-def _same(value: Any, name: str, default: Any) -> bool:
-    other = getattr(default, name)
-    return value is other or (type(value) is type(other) and value == other)
+    pairs = {f.name: (getattr(head, f.name), getattr(default, f.name)) for f in fields(head)}
+    same = {n for n, (a, b) in pairs.items() if a is b or (type(a) is type(b) and a == b)}
+    return (pairs.keys() - same) | set(options)

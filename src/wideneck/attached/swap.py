@@ -1,7 +1,12 @@
 """Puts a head into the place of a model's output layer, with the layer's own weights.
 
 The layer keeps its dotted name, so names in the state dict, the keys of tied weights and the
-plans of transformers go on to mean the same.
+plans of transformers go on to mean the same.  A memory is a module of its own beside the rest.
+
+The bias that BART, Marian and their kin add to the logits after the output layer is a buffer (1, V)
+of the model's, under which checkpoints know it.  It stays there, one truth, and the head has the
+same storage as its bias: what comes from a head is normalized, and so must hold everything that is
+added.
 """
 
 from typing import Any
@@ -10,11 +15,18 @@ import torch
 from torch import nn
 
 from wideneck import heads
-from wideneck.attached.final_bias import serve_bias
 from wideneck.attached.head_in_model import HeadInModel, in_model
 from wideneck.attached.own_config import own_config
 from wideneck.config import HeadConfig
+from wideneck.errors import WideneckError
+from wideneck.memory.config import Memory
+from wideneck.memory.module import CacheMemory
+from wideneck.models import LogitMap, measure_logit_map
 from wideneck.models.expected_head import module_name
+
+FINAL_BIAS = "final_logits_bias"
+MEMORY = "cache_memory"
+"""Name of the module that is a model's memory, and the beginning of its tensors' names."""
 
 
 def swap_head(model: Any, config: HeadConfig, logit_scale: float) -> None:
@@ -81,8 +93,54 @@ def _adapt(model: Any, name: str) -> None:
     model.loss_type = "ForCausalLM"
 
 
-@torch.no_grad()
-def resize_head(head: Any, resized: nn.Linear) -> None:
-    """Take over the rows of a layer of another vocabulary size."""
-    head.weight, head.bias = resized.weight, resized.bias
-    head.vocab_size = resized.weight.shape[0]
+def put_memory(model: Any, config: Memory) -> None:
+    """A memory whose numbers are those of the config; loading fills in learned ones."""
+    head = model.get_output_embeddings()
+    head.remembers = True
+    memory = CacheMemory(config, device=head.weight.device)
+    setattr(model, MEMORY, memory.train(model.training))
+    strict = set(model._keep_in_fp32_modules_strict or ())
+    model._keep_in_fp32_modules_strict = strict | {MEMORY}
+
+
+def placed_memory(model: Any) -> CacheMemory | None:
+    """The memory of a model, or None."""
+    return model._modules.get(MEMORY)
+
+
+def map_without_bias(model: Any) -> LogitMap:
+    """`measure_logit_map`, for a model whose final bias will be its head's.
+
+    Raises:
+        WideneckError: the model does something else, too, so that the head's bias is another.
+    """
+    bias = model._buffers.get(FINAL_BIAS)
+    if bias is None:
+        return measure_logit_map(model)
+    model._buffers[FINAL_BIAS] = torch.zeros_like(bias)
+    try:
+        found = measure_logit_map(model)
+    finally:
+        model._buffers[FINAL_BIAS] = bias
+    layer = model.get_output_embeddings()
+    if found.kind != "identity" or getattr(layer, "bias", None) is not None:
+        raise WideneckError(
+            f"{type(model).__name__} has a {FINAL_BIAS} beside another bias, scale or cap of its "
+            "logits, in an order that wideneck does not know: attach to a model without."
+        )
+    return found
+
+
+def serve_bias(model: Any, head: Any) -> None:
+    """Make the model's final bias, where it has one, the bias of its head.
+
+    Cheap, so done before each call: moving, loading and resizing make another buffer of it.
+    """
+    bias = model._buffers.get(FINAL_BIAS)
+    if bias is None:
+        return
+    if "bias" not in head._buffers:
+        vars(head).pop("bias", None)  # None, a plain attribute or a parameter: the layer had none
+        head._parameters.pop("bias", None)
+        head.register_buffer("bias", None, persistent=False)
+    head._buffers["bias"] = bias.view(-1)

@@ -17,7 +17,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from wideneck.attached.memory_place import placed_memory
+from wideneck.attached.swap import placed_memory
 from wideneck.attached.token_call import REQUEST, TokenRequest
 from wideneck.errors import WideneckError
 from wideneck.functional.items import per_item
@@ -48,10 +48,7 @@ class TrlForward(ABC):
     def answer(self, model: Any, run: Any, options: dict[str, Any]) -> Any:
         """What TRL's function would have returned, with the model's own distribution.
 
-        Args:
-            model: the model.
-            run: its own forward, of a dictionary of options.
-            options: of the call; those of the loss are taken out.
+        `run` is the model's own forward; the options that are about the loss are taken out.
         """
 
 
@@ -126,11 +123,7 @@ class WithLogits(TrlForward):
 
 
 def recognized(forward: Any) -> TrlForward | None:
-    """What TRL asks by a function that it sets as a model's `forward`; None if it is not TRL's.
-
-    Raises:
-        WideneckError: a way of TRL that no head can answer.
-    """
+    """What TRL asks by a function that it sets as a model's `forward`; None if it is not TRL's."""
     function: Any = getattr(forward, "__func__", forward)
     if not isinstance(function, FunctionType):
         return None

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from wideneck import heads
-from wideneck.attached.memory_place import placed_memory
-from wideneck.attached.swap import attached_head
+from wideneck.attached.swap import attached_head, placed_memory
 from wideneck.audits.output.layer import TOKENS
 from wideneck.audits.states import Progress
 from wideneck.data.tokenizing import ids_and_ends, in_one

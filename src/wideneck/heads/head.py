@@ -18,7 +18,35 @@ from wideneck.errors import WideneckError
 from wideneck.functional.distribution import log_mixture, log_prob
 from wideneck.functional.loss import linear_cross_entropy_and_log_normalizer
 from wideneck.functional.token_outputs import TokenOutputs, linear_token_outputs
-from wideneck.heads.learned import LearnedActivation
+
+
+@final
+class LearnedActivation(nn.Module):
+    """An activation whose learned numbers, `Activation.raw`, are parameters in float32.
+
+    A single number has shape (1,): FSDP2 shards no scalars.
+    """
+
+    def __init__(self, config: c.Activation, device: Any = None):
+        super().__init__()
+        self.config = config
+        self.starts = {name: start for name, (_, start) in config.raw().items()}
+        for name, (count, _) in config.raw().items():
+            empty = torch.empty(count, device=device, dtype=torch.float32)
+            self.register_parameter(name, nn.Parameter(empty))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """The config's numbers."""
+        for name, start in self.starts.items():
+            getattr(self, name).fill_(start)
+
+    def forward(self) -> c.Activation:
+        """The activation with the present numbers, for `linear_cross_entropy` and `log_prob`."""
+        if not self.starts:
+            return self.config
+        return self.config.learning({name: getattr(self, name) for name in self.starts})
 
 
 class Head(nn.Module, ABC):
@@ -66,11 +94,12 @@ class Head(nn.Module, ABC):
         self.activation = LearnedActivation(activation, device)
 
     def reset_parameters(self) -> None:
-        """As `nn.Linear`: uniform in +-1/sqrt(E); biases 0."""
+        """As `nn.Linear`: uniform in +-1/sqrt(E); biases 0; its parts as they start."""
         nn.init.uniform_(self.weight, -(self.embedding_size**-0.5), self.embedding_size**-0.5)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
-        self.activation.reset_parameters()
+        for part in self.children():
+            part.reset_parameters()  # pyrefly: ignore[not-callable]
 
     @abstractmethod
     def contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -151,13 +180,8 @@ class Head(nn.Module, ABC):
         hidden: Tensor,
         target: Tensor,
         *,
-        weight: Tensor | None = None,
-        target_ids: Tensor | None = None,
         reduction: str = "none",
-        ignore_index: int = -100,
-        label_smoothing: float = 0.0,
-        z_loss: float = 0.0,
-        chunk_size: int | None = None,
+        **options: Any,
     ) -> tuple[Tensor, Tensor]:
         """`nll`, and log sum_j exp(f(z_j)): (...), or of every component of a mixture (..., K)."""
         contexts, bias, log_prior = self.scaled_contexts(hidden)
@@ -168,13 +192,8 @@ class Head(nn.Module, ABC):
             linear_bias=bias,
             activation=self.activation(),
             log_prior=log_prior,
-            weight=weight,
-            target_ids=target_ids,
             reduction=reduction,
-            ignore_index=ignore_index,
-            label_smoothing=label_smoothing,
-            z_loss=z_loss,
-            chunk_size=chunk_size,
+            **options,
         )
 
     def token_outputs(

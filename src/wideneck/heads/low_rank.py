@@ -35,12 +35,7 @@ class LowRankHead(Head):
             device=sizes.get("device"),
             dtype=sizes.get("dtype"),
         )
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Both as `nn.Linear`: A uniform in +-1/sqrt(r), B in +-1/sqrt(D)."""
-        super().reset_parameters()
-        self.down.reset_parameters()
+        self.reset_parameters()  # A uniform in +-1/sqrt(r), B in +-1/sqrt(D)
 
     def contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.down(hidden), None
@@ -57,7 +52,7 @@ def low_rank_from(
 ) -> LowRankHead:
     """The head whose matrix is the nearest of rank r to that of a softmax head.
 
-    Of the row-centred matrix: of all A B of rank r, nearest to W - 1 mu^T over tokens, or in
+    Rows are centred first: of all A B of rank r it is the nearest to W - 1 mu^T over tokens, or in
     E ||(W - 1 mu^T - A B) h||^2 where the second moment of the hidden states is given; these are
     "centred" and "whitened" of the audit's `rank_cost`.  At rank D it predicts what W does.
 

@@ -68,39 +68,34 @@ class Projections(nn.Module):
         return contexts * (keep.to(contexts.dtype) / (1 - rate))  # one pass over the contexts
 
 
-@final
-class MixtureHead(Head):
-    """sum_k pi_k p_k with p_k of any activation: MoS, MoSS and the rest."""
+class ProjectedHead(Head):
+    """A head whose contexts are projections of the hidden state."""
 
-    def __init__(self, config: c.Mixture, **sizes: Any):
-        super().__init__(config, config.activation, **sizes)
+    def __init__(self, config: c.MoC | c.Mixture, activation: c.Activation, **sizes: Any):
+        super().__init__(config, activation, **sizes)
         self.projections = Projections(
             config, self.hidden_size, self.embedding_size, sizes.get("device"), sizes.get("dtype")
         )
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        self.projections.reset_parameters()
+
+@final
+class MixtureHead(ProjectedHead):
+    """sum_k pi_k p_k with p_k of any activation: MoS, MoSS and the rest."""
+
+    def __init__(self, config: c.Mixture, **sizes: Any):
+        super().__init__(config, config.activation, **sizes)
 
     def contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.projections(hidden)
 
 
 @final
-class MoCHead(Head):
+class MoCHead(ProjectedHead):
     """softmax(W sum_k pi_k h_k): the mixture that cannot break the bottleneck."""
 
     def __init__(self, config: c.MoC, **sizes: Any):
         super().__init__(config, c.Softmax(), **sizes)
-        self.projections = Projections(
-            config, self.hidden_size, self.embedding_size, sizes.get("device"), sizes.get("dtype")
-        )
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        self.projections.reset_parameters()
 
     def contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         contexts, log_prior = self.projections(hidden)

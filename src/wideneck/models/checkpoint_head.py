@@ -25,7 +25,7 @@ from wideneck.models.tokens import load_tokenizer, token_strings
 from wideneck.models.tying import describe_tying, same_numbers
 
 MEMORY = "cache_memory."
-"""How the names of a memory's tensors begin; see `attached.memory_place`."""
+"""How the names of a memory's tensors begin; see `attached.swap`."""
 
 
 def read_head(

@@ -10,7 +10,6 @@ from wideneck.attached.own_config import own_config
 from wideneck.attached.swap import is_tied, untie
 from wideneck.config import HeadConfig, head_config, name_of
 from wideneck.errors import WideneckError
-from wideneck.heads import Head
 from wideneck.models import evaluating, load_language_model, read_head
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.small.config import AwdLstm, States
@@ -88,22 +87,16 @@ def _with_backbone_of(run: SavedRun) -> Any:
     if is_tied(model) and not run.model.tied:
         untie(model)
     _put_head(run.path, model, trained.config, trained.logit_scale, bias=trained.bias is not None)
-    _copy(run, model, trained)
-    _check_same(run, model.eval())
-    return model
-
-
-def _copy(run: SavedRun, model: Any, trained: Head) -> None:
-    head = model.get_output_embeddings()
-    weights = trained.state_dict()
+    head, weights = model.get_output_embeddings(), trained.state_dict()
     if head.bias is not None and trained.bias is None:
         weights["bias"] = torch.zeros_like(head.bias)
     head.load_state_dict(weights)
-    assert isinstance(run.model.backbone, TransformerBackbone)
     # Left over is what a base model has for other uses, such as BERT's pooler.
-    missing = model.base_model.load_state_dict(run.model.backbone.model.state_dict(), strict=False)
+    missing = model.base_model.load_state_dict(backbone.model.state_dict(), strict=False)
     if missing.missing_keys:
         raise _unlike(run, model)
+    _check_same(run, model.eval())
+    return model
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a step is given: rows of consecutive text, windows, or states of a frozen model.
+"""A task, and what its steps are given: rows of text, windows, or states of a frozen model.
 
 Batch k of epoch e depends on the seed, e and k alone, so that a run goes on at any of them.  With
 several processes each takes an even share of the rows.
@@ -7,14 +7,17 @@ Shapes: B rows, T tokens of a segment or a window.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
-from wideneck.training.schedule import Schedule
+from wideneck.evaluation.streaming import Reading
+from wideneck.models.small.language_model import LanguageModel
+from wideneck.training.recipe import Schedule
 
 
 @dataclass(frozen=True)
@@ -25,44 +28,72 @@ class Batch:
     """Ids (B, T), or states (B, D)."""
     target: Tensor
     """Ids (B, T), or (B,)."""
-    fresh: bool
-    """Whether the model starts from its initial state."""
-    share: float
-    """Length over the usual length of a segment, which SGD's rate is multiplied by."""
     num_tokens: int
     """Predictions in it, of all processes."""
+    fresh: bool = True
+    """Whether the model starts from its initial state."""
+    share: float = 1.0
+    """Length over the usual length of a segment, which SGD's rate is multiplied by."""
+
+
+@final
+@dataclass(frozen=True)
+class Order:
+    """The batches of one epoch, by number."""
+
+    drawn: Any
+    """What the seed decides: the bounds of segments, the starts of windows, or rows by number."""
+    length: int
+    batch: Callable[[int], Batch]
+
+    def __len__(self) -> int:
+        return self.length
 
 
 class Batches(ABC):
-    """The batches of every epoch."""
+    """The batches of every epoch.
+
+    Each kind takes the `seed` of its order, and the `share` of this process: its number, and how
+    many there are.
+    """
 
     tokens_per_epoch: int
 
     @abstractmethod
-    def order(self, epoch: int) -> "Order":
+    def order(self, epoch: int) -> Order:
         """The batches of one epoch."""
 
 
-class Order(ABC):
-    """The batches of one epoch, by number."""
+@dataclass(frozen=True)
+class Observation:
+    """What else is measured on the way, on one process; it goes into the metrics."""
 
-    @abstractmethod
-    def __len__(self) -> int: ...
+    steps: frozenset[int]
+    """After which steps; 0 is before the first."""
+    measure: Callable[[nn.Module], dict[str, Any]]
+    """Reads the model and nothing random, so that a run observed trains like one that is not."""
 
-    @abstractmethod
-    def batch(self, index: int) -> Batch: ...
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that the loop needs to know."""
+
+    model: nn.Module
+    """Called as model(input, target, state); returns a `Step` of wideneck.models.small."""
+    batches: Batches
+    valid: Sequence[Batch]
+    about: dict[str, Any] = field(default_factory=dict)
+    """What a checkpoint must agree in, such as the vocabulary's hash; goes into the result."""
+    described: dict[str, Any] = field(default_factory=dict)
+    """What the file of the weights says beside that."""
+    test: Sequence[Batch] | None = None
+    """What the best model is measured on at the end; None for nothing."""
+    observe: Observation | None = None
 
 
 @final
 class Segments(Batches):
-    """Rows of consecutive text, read segment by segment with the state carried.
-
-    Args:
-        ids: (N,) token ids.
-        schedule: batch size and segments.
-        seed: of the lengths of segments.
-        share: this process's number, and how many there are.
-    """
+    """Rows of consecutive text (N,), read segment by segment with the state carried."""
 
     def __init__(self, ids: Tensor, schedule: Schedule, seed: int, share: tuple[int, int] = (0, 1)):
         rank, world = share
@@ -79,14 +110,24 @@ class Segments(Batches):
         self.schedule, self.seed = schedule, seed
         self.tokens_per_epoch = B * (length - 1)
 
-    def order(self, epoch: int) -> "SegmentOrder":
+    def order(self, epoch: int) -> Order:
         generator = _generator(self.seed, epoch)
         segment, predictions = self.schedule.segment, self.rows.shape[1] - 1
         starts, start = [], 0
         while start < predictions:
             starts.append(start)
             start += self._length(segment, generator) if self.schedule.varied else segment
-        return SegmentOrder(self, [*starts, predictions])
+        bounds = [*starts, predictions]
+        return Order(bounds, len(starts), lambda index: self._batch(*bounds[index : index + 2]))
+
+    def _batch(self, start: int, stop: int) -> Batch:
+        return Batch(
+            input=self.rows[:, start:stop].long(),
+            target=self.rows[:, start + 1 : stop + 1].long(),
+            num_tokens=self.schedule.batch_size * (stop - start),
+            fresh=start == 0,
+            share=(stop - start) / self.schedule.segment,
+        )
 
     def _length(self, segment: int, generator: torch.Generator) -> int:
         usual = torch.rand((), generator=generator).item() < 0.95
@@ -98,39 +139,8 @@ class Segments(Batches):
 
 
 @final
-@dataclass(frozen=True)
-class SegmentOrder(Order):
-    """Segments from each bound to the next."""
-
-    batches: Segments
-    bounds: list[int]
-
-    def __len__(self) -> int:
-        return len(self.bounds) - 1
-
-    def batch(self, index: int) -> Batch:
-        start, stop = self.bounds[index], self.bounds[index + 1]
-        rows, schedule = self.batches.rows, self.batches.schedule
-        return Batch(
-            input=rows[:, start:stop].long(),
-            target=rows[:, start + 1 : stop + 1].long(),
-            fresh=index == 0,
-            share=(stop - start) / schedule.segment,
-            num_tokens=schedule.batch_size * (stop - start),
-        )
-
-
-@final
 class WindowBatches(Batches):
-    """Windows of T predictions, in a new order and cut at a new phase in every epoch.
-
-    Args:
-        ids: (N,) token ids.
-        context: T.
-        schedule: batch size.
-        seed: of the order.
-        share: this process's number, and how many there are.
-    """
+    """Windows of T = context predictions, in a new order and at a new phase in every epoch."""
 
     def __init__(
         self,
@@ -153,52 +163,26 @@ class WindowBatches(Batches):
             )
         self.tokens_per_epoch = self.num_batches * self.batch_size * context
 
-    def order(self, epoch: int) -> "WindowOrder":
+    def order(self, epoch: int) -> Order:
         generator = _generator(self.seed, epoch)
         slack = len(self.ids) - 1 - self.num_windows * self.context
         phase = int(torch.randint(slack + 1, (), generator=generator))
         starts = phase + self.context * torch.randperm(self.num_windows, generator=generator)
-        return WindowOrder(self, starts)
+        return Order(starts, self.num_batches, lambda index: self._batch(starts, index))
 
-
-@final
-@dataclass(frozen=True)
-class WindowOrder(Order):
-    """Windows by their starts."""
-
-    batches: WindowBatches
-    starts: Tensor
-
-    def __len__(self) -> int:
-        return self.batches.num_batches
-
-    def batch(self, index: int) -> Batch:
-        B, T = self.batches.batch_size, self.batches.context
-        starts = _share(self.starts[index * B : (index + 1) * B], self.batches.share)
-        places = starts[:, None] + torch.arange(T + 1)
-        windows = self.batches.ids[places].long()
-        return Batch(
-            input=windows[:, :-1],
-            target=windows[:, 1:],
-            fresh=True,
-            share=1.0,
-            num_tokens=B * T,
-        )
+    def _batch(self, starts: Tensor, index: int) -> Batch:
+        B, T = self.batch_size, self.context
+        places = _share(starts[index * B : (index + 1) * B], self.share)[:, None]
+        windows = self.ids[places + torch.arange(T + 1)].long()
+        return Batch(input=windows[:, :-1], target=windows[:, 1:], num_tokens=B * T)
 
 
 @final
 class Rows(Batches):
-    """Hidden states and their targets, for a head alone, in a new order in every epoch.
+    """Hidden states (N, D) and their targets (N,), for a head alone, in a new order every epoch.
 
     The order is of blocks of `BLOCK` neighbours, so that a memory-mapped file is read in pieces;
     a batch holds many blocks.
-
-    Args:
-        hidden: (N, D), may be memory-mapped.
-        target: (N,).
-        schedule: batch size, in tokens.
-        seed: of the order.
-        share: this process's number, and how many there are.
     """
 
     BLOCK = 16
@@ -222,34 +206,45 @@ class Rows(Batches):
         self.batch_size = B
         self.tokens_per_epoch = len(target) // B * B
 
-    def order(self, epoch: int) -> "RowOrder":
+    def order(self, epoch: int) -> Order:
         N, block = len(self.target), self.BLOCK
         blocks = torch.randperm(-(-N // block), generator=_generator(self.seed, epoch))
         rows = (blocks[:, None] * block + torch.arange(block)).flatten()
-        return RowOrder(self, rows[rows < N])
+        rows = rows[rows < N]
+        return Order(rows, N // self.batch_size, lambda index: self._batch(rows, index))
+
+    def _batch(self, rows: Tensor, index: int) -> Batch:
+        B = self.batch_size
+        rows = _share(rows[index * B : (index + 1) * B], self.share)
+        return Batch(input=self.hidden[rows], target=self.target[rows].long(), num_tokens=B)
 
 
-@final
-@dataclass(frozen=True)
-class RowOrder(Order):
-    """Rows by number."""
+def text_in_order(
+    model: LanguageModel, ids: Tensor, schedule: Schedule, batch_size: int
+) -> list[Batch]:
+    """A text (N,) as `wideneck.evaluation` reads it, for validation within the loop.
 
-    batches: Rows
-    rows: Tensor
+    The model says whether a state is carried, or how long its windows are; the schedule how many
+    tokens are read at a time, and how much of the text.
+    """
+    reading = Reading.of(
+        model,
+        ids[: schedule.evaluation_tokens],
+        batch_size=batch_size,
+        segment=schedule.segment,
+    )
+    windowed = reading.context is not None
+    return [
+        Batch(input, target, target.numel(), fresh=windowed or number == 0)
+        for number, (input, target) in enumerate(reading)
+    ]
 
-    def __len__(self) -> int:
-        return self.batches.tokens_per_epoch // self.batches.batch_size
 
-    def batch(self, index: int) -> Batch:
-        B = self.batches.batch_size
-        rows = _share(self.rows[index * B : (index + 1) * B], self.batches.share)
-        return Batch(
-            input=self.batches.hidden[rows],
-            target=self.batches.target[rows].long(),
-            fresh=True,
-            share=1.0,
-            num_tokens=B,
-        )
+def rows_in_order(hidden: Tensor, target: Tensor, schedule: Schedule) -> list[Batch]:
+    """Cached states (N, D) and targets (N,); views, read from the disk when they are used."""
+    size, upto = schedule.evaluation_batch_size, schedule.evaluation_tokens
+    pairs = zip(hidden[:upto].split(size), target[:upto].split(size), strict=True)
+    return [Batch(x, y, y.numel()) for x, y in pairs]
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:

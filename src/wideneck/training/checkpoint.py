@@ -40,11 +40,7 @@ def optimizer_tensors(
 
 @torch.no_grad()
 def load_model(model: nn.Module, stored: Stored, prefix: str = "") -> None:
-    """Put the parameters and buffers below a prefix in their places.
-
-    Raises:
-        WideneckError: a tensor is damaged, missing, left over, or of another shape.
-    """
+    """Put the parameters and buffers below a prefix in their places."""
     mine, path = _kept(model), stored.path
     for name in sorted(mine.keys() ^ set(stored.names(prefix))):
         lack = "lacks" if name in mine else "has besides"
@@ -64,11 +60,7 @@ def load_model(model: nn.Module, stored: Stored, prefix: str = "") -> None:
 def load_optimizer(
     model: nn.Module, optimizer: torch.optim.Optimizer, stored: Stored, prefix: str
 ) -> None:
-    """Give every parameter the state that it had.
-
-    Raises:
-        WideneckError: a tensor is damaged, or of no parameter of the model.
-    """
+    """Give every parameter the state that it had."""
     parameters = dict(model.named_parameters())
     for key, tensor in stored.tensors(prefix):
         name, _, entry = key.rpartition(".")

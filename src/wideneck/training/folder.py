@@ -1,7 +1,7 @@
 """The folder of a run: its recipe, metrics, last checkpoint and best weights.
 
     recipe.json            what is trained, to the last default
-    metrics.jsonl          a line every `log_every` steps and one an evaluation
+    metrics.jsonl          one line every `log_every` steps and one per evaluation
     checkpoint.safetensors the whole state; the same command goes on from it
     model.safetensors      the best weights by validation loss
     result.json            when it is done
@@ -40,22 +40,15 @@ def is_run(path: str | Path) -> bool:
 
 @final
 class RunFolder:
-    """A folder that this process alone trains in.
+    """A folder that this process alone trains in; it is made if it is missing.
 
-    Args:
-        path: made if it is missing.
-        recipe: as a dictionary; must be that of the run which is there, unless that came to
-            nothing.
-        first: whether this is the first of the processes that train together; the others only
-            read, and must come after it.
-
-    Raises:
-        WideneckError: another process trains there, the folder holds something else or a run of
-            another recipe, or it cannot be written.
+    The recipe must be that of the run which is there, unless that came to nothing.  Of processes
+    that train together only the first one locks and writes; the others must come after it.
     """
 
     def __init__(self, path: Path, recipe: dict[str, Any], *, first: bool = True):
         self.path, self._lock = path, None
+        self.checkpoint, self.model = path / CHECKPOINT, path / MODEL
         if not first:
             return
         names = FOLDER.names(path)
@@ -76,33 +69,19 @@ class RunFolder:
         if any((path / name).exists() for name in (CHECKPOINT, MODEL, RESULT)):
             FOLDER.check(path, recipe)
         else:  # a recipe that never came to a checkpoint may be corrected
-            if (path / RECIPE).exists() and read_json(path / RECIPE).keys() != recipe.keys():
+            if (path / RECIPE).exists() and FOLDER.read(path / RECIPE).keys() != recipe.keys():
                 raise FOLDER.strangers(path)
             write_text(path / RECIPE, json_text(recipe))
             remove(path / VOCABULARY)
         if (path / RESULT).exists():
             remove(self.checkpoint)
 
-    @property
-    def checkpoint(self) -> Path:
-        """The whole state of the run."""
-        return self.path / CHECKPOINT
-
-    @property
-    def model(self) -> Path:
-        """The best weights."""
-        return self.path / MODEL
-
     def result(self) -> dict[str, Any] | None:
-        """What a finished run found.
-
-        Raises:
-            WideneckError: its file is damaged.
-        """
+        """What a finished run found."""
         file = self.path / RESULT
         if not file.exists():
             return None
-        found = read_json(file)
+        found = FOLDER.read(file)
         record(Result, found, str(file), START_OVER)
         return found
 
@@ -116,12 +95,3 @@ class RunFolder:
         """Let others in."""
         if self._lock is not None:
             self._lock.close()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A file of this folder.
-
-    Raises:
-        WideneckError: it is missing or damaged.
-    """
-    return FOLDER.read(path)

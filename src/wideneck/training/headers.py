@@ -4,8 +4,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from wideneck.training.state import Standing
-
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -25,6 +23,30 @@ class StatesAbout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it; without a test split that was not asked for."""
         return msgspec.to_builtins(self)
+
+
+class Standing(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Where a run stands: counts, the losses so far, and what has been decided."""
+
+    epoch: int = 0
+    index: int = 0
+    """Batches of this epoch that are done."""
+    step: int = 0
+    num_tokens: int = 0
+    """Predictions of the whole run."""
+    seconds: float = 0.0
+    """Time of training and evaluation, that before an interruption included."""
+    pending_nll: float = 0.0
+    """Nats since the last line of metrics."""
+    pending_tokens: int = 0
+    pending_seconds: float = 0.0
+    history: list[float] = []
+    """Validation losses, in nats per token."""
+    best: int | None = None
+    """Which of them is the lowest."""
+    num_averaged: int | None = None
+    """Iterates in the averages; None before they start."""
+    metrics_size: int = 0
 
 
 class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True):

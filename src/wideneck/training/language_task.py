@@ -1,11 +1,7 @@
 """A small language model on its text, as a task."""
 
-import math
 import os
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor, nn
 
 from wideneck.audits.states import Progress
 from wideneck.data import (
@@ -21,14 +17,11 @@ from wideneck.errors import WideneckError
 from wideneck.models.small.config import States
 from wideneck.models.small.language_model import LanguageModel, language_model
 from wideneck.models.small.size import check_fits
-from wideneck.training.batches import Batch, Batches, Segments, WindowBatches
+from wideneck.training.batches import Batch, Batches, Segments, Task, WindowBatches, text_in_order
 from wideneck.training.checkpoint import load_model
 from wideneck.training.folder import CHECKPOINT, MODEL, VOCABULARY
 from wideneck.training.headers import TextWeights
-from wideneck.training.in_order import text_in_order
-from wideneck.training.loop import mean_nll
 from wideneck.training.recipe import Recipe
-from wideneck.training.task import Task
 from wideneck.training.tensor_file import Stored
 
 
@@ -37,23 +30,21 @@ def language_task(
 ) -> Task:
     """Text, model and batches of a recipe; the model's weights are drawn from torch's generator.
 
-    Args:
-        recipe: of a language model.
-        out: the run's folder, which gets the vocabulary.
-        share: this process's number, and how many there are.
-        progress: told of nothing; reading a text takes seconds.
-
-    Raises:
-        WideneckError: the text or the model is not as it should be, or its vocabulary is another
-            than that of the run in the folder or of the run to start from.
+    The run's folder `out` gets the vocabulary.
     """
     corpus = encode_corpus(read_corpus(recipe.data.text), recipe.data)
     if share[0] == 0 and isinstance(corpus.tokenizer, Vocabulary):
         _keep_vocabulary(out / VOCABULARY, corpus.tokenizer)
-    model = build_model(recipe, corpus.vocab_size)
+    assert not isinstance(recipe.model, States)
+    check_fits(recipe.model, recipe.head, vocab_size=corpus.vocab_size)
+    model = language_model(recipe.model, recipe.head, vocab_size=corpus.vocab_size)
     if recipe.initial is not None and not os.path.exists(out / CHECKPOINT):
         _start_from(Path(recipe.initial).expanduser() / MODEL, model, corpus)
-    batches = _batches(recipe, model, corpus.train.ids, share)
+    order, context = (recipe.training, recipe.seed, share), model.backbone.context
+    if context is None:
+        batches: Batches = Segments(corpus.train.ids, *order)
+    else:
+        batches = WindowBatches(corpus.train.ids, context, *order)
     rows = recipe.training.evaluation_batch_size
     valid = _split_in_order("valid", corpus.valid, recipe, model, rows)
     # Before the training, not after it, is the time to say that it is too short.
@@ -71,19 +62,8 @@ def language_task(
             "vocabulary_sha256": corpus.vocabulary_sha256,
             "vocab_size": corpus.vocab_size,
         },
-        finish=lambda best: _finish(best, test),
+        test=test,
     )
-
-
-def build_model(recipe: Recipe, vocab_size: int) -> LanguageModel:
-    """The model of a recipe with fresh weights.
-
-    Raises:
-        WideneckError: it does not fit the memory of this machine, or cannot be built.
-    """
-    assert not isinstance(recipe.model, States)
-    check_fits(recipe.model, recipe.head, vocab_size=vocab_size)
-    return language_model(recipe.model, recipe.head, vocab_size=vocab_size)
 
 
 def _keep_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
@@ -107,13 +87,6 @@ def _start_from(path: Path, model: LanguageModel, corpus: EncodedCorpus) -> None
     stored.say_if_without_sums()
 
 
-def _batches(recipe: Recipe, model: LanguageModel, ids: Tensor, share: tuple[int, int]) -> Batches:
-    context = model.backbone.context
-    if context is None:
-        return Segments(ids, recipe.training, recipe.seed, share)
-    return WindowBatches(ids, context, recipe.training, recipe.seed, share)
-
-
 def _split_in_order(
     name: str, split: Encoded, recipe: Recipe, model: LanguageModel, batch_size: int
 ) -> list[Batch]:
@@ -121,10 +94,3 @@ def _split_in_order(
         return text_in_order(model, split.ids, recipe.training, batch_size)
     except WideneckError as error:
         raise WideneckError(f"Of the {name} split: {error}") from None
-
-
-def _finish(best: nn.Module, test: list[Batch] | None) -> dict[str, Any]:
-    if test is None:
-        return {}
-    loss = mean_nll(best, test, next(best.parameters()).device)
-    return {"test_loss": loss, "test_perplexity": math.exp(min(loss, 700))}

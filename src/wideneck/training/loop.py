@@ -18,16 +18,16 @@ from torch.distributed.tensor import DTensor
 from wideneck.attached.parameter_groups import learned_numbers
 from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
+from wideneck.models import evaluating
 from wideneck.training.averaging import Averaging
-from wideneck.training.batches import Batch
+from wideneck.training.batches import Batch, Task
 from wideneck.training.checkpoint import collected, load_model, model_tensors
 from wideneck.training.folder import METRICS, RunFolder
+from wideneck.training.headers import Standing
 from wideneck.training.metrics import Metrics
-from wideneck.training.optimizers import SGD, AdamW, OptimizerConfig
+from wideneck.training.optimizers import SGD, OptimizerConfig
 from wideneck.training.recipe import Recipe
 from wideneck.training.resuming import restore, store
-from wideneck.training.state import Standing
-from wideneck.training.task import Task
 from wideneck.training.tensor_file import Stored, write_tensors
 
 TIMES = "times"
@@ -38,19 +38,19 @@ Show = Callable[[float, float, float], None]
 
 def torch_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of a recipe over the parameters that are trained."""
-    learned = {id(p) for p in learned_numbers(model)}
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for p in model.parameters():
-        if p.requires_grad:
-            apart = id(p) in learned or (isinstance(config, AdamW) and p.ndim <= 1)
-            (others if apart else decayed).append(p)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    apart = {id(p) for p in learned_numbers(model)}
+    times = 1.0
+    if isinstance(config, SGD):
+        times = config.activation_rate / config.learning_rate
+    else:
+        apart |= {id(p) for p in trained if p.ndim <= 1}
+    decayed = [p for p in trained if id(p) not in apart]
+    others = [p for p in trained if id(p) in apart]
     groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": config.weight_decay, TIMES: 1.0},
-        {"params": others, "weight_decay": 0.0, TIMES: 1.0},
+        {"params": others, "weight_decay": 0.0, TIMES: times},
     ]
-    if isinstance(config, SGD):
-        groups[1][TIMES] = config.activation_rate / config.learning_rate
     groups = [group for group in groups if group["params"]]
     if isinstance(config, SGD):
         return torch.optim.SGD(groups, lr=config.learning_rate)
@@ -66,14 +66,8 @@ def torch_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
 class Trainer:
     """A run under way.
 
-    Args:
-        task: what is trained.
-        recipe: how.
-        folder: where.
-        accelerator: of accelerate.
-        show: told of the progress.
-        track: told of every line of metrics, as a dictionary.
-        progress: told of the reading of a checkpoint, if that takes longer than a second.
+    `show` is told of every step, `track` of every line of metrics, as a dictionary, and `progress`
+    of the reading of a checkpoint, if that takes longer than a second.
     """
 
     def __init__(
@@ -135,12 +129,10 @@ class Trainer:
                 self._observe()
                 if self._evaluation_due():
                     self._evaluate()
-                    due = True
-                else:
-                    due = self._together(time.monotonic() - saved > schedule.checkpoint_every)
-                if due:
-                    self.save()
-                    saved = time.monotonic()
+                elif not self._together(time.monotonic() - saved > schedule.checkpoint_every):
+                    continue
+                self.save()
+                saved = time.monotonic()
             if standing.index == len(order):
                 standing.epoch, standing.index = standing.epoch + 1, 0
 
@@ -199,24 +191,18 @@ class Trainer:
         if standing.pending_tokens == 0:
             return
         self._write(
-            {
-                "step": standing.step,
-                "epoch": round(self.epochs, 6),
-                "loss": standing.pending_nll / standing.pending_tokens,
-                "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "tokens_per_second": round(standing.pending_tokens / standing.pending_seconds, 1),
-                "seconds": round(standing.seconds, 3),
-            }
+            loss=standing.pending_nll / standing.pending_tokens,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            tokens_per_second=round(standing.pending_tokens / standing.pending_seconds, 1),
+            seconds=round(standing.seconds, 3),
         )
         standing.pending_nll, standing.pending_tokens, standing.pending_seconds = 0.0, 0, 0.0
 
     def _observe(self) -> None:
         """Before the step is saved, so that a line is in the metrics once."""
-        observe, step = self.task.observe, self.standing.step
-        if observe is not None and step in observe.steps:
-            self._write(
-                {"step": step, "epoch": round(self.epochs, 6), **observe.measure(self.plain)}
-            )
+        observe = self.task.observe
+        if observe is not None and self.standing.step in observe.steps:
+            self._write(**observe.measure(self.plain))
 
     def _evaluate(self) -> None:
         started, standing = time.perf_counter(), self.standing
@@ -235,17 +221,14 @@ class Trainer:
                     write_tensors(self.folder.model, tensors, about)
         standing.seconds += time.perf_counter() - started
         self._write(
-            {
-                "step": standing.step,
-                "epoch": round(self.epochs, 6),
-                "valid_loss": loss,
-                "valid_perplexity": math.exp(min(loss, 700)),
-                "averaged": self.averaging.started,
-                "seconds": round(standing.seconds, 3),
-            }
+            valid_loss=loss,
+            valid_perplexity=perplexity(loss),
+            averaged=self.averaging.started,
+            seconds=round(standing.seconds, 3),
         )
 
-    def _write(self, line: dict[str, Any]) -> None:
+    def _write(self, **found: Any) -> None:
+        line = {"step": self.standing.step, "epoch": round(self.epochs, 6), **found}
         if self.metrics is not None:
             self.metrics.write(line)
         self.track(line)
@@ -332,17 +315,20 @@ def non_monotone(history: list[float], interval: int) -> bool:
     return 0 < interval < len(history) - 1 and history[-1] > min(history[: -interval - 1])
 
 
+def perplexity(nll: float) -> float:
+    """From nats per token; large, not infinite, for a loss beyond all numbers."""
+    return math.exp(min(nll, 700))
+
+
 @torch.no_grad()
 def mean_nll(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> float:
-    """Nats a token over batches in order, in eval mode, with the state carried."""
-    training = model.training
-    model.eval()
+    """Nats per token over batches in order, in eval mode, with the state carried."""
     total, count, state = 0.0, 0, []
-    for batch in batches:
-        target = batch.target.to(device)
-        step = model(batch.input.to(device), target, [] if batch.fresh else state)
-        state = step.state
-        total += step.nll.item() * target.numel()
-        count += target.numel()
-    model.train(training)
+    with evaluating(model):
+        for batch in batches:
+            target = batch.target.to(device)
+            step = model(batch.input.to(device), target, [] if batch.fresh else state)
+            state = step.state
+            total += step.nll.item() * target.numel()
+            count += target.numel()
     return total / count

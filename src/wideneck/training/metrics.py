@@ -18,13 +18,8 @@ Line = TypeVar("Line")
 class Metrics:
     """Lines of JSON; what a killed run wrote after its checkpoint is cut off.
 
-    Args:
-        path: the file; made if it is missing and `size` is 0.
-        size: its bytes when the checkpoint was written.
-
-    Raises:
-        WideneckError: lines of before the checkpoint are gone, or the file is a link or cannot be
-            written.
+    The file had `size` bytes when the checkpoint was written; it is made if it is missing and that
+    is 0.
     """
 
     def __init__(self, path: Path, size: int):
@@ -74,11 +69,7 @@ class Metrics:
 
 
 def read_metrics(path: Path, kind: type[Line]) -> list[Line]:
-    """Every line as a record; keys that the record does not have are left out.
-
-    Raises:
-        WideneckError: the file is missing, or a line is damaged, which is named by its number.
-    """
+    """Every line as a record; keys that the record does not have are left out."""
     mend = train_again(path.parent)
     with reading(path, "its text", mend):
         lines = path.read_bytes().splitlines()

@@ -7,21 +7,17 @@ comes, moves the perplexity more than any activation does (sigsoftmax specificat
 
 from dataclasses import dataclass
 from math import cos, pi
-from typing import Any
+from typing import Any, ClassVar
 
 from wideneck.errors import WideneckError
-from wideneck.registry import check_count, check_number, configure, name_in, shown
-
-
-def name_of(config: "OptimizerConfig") -> str:
-    """The name in `OPTIMIZERS`."""
-    return name_in(OPTIMIZERS, config)
+from wideneck.registry import check_count, check_number, configure, name_of, shown
 
 
 @dataclass(frozen=True, kw_only=True)
 class SGD:
     """Plain gradient descent at a constant rate, then averaged."""
 
+    name: ClassVar[str] = "sgd"
     learning_rate: float = 30.0
     """Times the share of `segment` that a segment of varied length has."""
     activation_rate: float = 0.02
@@ -32,8 +28,8 @@ class SGD:
     clip: float = 0.25
     """Largest norm of the gradient."""
     non_monotone: int = 5
-    """NT-ASGD: average once an evaluation is worse than the best of those before it, the last so
-    many of them left out; 0 for never."""
+    """NT-ASGD: average once an evaluation is worse than the best of those before it, not counting
+    this many of the last ones; 0 for never."""
     average_from: float | None = None
     """Average from this epoch on instead, whatever the evaluations say; 0 from the start."""
 
@@ -55,6 +51,7 @@ class SGD:
 class AdamW:
     """AdamW, rising linearly and then falling as a cosine."""
 
+    name: ClassVar[str] = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     """Decay of matrices; vectors (biases, gains, learned numbers of activations) do not decay."""

@@ -17,11 +17,7 @@ WAIT = timedelta(hours=2)
 
 
 def started() -> Accelerator:
-    """What accelerate makes of the environment.
-
-    Raises:
-        WideneckError: it is something that the loop does not do, or not what was asked for.
-    """
+    """What accelerate makes of the environment."""
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)])
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != accelerator.num_processes:

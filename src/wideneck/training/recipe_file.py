@@ -20,8 +20,7 @@ from wideneck.files.text_file import read_text_file
 from wideneck.models.small.config import model_config
 from wideneck.registry import check_option, shown
 from wideneck.training.optimizers import optimizer_config
-from wideneck.training.recipe import Recipe
-from wideneck.training.schedule import Schedule
+from wideneck.training.recipe import Recipe, Schedule
 
 TABLES: dict[str, Callable[[Any], Any]] = {
     "data": lambda given: _single(given, Data, "[data]"),
@@ -118,11 +117,7 @@ def _too_deep(path: Path) -> WideneckError:
 
 
 def recipe(content: dict[str, Any]) -> Recipe:
-    """The recipe of a dictionary, as TOML gives it, or as `Recipe.to_dict` does.
-
-    Raises:
-        WideneckError: an unknown key, a value of the wrong type or out of range, no model.
-    """
+    """The recipe of a dictionary, as TOML gives it, or as `Recipe.to_dict` does."""
     known = [*TABLES, "seed", "initial"]
     for key in content:
         check_option(key, known, "a recipe")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -27,42 +28,25 @@ if TYPE_CHECKING:
 
 MODEL, OPTIMIZER, AVERAGE = "model.", "optimizer.", "average."
 CARRIED, RANDOM = "carried.", "random."
-PROCESSES, STANDING = "processes", "standing"
 
 
 def store(run: "Trainer") -> None:
-    """Write the whole state; every process must call, the first one writes.
-
-    Raises:
-        WideneckError: as `write_tensors`.
-    """
+    """Write the whole state; every process must call, the first one writes."""
     first = run.accelerator.is_main_process
     tensors = collected(_tensors(run), keep=first)
     run.standing.num_averaged = run.averaging.count if run.averaging.started else None
     if first:
-        about = {
-            STANDING: run.standing.to_dict(),
-            PROCESSES: run.accelerator.num_processes,
-            **run.task.about,
-        }
+        header = CheckpointHeader(standing=run.standing, processes=run.accelerator.num_processes)
+        about = msgspec.to_builtins(header) | run.task.about
         write_tensors(run.folder.checkpoint, tensors, about)
 
 
 def restore(run: "Trainer", progress: Progress | None = None) -> None:
-    """Take up the state that is there.
-
-    Args:
-        run: gets it.
-        progress: told of the bytes, if reading takes longer than a second.
-
-    Raises:
-        WideneckError: it is damaged, or of another text, another model or another number of
-            processes; or the best weights, which the run will want at its end, are damaged.
-    """
+    """Take up the state that is there; `progress` is told of bytes if reading it takes a second."""
     stored = Stored(run.folder.checkpoint, progress)
     path, ours = stored.path, run.task.about
-    theirs = {k: v for k, v in stored.about.items() if k not in (STANDING, PROCESSES)}
-    if STANDING not in stored.about or theirs.keys() != ours.keys():
+    theirs = {k: v for k, v in stored.about.items() if k not in CheckpointHeader.__struct_fields__}
+    if "standing" not in stored.about or theirs.keys() != ours.keys():
         raise WideneckError(f"{path} is no checkpoint of this run; remove it to start over.")
     for key, value in ours.items():
         if theirs[key] != value:

@@ -1,6 +1,5 @@
 """One run of a recipe: from the text to the trained and measured model in a folder."""
 
-import math
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +10,13 @@ import torch
 from wideneck.audits.states import Progress
 from wideneck.models.small.config import States
 from wideneck.report.provenance import command, versions
+from wideneck.training.batches import Observation
 from wideneck.training.folder import RunFolder
 from wideneck.training.language_task import language_task
-from wideneck.training.loop import Show, Trainer
+from wideneck.training.loop import Show, Trainer, mean_nll, perplexity
 from wideneck.training.processes import in_order, started
 from wideneck.training.recipe import Recipe
 from wideneck.training.states_task import states_task
-from wideneck.training.task import Observation
 from wideneck.training.tracking import tracker
 
 
@@ -66,7 +65,7 @@ def run(
                 recipe,
                 folder,
                 accelerator,
-                show if first else _silent,
+                show if first else lambda share, loss, speed: None,
                 track,
                 progress if first else None,
             )
@@ -85,9 +84,11 @@ def run(
             "num_parameters": sum(p.numel() for p in trainer.plain.parameters()),
             **task.about,
         }
-        if task.finish is not None:
-            result |= task.finish(trainer.best())
-        result["valid_perplexity"] = math.exp(min(result["valid_loss"], 700))
+        best = trainer.best()
+        if task.test is not None:
+            loss = mean_nll(best, task.test, accelerator.device)
+            result |= {"test_loss": loss, "test_perplexity": perplexity(loss)}
+        result["valid_perplexity"] = perplexity(result["valid_loss"])
         result |= about or {}
         result |= {
             "threads": torch.get_num_threads(),
@@ -103,7 +104,3 @@ def run(
         return result
     finally:
         folder.close()
-
-
-def _silent(share: float, loss: float, speed: float) -> None:
-    """Shows nothing."""

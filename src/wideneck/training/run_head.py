@@ -20,18 +20,14 @@ from wideneck.training.saved_run import read_run_recipe
 from wideneck.training.tensor_file import Stored
 
 WEIGHT, BIAS = "head.weight", "head.bias"
+TYING = ("gives the head its own matrix", "makes head and embedding one matrix")
 
 
 def read_run_head(path: Path, display: str, strings: list[str | None] | None) -> HeadWeights:
     """The head's matrix and bias, each checked by its sum; no other tensor is read.
 
-    Args:
-        path: the run's folder.
-        display: what the user named.
-        strings: the tokens by id; None for the run's own words, where it has some.
-
-    Raises:
-        WideneckError: the run has no weights yet, damaged ones, or none of its recipe.
+    The user named the run's folder as `display`.  Tokens by id are given as `strings`; None for the
+    run's own words, where it has some.
     """
     recipe, stored = read_run_recipe(path), Stored(path / MODEL)
     tied, name, config = False, WEIGHT, recipe.head
@@ -44,21 +40,18 @@ def read_run_head(path: Path, display: str, strings: list[str | None] | None) ->
     bias = _tensor(stored, BIAS) if BIAS in stored.names() else None
     check_matrix(name, weight, bias)
     stored.say_if_without_sums()
+    if strings is None and (path / VOCABULARY).exists():
+        strings = [*read_vocabulary(path / VOCABULARY).words]
     return HeadWeights.of(
         weight,
         bias,
         name=name,
         tied=tied,
-        tying=_tying(tied),
-        tokens=_words(path) if strings is None else strings,
+        tying=f"the run's recipe {TYING[tied]}",
+        tokens=strings,
         model=display,
         form=HeadForm(config=config, is_ours=True),
     )
-
-
-def _tying(tied: bool) -> str:
-    matrix = "makes head and embedding one matrix" if tied else "gives the head its own matrix"
-    return f"the run's recipe {matrix}"
 
 
 def _embedding_name(model: AwdLstm | Transformer, vocab_size: int) -> str:
@@ -80,8 +73,3 @@ def _tensor(stored: Stored, name: str) -> Tensor:
         f"{stored.path} lacks {name}, which the recipe beside it makes: give back the weights that "
         "belong to it."
     )
-
-
-def _words(path: Path) -> list[str | None] | None:
-    file = path / VOCABULARY
-    return [*read_vocabulary(file).words] if file.exists() else None

@@ -15,7 +15,7 @@ from wideneck.models.small.config import States
 from wideneck.models.small.language_model import LanguageModel, language_model
 from wideneck.models.small.size import at_least
 from wideneck.training.checkpoint import load_model
-from wideneck.training.folder import MODEL, RECIPE, VOCABULARY, read_json
+from wideneck.training.folder import FOLDER, MODEL, RECIPE, VOCABULARY
 from wideneck.training.headers import TextWeights
 from wideneck.training.recipe import Recipe
 from wideneck.training.recipe_file import recipe
@@ -37,12 +37,8 @@ class SavedRun:
 
 
 def read_run_recipe(path: Path) -> Recipe:
-    """The recipe of a run that has weights.
-
-    Raises:
-        WideneckError: the folder is none of a run, or has no weights yet.
-    """
-    content = read_json(path / RECIPE)
+    """The recipe of a run that has weights."""
+    content = FOLDER.read(path / RECIPE)
     try:
         chosen = recipe(content)
     except WideneckError as error:

@@ -1,12 +1,19 @@
 """The files of cached states: arrays as numpy writes them, each with its sum in about.json.
 
-The sums are of whole files, so that of no byte is it a question what it means.  about.json itself
+The sums are of whole files, so that every byte counts, whatever it means.  about.json itself
 is compared with what was asked for, key by key, and carries the sum of its other keys.  Caches of
 earlier versions have no sums; they are read, and that is said.
+
+A process builds in a folder of its own, `.states-KEY.RANDOM`, in which it holds a lock; the system
+drops it however the process ends.  A sweep removes such a folder only with its lock, so never that
+of a living process.  Two that build the same cache at one time both do the work, and the first to
+end puts it in place.
 """
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +28,19 @@ from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
 from wideneck.files.json_object import read_object
+from wideneck.files.folder import locked
 from wideneck.files.records import record
 from wideneck.files.regular import size_of_regular
 from wideneck.files.sums import Watch, sum_of
-from wideneck.files.writing import json_text, write_text
+from wideneck.files.writing import json_text, sync_folder, write_text
 from wideneck.training.headers import StatesAbout
 from wideneck.training.tensor_file import say_without_sums
 
 ABOUT = "about.json"
+PREFIX, KEY = ".states-", "?" * 12
+BUILT = "built"
+"""The folder that is put in place: without the lock, which Windows does not move."""
+TRIES = 100
 
 
 class _Described(StatesAbout, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,13 +106,8 @@ class _Summing:
 class StoredArrays:
     """What `Arrays` wrote; the description is checked at once, an array when it is opened.
 
-    Args:
-        folder: a cache.
-        about: what it should be of.
-        progress: told of the bytes, if reading takes longer than a second.
-
-    Raises:
-        WideneckError: the description is damaged, or of something else.
+    `about` is what it should be of; `progress` is told of the bytes, if reading takes longer than a
+    second.
     """
 
     def __init__(self, folder: Path, about: StatesAbout, progress: Progress | None):
@@ -130,11 +137,7 @@ class StoredArrays:
         return f"{name}.npy" in self._sums
 
     def array(self, name: str) -> Tensor:
-        """Mapped, copied where it is written to: the file is never changed.
-
-        Raises:
-            WideneckError: it is missing, or not what was written.
-        """
+        """Mapped, copied where it is written to: the file is never changed."""
         path = self.folder / f"{name}.npy"
         size_of_regular(path, f"an array ({self._mend})")
         with reading(path, "its array", self._mend):
@@ -153,3 +156,62 @@ class StoredArrays:
 
 def _sum_of_rest(content: dict[str, Any]) -> str:
     return sum_of(json.dumps(content, sort_keys=True).encode())
+
+
+@contextmanager
+def workplace(folder: Path, key: str) -> Iterator[Path]:
+    """A new folder inside `folder`; gone when the block ends, or is swept after a kill.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    place, lock = _locked_place(folder, key)
+    try:
+        built = place / BUILT
+        built.mkdir()
+        yield built
+    finally:
+        lock.close()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left of caches that they built in `folder`."""
+    for place in folder.glob(f"{PREFIX}{KEY}.*"):
+        if place.is_symlink():
+            continue
+        try:
+            lock = locked(place, "computes hidden states")
+        except (WideneckError, OSError):
+            continue  # its process lives, or it is another's, or it is gone
+        with lock:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def put_in_place(built: Path, place: Path) -> None:
+    """Give a whole cache its name, unless another process was faster.
+
+    What lies there without a description is no cache, and makes way.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    sync_folder(built)
+    if not (place / ABOUT).exists() and place.exists():
+        shutil.rmtree(place)
+    try:
+        built.rename(place)
+    except OSError:
+        if not (place / ABOUT).exists():
+            raise
+    sync_folder(place.parent)
+
+
+def _locked_place(folder: Path, key: str):
+    for _ in range(TRIES):
+        place = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{key}.", dir=folder))
+        try:
+            return place, locked(place, "computes hidden states")
+        except (WideneckError, FileNotFoundError):
+            continue  # a sweep came between
+    raise OSError(0, "its locks do not work")

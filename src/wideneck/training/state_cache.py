@@ -1,11 +1,11 @@
 """The hidden states of a frozen model on a text, computed once and read from the disk as needed.
 
 A folder of .npy files, memory-mapped, with what they are of and the sum of each in about.json
-(`wideneck.training.state_arrays`); written under another name and renamed when it is whole
-(`wideneck.training.state_folder`).  When a cache is opened every file is read once, to compare its
-sum.  A split is cut by `wideneck.data.cut_windows`: one window from each document in an order drawn
-at random, then round again.  A state has seen its own window only and is what enters the output
-layer, after the final norm.
+(`wideneck.training.state_arrays`); written under another name and renamed when it is whole.  When a
+cache is opened every file is read once, to compare its sum.  A split is cut by
+`wideneck.data.cut_windows`: one window from each document in an order drawn at random, then round
+again.  A state has seen its own window only and is what enters the output layer, after the final
+norm.
 
 Cost: one pass of the model; 4 D bytes a token on disk (2.3 kB for the default model) and, while it
 is built, the states of a few windows in memory.
@@ -34,8 +34,14 @@ from wideneck.models import (
 )
 from wideneck.models.small.config import States
 from wideneck.training.headers import StatesAbout
-from wideneck.training.state_arrays import ABOUT, Arrays, StoredArrays
-from wideneck.training.state_folder import put_in_place, sweep, workplace
+from wideneck.training.state_arrays import (
+    ABOUT,
+    Arrays,
+    StoredArrays,
+    put_in_place,
+    sweep,
+    workplace,
+)
 
 WINDOWS = 16
 """Windows of which the states are in memory at a time, while the cache is built."""
@@ -125,7 +131,22 @@ def cached_states(
             raise WideneckError(
                 f"The hidden states could not be written below {folder}: {error.strerror}."
             ) from None
-    return _open(place, counts, about, progress)
+    stored = StoredArrays(place, about, progress)
+    return CachedStates(
+        weight=stored.array("weight"),
+        bias=stored.array("bias") if stored.has("bias") else None,
+        logit_scale=stored.array("logit_scale").item(),
+        splits={
+            split: SplitStates(
+                hidden=stored.array(f"{split}-hidden"),
+                target=stored.array(f"{split}-target"),
+                document=stored.array(f"{split}-document"),
+                num_bytes=int(stored.array(f"{split}-bytes").item()),
+            )
+            for split in counts
+        },
+        about=about,
+    )
 
 
 def _build(
@@ -203,24 +224,3 @@ def _build_split(
     arrays.save(f"{split}-target", windows.targets.flatten())
     arrays.save(f"{split}-document", windows.document)
     arrays.save(f"{split}-bytes", windows.num_bytes.sum())
-
-
-def _open(
-    place: Path, counts: dict[str, int], about: StatesAbout, progress: Progress | None
-) -> CachedStates:
-    stored = StoredArrays(place, about, progress)
-    return CachedStates(
-        weight=stored.array("weight"),
-        bias=stored.array("bias") if stored.has("bias") else None,
-        logit_scale=stored.array("logit_scale").item(),
-        splits={
-            split: SplitStates(
-                hidden=stored.array(f"{split}-hidden"),
-                target=stored.array(f"{split}-target"),
-                document=stored.array(f"{split}-document"),
-                num_bytes=int(stored.array(f"{split}-bytes").item()),
-            )
-            for split in counts
-        },
-        about=about,
-    )

@@ -3,7 +3,6 @@
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +17,12 @@ from wideneck.errors import WideneckError
 from wideneck.heads import Head, low_rank_from
 from wideneck.models import LogitMap
 from wideneck.models.small.config import States
-from wideneck.training.batches import Rows
+from wideneck.models.small.language_model import Step
+from wideneck.training.batches import Rows, Task, rows_in_order
 from wideneck.training.checkpoint import load_model
 from wideneck.training.folder import CHECKPOINT, MODEL
-from wideneck.training.in_order import rows_in_order
-from wideneck.training.loop import mean_nll
 from wideneck.training.recipe import Recipe
 from wideneck.training.state_cache import CachedStates, cached_states
-from wideneck.training.task import HeadStep, Task
 from wideneck.training.tensor_file import Stored
 
 HEAD, LOGIT_SCALE = "head", "logit_scale"
@@ -41,26 +38,15 @@ class HeadAlone(nn.Module):
         super().__init__()
         self.head = head
 
-    def forward(self, hidden: Tensor, target: Tensor, state: list[Tensor]) -> HeadStep:
+    def forward(self, hidden: Tensor, target: Tensor, state: list[Tensor]) -> Step:
         """The mean loss of states (N, D) and targets (N,); nothing is carried."""
-        return HeadStep(self.head.nll(hidden, target, reduction="mean"), 0.0, [])
+        return Step(self.head.nll(hidden, target, reduction="mean"), 0.0, [])
 
 
 def states_task(
     recipe: Recipe, out: Path, share: tuple[int, int], progress: Progress | None
 ) -> Task:
-    """Cached states and a head of a recipe.
-
-    Args:
-        recipe: of a head on states.
-        out: the run's folder; the states are kept beside it.
-        share: this process's number, and how many there are.
-        progress: told of the pass over the text.
-
-    Raises:
-        WideneckError: the text is too short, the model cannot be loaded, or the head cannot start
-            as the recipe says.
-    """
+    """Cached states and a head of a recipe; the states are kept beside the run's folder `out`."""
     config = recipe.model
     assert isinstance(config, States)
     check_start(recipe.head, config.start)
@@ -70,15 +56,20 @@ def states_task(
         initial = Stored(Path(recipe.initial).expanduser() / MODEL)
         load_model(model, initial)
         initial.say_if_without_sums()
-    train, valid = states.splits["train"], states.splits["valid"]
+    train = states.splits["train"]
+    in_order = {
+        name: rows_in_order(split.hidden, split.target, recipe.training)
+        for name, split in states.splits.items()
+        if name != "train"
+    }
     return Task(
         model=model,
         batches=Rows(train.hidden, train.target, recipe.training, recipe.seed, share),
-        valid=rows_in_order(valid.hidden, valid.target, recipe.training),
+        valid=in_order["valid"],
         about={"states": states.about.to_dict()},
         # Not compared: the start of a head depends on the rounding of the states.
         described={HEAD: to_dict(model.head.config), LOGIT_SCALE: states.logit_scale},
-        finish=lambda best: _finish(recipe, states, best),
+        test=in_order.get("test"),
     )
 
 
@@ -103,11 +94,7 @@ def recipe_states(recipe: Recipe, folder: Path, progress: Progress | None = None
 
 @torch.no_grad()
 def head_on(states: CachedStates, recipe: Recipe, start: str) -> Head:
-    """A head for these states, where the recipe starts it; random parts from torch's generator.
-
-    Raises:
-        WideneckError: the head cannot start there.
-    """
+    """A head for these states, where the recipe starts it; random parts from torch's generator."""
     vocab_size, hidden_size = states.weight.shape
     config, bias = recipe.head, states.bias
     check_start(config, start)
@@ -144,11 +131,7 @@ def head_on(states: CachedStates, recipe: Recipe, start: str) -> Head:
 
 
 def check_start(config: HeadConfig, start: str) -> None:
-    """Refuse what no model's states would help, before they are computed.
-
-    Raises:
-        WideneckError: the head cannot start there.
-    """
+    """Refuse what no model's states would help, before they are computed."""
     if start == "whitened" and not isinstance(config, LowRank):
         raise WideneckError('start = "whitened" is for the head low_rank; use "own".')
     if start == "own":
@@ -170,11 +153,3 @@ def _logit_range(states: CachedStates) -> LogitRange:
         low, high = min(low, logits.min().item()), max(high, logits.max().item())
         means.append((logits.softmax(-1) * logits).sum(-1))
     return LogitRange(lowest=low, highest=high, mean=torch.cat(means).mean().item())
-
-
-def _finish(recipe: Recipe, states: CachedStates, best: nn.Module) -> dict[str, Any]:
-    if "test" not in states.splits:
-        return {}
-    test, device = states.splits["test"], next(best.parameters()).device
-    loss = mean_nll(best, rows_in_order(test.hidden, test.target, recipe.training), device)
-    return {"test_loss": loss, "test_perplexity": math.exp(min(loss, 700))}

@@ -48,14 +48,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any])
 
     Cost: the sums take one pass over the memory of the tensors (`python -m bench train resume`).
 
-    Args:
-        path: the file.
-        tensors: contiguous, on the CPU.
-        about: what `Stored.about` gives back; as JSON holds it.
-
-    Raises:
-        WideneckError: the disk is full, or writing is not allowed; what stood at `path` before is
-            still there.
+    The tensors are contiguous and on the CPU; `about` is as JSON holds it, and `Stored.about` gives
+    it back.  Where the disk is full, what stood at `path` before is still there.
     """
     sums = {name: tensor_sum(tensor) for name, tensor in tensors.items()}
     header = json.dumps({"about": about, "sums": sums}, allow_nan=False)
@@ -75,12 +69,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any])
 class Stored:
     """What `write_tensors` wrote; the header is checked at once, a tensor when it is read.
 
-    Args:
-        path: the file.
-        progress: told of the bytes, if reading takes longer than a second.
-
-    Raises:
-        WideneckError: the file is missing, none of ours, or damaged.
+    `progress` is told of the bytes, if reading takes longer than a second.
     """
 
     def __init__(self, path: Path, progress: Progress | None = None):
@@ -104,11 +93,7 @@ class Stored:
             )
 
     def header(self, kind: type[Header]) -> Header:
-        """What was told about the tensors, as a record.
-
-        Raises:
-            WideneckError: a key is missing or of another kind.
-        """
+        """What was told about the tensors, as a record."""
         return record(kind, self.about, f"The header of {self.path}", self.mend)
 
     def names(self, prefix: str = "") -> list[str]:
@@ -124,9 +109,6 @@ class Stored:
         """Name, without the prefix, and tensor of each one below it; mapped, not copied.
 
         The pages that were read stay in memory until the walk is done, and go with its own map.
-
-        Raises:
-            WideneckError: a tensor is not what was written.
         """
         with reading(self.path, "its header", self.mend):
             mapped = safe_open(self.path, framework="pt")
@@ -168,11 +150,7 @@ class Stored:
 
 
 def check(path: Path, progress: Progress | None = None) -> None:
-    """Read a file to its end.
-
-    Raises:
-        WideneckError: as `Stored` and its tensors.
-    """
+    """Read a file to its end."""
     for _ in Stored(path, progress).tensors():
         pass
 

@@ -14,11 +14,7 @@ TRACKERS = ("tensorboard", "trackio")
 
 
 def check_tracker(name: str | None) -> None:
-    """Refuse an unknown tracker, or one that is not installed, before the work.
-
-    Raises:
-        WideneckError: as said.
-    """
+    """Refuse an unknown tracker, or one that is not installed, before the work."""
     if name is None:
         return
     if name not in TRACKERS:
@@ -38,11 +34,8 @@ def tracker(
     elif name == "tensorboard":
         from torch.utils.tensorboard import SummaryWriter
 
-        writer = SummaryWriter(str(folder / "tensorboard"))
-        try:
+        with SummaryWriter(str(folder / "tensorboard")) as writer:
             yield lambda line: _to_tensorboard(writer, line)
-        finally:
-            writer.close()
     else:
         import trackio  # pyrefly: ignore[missing-import]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wideneck.attached.memory_views import Views, three_ways
+from wideneck.attached.memory_model import Views, three_ways
 from wideneck.audits.output.log_prob_rank import numerical_rank
 from wideneck.lab.ambiguous.accuracy import accuracy_at_k, needed_k
 from wideneck.lab.histalign.task import Task

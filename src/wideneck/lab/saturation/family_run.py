@@ -14,14 +14,12 @@ from wideneck.lab.saturation.family import Checkpoint, measure_checkpoint
 from wideneck.lab.side_by_side import Show
 from wideneck.models import evaluating
 from wideneck.models.small.language_model import LanguageModel
-from wideneck.training.batches import Batch
+from wideneck.training.batches import Batch, Observation, text_in_order
 from wideneck.training.folder import METRICS
-from wideneck.training.in_order import text_in_order
 from wideneck.training.loop import mean_nll
 from wideneck.training.metrics import read_metrics, train_again
 from wideneck.training.recipe import Recipe
 from wideneck.training.run import run
-from wideneck.training.task import Observation
 
 OBSERVED = "checkpoint"
 """Key of a measurement among the metrics."""

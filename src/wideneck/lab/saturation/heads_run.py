@@ -16,12 +16,12 @@ from wideneck.audits.measure import measure
 from wideneck.errors import WideneckError
 from wideneck.lab.side_by_side import Show
 from wideneck.models import evaluating
+from wideneck.training.batches import Observation
 from wideneck.training.folder import METRICS
 from wideneck.training.metrics import read_metrics, train_again
 from wideneck.training.recipe import Recipe
 from wideneck.training.run import run
 from wideneck.training.states_task import HeadAlone, recipe_states
-from wideneck.training.task import Observation
 
 OBSERVED = "window_losses"
 ROWS = 512

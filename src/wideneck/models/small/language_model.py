@@ -25,7 +25,7 @@ class Step(NamedTuple):
 
     nll: Tensor
     """In nats, reduced as asked."""
-    penalty: Tensor
+    penalty: Tensor | float
     """Scalar; the backbone's, to be added to a mean loss."""
     state: list[Tensor]
     """What the next segment starts from, attached to the graph; [] where nothing is carried."""

@@ -111,7 +111,7 @@ def _make(study: Study, options: argparse.Namespace) -> None:
     seeds = range(options.seeds or found.seeds)
     jobs = [*(Job(name, None) for name in found.once), *(Job(a, s) for s in seeds for a in arms)]
     with Store.opened(options.out, {"study": study.name, **found.settings}) as store:
-        all_runs(work, jobs, dict, store, lambda *_: None, processes=1)
+        all_runs(work, {job.name: job for job in jobs}, dict, store, lambda *_: None, processes=1)
 
 
 def _chosen(known: Sequence[str], only: str | None) -> Sequence[str]:

@@ -12,7 +12,7 @@ from small_saturation import RANKS, WIDTHS, reproduced, tiny_settings
 from wideneck import WideneckError
 from wideneck.data import encode_corpus, read_corpus
 from wideneck.files.writing import json_text
-from wideneck.lab import side_by_side
+from wideneck.lab import jobs
 from wideneck.lab.registry import Request
 from wideneck.lab.saturation.family_run import (
     FamilyJob,
@@ -48,7 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def found(place: Path) -> Reproduction:
     patch = pytest.MonkeyPatch()
-    patch.setattr(side_by_side, "PROCESSES", 1)
+    patch.setattr(jobs, "PROCESSES", 1)
     try:
         return reproduced(place, num_seeds=2)
     finally:

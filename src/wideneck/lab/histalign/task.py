@@ -1,16 +1,13 @@
 """The rows to train on and the prompts to be tested on, for one seed."""
 
-import hashlib
-import json
 import random
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from wideneck.lab.ambiguous.encoding import Encoding, Example, accepted_ids, encode_rows
-from wideneck.lab.ambiguous.instances import Prompt, make_prompts
 from wideneck.lab.ambiguous.splits import SPLITS
-from wideneck.lab.ambiguous.words import Analogies
+from wideneck.lab.ambiguous.words import Analogies, Prompt, make_prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +24,6 @@ class Task:
     """(N, A), for the other."""
     targets: list[tuple[int, int]]
     """The first piece of both, as it follows the prompt."""
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest row or prompt."""
-        return max(map(len, [*(row.ids for row in self.rows), *self.prompts]))
 
 
 def make_task(
@@ -60,8 +52,3 @@ def make_task(
             for x, y in (prompt.words for prompt in drawn)
         ],
     )
-
-
-def sha256_of(analogies: Analogies) -> str:
-    """The words that are used, whatever file they came from."""
-    return hashlib.sha256(json.dumps(analogies).encode()).hexdigest()

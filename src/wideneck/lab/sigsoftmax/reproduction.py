@@ -15,8 +15,7 @@ from wideneck.lab.jobs import all_runs
 from wideneck.lab.paired import Paired, paired
 from wideneck.lab.published import Published, published_results
 from wideneck.lab.registry import Request
-from wideneck.lab.sigsoftmax.known_rank.fit import Fit
-from wideneck.lab.sigsoftmax.known_rank.run import known_rank
+from wideneck.lab.sigsoftmax.known_rank.fit import Fit, known_rank
 from wideneck.lab.sigsoftmax.one_run import Job, Run, train_and_measure
 from wideneck.lab.sigsoftmax.settings import (
     VOCABULARY,

@@ -1,4 +1,4 @@
-"""One head on one language: the head and the contexts' hidden states, both free, fitted together.
+"""Heads on languages of known rank: a head and the contexts' hidden states, fitted together.
 
 Every context has a hidden state of its own, a free vector of d numbers, so nothing but the head
 limits what can be written.  The loss is exact: the mean over contexts of KL(P_c || Q_c), float64.
@@ -8,23 +8,26 @@ contexts end in worse minima.  All heads have a bias and one schedule.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import product
 
 import torch
 from torch import Tensor
 
-from wideneck import heads
 from wideneck.audits.measure import measure
 from wideneck.audits.output.log_prob_rank import numerical_rank
+from wideneck.audits.states import Progress
+from wideneck.heads import build
+from wideneck.lab.jobs import Show, side_by_side
 from wideneck.lab.sigsoftmax.known_rank.bound import softmax_kl_bound
 from wideneck.lab.sigsoftmax.known_rank.contenders import (
     CONTENDERS,
     head_parameters,
     hidden_size,
 )
-from wideneck.lab.sigsoftmax.known_rank.language import Language
+from wideneck.lab.sigsoftmax.known_rank.language import LANGUAGES, Language
 
 NUM_STEPS = 1000
 LEARNING_RATE = 0.1
@@ -32,6 +35,8 @@ LEARNING_RATE = 0.1
 BETAS = (0.9, 0.99)
 START = 0.1
 """Standard deviation of the hidden states at the start."""
+WIDTHS = (2, 4, 8, 16)
+STAGE = "language of known rank"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,39 @@ class Fit:
     seconds: float = measure("of fitting", unit="seconds")
 
 
+def known_rank(
+    *,
+    num_seeds: int,
+    progress: Progress,
+    languages: Sequence[str] = tuple(LANGUAGES),
+    heads: Sequence[str] = tuple(CONTENDERS),
+    widths: Sequence[int] = WIDTHS,
+    num_steps: int = NUM_STEPS,
+) -> list[Fit]:
+    """Every head of every width on every language over seeds, some minutes on two cores.
+
+    Args:
+        num_seeds: seeds 0, 1, ...
+        progress: called as progress(stage, done, total).
+        languages: names of `LANGUAGES`.
+        heads: names of `CONTENDERS`.
+        widths: hidden sizes.
+        num_steps: of each fit.
+
+    Returns:
+        By language, head, width and seed, in the order given.
+    """
+    jobs = list(product(languages, heads, widths, range(num_seeds)))
+    work = partial(_work, num_steps)
+    found = dict(side_by_side(work, {job: job for job in jobs}, partial(progress, STAGE)))
+    return [found[job] for job in jobs]
+
+
+def _work(num_steps: int, job: tuple[str, str, int, int], show: Show) -> Fit:
+    language, *arm = job  # by its name: made once a process, with the bound
+    return fit(LANGUAGES[language](), *arm, num_steps=num_steps, show=show)
+
+
 def fit(
     language: Language,
     head: str,
@@ -74,7 +112,7 @@ def fit(
     seed: int,
     *,
     num_steps: int = NUM_STEPS,
-    show: Callable[[float], None] = lambda share: None,
+    show: Show = lambda share: None,
 ) -> Fit:
     """Fit and measure.
 
@@ -87,7 +125,7 @@ def fit(
         show: called with the share of the steps that is done.
     """
     began = time.perf_counter()
-    config, truth = CONTENDERS[head], language.log_probs
+    truth = language.log_probs
     size = hidden_size(head, width, language.vocab_size)
     fitted = fitted_log_probs(language, head, size, seed, num_steps=num_steps, show=show)
     seconds = time.perf_counter() - began
@@ -103,7 +141,7 @@ def fit(
         rank_float64=int(torch.linalg.matrix_rank(fitted)),
         true_rank=language.rank,
         true_rank_press=numerical_rank(truth),
-        num_parameters=head_parameters(config, size, language.vocab_size),
+        num_parameters=head_parameters(CONTENDERS[head], size, language.vocab_size),
         num_steps=num_steps,
         seconds=round(seconds, 2),
     )
@@ -116,7 +154,7 @@ def fitted_log_probs(
     seed: int,
     *,
     num_steps: int,
-    show: Callable[[float], None] = lambda share: None,
+    show: Show = lambda share: None,
 ) -> Tensor:
     """The log-probabilities (C, V) of a head and hidden states that were fitted to a language.
 
@@ -125,7 +163,7 @@ def fitted_log_probs(
     truth = language.log_probs
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layer = heads.build(
+        layer = build(
             CONTENDERS[head], hidden_size=hidden_size, vocab_size=language.vocab_size, bias=True
         ).double()
         hidden = (START * torch.randn(len(truth), hidden_size, dtype=truth.dtype)).requires_grad_()

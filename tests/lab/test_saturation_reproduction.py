@@ -14,23 +14,21 @@ from wideneck.data import encode_corpus, read_corpus
 from wideneck.files.writing import json_text
 from wideneck.lab import jobs
 from wideneck.lab.registry import Request
-from wideneck.lab.saturation.family_run import (
+from wideneck.lab.saturation.family import (
     FamilyJob,
     checkpoint_steps,
     train_and_measure,
 )
-from wideneck.lab.saturation.laws import laws
 from wideneck.lab.saturation.loss_table import PYTHIA
 from wideneck.lab.saturation.reproduction import Reproduction, reproduce
+from wideneck.lab.saturation.scaling import laws
 from wideneck.lab.saturation.settings import (
     PAPER_RANKS,
     SHAPES,
     head_recipe,
-    paper,
     random_rate,
-    small,
+    settings,
     whitened_rate,
-    with_rate,
 )
 from wideneck.lab.saturation.table import show
 from wideneck.training.batches import WindowBatches
@@ -226,14 +224,14 @@ def test_rates_fall_with_the_rank_and_the_papers_are_as_read_off():
 
 
 def test_both_scales_have_a_recipe_for_every_model_and_head():
-    for settings in (small(None, None), paper("some/model", "datasets:some/text")):
-        assert len({r.training.batch_size for r in settings.family.values()}) == 1
-        for start in (*settings.starts, "own"):
-            rank = None if start == "own" else 32
-            recipe = with_rate(head_recipe(settings, rank, start), 32, start, 2)
+    small, paper = settings("small", None, None), settings("paper", "some/model", "datasets:a/text")
+    for chosen in (small, paper):
+        assert len({r.training.batch_size for r in chosen.family.values()}) == 1
+        for start in (*chosen.starts, "own"):
+            recipe = head_recipe(chosen, 32, start, 2)
             assert recipe.seed == 2
             assert recipe.to_dict()["model"]["start"] == start
-    assert list(paper(None, "text").family) == list(SHAPES)
+    assert list(paper.family) == list(SHAPES["paper"])
 
 
 def test_a_power_law_is_found_again_where_the_frozen_constants_allow_none():

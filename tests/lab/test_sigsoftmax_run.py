@@ -136,7 +136,7 @@ def test_jobs_have_the_seeds_that_were_asked_for(tmp_path, monkeypatch, scale):
     given = []
 
     def all_runs(work, jobs, *_):
-        given.extend(jobs)
+        given.extend(jobs.values())
         return []
 
     monkeypatch.setattr(module, "all_runs", all_runs)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wideneck.audits.measure import measure
 from wideneck.errors import WideneckError
-from wideneck.lab.side_by_side import Show
+from wideneck.lab.jobs import Show
 from wideneck.models import evaluating
 from wideneck.training.folder import METRICS
 from wideneck.training.metrics import read_metrics, train_again
@@ -41,11 +41,6 @@ class HeadJob:
     recipe: Recipe
     folder: Path
     """Of the run; the states are kept beside it."""
-
-    @property
-    def name(self) -> str:
-        """Of the finished run."""
-        return self.folder.name
 
 
 @dataclass(frozen=True, kw_only=True)

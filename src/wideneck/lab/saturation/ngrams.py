@@ -108,6 +108,23 @@ class NgramDimensionality:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ngrams:
+    """One tokenization of the text."""
+
+    tokens: str = measure("words, or the tokenizer")
+    vocab_size: int = measure("tokens of the vocabulary")
+    num_tokens: int = measure("of the start of the training text", unit="tokens")
+    orders: list[NgramDimensionality] = measure("each order")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllNgrams:
+    """Both, kept as one finished run."""
+
+    found: list[Ngrams]
+
+
 def ngram_dimensionality(
     tokens: Tensor,
     *,

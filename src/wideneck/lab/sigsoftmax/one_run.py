@@ -9,7 +9,7 @@ from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.data import encode_corpus, read_corpus
 from wideneck.errors import WideneckError
 from wideneck.evaluation import spread_contexts
-from wideneck.lab.side_by_side import Show
+from wideneck.lab.jobs import Show
 from wideneck.training.folder import METRICS
 from wideneck.training.metrics import read_metrics, train_again
 from wideneck.training.recipe import Recipe
@@ -36,11 +36,6 @@ class Job:
     num_contexts: int
     contexts_are_first: bool = False
     """Take the first of the test text in one row, as Parthiban et al. do, not some of all of it."""
-
-    @property
-    def name(self) -> str:
-        """Of the finished run."""
-        return self.folder.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +93,10 @@ def train_and_measure(job: Job, show: Show) -> Run:
     split = corpus.test or corpus.valid
     ids = split.ids[: schedule.evaluation_tokens]
     size = schedule.evaluation_batch_size
-    test_loss = result.get("test_loss", result["valid_loss"])
     if job.contexts_are_first:
         ids, size = ids[: job.num_contexts + 1], 1
     contexts = spread_contexts(model, ids, job.num_contexts, batch_size=size)
+    test_loss = result.get("test_loss", result["valid_loss"])
     ranks = log_prob_ranks(model.head, contexts, num_contexts=job.num_contexts)
     return Run(
         arm=job.arm,
@@ -113,7 +108,7 @@ def train_and_measure(job: Job, show: Show) -> Run:
         train_loss=_last_train_loss(job.folder / METRICS),
         rank=ranks.press,
         rank_bound=ranks.bound,
-        singular_values=[_short(x) for x in ranks.singular_values[:1024]],
+        singular_values=[float(f"{x:.6g}") for x in ranks.singular_values[:1024]],  # for a plot
         learned={
             name: value.item()
             for name, value in model.head.activation.named_parameters()
@@ -134,8 +129,3 @@ def _last_train_loss(metrics: Path) -> float:
     if not losses:
         raise WideneckError(f"{metrics} holds no training loss: {train_again(metrics.parent)}.")
     return losses[-1]
-
-
-def _short(value: float) -> float:
-    """Six digits: these are for a plot."""
-    return value if value == 0 else round(value, 5 - math.floor(math.log10(abs(value))))

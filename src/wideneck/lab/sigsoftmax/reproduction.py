@@ -85,23 +85,20 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
             settings, a run that fails.
     """
     scale = request.scale or "small"
-    text = request.text
-    if text is None and scale == "paper":
-        text = WIKITEXT2
-    settings, counts = _settings(request, scale, text)
+    settings, counts = _settings(request)
     with Store.opened(request.folder(scale), settings.to_dict()) as store:
-        jobs = [
-            Job(
-                arm=arm,
-                seed=seed,
-                recipe=with_seed(recipe, seed),
-                folder=store.path / "runs" / f"{_file(arm)}-seed{seed}",
-                num_contexts=settings.num_contexts,
-                contexts_are_first=scale == "paper",
-            )
-            for seed in range(request.num_seeds)
-            for arm, recipe in settings.recipes.items()
-        ]
+        jobs = {}
+        for seed in range(request.num_seeds):
+            for arm, recipe in settings.recipes.items():
+                name = f"{_file(arm)}-seed{seed}"
+                jobs[name] = Job(
+                    arm=arm,
+                    seed=seed,
+                    recipe=with_seed(recipe, seed),
+                    folder=store.path / "runs" / name,
+                    num_contexts=settings.num_contexts,
+                    contexts_are_first=scale == "paper",
+                )
         runs = all_runs(train_and_measure, jobs, Run, store, progress)
         known = store.made(
             "known-rank",
@@ -141,17 +138,20 @@ def reproduction(
     )
 
 
-def _settings(request: Request, scale: str, text: str | None) -> tuple[Settings, dict[str, int]]:
-    """Of a scale, and the counts of its text."""
+def _settings(request: Request) -> tuple[Settings, dict[str, int]]:
+    """Of the scale, and the counts of its text."""
+    text = request.text
+    if text is None and request.scale == "paper":
+        text = WIKITEXT2
     corpus = read_corpus(text)
     whole = encode_corpus(corpus, Data())
-    counts = {"train": len(whole.train.ids), "valid": len(whole.valid.ids)}
-    if whole.test is not None:
-        counts["test"] = len(whole.test.ids)
-    known = data_of(counts | {"vocab_size": whole.vocab_size})
-    if scale == "small":
+    splits = {"train": whole.train, "valid": whole.valid, "test": whole.test}
+    counts = {name: len(split.ids) for name, split in splits.items() if split is not None}
+    counts["vocab_size"] = whole.vocab_size
+    known = data_of(counts)
+    if request.scale != "paper":
         name = known or corpus.name
-        settings = small(request.model, text, name, whole.vocab_size, len(whole.train.ids))
+        settings = small(request.model, text, name, whole.vocab_size, counts["train"])
         return settings, counts | {"vocab_size": min(whole.vocab_size, VOCABULARY)}
     if request.model is not None:
         raise WideneckError("The paper's scale has its own models: leave out --model.")
@@ -162,7 +162,7 @@ def _settings(request: Request, scale: str, text: str | None) -> tuple[Settings,
             f"{counts.get('test', 0):,} tokens and its vocabulary {whole.vocab_size:,} words. Give "
             "the folder of one of them by --text, or leave out --scale paper."
         )
-    return paper(text, known), counts | {"vocab_size": whole.vocab_size}
+    return paper(text, known), counts
 
 
 def _file(arm: str) -> str:

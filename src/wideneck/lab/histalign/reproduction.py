@@ -16,7 +16,7 @@ from wideneck.lab.histalign.runs import Run, all_runs
 from wideneck.lab.histalign.settings import Settings, settings
 from wideneck.lab.published import Published, published_results
 from wideneck.lab.registry import Request
-from wideneck.lab.spread import Spread, spread
+from wideneck.lab.spread import Spread, over_seeds
 
 PRINTED = ("2", "5", "10", "25")
 """The k of the paper's table; `Run` has all of the released evaluation."""
@@ -61,10 +61,6 @@ class Reproduction(Found):
 def reproduce(request: Request, progress: Progress) -> Reproduction:
     """Make the runs that the folder does not hold, and summarize all.
 
-    Args:
-        request: the command line; seeds are 0, 1, ...
-        progress: called as progress(stage, done, total).
-
     Raises:
         WideneckError: settings that do not go together, no words, a folder of other settings, a
             model that cannot be used.
@@ -101,11 +97,7 @@ def reproduction(chosen: Settings, runs: Sequence[Run]) -> Reproduction:
 
 def summarize(objective: str, runs: Sequence[Run]) -> Summary:
     """Mean and deviation of every figure."""
-    all_figures = [figures(run) for run in runs]
-    return Summary(
-        objective=objective,
-        figures={name: spread([found[name] for found in all_figures]) for name in all_figures[0]},
-    )
+    return Summary(objective=objective, figures=over_seeds([figures(run) for run in runs]))
 
 
 def gap(more: Sequence[Run], less: Sequence[Run]) -> Gap:
@@ -115,7 +107,7 @@ def gap(more: Sequence[Run], less: Sequence[Run]) -> Gap:
     return Gap(
         objective=more[0].objective,
         over=less[0].objective,
-        figures={name: spread([a[name] - b[name] for a, b in pairs]) for name in pairs[0][0]},
+        figures=over_seeds([{name: a[name] - b[name] for name in a} for a, b in pairs]),
     )
 
 

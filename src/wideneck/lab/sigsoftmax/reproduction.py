@@ -26,7 +26,7 @@ from wideneck.lab.sigsoftmax.settings import (
     small,
     with_seed,
 )
-from wideneck.lab.spread import Spread, spread
+from wideneck.lab.spread import Spread, over_seeds
 
 FIGURES = (
     "num_parameters",
@@ -122,10 +122,7 @@ def reproduction(
         arms=[
             Arm(
                 name=name,
-                figures={
-                    figure: spread([float(getattr(run, figure)) for run in some])
-                    for figure in FIGURES
-                },
+                figures=over_seeds([{f: float(getattr(run, f)) for f in FIGURES} for run in some]),
                 against_softmax=None
                 if name == "softmax"
                 else paired([run.test_loss - softmax[run.seed] for run in some]),

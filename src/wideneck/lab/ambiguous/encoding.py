@@ -1,9 +1,10 @@
-"""Prompts to ids, for training and for `needed_k`.
+"""Prompts to ids: the rows to train on and the prompts to be tested on, for one seed.
 
 What differs between vocabularies is behind `Encoding`: `Vocabulary`, one token a word, for models
 trained from scratch, and `Pieces`, any tokenizer of Hugging Face.  Nothing is padded.
 """
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 
 from wideneck.errors import WideneckError
-from wideneck.lab.ambiguous.words import TEMPLATES, Analogies, Prompt
+from wideneck.lab.ambiguous.splits import SPLITS
+from wideneck.lab.ambiguous.words import TEMPLATES, Analogies, Prompt, make_prompts
 from wideneck.models.language_model import bos_of
 
 IGNORE = -100
@@ -33,6 +35,22 @@ class Example:
     """`IGNORE`, but for the pieces of the label, which end the row (Wan et al.'s code)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One split, encoded."""
+
+    rows: list[Example]
+    """Of training, repeated ones included."""
+    prompts: list[list[int]]
+    """Ids of N distinct prompts of the test part, in random order."""
+    first: Tensor
+    """(N, A), ids accepted for the one word of each."""
+    second: Tensor
+    """(N, A), for the other."""
+    targets: list[tuple[int, int]]
+    """The first piece of both, as it follows the prompt."""
+
+
 class Encoding(ABC):
     """How words become ids."""
 
@@ -47,6 +65,34 @@ class Encoding(ABC):
     @abstractmethod
     def accepted_ids(self, word: str) -> list[int]:
         """Distinct ids that count as the word when they are predicted."""
+
+
+def make_task(
+    analogies: Analogies, encoding: Encoding, split: str, seed: int, num_test_prompts: int
+) -> Task:
+    """Split, encode, and draw the prompts of the test.
+
+    Args:
+        analogies: the words.
+        encoding: of the model.
+        split: a name of `SPLITS`.
+        seed: of the split and of the draw.
+        num_test_prompts: how many are drawn; all where there are fewer.
+    """
+    parts = SPLITS[split](analogies, seed)
+    distinct = list({prompt.text: prompt for prompt in make_prompts(parts.test)}.values())
+    drawn: list[Prompt] = random.Random(seed).sample(distinct, min(num_test_prompts, len(distinct)))
+    first, second = accepted_ids(encoding, drawn)
+    return Task(
+        rows=encode_rows(encoding, make_prompts(parts.train)),
+        prompts=encoding.prompt_ids([prompt.text for prompt in drawn]),
+        first=first,
+        second=second,
+        targets=[
+            (encoding.target_ids(x)[0], encoding.target_ids(y)[0])
+            for x, y in (prompt.words for prompt in drawn)
+        ],
+    )
 
 
 def encode_rows(encoding: Encoding, prompts: Sequence[Prompt]) -> list[Example]:

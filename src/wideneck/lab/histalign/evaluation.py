@@ -19,7 +19,7 @@ from torch import Tensor
 from wideneck.attached.memory_views import Views, three_ways
 from wideneck.audits.output.log_prob_rank import numerical_rank
 from wideneck.errors import WideneckError
-from wideneck.lab.histalign.task import Task
+from wideneck.lab.ambiguous.encoding import Task
 from wideneck.models import evaluating
 
 NUMBERS = 2**24

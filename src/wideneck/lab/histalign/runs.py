@@ -11,11 +11,11 @@ from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
 from wideneck.files.store import Store
 from wideneck.lab import jobs
+from wideneck.lab.ambiguous.encoding import make_task
 from wideneck.lab.ambiguous.words import Analogies, read_analogies
 from wideneck.lab.histalign.evaluation import evaluate
 from wideneck.lab.histalign.objectives import OBJECTIVES
 from wideneck.lab.histalign.settings import Settings
-from wideneck.lab.histalign.task import make_task
 from wideneck.lab.histalign.training import start, steps, train
 from wideneck.models.positions import max_positions
 from wideneck.report.provenance import versions

@@ -143,7 +143,7 @@ def ngram_dimensionality(
         progress: called as progress(stage, done, total).
 
     Returns:
-        One result an order, in the order given.  The module says what it costs.
+        One result for each order, as they are given.  The module says what it costs.
 
     Raises:
         WideneckError: not a vector of whole numbers, fewer tokens than the largest n, an n below
@@ -151,7 +151,6 @@ def ngram_dimensionality(
     """
     _check(tokens, orders, dimensions)
     ids = np.unique(tokens.cpu().numpy(), return_inverse=True)[1].astype(np.int64)
-    total, done = 2 * len(orders), 0
     found = {}
     for order, counts in _count_matrices(ids, max(orders)):
         if order not in orders:
@@ -160,10 +159,9 @@ def ngram_dimensionality(
         spectra = []
         for weights in (1 / per_context, per_context**-0.5):
             if progress:
-                progress("n-gram matrices", done, total)
+                progress("n-gram matrices", 2 * len(found) + len(spectra), 2 * len(orders))
             weighted = csr_array(diags_array(weights) @ counts)
             spectra.append(_spectrum(weighted, dimensions, dense_up_to))
-            done += 1
         found[order] = NgramDimensionality(
             order=order,
             num_predictions=int(per_context.sum()),
@@ -175,7 +173,7 @@ def ngram_dimensionality(
             weighted=spectra[1],
         )
     if progress:
-        progress("n-gram matrices", total, total)
+        progress("n-gram matrices", 2 * len(orders), 2 * len(orders))
     return [found[order] for order in orders]
 
 
@@ -269,16 +267,20 @@ def _largest(core: Sparse, alone: np.ndarray, num: int) -> np.ndarray:
     what was found is taken out and the largest of the rest are looked for, until none of them
     belongs among the found.
     """
-    m, random = core.shape[1], np.random.default_rng(0)
+    m, random, transposed = core.shape[1], np.random.default_rng(0), core.T.tocsr()
     values, vectors, wanted = np.empty(0), np.empty((m, 0)), num
+
+    def without(x: np.ndarray) -> np.ndarray:
+        return x - vectors @ (vectors.T @ x)
+
+    def product(x: np.ndarray) -> np.ndarray:
+        x = without(x.ravel())
+        return without(transposed @ (core @ x) + alone * x)
+
+    rest = LinearOperator((m, m), matvec=product, dtype=np.float64)
     while True:
-        more, directions = eigsh(
-            _Rest(core, alone, vectors),
-            k=wanted,
-            which="LA",
-            v0=random.standard_normal(m),
-            tol=TOLERANCE,
-        )
+        start = random.standard_normal(m)
+        more, directions = eigsh(rest, k=wanted, which="LA", v0=start, tol=TOLERANCE)
         least = _falling(values)[num - 1] + TOLERANCE * values.max() if len(values) else -np.inf
         missed = more > least
         if not missed.any():
@@ -286,21 +288,6 @@ def _largest(core: Sparse, alone: np.ndarray, num: int) -> np.ndarray:
         values = np.concatenate([values, more[missed]])
         vectors = np.hstack([vectors, directions[:, missed]])
         wanted = min(RECHECK, m - 1)
-
-
-class _Rest(LinearOperator):
-    """P (M^T M + diag(alone)) P, P taking out the orthonormal columns of `found` (m, k)."""
-
-    def __init__(self, core: Sparse, alone: np.ndarray, found: np.ndarray):
-        super().__init__(np.float64, (len(alone), len(alone)))
-        self.core, self.transposed, self.alone, self.found = core, core.T.tocsr(), alone, found
-
-    def _matvec(self, x: np.ndarray) -> np.ndarray:
-        x = self._without(x.ravel())
-        return self._without(self.transposed @ (self.core @ x) + self.alone * x)
-
-    def _without(self, x: np.ndarray) -> np.ndarray:
-        return x - self.found @ (self.found.T @ x)
 
 
 def _falling(values: np.ndarray) -> np.ndarray:

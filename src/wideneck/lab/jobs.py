@@ -25,7 +25,7 @@ from wideneck.files.store import Store
 PROCESSES = 4
 """At most; each holds torch and transformers, half a gigabyte."""
 UNITS = 1000
-"""Of progress in one run."""
+"""Steps in which the progress of one run is told."""
 POLL = 0.5
 
 Show = Callable[[float], None]

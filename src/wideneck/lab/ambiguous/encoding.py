@@ -40,7 +40,7 @@ class Task:
     """One split, encoded."""
 
     rows: list[Example]
-    """Of training, repeated ones included."""
+    """The training rows, repeated ones included."""
     prompts: list[list[int]]
     """Ids of N distinct prompts of the test part, in random order."""
     first: Tensor

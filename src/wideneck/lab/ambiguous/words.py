@@ -50,7 +50,7 @@ PRONOUNS = frozenset({"he", "she", "his", "her"})
 """They follow no article, so a diagonal with one of them is left out."""
 
 PLACE = Path("test", "test_data", "questions-words.txt")
-"""Of the file inside the package gensim."""
+"""Where the file is inside the package gensim."""
 
 
 class Question(NamedTuple):

@@ -47,7 +47,7 @@ class Settings:
     """Id or folder; None for the model that `wideneck audit` takes where none is named."""
     measured: AttentionSettings
     text_sha256: str = ""
-    """Of the text, once it is read."""
+    """The hash of the text, once it is read."""
 
     def other(self, *, default_text: bool) -> str:
         """What is not as in the paper, such as "another model and text"; empty for nothing."""
@@ -60,7 +60,7 @@ class Settings:
 class Run:
     """All heads on the windows of one seed."""
 
-    seed: int = measure("of the choice of windows, of the random sets and of the random directions")
+    seed: int = measure("decides the windows, the random sets and the random directions")
     head_sha256: str = measure("hash of the model's output layer: runs of one model agree in it")
     seconds: float = measure("wall-clock time of the measurement", unit="seconds")
     versions: dict[str, str] = measure("software")

@@ -26,7 +26,7 @@ class Run:
     """One objective with one seed, on the test prompts."""
 
     objective: str = measure("name of the objective")
-    seed: int = measure("of the split, the model's start, the order of the rows and the test draw")
+    seed: int = measure("decides the split, the model's start, the order of rows and the test draw")
     num_prompts: int = measure("distinct test prompts")
     full: dict[str, float] = measure(
         "Acc@k by k: prompts with both words among the k most probable of the mixture, Eq. 3",

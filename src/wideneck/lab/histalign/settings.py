@@ -27,9 +27,9 @@ class Recipe:
     shape: Shape | None
     """None: a pretrained model is fine-tuned."""
     batch_size: int
-    """Rows an optimizer's step."""
+    """Rows in each step of the optimizer."""
     micro_batch: int
-    """Rows a forward pass; the ranking loss is averaged over these."""
+    """Rows in each forward pass; the ranking loss is averaged over these."""
     num_steps: int | None
     """Optimizer's steps; None: `num_epochs`."""
     num_epochs: int | None
@@ -62,7 +62,7 @@ PAPER = Recipe(
 )
 SCALES = {"small": SMALL, "paper": PAPER}
 DEFAULT_MODEL = "gpt2"
-"""Of the paper's scale: the GPT2-small of its Table 1."""
+"""The paper's scale has it: the GPT2-small of its Table 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Settings:
     split: str
     recipe: Recipe
     words_sha256: str = ""
-    """Of the analogies, once they are read."""
+    """The hash of the analogies, once they are read."""
 
 
 def settings(scale: str | None, model: str | None, split: str | None) -> Settings:

@@ -24,7 +24,7 @@ from wideneck.models import load_language_model
 POSITIONS = 32
 """More than the longest row of whole words has."""
 MAX_NORM = 1.0
-"""Of the gradient, as the Trainer of transformers clips it."""
+"""The gradient is clipped to it, as the Trainer of transformers does."""
 
 
 def start(
@@ -121,7 +121,7 @@ def train(
 
 
 def steps(recipe: Recipe, num_rows: int) -> int:
-    """Optimizer's steps on so many rows."""
+    """How many steps the optimizer makes."""
     if recipe.num_steps is not None:
         return recipe.num_steps
     assert recipe.num_epochs is not None

@@ -107,10 +107,10 @@ class FamilyJob:
     seed: int
     recipe: Recipe
     steps: list[int]
-    """After which the model is measured."""
+    """The model is measured after each of them."""
     train_tokens: int
     folder: Path
-    """Of the run."""
+    """Where the run is trained."""
 
 
 def checkpoint_steps(num_steps: int, linear: int) -> list[int]:

@@ -40,17 +40,17 @@ class HeadJob:
     seed: int
     recipe: Recipe
     folder: Path
-    """Of the run; the states are kept beside it."""
+    """Where the run is trained; the states are kept beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadRun:
-    """One head with one seed.  Losses are means over each held-out window, nats a token."""
+    """One head with one seed.  Losses are means over each held-out window, in nats per token."""
 
     rank: int = measure("rank r of the output matrix; the hidden size for the softmax")
     start: str = measure("own: a softmax from the model's output layer; whitened; random")
-    seed: int = measure("of the order of the states, and of a random start")
-    num_parameters: int = measure("of the head")
+    seed: int = measure("decides the order of the states, and a random start")
+    num_parameters: int = measure("numbers of the head")
     learning_rate: float = measure("the highest, after the warmup")
     first: list[float] = measure("loss of each held-out window before training", unit="nats")
     nearly_last: list[float] = measure("the same after 90 % of the steps", unit="nats")

@@ -32,7 +32,7 @@ from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
 
 ORDERS = (2, 3, 4, 5)
-"""Of the n-grams; the paper's is 5."""
+"""Every n; the paper's is 5."""
 DIMENSIONS = (
     *(1, 2, 5, 10, 20, 50, 100, 200, 500),
     *(1000, 2000, 5000, 8000, 9000, 10_000, 12_000, 15_000),
@@ -114,7 +114,7 @@ class Ngrams:
 
     tokens: str = measure("words, or the tokenizer")
     vocab_size: int = measure("tokens of the vocabulary")
-    num_tokens: int = measure("of the start of the training text", unit="tokens")
+    num_tokens: int = measure("length of the text, the start of the training text", unit="tokens")
     orders: list[NgramDimensionality] = measure("each order")
 
 

@@ -52,7 +52,7 @@ class Law:
     E: float = measure("what no size and no text bring down, frozen", unit="nats", default=1.69)
 
     def loss(self, num_parameters: float, tokens: float) -> float:
-        """The loss in nats of a model of so many parameters after so many training tokens."""
+        """The loss in nats of a model of a given size after a number of training tokens."""
         return self.A / num_parameters**self.alpha + self.floor(tokens)
 
     def floor(self, tokens: float) -> float:
@@ -176,7 +176,7 @@ def compare(rows: Sequence[LossRow], law: Law, counted: Counted) -> ScalingFit:
 
 
 def given_laws(rows: Sequence[LossRow]) -> list[ScalingFit]:
-    """Of a table of losses: fitted on its rows with `fitted`, or the paper's law where none has it.
+    """Laws of a table of losses, fitted on its rows with `fitted`; the paper's where none has it.
 
     Raises:
         WideneckError: as `fit_law`, where one or two rows have it, for example.
@@ -187,11 +187,11 @@ def given_laws(rows: Sequence[LossRow]) -> list[ScalingFit]:
 
 
 def laws(rows: Sequence[LossRow], given: Sequence[ScalingFit] = ()) -> Laws:
-    """Of a family: rows with `fitted`, at least three, and others to stand beside them.
+    """The paper's laws and those of a family.
 
     Args:
-        rows: of the family.
-        given: of another table, from `given_laws`.
+        rows: the family's, at least three of them with `fitted`; the others stand beside them.
+        given: the laws of another table, from `given_laws`.
     """
     refused, family = "", []
     try:

@@ -19,7 +19,7 @@ from wideneck.training.recipe import Recipe
 from wideneck.training.recipe_file import read_recipe
 
 TOKENS = 300_000_000_000
-"""Of the paper's training."""
+"""How many the paper trains on."""
 SHAPES = {
     "small": {width: (2, 4, 3e-3 * 64 / width) for width in (16, 32, 64, 128, 256)},
     "paper": {
@@ -35,7 +35,7 @@ SHAPES = {
 A small model's rate: of 1e-3, 3e-3 and 1e-2 the best on seed 0 at d = 64.  It goes with 1 / d,
 which is also where one pass was best at d = 16 (1e-2 to 3e-2) and d = 256 (1e-3 before 3e-3)."""
 PAPER_RANKS = (32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
-"""Of Figure 6."""
+"""The ranks of Figure 6."""
 RANDOM_RATES = ((768, 5e-3), (512, 7e-3), (64, 1e-2), (0, 2e-2))
 """The paper's on Pythias (Figure 9): the rate from each rank on; see `random_rate`."""
 SCALES: dict[str, dict[str, Any]] = {
@@ -74,15 +74,15 @@ class Settings:
     linear: int
     """Measurements at equal distances; powers of two before them."""
     train_tokens: int
-    """Of the start of the training text, on which the training loss is measured."""
+    """Length of the start of the training text, on which the training loss is measured."""
     heads: Recipe
     """The head of rank 64, from which `head_recipe` makes the others."""
     ranks: tuple[int, ...]
     """Those below the model's hidden size are trained, and it itself."""
     starts: tuple[str, ...]
-    """Of the heads of low rank."""
+    """How the heads of low rank start."""
     ngram_tokens: int
-    """Of the start of the training text, whose n-grams are counted."""
+    """Length of the start of the training text, whose n-grams are counted."""
     tokenizers: tuple[str, ...]
     """By whose tokens they are counted, besides the family's."""
     orders: tuple[int, ...] = ORDERS
@@ -99,7 +99,7 @@ class Settings:
 
 
 def settings(scale: str, model: str | None, text: str | None) -> Settings:
-    """Of the small scale, on any text, or of the paper's, on a large one that is given.
+    """The small scale's settings, on any text, or the paper's, on a large text that is given.
 
     Args:
         scale: "small" or "paper".
@@ -148,7 +148,7 @@ def random_rate(rank: int) -> float:
 
 
 def head_recipe(settings: Settings, rank: int, start: str, seed: int) -> Recipe:
-    """Of a head with the rate of its rank and start; seeds are counted from the recipe's own.
+    """The recipe of a head, with the rate of its rank and start; seeds count from its own.
 
     Args:
         rank: the hidden size for the softmax.

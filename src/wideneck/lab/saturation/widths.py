@@ -42,7 +42,7 @@ FIGURES: dict[str, Of] = {
     "anisotropy_centred": lambda run: run.measured[-1].checkpoint.anisotropy_centred,
     "tokens_per_second": lambda run: run.tokens_per_second,
 }
-"""Of the last measurement, where the name does not say otherwise."""
+"""Each is a figure of the last measurement, where its name does not say otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)

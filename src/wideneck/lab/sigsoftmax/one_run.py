@@ -32,7 +32,7 @@ class Job:
     seed: int
     recipe: Recipe
     folder: Path
-    """Of the run."""
+    """Where the run is trained."""
     num_contexts: int
     contexts_are_first: bool = False
     """Take the first of the test text in one row, as Parthiban et al. do, not some of all of it."""
@@ -40,12 +40,12 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What was found of one arm with one seed.  Losses are in nats a token."""
+    """What was found of one arm with one seed.  Losses are in nats per token."""
 
     arm: str = measure("the head")
     seed: int = measure("counted from the recipe's own")
     num_parameters: int = measure("numbers that training changes, a tied matrix once")
-    valid_loss: float = measure("of the best weights on the validation text", unit="nats")
+    valid_loss: float = measure("loss of the best weights on the validation text", unit="nats")
     test_loss: float = measure(
         "of the same weights on the test text, or the validation loss where there is none",
         unit="nats",
@@ -58,7 +58,7 @@ class Run:
         "numerical rank of the matrix of log-probabilities (Press et al. 2007, epsilon of float32)",
         caution="depends on the tolerance and on the number of contexts",
     )
-    rank_bound: int = measure("largest rank that this head can have over so many contexts")
+    rank_bound: int = measure("largest rank that this head can have over `num_contexts` contexts")
     effective_1e3: int = measure("fewest squared singular values that sum to 1 - 1e-3 of all")
     effective_1e4: int = measure("the same for 1 - 1e-4")
     effective_1e5: int = measure("the same for 1 - 1e-5")

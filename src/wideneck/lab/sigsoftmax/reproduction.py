@@ -1,7 +1,7 @@
 """The whole reproduction: heads over seeds beside the papers', and a language of known rank."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from wideneck.audits.measure import measure
@@ -28,22 +28,11 @@ from wideneck.lab.sigsoftmax.settings import (
 )
 from wideneck.lab.spread import Spread, over_seeds
 
-FIGURES = (
-    "num_parameters",
-    "valid_loss",
-    "test_loss",
-    "test_perplexity",
-    "train_loss",
-    "rank",
-    "effective_1e3",
-    "effective_1e4",
-    "effective_1e5",
-    "mean_logit",
-    "sd_logit",
-    "share_curved",
-    "tokens_per_second",
-    "seconds",
-)
+SHARED = ("seed", "rank_bound", "num_contexts", "epochs", "tokens")
+FIGURES = [
+    field.name for field in fields(Run) if field.type in (int, float) and field.name not in SHARED
+]
+"""Every number of a run but those that are set before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +125,7 @@ def reproduction(
 
 
 def _settings(request: Request) -> tuple[Settings, dict[str, int]]:
-    """Of the scale, and the counts of its text."""
+    """The settings of the scale, and the counts of its text."""
     text = request.text
     if text is None and request.scale == "paper":
         text = WIKITEXT2

@@ -26,7 +26,7 @@ SMALL_MODELS = ("lstm", "transformer")
 VOCABULARY = 10_000
 """Words that the small recipes keep."""
 SMALL_TOKENS = 334_180
-"""Of training, 0.16 epochs of WikiText-2: some 300 steps."""
+"""Training tokens, 0.16 epochs of WikiText-2: some 300 steps."""
 WIKITEXT2 = "datasets:Salesforce/wikitext:wikitext-2-v1"
 PAPER = {
     "PTB": ("sigsoftmax-ptb", 2.5, 82_430),
@@ -43,7 +43,7 @@ class Settings:
     data: str
     """"PTB", "WikiText-2", or the text's name."""
     recipes: dict[str, Recipe]
-    """Of each arm."""
+    """The recipe of each arm."""
     num_contexts: int
     """Rows of the matrix whose rank is measured."""
 

@@ -31,7 +31,7 @@ from wideneck.lab.sigsoftmax.known_rank.language import LANGUAGES, Language
 
 NUM_STEPS = 1000
 LEARNING_RATE = 0.1
-"""Of Adam, falling to 0 along a cosine."""
+"""Adam's rate, which falls to 0 along a cosine."""
 BETAS = (0.9, 0.99)
 START = 0.1
 """Standard deviation of the hidden states at the start."""
@@ -47,7 +47,7 @@ class Fit:
     head: str = measure("the head")
     width: int = measure("d of the column")
     hidden_size: int = measure("d of this head: the width, but for the matched softmax")
-    seed: int = measure("of the head's and the hidden states' start")
+    seed: int = measure("decides the start of the head and of the hidden states")
     kl: float = measure(
         "mean over contexts of KL(P || Q) at the end",
         unit="nats",
@@ -67,9 +67,9 @@ class Fit:
     )
     true_rank: int = measure("rank of the language's matrix of log-probabilities")
     true_rank_press: int = measure("its numerical rank by Press")
-    num_parameters: int = measure("of the head with its bias; hidden states are not counted")
-    num_steps: int = measure("of the optimizer")
-    seconds: float = measure("of fitting", unit="seconds")
+    num_parameters: int = measure("numbers of the head and its bias; hidden states are not counted")
+    num_steps: int = measure("optimizer's steps")
+    seconds: float = measure("duration of the fit", unit="seconds")
 
 
 def known_rank(

@@ -70,14 +70,9 @@ class Encoding(ABC):
 def make_task(
     analogies: Analogies, encoding: Encoding, split: str, seed: int, num_test_prompts: int
 ) -> Task:
-    """Split, encode, and draw the prompts of the test.
+    """Split by one of `SPLITS`, encode, and draw prompts of the test; all where there are fewer.
 
-    Args:
-        analogies: the words.
-        encoding: of the model.
-        split: a name of `SPLITS`.
-        seed: of the split and of the draw.
-        num_test_prompts: how many are drawn; all where there are fewer.
+    The seed decides the split and the draw.
     """
     parts = SPLITS[split](analogies, seed)
     distinct = list({prompt.text: prompt for prompt in make_prompts(parts.test)}.values())

@@ -85,16 +85,12 @@ def run(
     analogies: Analogies,
     objective: str,
     seed: int,
-    progress: jobs.Show = lambda share: None,
+    show: jobs.Show = lambda share: None,
 ) -> Run:
-    """Train and measure.
+    """Train by one of `OBJECTIVES` and measure; the seed decides everything that is drawn.
 
-    Args:
-        settings: what all runs share.
-        analogies: the words.
-        objective: a name of `OBJECTIVES`.
-        seed: of everything that is drawn.
-        progress: called with the share of the training that is done.
+    Raises:
+        WideneckError: the model has too few positions, or a loss is not finite.
     """
     began, began_cpu, recipe = time.perf_counter(), time.process_time(), settings.recipe
     model, encoding = start(settings, OBJECTIVES[objective], analogies, seed)
@@ -107,7 +103,7 @@ def run(
             f"{type(model).__name__} has {positions} positions: use another model."
         )
     try:
-        train(model, task.rows, recipe, seed, progress)
+        train(model, task.rows, recipe, seed, show)
     except WideneckError as error:
         raise WideneckError(f"{objective}, seed {seed}: {error}") from None
     measured = evaluate(model, task, recipe.num_rank_rows)

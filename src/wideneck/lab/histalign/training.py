@@ -3,7 +3,7 @@
 Rows come in random order, with the loss on the pieces of the label alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from wideneck.lab.ambiguous.encoding import IGNORE, Encoding, Example, Pieces, V
 from wideneck.lab.ambiguous.words import Analogies
 from wideneck.lab.histalign.objectives import COMMON, Objective
 from wideneck.lab.histalign.settings import Recipe, Settings, Shape
+from wideneck.lab.jobs import Show
 from wideneck.memory.config import Memory
 from wideneck.models import load_language_model
 
@@ -73,21 +74,11 @@ def from_scratch(shape: Shape, vocab_size: int, bos: int) -> Any:
     return AutoModelForCausalLM.from_config(config)
 
 
-def train(
-    model: Any,
-    rows: Sequence[Example],
-    recipe: Recipe,
-    seed: int,
-    progress: Callable[[float], None],
-) -> None:
-    """Train in place.
+def train(model: Any, rows: Sequence[Example], recipe: Recipe, seed: int, show: Show) -> None:
+    """Train in place, in an order of the rows that the seed decides.
 
-    Args:
-        model: with a memory, whose config says the objective.
-        rows: of training.
-        recipe: how.
-        seed: of the order of the rows.
-        progress: called with the share of the steps that is done.
+    Raises:
+        WideneckError: the loss is not finite.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device
@@ -117,7 +108,7 @@ def train(
         optimizer.step()
         falling.step()
         optimizer.zero_grad()
-        progress((step + 1) / num_steps)
+        show((step + 1) / num_steps)
 
 
 def steps(recipe: Recipe, num_rows: int) -> int:

@@ -131,7 +131,7 @@ def ngram_dimensionality(
     orders: Sequence[int] = ORDERS,
     dimensions: Sequence[int] = DIMENSIONS,
     dense_up_to: int = DENSE,
-    progress: Progress | None = None,
+    progress: Progress = lambda stage, done, total: None,
 ) -> list[NgramDimensionality]:
     """W-error curves of n-gram models of one text, with their diagonal's nulls (section 5.1).
 
@@ -158,8 +158,7 @@ def ngram_dimensionality(
         per_context = counts.sum(1)
         spectra = []
         for weights in (1 / per_context, per_context**-0.5):
-            if progress:
-                progress("n-gram matrices", 2 * len(found) + len(spectra), 2 * len(orders))
+            progress("n-gram matrices", 2 * len(found) + len(spectra), 2 * len(orders))
             weighted = csr_array(diags_array(weights) @ counts)
             spectra.append(_spectrum(weighted, dimensions, dense_up_to))
         found[order] = NgramDimensionality(
@@ -172,8 +171,7 @@ def ngram_dimensionality(
             unweighted=spectra[0],
             weighted=spectra[1],
         )
-    if progress:
-        progress("n-gram matrices", 2 * len(orders), 2 * len(orders))
+    progress("n-gram matrices", 2 * len(orders), 2 * len(orders))
     return [found[order] for order in orders]
 
 

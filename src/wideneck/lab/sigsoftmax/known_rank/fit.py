@@ -81,18 +81,9 @@ def known_rank(
     widths: Sequence[int] = WIDTHS,
     num_steps: int = NUM_STEPS,
 ) -> list[Fit]:
-    """Every head of every width on every language over seeds, some minutes on two cores.
+    """Every head of every width on every language over seeds 0, 1, ..., in this order.
 
-    Args:
-        num_seeds: seeds 0, 1, ...
-        progress: called as progress(stage, done, total).
-        languages: names of `LANGUAGES`.
-        heads: names of `CONTENDERS`.
-        widths: hidden sizes.
-        num_steps: of each fit.
-
-    Returns:
-        By language, head, width and seed, in the order given.
+    Some minutes on two cores.
     """
     jobs = list(product(languages, heads, widths, range(num_seeds)))
     work = partial(_work, num_steps)
@@ -114,16 +105,7 @@ def fit(
     num_steps: int = NUM_STEPS,
     show: Show = lambda share: None,
 ) -> Fit:
-    """Fit and measure.
-
-    Args:
-        language: what is to be written.
-        head: a name of `CONTENDERS`.
-        width: d.
-        seed: of the start.
-        num_steps: of the optimizer.
-        show: called with the share of the steps that is done.
-    """
+    """Fit one of `CONTENDERS` in the column of a width, from a start that the seed decides."""
     began = time.perf_counter()
     truth = language.log_probs
     size = hidden_size(head, width, language.vocab_size)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wideneck.audits.measure import measure
 from wideneck.errors import WideneckError
@@ -86,8 +86,11 @@ def train_head(job: HeadJob, show: Show) -> HeadRun:
     window = len(valid.target) // len(valid.document)
 
     def losses(model: nn.Module) -> dict[str, Any]:
-        nll = _nll(cast(HeadAlone, model), valid.hidden, valid.target)
-        return {OBSERVED: nll.view(-1, window).mean(1).tolist()}
+        head, device = cast(HeadAlone, model).head, next(model.parameters()).device
+        parts = zip(valid.hidden.split(ROWS), valid.target.split(ROWS), strict=True)
+        with torch.no_grad(), evaluating(model):
+            nll = [head.nll(x.to(device), y.long().to(device), reduction="none") for x, y in parts]
+        return {OBSERVED: torch.cat(nll).cpu().double().view(-1, window).mean(1).tolist()}
 
     nearly = min(num_steps - 1, round((1 - LAST) * num_steps))
     observe = Observation(frozenset({0, nearly, num_steps}), losses)
@@ -113,15 +116,3 @@ def train_head(job: HeadJob, show: Show) -> HeadRun:
         train_loss=[part.mean().item() for part in trained.tensor_split(10) if len(part)],
         num_steps=result["steps"],
     )
-
-
-@torch.no_grad()
-def _nll(model: HeadAlone, hidden: Tensor, target: Tensor) -> Tensor:
-    """The loss of every token, (N,) float64."""
-    device = next(model.parameters()).device
-    parts = zip(hidden.split(ROWS), target.split(ROWS), strict=True)
-    with evaluating(model):
-        found = [
-            model.head.nll(x.to(device), y.long().to(device), reduction="none") for x, y in parts
-        ]
-    return torch.cat(found).cpu().double()

@@ -109,7 +109,7 @@ def _row(where: str, line: dict[str | None, Any]) -> LossRow:
 
 
 def _value(where: str, column: str, text: str) -> Any:
-    """Of a cell, as the field of its column has it."""
+    """What a cell holds, as the field of its column has it."""
     kind = KINDS[column]
     if kind is str:
         if not text:

@@ -272,6 +272,7 @@ def _largest(core: Sparse, alone: np.ndarray, num: int) -> np.ndarray:
         return x - vectors @ (vectors.T @ x)
 
     def product(x: np.ndarray) -> np.ndarray:
+        """P (M^T M + diag(alone)) P x, P taking out the orthonormal columns that were found."""
         x = without(x.ravel())
         return without(transposed @ (core @ x) + alone * x)
 

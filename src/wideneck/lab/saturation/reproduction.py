@@ -72,12 +72,13 @@ def reproduction(chosen: Settings, request: Request, progress: Progress) -> Repr
     """The same of settings that are given."""
     losses = request.own.get("losses")
     given = [] if losses is None else given_laws(read_losses(losses))
-    corpus = read_corpus(chosen.text)
-    encoded = encode_corpus(corpus, next(iter(chosen.family.values())).data)
+    data = next(iter(chosen.family.values())).data
+    corpus = read_corpus(data.text)
+    encoded = encode_corpus(corpus, data)
     content = chosen.to_dict() | {"text_sha256": corpus.sha256}
     seeds = range(request.num_seeds)
     with Store.opened(request.folder(chosen.scale), content) as store:
-        counted = store.made("ngrams", AllNgrams, lambda: _ngrams(chosen, corpus, progress))
+        counted = store.made("ngrams", AllNgrams, lambda: _ngrams(chosen, corpus, data, progress))
         family = _family(chosen, encoded.train.ids, seeds, store, progress)
         cut, heads = _heads(chosen, seeds, store, progress)
     widths, arms = summarize(family), head_arms(heads, cut)
@@ -163,11 +164,10 @@ def _heads(
     return cut, found
 
 
-def _ngrams(chosen: Settings, corpus: Corpus, progress: Progress) -> AllNgrams:
+def _ngrams(chosen: Settings, corpus: Corpus, words: Data, progress: Progress) -> AllNgrams:
     """By the words of the family, and by the tokenizer of the default model or the one given."""
-    first = next(iter(chosen.family.values())).data
     found = []
-    for data in (first, *(Data(text=first.text, tokens=name) for name in chosen.tokenizers)):
+    for data in (words, *(Data(text=words.text, tokens=name) for name in chosen.tokenizers)):
         encoded = encode_corpus(corpus, data)
         ids = encoded.train.ids[: chosen.ngram_tokens]
         found.append(

@@ -154,8 +154,15 @@ def fit_law(rows: Sequence[LossRow], counted: Counted) -> ScalingFit:
         return np.log(np.exp(point[0] - point[1] * spread) + floors) - log_losses
 
     slope, height = np.polyfit(spread, np.log(np.exp(log_losses) - floors), 1)
-    exactly = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15}
-    found = least_squares(residuals, [height, -slope], loss="huber", f_scale=HUBER, **exactly)
+    found = least_squares(
+        residuals,
+        [height, -slope],
+        loss="huber",
+        f_scale=HUBER,
+        xtol=1e-15,
+        ftol=1e-15,
+        gtol=1e-15,
+    )
     height, alpha = (float(x) for x in found.x)
     return compare(rows, Law(A=exp(height + alpha * middle), alpha=alpha), counted)
 

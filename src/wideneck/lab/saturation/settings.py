@@ -66,7 +66,6 @@ class Settings:
     """All that finished runs must share to stand in one table; the seeds are not among it."""
 
     scale: str
-    text: str | None
     family: dict[int, Recipe]
     """A recipe for each width; how many epochs its tokens are depends on the text."""
     tokens: int
@@ -123,7 +122,6 @@ def settings(scale: str, model: str | None, text: str | None) -> Settings:
         heads = replace(heads, model=replace(heads.model, model=model))
     return Settings(
         scale=scale,
-        text=text,
         family={width: _shaped(family, width, *shape) for width, shape in SHAPES[scale].items()},
         heads=heads,
         **SCALES[scale],

@@ -24,17 +24,17 @@ class Shape:
 class Recipe:
     """How each objective is trained and measured.  AdamW, no decay, the rate falling to 0."""
 
-    shape: Shape | None
+    shape: Shape | None = None
     """None: a pretrained model is fine-tuned."""
     batch_size: int
     """Rows in each step of the optimizer."""
     micro_batch: int
     """Rows in each forward pass; the ranking loss is averaged over these."""
-    num_steps: int | None
+    num_steps: int | None = None
     """Optimizer's steps; None: `num_epochs`."""
-    num_epochs: int | None
+    num_epochs: int | None = None
     learning_rate: float
-    num_test_prompts: int
+    num_test_prompts: int = 4096
     """Distinct prompts of the test part, drawn by the seed; all where there are fewer."""
     num_rank_rows: int
     """Contexts N of the matrix whose rank is measured: every position of the first of them."""
@@ -45,19 +45,14 @@ SMALL = Recipe(
     batch_size=32,
     micro_batch=32,
     num_steps=3000,
-    num_epochs=None,
     learning_rate=2e-3,
-    num_test_prompts=4096,
     num_rank_rows=2048,
 )
 PAPER = Recipe(
-    shape=None,
     batch_size=256,
     micro_batch=32,
-    num_steps=None,
     num_epochs=5,
     learning_rate=1e-5,
-    num_test_prompts=4096,
     num_rank_rows=4750,
 )
 SCALES = {"small": SMALL, "paper": PAPER}

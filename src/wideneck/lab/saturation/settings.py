@@ -66,16 +66,12 @@ class Settings:
     """All that finished runs must share to stand in one table; the seeds are not among it."""
 
     scale: str
-    family: dict[int, Recipe]
-    """A recipe for each width; how many epochs its tokens are depends on the text."""
     tokens: int
     """Training tokens of every model of the family."""
     linear: int
     """Measurements at equal distances; powers of two before them."""
     train_tokens: int
     """Length of the start of the training text, on which the training loss is measured."""
-    heads: Recipe
-    """The head of rank 64, from which `head_recipe` makes the others."""
     ranks: tuple[int, ...]
     """Those below the model's hidden size are trained, and it itself."""
     starts: tuple[str, ...]
@@ -85,16 +81,16 @@ class Settings:
     tokenizers: tuple[str, ...]
     """By whose tokens they are counted, besides the family's."""
     orders: tuple[int, ...] = ORDERS
+    family: dict[int, Recipe]
+    """A recipe for each width; how many epochs its tokens are depends on the text."""
+    heads: Recipe
+    """The head of rank 64, from which `head_recipe` makes the others."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        numbers = ("scale", "tokens", "linear", "train_tokens", "ranks", "starts", "ngram_tokens")
-        return {
-            "paper": "saturation",
-            **{name: getattr(self, name) for name in (*numbers, "tokenizers", "orders")},
-            "family": {str(width): recipe.to_dict() for width, recipe in self.family.items()},
-            "heads": self.heads.to_dict(),
-        }
+        family = {str(width): recipe.to_dict() for width, recipe in self.family.items()}
+        heads = self.heads.to_dict()
+        return {"paper": "saturation", **vars(self), "family": family, "heads": heads}
 
 
 def settings(scale: str, model: str | None, text: str | None) -> Settings:

@@ -42,20 +42,15 @@ class Settings:
     scale: str
     data: str
     """"PTB", "WikiText-2", or the text's name."""
-    recipes: dict[str, Recipe]
-    """The recipe of each arm."""
     num_contexts: int
     """Rows of the matrix whose rank is measured."""
+    recipes: dict[str, Recipe]
+    """The recipe of each arm."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return {
-            "paper": "sigsoftmax",
-            "scale": self.scale,
-            "data": self.data,
-            "num_contexts": self.num_contexts,
-            "recipes": {name: recipe.to_dict() for name, recipe in self.recipes.items()},
-        }
+        recipes = {name: recipe.to_dict() for name, recipe in self.recipes.items()}
+        return {"paper": "sigsoftmax", **vars(self), "recipes": recipes}
 
 
 def small(

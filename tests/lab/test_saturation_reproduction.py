@@ -2,6 +2,7 @@ import io
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from wideneck.files.writing import json_text
 from wideneck.lab import jobs
 from wideneck.lab.registry import Request
 from wideneck.lab.saturation.family import (
-    FamilyJob,
     checkpoint_steps,
     train_and_measure,
 )
@@ -188,17 +188,12 @@ def test_a_model_interrupted_between_two_measurements_goes_on_to_the_same_ones(
     windows = WindowBatches(corpus.train.ids, 8, recipe.training, 0)
     length = run.tokens / windows.tokens_per_epoch
     often = replace(recipe.training, epochs=length, evaluate_every=length, checkpoint_every=0.0)
-    job = FamilyJob(
-        width=run.width,
-        seed=run.seed,
-        recipe=replace(recipe, training=often),
-        steps=[one.checkpoint.step for one in run.measured],
-        train_tokens=64,
-        folder=place / "interrupted",
-    )
+    steps = [one.checkpoint.step for one in run.measured]
+    recipe = replace(recipe, training=often)
+    job = partial(train_and_measure, run.width, run.seed, recipe, steps, 64, place / "interrupted")
     with pytest.raises(InterruptedError):
-        train_and_measure(job, kill)
-    assert train_and_measure(job, lambda share: None).measured == run.measured
+        job(kill)
+    assert job(lambda share: None).measured == run.measured
 
 
 def test_other_settings_want_another_folder(found: Reproduction, place: Path):

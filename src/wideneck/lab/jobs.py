@@ -31,14 +31,13 @@ POLL = 0.5
 Show = Callable[[float], None]
 """Called as show(share of the run that is done)."""
 Name = TypeVar("Name")
-Job = TypeVar("Job")
 Run = TypeVar("Run")
-Work = Callable[[Job, Show], Run]
+Job = Callable[[Show], Run]
+"""Makes a run; where it goes to another process it can be pickled, as a `partial` can."""
 
 
 def all_runs(
-    work: Work[Job, Run],
-    jobs: Mapping[str, Job],
+    jobs: Mapping[str, Job[Run]],
     kind: type[Run],
     store: Store,
     progress: Progress,
@@ -50,7 +49,6 @@ def all_runs(
     """The run of every job, in the order of the jobs.
 
     Args:
-        work: makes a run; as for `side_by_side`.
         jobs: by the name of their run in the store; seed by seed, as a rule, so that what an
             interrupted command leaves can be compared.
         kind: the dataclass of a run.
@@ -61,19 +59,18 @@ def all_runs(
         made: called with the name of each run that was made and is in the store.
 
     Raises:
-        WideneckError: as `work` and the store.
+        WideneckError: as the jobs and the store.
     """
     missing = {name: job for name, job in jobs.items() if store.finished(name, kind) is None}
     tick = partial(progress, stage.format(len(missing), len(jobs)))
-    for name, run in side_by_side(work, missing, tick, processes=processes):
+    for name, run in side_by_side(missing, tick, processes=processes):
         store.write(name, run)
         made(name)
     return [run for name in jobs if (run := store.finished(name, kind)) is not None]
 
 
 def side_by_side(
-    work: Work[Job, Run],
-    jobs: Mapping[Name, Job],
+    jobs: Mapping[Name, Job[Run]],
     tick: Callable[[int, int], None],
     *,
     processes: int | None = None,
@@ -81,9 +78,7 @@ def side_by_side(
     """Each job's name and its result, as they are done.
 
     Args:
-        work: a function of a module, called as work(job, show); in other processes it has one
-            thread.
-        jobs: what can be pickled, by name.
+        jobs: by name; in other processes each has one thread.
         tick: told of the units of progress that are done, and of all.
         processes: None for one a core, or one where there is an accelerator.
 
@@ -102,9 +97,9 @@ def side_by_side(
         tick(units, UNITS * len(jobs))
 
     if processes > 1:
-        yield from _in_processes(work, jobs, processes, told)
+        yield from _in_processes(jobs, processes, told)
     else:
-        yield from _in_turn(work, jobs, threads, told)
+        yield from _in_turn(jobs, threads, told)
 
 
 def cores() -> int:
@@ -115,7 +110,7 @@ def cores() -> int:
 
 
 def _in_turn(
-    work: Work[Job, Run], jobs: Mapping[Name, Job], threads: int, tick: Callable[[int], None]
+    jobs: Mapping[Name, Job[Run]], threads: int, tick: Callable[[int], None]
 ) -> Iterator[tuple[Name, Run]]:
     before = torch.get_num_threads()
     for number, (name, job) in enumerate(jobs.items()):
@@ -125,7 +120,7 @@ def _in_turn(
 
         torch.set_num_threads(threads)
         try:
-            run = work(job, show)
+            run = job(show)
         finally:
             torch.set_num_threads(before)
         show(1.0)
@@ -133,7 +128,7 @@ def _in_turn(
 
 
 def _in_processes(
-    work: Work[Job, Run], jobs: Mapping[Name, Job], processes: int, tick: Callable[[int], None]
+    jobs: Mapping[Name, Job[Run]], processes: int, tick: Callable[[int], None]
 ) -> Iterator[tuple[Name, Run]]:
     # A fork would take torch's threads with it in whatever state they are.
     context = multiprocessing.get_context("spawn")
@@ -142,7 +137,7 @@ def _in_processes(
     pool = ProcessPoolExecutor(processes, context, _begin, (count,))
     try:
         waiting: dict[Future[Run], Name] = {
-            pool.submit(_work, work, job): name for name, job in jobs.items()
+            pool.submit(_work, job): name for name, job in jobs.items()
         }
         while waiting:
             done, _ = wait(waiting, POLL, FIRST_COMPLETED)
@@ -182,7 +177,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(work: Work[Job, Run], job: Job) -> Run:
+def _work(job: Job[Run]) -> Run:
     shown = 0
 
     def show(share: float) -> None:
@@ -193,6 +188,6 @@ def _work(work: Work[Job, Run], job: Job) -> Run:
             with _count.get_lock():
                 _count.value += more
 
-    run = work(job, show)
+    run = job(show)
     show(1.0)
     return run

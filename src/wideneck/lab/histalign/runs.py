@@ -66,8 +66,11 @@ def all_runs(
 ) -> list[Run]:
     """Every objective with every seed, seed by seed, read from the store or made."""
     return jobs.all_runs(
-        partial(_work, settings, words),
-        {f"{name}-seed{seed}": (name, seed) for seed in seeds for name in OBJECTIVES},
+        {
+            f"{name}-seed{seed}": partial(_run, settings, words, name, seed)
+            for seed in seeds
+            for name in OBJECTIVES
+        },
         Run,
         store,
         progress,
@@ -75,9 +78,9 @@ def all_runs(
     )
 
 
-def _work(settings: Settings, words: Path | None, job: tuple[str, int], show: jobs.Show) -> Run:
+def _run(settings: Settings, words: Path | None, objective: str, seed: int, show: jobs.Show) -> Run:
     """A process reads the words from their file, whose name is shorter than they are."""
-    return run(settings, read_analogies(words), *job, show)
+    return run(settings, read_analogies(words), objective, seed, show)
 
 
 def run(

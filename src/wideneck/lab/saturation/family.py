@@ -6,6 +6,7 @@ softmax does not see the mean row, so everything comes centred too.
 Cost: three products of (V + N) D^2 operations and four eigenvalue problems of D x D.
 """
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -99,20 +100,6 @@ class FamilyRun:
     versions: dict[str, str] = measure("software")
 
 
-@dataclass(frozen=True)
-class FamilyJob:
-    """What a process is given."""
-
-    width: int
-    seed: int
-    recipe: Recipe
-    steps: list[int]
-    """The model is measured after each of them."""
-    train_tokens: int
-    folder: Path
-    """Where the run is trained."""
-
-
 def checkpoint_steps(num_steps: int, linear: int) -> list[int]:
     """0 and powers of two, then `linear` steps at equal distances, as Pythia's checkpoints."""
     spaced = {round(num_steps * k / linear) for k in range(1, linear + 1)}
@@ -120,29 +107,35 @@ def checkpoint_steps(num_steps: int, linear: int) -> list[int]:
     return sorted({0} | powers | spaced)
 
 
-def train_and_measure(job: FamilyJob, show: Show) -> FamilyRun:
-    """Train, or read the finished run, with all its measurements.
+def train_and_measure(
+    width: int,
+    seed: int,
+    recipe: Recipe,
+    steps: Collection[int],
+    train_tokens: int,
+    folder: Path,
+    show: Show,
+) -> FamilyRun:
+    """Train in a folder, or read the run that is finished there, measured after each of `steps`.
 
     Raises:
         WideneckError: as `wideneck.training.run`.
     """
-    corpus = encode_corpus(read_corpus(job.recipe.data.text), job.recipe.data)
-    train = corpus.train.ids[: job.train_tokens + 1]
+    corpus = encode_corpus(read_corpus(recipe.data.text), recipe.data)
+    train = corpus.train.ids[: train_tokens + 1]
     observe = Observation(
-        frozenset(job.steps), lambda model: _observed(model, job, train, corpus.valid.ids)
+        frozenset(steps), lambda model: _observed(model, recipe, train, corpus.valid.ids)
     )
-    result = run(
-        job.recipe, job.folder, show=lambda share, loss, speed: show(share), observe=observe
-    )
-    lines = read_metrics(job.folder / METRICS, _Line)
-    measured = [_measured(line, job.folder) for line in lines if line.checkpoint is not None]
+    result = run(recipe, folder, show=lambda share, loss, speed: show(share), observe=observe)
+    lines = read_metrics(folder / METRICS, _Line)
+    measured = [_measured(line, folder) for line in lines if line.checkpoint is not None]
     kept = ("num_parameters", "tokens", "epochs", "tokens_per_second", "seconds", "versions")
     return FamilyRun(
-        width=job.width,
-        seed=job.seed,
+        width=width,
+        seed=seed,
         **{name: result[name] for name in kept},
-        num_embedding_parameters=2 * result["vocab_size"] * job.width,
-        learning_rate=job.recipe.optimizer.learning_rate,
+        num_embedding_parameters=2 * result["vocab_size"] * width,
+        learning_rate=recipe.optimizer.learning_rate,
         measured=measured,
     )
 
@@ -168,11 +161,11 @@ def _measured(line: _Line, folder: Path) -> Measured:
     return exact_record(Measured, content, name, train_again(folder))
 
 
-def _observed(model: nn.Module, job: FamilyJob, train: Tensor, valid: Tensor) -> dict[str, Any]:
+def _observed(model: nn.Module, recipe: Recipe, train: Tensor, valid: Tensor) -> dict[str, Any]:
     """A line of metrics; its step is among it already."""
     small = cast(LanguageModel, model)
     device = next(model.parameters()).device
-    schedule = job.recipe.training
+    schedule = recipe.training
     rows = schedule.evaluation_batch_size
     batches = text_in_order(small, valid, schedule, rows)
     loss = mean_nll(model, batches, device)

@@ -30,19 +30,6 @@ LAST = 0.1
 """Share of the steps over which the slope at the end is told."""
 
 
-@dataclass(frozen=True)
-class HeadJob:
-    """What is trained."""
-
-    rank: int
-    start: str
-    """"own" for the softmax."""
-    seed: int
-    recipe: Recipe
-    folder: Path
-    """Where the run is trained; the states are kept beside it."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class HeadRun:
     """One head with one seed.  Losses are means over each held-out window, in nats per token."""
@@ -72,15 +59,17 @@ class _Line:
     """The key is `OBSERVED`."""
 
 
-def train_head(job: HeadJob, show: Show) -> HeadRun:
-    """Train, or read the finished run.
+def train_head(
+    rank: int, start: str, seed: int, recipe: Recipe, folder: Path, show: Show
+) -> HeadRun:
+    """Train in a folder, or read the run that is finished there; the states are kept beside it.
 
     Raises:
         WideneckError: as `wideneck.training.run`.
     """
-    states = recipe_states(job.recipe, job.folder.parent)
+    states = recipe_states(recipe, folder.parent)
     valid = states.splits["valid"]
-    schedule = job.recipe.training
+    schedule = recipe.training
     per_epoch = len(states.splits["train"].target) // schedule.batch_size
     num_steps = round(per_epoch * schedule.epochs)
     window = len(valid.target) // len(valid.document)
@@ -94,22 +83,20 @@ def train_head(job: HeadJob, show: Show) -> HeadRun:
 
     nearly = min(num_steps - 1, round((1 - LAST) * num_steps))
     observe = Observation(frozenset({0, nearly, num_steps}), losses)
-    result = run(
-        job.recipe, job.folder, show=lambda share, loss, speed: show(share), observe=observe
-    )
-    lines = read_metrics(job.folder / METRICS, _Line)
+    result = run(recipe, folder, show=lambda share, loss, speed: show(share), observe=observe)
+    lines = read_metrics(folder / METRICS, _Line)
     at = {line.step: line.window_losses for line in lines if line.window_losses is not None}
     for step in observe.steps - at.keys():
         raise WideneckError(
-            f"{job.folder / METRICS} lacks the losses at step {step}: {train_again(job.folder)}."
+            f"{folder / METRICS} lacks the losses at step {step}: {train_again(folder)}."
         )
     trained = torch.tensor([line.loss for line in lines if line.loss is not None])
     return HeadRun(
-        rank=job.rank,
-        start=job.start,
-        seed=job.seed,
+        rank=rank,
+        start=start,
+        seed=seed,
         **{name: result[name] for name in ("num_parameters", "tokens", "seconds", "versions")},
-        learning_rate=job.recipe.optimizer.learning_rate,
+        learning_rate=recipe.optimizer.learning_rate,
         first=at[0],
         nearly_last=at[nearly],
         last=at[num_steps],

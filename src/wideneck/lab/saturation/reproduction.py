@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,12 +20,11 @@ from wideneck.lab.registry import Request
 from wideneck.lab.saturation.arms import Arm, head_arms
 from wideneck.lab.saturation.beside import claims, compared
 from wideneck.lab.saturation.family import (
-    FamilyJob,
     FamilyRun,
     checkpoint_steps,
     train_and_measure,
 )
-from wideneck.lab.saturation.heads_run import HeadJob, HeadRun, train_head
+from wideneck.lab.saturation.heads_run import HeadRun, train_head
 from wideneck.lab.saturation.loss_table import read_losses
 from wideneck.lab.saturation.ngrams import AllNgrams, Ngrams, ngram_dimensionality
 from wideneck.lab.saturation.scaling import Laws, given_laws, laws
@@ -119,16 +119,17 @@ def _family(
             epochs = num_steps / WindowBatches(ids, model.context, schedule, 0).num_batches
             schedule = replace(schedule, epochs=epochs, evaluate_every=epochs)
             name = f"family-d{width}-seed{seed}"
-            jobs[name] = FamilyJob(
-                width=width,
-                seed=seed,
-                recipe=replace(recipe, training=schedule, seed=recipe.seed + seed),
-                steps=checkpoint_steps(num_steps, chosen.linear),
-                train_tokens=chosen.train_tokens,
-                folder=store.path / "runs" / name,
+            jobs[name] = partial(
+                train_and_measure,
+                width,
+                seed,
+                replace(recipe, training=schedule, seed=recipe.seed + seed),
+                checkpoint_steps(num_steps, chosen.linear),
+                chosen.train_tokens,
+                store.path / "runs" / name,
             )
     stage = "family: {} of {} models"
-    return all_runs(train_and_measure, jobs, FamilyRun, store, progress, stage=stage)
+    return all_runs(jobs, FamilyRun, store, progress, stage=stage)
 
 
 def _heads(
@@ -150,9 +151,8 @@ def _heads(
         for rank, start in arms:
             name = f"heads-{start}-r{rank}-seed{seed}"
             recipe = head_recipe(chosen, rank, start, seed)
-            jobs[name] = HeadJob(rank, start, seed, recipe, place / name)
+            jobs[name] = partial(train_head, rank, start, seed, recipe, place / name)
     found = all_runs(
-        train_head,
         jobs,
         HeadRun,
         store,

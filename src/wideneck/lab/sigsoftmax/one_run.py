@@ -24,20 +24,6 @@ OF_RANKS = ("effective_1e3", "effective_1e4", "effective_1e5", "num_contexts")
 OF_RANKS += ("mean_logit", "sd_logit", "share_curved")
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a process is given."""
-
-    arm: str
-    seed: int
-    recipe: Recipe
-    folder: Path
-    """Where the run is trained."""
-    num_contexts: int
-    contexts_are_first: bool = False
-    """Take the first of the test text in one row, as Parthiban et al. do, not some of all of it."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """What was found of one arm with one seed.  Losses are in nats per token."""
@@ -80,32 +66,45 @@ class Run:
     versions: dict[str, str] = measure("software")
 
 
-def train_and_measure(job: Job, show: Show) -> Run:
-    """Train, or read the finished run, then measure.
+def train_and_measure(
+    arm: str,
+    seed: int,
+    recipe: Recipe,
+    folder: Path,
+    num_contexts: int,
+    show: Show,
+    *,
+    contexts_are_first: bool = False,
+) -> Run:
+    """Train in a folder, or read the run that is finished there, then measure.
+
+    Args:
+        contexts_are_first: take the first contexts of the test text in one row, as Parthiban et al.
+            do, not some of all of it.
 
     Raises:
         WideneckError: as `wideneck.training.run`.
     """
-    result = run(job.recipe, job.folder, show=lambda share, loss, speed: show(TRAINING * share))
-    saved = load_run(job.folder)
-    model, schedule = saved.model, job.recipe.training
-    corpus = encode_corpus(read_corpus(job.recipe.data.text), job.recipe.data)
+    result = run(recipe, folder, show=lambda share, loss, speed: show(TRAINING * share))
+    saved = load_run(folder)
+    model, schedule = saved.model, recipe.training
+    corpus = encode_corpus(read_corpus(recipe.data.text), recipe.data)
     split = corpus.test or corpus.valid
     ids = split.ids[: schedule.evaluation_tokens]
     size = schedule.evaluation_batch_size
-    if job.contexts_are_first:
-        ids, size = ids[: job.num_contexts + 1], 1
-    contexts = spread_contexts(model, ids, job.num_contexts, batch_size=size)
+    if contexts_are_first:
+        ids, size = ids[: num_contexts + 1], 1
+    contexts = spread_contexts(model, ids, num_contexts, batch_size=size)
     test_loss = result.get("test_loss", result["valid_loss"])
-    ranks = log_prob_ranks(model.head, contexts, num_contexts=job.num_contexts)
+    ranks = log_prob_ranks(model.head, contexts, num_contexts=num_contexts)
     return Run(
-        arm=job.arm,
-        seed=job.seed,
+        arm=arm,
+        seed=seed,
         **{name: result[name] for name in OF_TRAINING},
         **{name: getattr(ranks, name) for name in OF_RANKS},
         test_loss=test_loss,
         test_perplexity=math.exp(min(test_loss, 700)),
-        train_loss=_last_train_loss(job.folder / METRICS),
+        train_loss=_last_train_loss(folder / METRICS),
         rank=ranks.press,
         rank_bound=ranks.bound,
         singular_values=[float(f"{x:.6g}") for x in ranks.singular_values[:1024]],  # for a plot

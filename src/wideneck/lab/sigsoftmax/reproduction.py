@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from wideneck.audits.measure import measure
@@ -16,7 +17,7 @@ from wideneck.lab.paired import Paired, paired
 from wideneck.lab.published import Published, published_results
 from wideneck.lab.registry import Request
 from wideneck.lab.sigsoftmax.known_rank.fit import Fit, known_rank
-from wideneck.lab.sigsoftmax.one_run import Job, Run, train_and_measure
+from wideneck.lab.sigsoftmax.one_run import Run, train_and_measure
 from wideneck.lab.sigsoftmax.settings import (
     VOCABULARY,
     WIKITEXT2,
@@ -80,15 +81,16 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
         for seed in range(request.num_seeds):
             for arm, recipe in settings.recipes.items():
                 name = f"{_file(arm)}-seed{seed}"
-                jobs[name] = Job(
-                    arm=arm,
-                    seed=seed,
-                    recipe=with_seed(recipe, seed),
-                    folder=store.path / "runs" / name,
-                    num_contexts=settings.num_contexts,
+                jobs[name] = partial(
+                    train_and_measure,
+                    arm,
+                    seed,
+                    with_seed(recipe, seed),
+                    store.path / "runs" / name,
+                    settings.num_contexts,
                     contexts_are_first=scale == "paper",
                 )
-        runs = all_runs(train_and_measure, jobs, Run, store, progress)
+        runs = all_runs(jobs, Run, store, progress)
         known = store.made(
             "known-rank",
             KnownRank,

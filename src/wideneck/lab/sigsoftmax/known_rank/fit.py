@@ -85,15 +85,15 @@ def known_rank(
 
     Some minutes on two cores.
     """
-    jobs = list(product(languages, heads, widths, range(num_seeds)))
-    work = partial(_work, num_steps)
-    found = dict(side_by_side(work, {job: job for job in jobs}, partial(progress, STAGE)))
-    return [found[job] for job in jobs]
+    arms = list(product(languages, heads, widths, range(num_seeds)))
+    jobs = {arm: partial(_fit, num_steps, *arm) for arm in arms}
+    found = dict(side_by_side(jobs, partial(progress, STAGE)))
+    return [found[arm] for arm in arms]
 
 
-def _work(num_steps: int, job: tuple[str, str, int, int], show: Show) -> Fit:
-    language, *arm = job  # by its name: made once a process, with the bound
-    return fit(LANGUAGES[language](), *arm, num_steps=num_steps, show=show)
+def _fit(num_steps: int, language: str, head: str, width: int, seed: int, show: Show) -> Fit:
+    """A process gets the language by its name and makes it once, with its bounds."""
+    return fit(LANGUAGES[language](), head, width, seed, num_steps=num_steps, show=show)
 
 
 def fit(

@@ -31,20 +31,14 @@ def length_exponent(field: str) -> Figure:
 
 def distance_ratio(over: int, under: int) -> Figure:
     """The distance at N = `over` by that at N = `under`."""
-
-    def figure(audit: AttentionAudit) -> float | None:
-        return _ratio([p.distance for n in (over, under) for p in _at(audit, n)])
-
-    return figure
+    return lambda audit: _ratio([p.distance for n in (over, under) for p in _at(audit, n)])
 
 
 def distance_over_expectation(size: int) -> Figure:
     """Distance by its Monte Carlo expectation."""
-
-    def figure(audit: AttentionAudit) -> float | None:
-        return _ratio([x for p in _at(audit, size) for x in (p.distance, p.expected_monte_carlo)])
-
-    return figure
+    return lambda audit: _ratio(
+        [x for p in _at(audit, size) for x in (p.distance, p.expected_monte_carlo)]
+    )
 
 
 def smallest_bound_ratio(audit: AttentionAudit) -> float | None:
@@ -70,11 +64,9 @@ def largest_step_of_separability(audit: AttentionAudit) -> float | None:
 
 def separability_past_bend(best: Callable[..., float | None]) -> Figure:
     """Smallest or largest of the median N_s / N at the N above `BEND`."""
-
-    def figure(audit: AttentionAudit) -> float | None:
-        return best([p.separability.median for p in audit.by_size if p.size > BEND], default=None)
-
-    return figure
+    return lambda audit: best(
+        [p.separability.median for p in audit.by_size if p.size > BEND], default=None
+    )
 
 
 def best_head(audit: AttentionAudit) -> float | None:

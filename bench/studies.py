@@ -130,7 +130,8 @@ class Study:
         jobs = [Job(name, None) for name in found.once]
         jobs += [Job(arm, seed) for seed in range(options.seeds or seeds) for arm in arms]
         with Store.opened(options.out, {"study": self.name, **found.settings}) as store:
-            all_runs(work, jobs, dict, store, lambda *_: None, processes=1)
+            works = {job.name: partial(work, job) for job in jobs}
+            all_runs(works, dict, store, lambda *_: None, processes=1)
 
 
 def _chosen(known: Sequence[str], only: str | None) -> Sequence[str]:

@@ -6,14 +6,13 @@ import json
 import shutil
 
 import pytest
-from papers.small_attention import CONTEXT, saved_model, saved_text, use_tiny
 
+from lab.small_attention import CONTEXT, saved_model, saved_text, use_tiny
 from wideneck.commands.reproduce import reproduce
 from wideneck.data import read_text
 from wideneck.errors import WideneckError
 from wideneck.lab.attention import runs
-from wideneck.lab.attention.runs import text_of
-from wideneck.lab.attention.settings import SCALES, settings
+from wideneck.lab.attention.runs import SCALES, settings, text_of
 from wideneck.lab.registry import Request
 
 

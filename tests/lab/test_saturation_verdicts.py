@@ -10,8 +10,7 @@ from wideneck.lab.published import published_results
 from wideneck.lab.saturation import verdicts
 from wideneck.lab.saturation.arms import Arm
 from wideneck.lab.saturation.beside import claims
-from wideneck.lab.saturation.ngram_run import Ngrams
-from wideneck.lab.saturation.ngrams import NgramDimensionality, NgramSpectrum
+from wideneck.lab.saturation.ngrams import NgramDimensionality, Ngrams, NgramSpectrum
 from wideneck.lab.saturation.widths import Width
 from wideneck.lab.spread import Spread
 from wideneck.lab.verdict import CONSISTENT, CONTRADICTED, DESCRIBED, NOT_MEASURED, UNDECIDED

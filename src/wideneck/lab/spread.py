@@ -1,7 +1,7 @@
 """A figure over seeds: mean and standard deviation."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wideneck.audits.measure import measure
@@ -33,6 +33,16 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(
         mean=statistics.fmean(values), std=statistics.stdev(values) if len(values) > 1 else None
     )
+
+
+def over_seeds(runs: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
+    """The spread of each figure that every run has, by name."""
+    found = {}
+    for name in runs[0]:
+        values = [value for run in runs if (value := run[name]) is not None]
+        if len(values) == len(runs):
+            found[name] = spread(values)
+    return found
 
 
 def cell(spread: Spread, digits: int = 1, *, sign: bool = False) -> str:

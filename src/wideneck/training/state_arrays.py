@@ -27,8 +27,8 @@ from torch import Tensor
 from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
-from wideneck.files.json_object import read_object
 from wideneck.files.folder import locked
+from wideneck.files.json_object import read_object
 from wideneck.files.records import record
 from wideneck.files.regular import size_of_regular
 from wideneck.files.sums import Watch, sum_of

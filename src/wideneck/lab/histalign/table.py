@@ -7,8 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from wideneck.lab.histalign.objectives import OBJECTIVES
-from wideneck.lab.histalign.reproduction import Reproduction
-from wideneck.lab.histalign.results import PRINTED, Gap, Summary
+from wideneck.lab.histalign.reproduction import PRINTED, Gap, Reproduction, Summary
 from wideneck.lab.printing import Columns, Line, print_rows, say
 from wideneck.lab.spread import Spread, cell
 

@@ -8,7 +8,7 @@ undecided.  The paper gives no figure for "noticeably" or "rises"; those here ar
 from collections.abc import Callable, Sequence
 
 from wideneck.lab.saturation.arms import Arm
-from wideneck.lab.saturation.ngram_run import Ngrams
+from wideneck.lab.saturation.ngrams import Ngrams
 from wideneck.lab.saturation.widths import Width
 from wideneck.lab.verdict import (
     CONSISTENT,

@@ -32,7 +32,7 @@ from wideneck.lab.saturation.settings import (
     whitened_rate,
     with_rate,
 )
-from wideneck.lab.saturation.table import show
+from wideneck.report.terminal import show
 from wideneck.training.batches import WindowBatches
 from wideneck.training.in_order import text_in_order
 from wideneck.training.loop import mean_nll

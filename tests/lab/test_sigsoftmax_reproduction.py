@@ -17,8 +17,8 @@ from wideneck.lab.sigsoftmax.beside import HEADS, beside, recalled, row_of, sign
 from wideneck.lab.sigsoftmax.known_rank.fit import Fit
 from wideneck.lab.sigsoftmax.one_run import Job, Run, train_and_measure
 from wideneck.lab.sigsoftmax.settings import MATCHED, Settings, small
-from wideneck.lab.sigsoftmax.table import show
 from wideneck.models.small.config import AwdLstm, Transformer
+from wideneck.report.terminal import show
 from wideneck.training.optimizers import AdamW
 from wideneck.training.recipe import Recipe
 from wideneck.training.saved_run import load_run

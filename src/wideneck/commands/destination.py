@@ -1,10 +1,10 @@
 """Where a command puts its numbers: into a file, or on standard output in place of its table."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wideneck.commands.streams import print_bytes
+from wideneck.commands.streams import print_bytes, printing
 from wideneck.errors import WideneckError
 from wideneck.files.place import check_writable, same_place, stream_number
 from wideneck.files.writing import write_text
@@ -63,3 +63,25 @@ def check_apart(html: Destination | None, json: Destination | None) -> None:
         raise WideneckError(
             f"--html and --json both name {html.path}{also}; give each a file of its own."
         )
+
+
+def deliver(
+    show: Callable[[], object], *files: tuple[Destination | None, Callable[[], str]]
+) -> None:
+    """The files, and the table where none of them went to standard output in its place.
+
+    Args:
+        show: prints the table.
+        files: where each goes, None for nowhere, and what makes its content.
+
+    Raises:
+        WideneckError: one could not be written; the table is printed nevertheless.
+    """
+    wanted = [(place, content) for place, content in files if place is not None]
+    try:
+        for place, content in wanted:
+            place.write(content())
+    finally:  # a file that could not be written takes no numbers from the terminal
+        if not any(place.on_stdout for place, _ in wanted):
+            with printing():
+                show()

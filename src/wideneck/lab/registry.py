@@ -4,18 +4,20 @@ A paper is a folder of this package, `lab/NAME/`, whose `__init__` says what it 
 shared options and which `OPTIONS` it brings, with two modules that are imported when it runs:
 
     reproduction.py    def reproduce(request: Request, progress: Progress) -> Found
-    table.py           def show(found, console: rich.console.Console) -> None
+    table.py           def opening(found) -> str
+                       def sections(found, reference: Reference) -> Iterable[Sequence[block]]
 
 `reproduce` checks what was asked for before it writes anything, makes the runs that the folder
 `request.folder(scale)` does not hold (a `wideneck.files.store.Store`), tells how far it
-is by `progress(stage, done, total)`, and raises WideneckError.  `show` prints in 80 columns.
+is by `progress(stage, done, total)`, and raises WideneckError.  `opening` is a paragraph; the
+blocks of `sections` (`wideneck.report.parts`) fit into 80 columns of a terminal.
 Published numbers are in `lab/NAME.toml` (`wideneck.lab.published`), and what may be said of
 ours beside them in `wideneck.lab.verdict`.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from wideneck.errors import WideneckError
 from wideneck.lab import attention, histalign, saturation, sigsoftmax
@@ -31,17 +33,9 @@ PAPERS: dict[str, tuple[str, ...]] = {
 }
 """Name of each paper -> the options that it takes beside those that all take."""
 
-COMMON = ("seeds", "out", "json")
+COMMON = ("seeds", "out", "html", "json")
 """The options that all take."""
 SCALES = ("small", "paper")
-
-
-class Found(Protocol):
-    """What a reproduction finds; a dataclass, as a rule."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every number as JSON holds it, with the definitions."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

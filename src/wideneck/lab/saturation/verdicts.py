@@ -1,5 +1,6 @@
-"""What may be said of the paper's statements: each a function that can say yes, no and undecided.
+"""The paper's numbers and statements beside ours, and what may be said of them.
 
+For each statement there is a function that can say yes, no and undecided.
 A verdict begins with one of the words of `wideneck.lab.verdict`, its reason behind a colon.  All
 of them rest on 95 % intervals, over seeds or over documents: what an interval leaves open stays
 undecided.  The paper gives no figure for "noticeably" or "rises"; those here are ours.
@@ -7,7 +8,9 @@ undecided.  The paper gives no figure for "noticeably" or "rises"; those here ar
 
 from collections.abc import Callable, Sequence
 
+from wideneck.lab.published import Published
 from wideneck.lab.saturation.arms import Arm
+from wideneck.lab.saturation.laws import Laws
 from wideneck.lab.saturation.ngram_run import Ngrams
 from wideneck.lab.saturation.widths import Width
 from wideneck.lab.verdict import (
@@ -16,6 +19,9 @@ from wideneck.lab.verdict import (
     DESCRIBED,
     NOT_MEASURED,
     UNDECIDED,
+    Comparison,
+    Verdict,
+    compared_number,
 )
 
 Said = tuple[str, str]
@@ -42,6 +48,55 @@ NEAR_NULL = 0.05
 """Share of the null's dimensions by which the curve must depart from it to say something else."""
 
 
+def compared(published: Published, ngrams: Sequence[Ngrams], laws: Laws) -> list[Comparison]:
+    """The numbers that have a counterpart: the law, and the n-grams of the paper's order."""
+    fits = [vars(fit.law) for fit in laws.family[:1]]
+    five = [n for n in ngrams[-1].orders if n.order == ORDER]
+    errors = [(e.d, e.w_error) for n in five for e in n.unweighted.errors if e.w_error is not None]
+    found = [
+        compared_number(
+            published.one(row="fitted", measure=name),
+            f"{name} of our family",
+            [fit[name] for fit in fits],
+            other="another scale",
+        )
+        for name in ("A", "alpha")
+    ]
+    for row in published.find(measure="W-error(d)"):
+        ours = [error for d, error in errors if f"d = {d}" == row.row]
+        other = "another text, far shorter, and tokenizer"
+        found.append(compared_number(row, f"W-error({row.row})", ours, other=other))
+    return found
+
+
+def claims(
+    published: Published,
+    widths: Sequence[Width],
+    arms: Sequence[Arm],
+    ngrams: Sequence[Ngrams],
+    tokens: int,
+) -> list[Comparison]:
+    """Each statement of the paper, with ours and a verdict.
+
+    Args:
+        published: the paper's.
+        widths, arms, ngrams: ours.
+        tokens: that each model of the family was trained on.
+    """
+    found = {
+        "saturation": saturation(widths, tokens),
+        "entropy": entropy(widths),
+        "rank": rank(arms),
+        "w-error": w_error(arms),
+        "dimensions": dimensions(ngrams[-1]),
+    }
+    return [
+        Comparison(published=claim, ours=ours, values=[], figure=None, verdict=Verdict(words=words))
+        for claim in published.claims
+        for ours, words in [found[claim.name]]
+    ]
+
+
 def saturation(widths: Sequence[Width], tokens: int) -> Said:
     """Whether the held-out loss of some width rises while its training loss does not fall.
 
@@ -54,33 +109,30 @@ def saturation(widths: Sequence[Width], tokens: int) -> Said:
     """
     if any(w.rise.low is None for w in widths):
         return "one seed", f"{UNDECIDED}: one seed"
-    rising = [w for w in widths if w.rise.low is not None and w.rise.low >= LEAST_RISE]
-    stalled = [w for w in rising if w.train_fall.high is not None and w.train_fall.high < 0]
-    falling = [w for w in rising if w.train_fall.low is not None and w.train_fall.low > 0]
-    if stalled:
-        return (
-            f"held-out loss rises late at d = {_widths(rising)}; so does the training loss at d = "
-            f"{_widths(stalled)}",
-            CONSISTENT,
+    rising = [w for w in widths if (w.rise.low or 0.0) >= LEAST_RISE]
+    if not rising:
+        ours = (
+            f"no width whose held-out loss rises by {LEAST_RISE} nats, by its interval over seeds"
         )
-    if rising:
-        ours = f"held-out loss rises late at d = {_widths(rising)}"
-        if len(falling) == len(rising):
-            return (
-                f"{ours}; the training loss goes on falling in all of them",
-                f"{UNDECIDED}: overfitting, which the paper does not mean",
-            )
-        left = [w for w in rising if w not in falling]
+        if any((w.rise.high or 0.0) >= LEAST_RISE for w in widths):
+            return ours, f"{UNDECIDED}: a rise of {LEAST_RISE} nats is not excluded"
+        if tokens < TURNED:
+            return ours, f"{UNDECIDED}: not seen here, and no run is long enough to deny it"
+        return ours, CONTRADICTED
+    ours = f"held-out loss rises late at d = {_widths(rising)}"
+    stalled = [w for w in rising if (w.train_fall.high or 0.0) < 0]
+    if stalled:
+        return f"{ours}; so does the training loss at d = {_widths(stalled)}", CONSISTENT
+    left = [w for w in rising if not (w.train_fall.low or 0.0) > 0]
+    if left:
         return (
             f"{ours}; the training loss at d = {_widths(left)} is not told to fall or to rise",
             f"{UNDECIDED}: overfitting is not told from it",
         )
-    ours = f"no width whose held-out loss rises by {LEAST_RISE} nats, by its interval over seeds"
-    if any(w.rise.high is None or w.rise.high >= LEAST_RISE for w in widths):
-        return ours, f"{UNDECIDED}: a rise of {LEAST_RISE} nats is not excluded"
-    if tokens < TURNED:
-        return ours, f"{UNDECIDED}: not seen here, and no run is long enough to deny it"
-    return ours, CONTRADICTED
+    return (
+        f"{ours}; the training loss goes on falling in all of them",
+        f"{UNDECIDED}: overfitting, which the paper does not mean",
+    )
 
 
 def entropy(widths: Sequence[Width]) -> Said:

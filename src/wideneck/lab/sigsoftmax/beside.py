@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from wideneck.lab.published import Published, PublishedResult
 from wideneck.lab.sigsoftmax.reproduction import Arm, Reproduction
-from wideneck.lab.spread import Spread
 from wideneck.lab.verdict import Comparison, compared_number, judge_difference
 
 HEADS = {
@@ -61,8 +60,7 @@ def sign(found: Reproduction, arm: Arm, data: str) -> str:
     ours = arm.against_softmax
     if more is None or less is None or ours is None:
         return ""
-    difference = Spread(mean=ours.mean, std=ours.std)
-    return judge_difference(more, less, difference, ours.num_seeds).words
+    return judge_difference(more, less, ours).words
 
 
 def recalled(found: Reproduction, data: str) -> dict[str, dict[str, PublishedResult]]:

@@ -1,4 +1,4 @@
-"""The figures of docs/results.md: the charts of a page that `wideneck reproduce PAPER --html` wrote.
+"""The figures of docs/results.md: the charts of what `wideneck reproduce PAPER --html` wrote.
 
     python -m bench results sigsoftmax-lstm FILE.html
     python -m bench results saturation-small FILE.html

@@ -6,8 +6,8 @@ import json
 import shutil
 
 import pytest
-from papers.small_attention import CONTEXT, saved_model, saved_text, use_tiny
 
+from lab.small_attention import CONTEXT, saved_model, saved_text, use_tiny
 from wideneck.commands.reproduce import reproduce
 from wideneck.data import read_text
 from wideneck.errors import WideneckError

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 import transformers as tr
-from papers.small_reproduction import TINY, small, use_tiny, write_words
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from lab.small_reproduction import TINY, small, use_tiny, write_words
 from tiny import GPT2
 from wideneck.commands.reproduce import reproduce
 from wideneck.errors import WideneckError

@@ -229,7 +229,7 @@ def _compared(found: Reproduction) -> Iterator[Any]:
     for one in found.claims:
         says = f"{one.published.table}{MARKS[one.published.status]}: {one.published.says}"
         yield paragraph(f"{says}.")
-        yield note(f"Here: {one.ours}: {one.words}.", face=BOTH)
+        yield note(f"Here: {one.ours}: {one.words}.", css="ours", face=BOTH)
 
 
 def opening(found: Reproduction) -> str:

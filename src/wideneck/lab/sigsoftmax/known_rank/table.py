@@ -44,8 +44,7 @@ def blocks(fits: Sequence[Fit]) -> Iterator[Any]:
 
 def kl_rows(fits: Sequence[Fit]) -> Iterable[Line]:
     """Rows of heads, columns of widths; the fits of one language."""
-    some = [fit for fit in fits if fit.head != MATCHED]
-    yield _line("softmax's bound", some or fits, lambda cell: _short(cell[0].bound))
+    yield _line("softmax's bound", _of_their_width(fits), lambda cell: _short(cell[0].bound))
     for head in _heads(fits):
         own = [fit for fit in fits if fit.head == head]
         yield _line(head, own, _kl)
@@ -68,19 +67,16 @@ def kl_chart(fits: Sequence[Fit]) -> svg.Chart:
     """KL against d, of one language."""
     widths = _widths(fits)
 
-    def curve(head: str, figure: str) -> list[float]:
-        cells = [
-            [getattr(f, figure) for f in fits if (f.head, f.width) == (head, width)]
-            for width in widths
-        ]
-        return [max(LEAST, fmean(cell)) for cell in cells]
+    def line(name: str, color: str, figure: str, some: Sequence[Fit], **more: Any) -> svg.Line:
+        cells = [[getattr(fit, figure) for fit in some if fit.width == d] for d in widths]
+        return svg.Line(name, color, widths, [max(LEAST, fmean(c)) for c in cells], **more)
 
     lines = [
-        svg.Line(head, DRAWN[head], widths, curve(head, "kl"), markers="dot")
+        line(head, DRAWN[head], "kl", [fit for fit in fits if fit.head == head], markers="dot")
         for head in _heads(fits)
         if head in DRAWN
     ]
-    lines.append(svg.Line("bound", "c-raw", widths, curve("softmax", "bound"), dashed=True))
+    lines.append(line("bound", "c-raw", "bound", _of_their_width(fits), dashed=True))
     return svg.Chart(
         f'KL on the language "{fits[0].language}"',
         "Mean KL over seeds against the hidden size d, and what no softmax of that d is below; "
@@ -110,6 +106,11 @@ def reading(fits: Sequence[Fit]) -> Iterable[str]:
         f"({fits[0].num_steps:,} steps of Adam, one learning rate for all). Press counts singular "
         "values above sqrt(C + V + 1)/2 s_0 2^-23."
     )
+
+
+def _of_their_width(fits: Sequence[Fit]) -> Sequence[Fit]:
+    """Those whose bound is that of the column, where there are any."""
+    return [fit for fit in fits if fit.head != MATCHED] or fits
 
 
 def below_bound(fits: Iterable[Fit]) -> bool:

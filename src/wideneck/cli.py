@@ -43,6 +43,11 @@ MaxText = Annotated[
     ),
 ]
 MAX_TEXT = "2GB"
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report.")]
+Json = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
+]
 
 
 def _print_version(asked: bool) -> None:
@@ -124,23 +129,18 @@ def audit(
             "vectors=hidden, ...; repeat for more.",
         ),
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report.")] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
-    ] = None,
+    html: Html = None,
+    json: Json = None,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, max=2**63 - 1, help="Seed of the choice of text.")
     ] = 0,
 ) -> None:
     """Measure a model's output layer and, if asked, its attention heads and its memory."""
-    from wideneck.commands.destination import Destination, check_apart, deliver
+    from wideneck.commands.destination import deliver, html_and_json
     from wideneck.commands.progress import ProgressBars
 
     models = model or []
-    as_html = Destination.of(html, reads=[*models, text])
-    as_json = Destination.of(json, reads=[*models, text])
-    check_apart(as_html, as_json)
+    as_html, as_json = html_and_json(html, json, reads=[*models, text])
     if len(models) > 1 and not series:
         raise WideneckError(
             f"One MODEL was expected, {len(models)} came; --series follows a head over checkpoints."
@@ -280,20 +280,15 @@ def evaluate(
             help="For a model: predictions in a window. Default: 512, if it has the positions.",
         ),
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report.")] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
-    ] = None,
+    html: Html = None,
+    json: Json = None,
 ) -> None:
     """Measure how well a model predicts a text: perplexity, bits per byte, and more."""
-    from wideneck.commands.destination import Destination, check_apart, deliver
+    from wideneck.commands.destination import deliver, html_and_json
     from wideneck.commands.options import besides_option
     from wideneck.commands.progress import ProgressBars
 
-    as_html = Destination.of(html, reads=[model, text])
-    as_json = Destination.of(json, reads=[model, text])
-    check_apart(as_html, as_json)
+    as_html, as_json = html_and_json(html, json, reads=[model, text])
     asked = besides_option(besides or [])
     from wideneck.commands.evaluate import evaluate as run
 
@@ -344,11 +339,8 @@ def reproduce(
             help="Finished runs; the same command goes on there. Default: reproduce-PAPER-SCALE.",
         ),
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report.")] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
-    ] = None,
+    html: Html = None,
+    json: Json = None,
     **own: Any,
 ) -> None:
     """Repeat a paper's experiment over several seeds, its numbers beside ours."""

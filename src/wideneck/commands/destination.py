@@ -1,6 +1,6 @@
 """Where a command puts its numbers: into a file, or on standard output in place of its table."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,19 +50,24 @@ class Destination:
             write_text(self.path, content)
 
 
-def check_apart(html: Destination | None, json: Destination | None) -> None:
-    """Refuse one place for two files.
+def html_and_json(
+    html: Path | None, json: Path | None, reads: Sequence[object] = ()
+) -> tuple[Destination | None, Destination | None]:
+    """What --html and --json say, checked before the work, each as by `Destination.of`.
 
     Raises:
-        WideneckError: both options name it, whatever they call it.
+        WideneckError: one cannot be written or is one of `reads`, or both name one place, whatever
+            they call it.
     """
-    if html is None or json is None:
-        return
-    if (html.on_stdout and json.on_stdout) or same_place(html.path, json.path):
-        also = "" if html.path == json.path else f", which {json.path} is too"
+    as_html, as_json = Destination.of(html, reads), Destination.of(json, reads)
+    if as_html is None or as_json is None:
+        return as_html, as_json
+    if (as_html.on_stdout and as_json.on_stdout) or same_place(as_html.path, as_json.path):
+        also = "" if html == json else f", which {json} is too"
         raise WideneckError(
-            f"--html and --json both name {html.path}{also}; give each a file of its own."
+            f"--html and --json both name {html}{also}; give each a file of its own."
         )
+    return as_html, as_json
 
 
 def deliver(

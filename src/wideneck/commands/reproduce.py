@@ -4,7 +4,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from wideneck.commands.destination import Destination, check_apart, deliver
+from wideneck.commands.destination import deliver, html_and_json
 from wideneck.commands.progress import ProgressBars
 from wideneck.commands.same_bits import same_bits
 from wideneck.lab.registry import OPTIONS, Request
@@ -31,9 +31,7 @@ def reproduce(
     known = {name: value for name, value in own.items() if value is not None}
     request = Request(paper=paper, own=known, **given)
     files = [own[option.name] for option in OPTIONS if option.kind is Path]
-    reads = [request.model, request.text, *files]
-    as_html, as_json = Destination.of(html, reads), Destination.of(json, reads)
-    check_apart(as_html, as_json)
+    as_html, as_json = html_and_json(html, json, [request.model, request.text, *files])
     with ProgressBars(time_left=True) as progress:
         found = import_module(f"wideneck.lab.{paper}.reproduction").reproduce(request, progress)
     deliver(found.show, (as_html, found.to_html_text), (as_json, found.to_json_text))

@@ -72,7 +72,12 @@ CHECKS = (
         of.smallest_bound_ratio,
         derived=DERIVED_BRACKET,
     ),
-    Check("bound_conservative", "mean bound / distance, N = 5", of.bound_ratio, derived=DERIVED_BRACKET),
+    Check(
+        "bound_conservative",
+        "mean bound / distance, N = 5",
+        of.bound_ratio,
+        derived=DERIVED_BRACKET,
+    ),
     Check(
         "diminishing_returns", "distance at N = 100 / at 20", of.distance_ratio(100, 20), 0.9, 1.1
     ),
@@ -102,7 +107,10 @@ CHECKS = (
         "upper_tracks", "largest distance from it, N > 1", of.upper_distance, derived=DERIVED_BOUNDS
     ),
     Check(
-        "lower_loose", "median N_s / N minus it, smallest", of.lower_distance, derived=DERIVED_BOUNDS
+        "lower_loose",
+        "median N_s / N minus it, smallest",
+        of.lower_distance,
+        derived=DERIVED_BOUNDS,
     ),
     Check("inverse_temperature", "exponent of T, T on q k", of.cold_exponent(scaled=False), *COLD),
     Check(

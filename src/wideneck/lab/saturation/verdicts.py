@@ -6,7 +6,7 @@ of them rest on 95 % intervals, over seeds or over documents: what an interval l
 undecided.  The paper gives no figure for "noticeably" or "rises"; those here are ours.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from wideneck.lab.published import Published
 from wideneck.lab.saturation.arms import Arm
@@ -26,8 +26,8 @@ from wideneck.lab.verdict import (
 
 Said = tuple[str, str]
 """What was measured here, and the verdict."""
-Noticed = Callable[[Arm], bool | None]
-"""Whether an arm loses noticeably; None where that is not told."""
+Told = tuple[Arm, bool | None]
+"""An arm, and whether it loses noticeably; None where that is not told."""
 
 ORDER = 5
 """Of the paper's n-grams."""
@@ -151,13 +151,12 @@ def rank(arms: Sequence[Arm]) -> Said:
     One that certainly does not contradicts it, however much smaller ones lose, if the one of full
     rank is beyond 1000: below, that one may have lost as much already.
     """
-    full = _full(arms)
-    below = [a for a in _trained(arms, full) if a.rank < RANK]
+    full, trained = _trained(arms)
+    below = [(arm, loses) for arm, loses in trained if arm.rank < RANK]
     if not below:
         return f"no rank below {RANK} was trained", NOT_MEASURED
-    loses = _noticed(arms, full)
-    ours = f"against rank d = {full.rank}, {_losses(below, loses)}"
-    verdict = _verdict(losing=below, sparing=[], loses=loses)
+    ours = f"against rank d = {full.rank}, {_losses(below)}"
+    verdict = _verdict([loses for _, loses in below])
     if full.rank < RANK:
         ours += f"; d itself is below {RANK}"
         if verdict == CONTRADICTED:
@@ -167,19 +166,19 @@ def rank(arms: Sequence[Arm]) -> Said:
 
 def w_error(arms: Sequence[Arm]) -> Said:
     """Whether heads lose noticeably beyond a W-error of 0.6 and not up to it."""
-    full = _full(arms)
-    trained, loses = _trained(arms, full), _noticed(arms, full)
-    within = [a for a in trained if a.w_error <= SUFFERS]
-    beyond = [a for a in trained if a.w_error > SUFFERS]
+    _, trained = _trained(arms)
+    within = [(arm, loses) for arm, loses in trained if arm.w_error <= SUFFERS]
+    beyond = [(arm, loses) for arm, loses in trained if arm.w_error > SUFFERS]
     if not within or not beyond:
         side = "of more than" if within else "of at most"
         return f"no rank here has a W-error {side} {SUFFERS}", NOT_MEASURED
-    last = max(within, key=lambda a: a.w_error)
+    last = max((arm for arm, _ in within), key=lambda arm: arm.w_error)
     ours = (
-        f"up to W-error {SUFFERS}, {_losses(within, loses)}; beyond, {_losses(beyond, loses)}; "
+        f"up to W-error {SUFFERS}, {_losses(within)}; beyond, {_losses(beyond)}; "
         f"the last up to it has {last.w_error:.2f}, {last.w_error_centred:.2f} without the mean row"
     )
-    return ours, _verdict(losing=beyond, sparing=within, loses=loses)
+    spared = [None if loses is None else not loses for _, loses in within]
+    return ours, _verdict([*(loses for _, loses in beyond), *spared])
 
 
 def dimensions(ngrams: Ngrams) -> Said:
@@ -198,42 +197,30 @@ def dimensions(ngrams: Ngrams) -> Said:
     return ours, CONSISTENT if least <= half <= most else CONTRADICTED
 
 
-def _full(arms: Sequence[Arm]) -> Arm:
-    """The softmax of rank d, one matrix."""
-    return next(a for a in arms if a.start == "own")
-
-
-def _trained(arms: Sequence[Arm], full: Arm) -> list[Arm]:
-    """Heads of lower rank that were trained from the model's own output layer cut."""
-    return [a for a in arms if a.start == "whitened" and a.rank < full.rank]
-
-
-def _noticed(arms: Sequence[Arm], full: Arm) -> Noticed:
-    """Whether a rank loses more than `NOTICEABLE`, or certainly does not.
+def _trained(arms: Sequence[Arm]) -> tuple[Arm, list[Told]]:
+    """The softmax of rank d, one matrix, and the heads that were trained from it cut.
 
     Two factors at the rate of one matrix learn otherwise than that matrix.  What those of rank d
     gain or lose by it, up to the ends of their interval, is taken off or added on.
     """
-    gained = lost = 0.0
-    for control in arms:
-        if control.start == "whitened" and control.rank == full.rank:
-            low, high = control.full_gap.low, control.full_gap.high
-            if low is None or high is None:
-                return lambda arm: None
-            gained, lost = max(0.0, -low), max(0.0, high)
+    full = next(arm for arm in arms if arm.start == "own")
+    cut = [arm for arm in arms if arm.start == "whitened"]
+    controls = [arm.full_gap for arm in cut if arm.rank == full.rank]
+    ends = [(gap.low, gap.high) for gap in controls] or [(0.0, 0.0)]
 
-    def noticed(arm: Arm) -> bool | None:
-        low, high = arm.full_gap.low, arm.full_gap.high
-        if low is not None and low - lost > NOTICEABLE:
+    def loses(arm: Arm) -> bool | None:
+        (gained, lost), low, high = ends[-1], arm.full_gap.low, arm.full_gap.high
+        if gained is None or lost is None or low is None or high is None:
+            return None
+        if low - max(0.0, lost) > NOTICEABLE:
             return True
-        return False if high is not None and high + gained < NOTICEABLE else None
+        return False if high + max(0.0, -gained) < NOTICEABLE else None
 
-    return noticed
+    return full, [(arm, loses(arm)) for arm in cut if arm.rank < full.rank]
 
 
-def _verdict(*, losing: Sequence[Arm], sparing: Sequence[Arm], loses: Noticed) -> str:
-    """Of a statement that some arms lose noticeably and others do not."""
-    as_said = [loses(a) for a in losing] + [_not(loses(a)) for a in sparing]
+def _verdict(as_said: Sequence[bool | None]) -> str:
+    """Of a statement about several arms, of each of which it is told or not whether it is so."""
     if any(said is False for said in as_said):
         return CONTRADICTED
     if all(as_said):
@@ -241,21 +228,17 @@ def _verdict(*, losing: Sequence[Arm], sparing: Sequence[Arm], loses: Noticed) -
     return f"{UNDECIDED}: some intervals hold {NOTICEABLE} nats"
 
 
-def _not(known: bool | None) -> bool | None:
-    return None if known is None else not known
-
-
-def _losses(arms: Sequence[Arm], loses: Noticed) -> str:
+def _losses(told: Sequence[Told]) -> str:
     """Which ranks lose more than what is noticeable, which do not, and which are not told."""
     kinds = {
         f"more than {NOTICEABLE} nats are lost at r =": True,
         "less at r =": False,
         "not told at r =": None,
     }
-    found = {words: [a.rank for a in arms if loses(a) is kind] for words, kind in kinds.items()}
-    return ", ".join(
-        f"{words} {', '.join(map(str, ranks))}" for words, ranks in found.items() if ranks
-    )
+    found = {
+        words: [str(a.rank) for a, loses in told if loses is kind] for words, kind in kinds.items()
+    }
+    return ", ".join(f"{words} {', '.join(ranks)}" for words, ranks in found.items() if ranks)
 
 
 def _widths(widths: Sequence[Width]) -> str:

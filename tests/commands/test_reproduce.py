@@ -17,7 +17,6 @@ GIVEN = {
     **{"scale": "small", "model": "gpt2", "text": "t"},
     **{"words": Path("w"), "split": "paper", "losses": Path("l")},
 }
-OWN = {option.name for option in OPTIONS}
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -34,7 +33,7 @@ def test_a_paper_brings_its_two_modules(paper):
 def test_an_option_that_a_paper_does_not_take_is_refused_with_its_owners(paper, option, tmp_path):
     given = {option: GIVEN[option]}
     if option in PAPERS[paper]:
-        fields = {"own": given} if option in OWN else given
+        fields = {"own": given} if option in OPTIONS else given
         request = Request(paper=paper, **fields)
         assert request.own.get(option, getattr(request, option, None)) == GIVEN[option]
         return

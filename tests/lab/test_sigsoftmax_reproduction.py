@@ -14,10 +14,10 @@ from wideneck.errors import WideneckError
 from wideneck.lab.published import published_results
 from wideneck.lab.registry import Request
 from wideneck.lab.sigsoftmax import reproduction as module
-from wideneck.lab.sigsoftmax.beside import HEADS, beside, recalled, row_of, sign
 from wideneck.lab.sigsoftmax.known_rank.fit import Fit
 from wideneck.lab.sigsoftmax.one_run import Job, Run, train_and_measure
 from wideneck.lab.sigsoftmax.settings import MATCHED, Settings, small
+from wideneck.lab.sigsoftmax.table import HEADS, beside, recalled, row_of, sign
 from wideneck.models.small.config import AwdLstm, Transformer
 from wideneck.report.terminal import show
 from wideneck.training.optimizers import AdamW

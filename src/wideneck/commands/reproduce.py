@@ -27,10 +27,9 @@ def reproduce(
             be read or written.
     """
     same_bits()
-    own = {option.name: given.pop(option.name, None) for option in OPTIONS}
-    known = {name: value for name, value in own.items() if value is not None}
-    request = Request(paper=paper, own=known, **given)
-    files = [own[option.name] for option in OPTIONS if option.kind is Path]
+    own = {name: value for name in OPTIONS if (value := given.pop(name, None)) is not None}
+    request = Request(paper=paper, own=own, **given)
+    files = [value for value in own.values() if isinstance(value, Path)]
     as_html, as_json = html_and_json(html, json, [request.model, request.text, *files])
     with ProgressBars(time_left=True) as progress:
         found = import_module(f"wideneck.lab.{paper}.reproduction").reproduce(request, progress)

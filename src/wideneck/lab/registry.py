@@ -21,15 +21,13 @@ from typing import Any
 
 from wideneck.errors import WideneckError
 from wideneck.lab import attention, histalign, saturation, sigsoftmax
-from wideneck.lab.option import Option
 from wideneck.registry import did_you_mean
 
 _MODULES = (attention, histalign, saturation, sigsoftmax)
-OPTIONS: tuple[Option, ...] = tuple(option for module in _MODULES for option in module.OPTIONS)
-"""Those that single papers bring."""
+OPTIONS: dict[str, Any] = {name: o for module in _MODULES for name, o in module.OPTIONS.items()}
+"""Those that single papers bring: what the command line takes under a name, annotated for typer."""
 PAPERS: dict[str, tuple[str, ...]] = {
-    module.__name__.rpartition(".")[2]: (*module.TAKES, *(o.name for o in module.OPTIONS))
-    for module in _MODULES
+    module.__name__.rpartition(".")[2]: (*module.TAKES, *module.OPTIONS) for module in _MODULES
 }
 """Name of each paper -> the options that it takes beside those that all take."""
 

@@ -222,10 +222,13 @@ def by_measure(
 
 @dataclass(frozen=True)
 class Panel(Part):
-    """A drawing (`title`, `svg()`), what it shows, and the path of what it does not."""
+    """A drawing (`title`, `svg()`), what it shows, and the path of what it does not.
+
+    What a chart shows is its `description`, where `about` says nothing else.
+    """
 
     chart: Any
-    about: str | Sequence[Piece]
+    about: str | Sequence[Piece] = ""
     caution: str = ""
 
 

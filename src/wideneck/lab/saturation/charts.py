@@ -4,6 +4,7 @@ from statistics import fmean
 
 from wideneck.lab.saturation.reproduction import Reproduction
 from wideneck.report.axes import linear, logarithmic
+from wideneck.report.charts import cost_lines
 from wideneck.report.svg import Chart, Line
 
 COLORS = ("c-raw", "c-centred", "c-data", "c-fisher", "c-null")
@@ -45,33 +46,23 @@ def over_steps(found: Reproduction, figure: str, label: str) -> Chart:
 def heads_of_rank(found: Reproduction) -> Chart:
     """What a cut to rank r loses, as measured and as predicted, and what training gives back."""
     arms = [arm for arm in found.arms if arm.start == "whitened"]
-    cut = [(arm.rank, arm.whitened) for arm in arms if arm.whitened is not None]
-    ranks, cut_ranks = [arm.rank for arm in arms], [rank for rank, _ in cut]
-    trained = [arm.trained_gap for arm in arms]
-    lines = [
-        Line(
-            "trained",
-            "c-centred",
-            ranks,
-            [gap.value for gap in trained],
-            low=[gap.low for gap in trained],
-            high=[gap.high for gap in trained],
-            markers="dot",
-        ),
-        Line(
-            "truncated",
-            "c-raw",
-            cut_ranks,
-            [loss.measured.value for _, loss in cut],
-            markers="dot",
-        ),
-        Line("predicted", "c-data", cut_ranks, [loss.predicted for _, loss in cut], dashed=True),
-    ]
+    ranks, gaps = [arm.rank for arm in arms], [arm.trained_gap for arm in arms]
+    trained = Line(
+        "trained",
+        "c-centred",
+        ranks,
+        [gap.value for gap in gaps],
+        low=[gap.low for gap in gaps],
+        high=[gap.high for gap in gaps],
+        markers="dot",
+    )
+    cut = [arm.whitened for arm in arms if arm.whitened is not None]
+    lines = [trained, *cost_lines(cut, "whitened")]
     values = [value for line in lines for value in line.y]
     return Chart(
         "Heads of rank r",
-        "Loss minus that of the untouched output layer: whitened truncation, measured and as the "
-        "audit predicts it, and after training, with 95 % intervals.",
+        "Loss minus that of the untouched output layer: whitened truncation, measured (dots) and "
+        "as the audit predicts it (rings), and after training, with 95 % intervals.",
         logarithmic("rank r", ranks),
         linear("loss minus the untouched head's, nats", values, high=min(max(values), HIGHEST)),
         lines,

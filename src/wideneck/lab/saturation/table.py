@@ -18,7 +18,6 @@ from wideneck.lab.verdict import MARKS, published_cell
 from wideneck.report.numbers import basis
 from wideneck.report.parts import BOTH, Heading, Pair, Panel, Table, line, note, paragraph
 from wideneck.report.reference import Reference
-from wideneck.report.svg import Chart
 
 table = partial(tables.table, gap=0)  # nine columns leave no room
 
@@ -82,16 +81,18 @@ def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any
         Heading("Models of every width", "family", "Widths"),
         table(losses, found.widths, LOSSES, "widths[]", reference),
         table(geometry, rows, GEOMETRY, "widths[]", reference),
-        _charts(
-            over_steps(found, "loss", "held-out loss, nats"),
-            over_steps(found, "kl_sigma2", "singular entropy, nats"),
+        Pair(
+            [
+                Panel(over_steps(found, "loss", "held-out loss, nats")),
+                Panel(over_steps(found, "kl_sigma2", "singular entropy, nats")),
+            ]
         ),
     ]
     yield [
         Heading("Heads of every rank", "heads", "Ranks"),
         table(heads, found.arms, HEADS, "arms[]", reference),
         paragraph(_of_heads(found)),
-        _charts(heads_of_rank(found)),
+        Pair([Panel(heads_of_rank(found))]),
         _figure_6(found.published),
         paragraph(
             "Another experiment: there both factors start at random and see 150M tokens; here they "
@@ -102,10 +103,6 @@ def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any
     yield [Heading("Scaling laws", "laws", "Scaling laws"), *_laws(found)]
     yield [Heading("Beside the paper", "beside", "Beside the paper"), *_compared(found)]
     yield [Heading("How to read it", "reading", "Reading"), *map(paragraph, _reading(found))]
-
-
-def _charts(*charts: Chart) -> Pair:
-    return Pair([Panel(chart, chart.description) for chart in charts])
 
 
 def _figure_5(published: Published) -> Iterable[Line]:
@@ -186,14 +183,16 @@ def _ngrams(found: Reproduction) -> Iterator[Any]:
 
 def _laws(found: Reproduction) -> Iterator[Any]:
     laws = found.laws
-    fits = [("paper's law, its small models", laws.published)]
-    fits += [("fitted on those small models", fit) for fit in laws.pythia]
-    fits += [("ours", fit) for fit in laws.family]
-    fits += [("ours, A / N^alpha alone", fit) for fit in laws.power]
-    fits += [("on the table of --losses", fit) for fit in laws.given]
+    fits = {
+        "paper's law, its small models": [laws.published],
+        "fitted on those small models": laws.pythia,
+        "ours": laws.family,
+        "ours, A / N^alpha alone": laws.power,
+        "on the table of --losses": laws.given,
+    }
     yield table(
         "Scaling laws L = A / N^alpha + B / T^beta + E",
-        (_law(name, fit) for name, fit in fits),
+        (_law(name, fit) for name, several in fits.items() for fit in several),
         [(name, "") for name in ("", "N counts", "A", "alpha", "residual", "others' gap")],
     )
     small = [row.gap_percent for row in laws.published.rows if row.name != LARGEST]

@@ -1,6 +1,7 @@
 """Rank against loss, and the spectra of the log-probabilities."""
 
 from wideneck.lab.sigsoftmax.reproduction import Reproduction
+from wideneck.lab.spread import paired
 from wideneck.report.axes import linear, logarithmic
 from wideneck.report.svg import Chart, Line
 
@@ -13,36 +14,33 @@ UNTRAINED = 0.5
 
 def rank_and_loss(found: Reproduction) -> Chart:
     """One point for each head: its rank, and its loss less that of the softmax."""
+    arms = sorted(found.arms, key=lambda arm: arm.figures["rank"].mean)
     points = [
-        (arm, 0.0, 0.0, 0.0) if ours is None else (arm, ours.mean, ours.low, ours.high)
-        for arm in found.arms
-        for ours in [arm.against_softmax]
-        if ours is None or abs(ours.mean) < UNTRAINED
+        (arm.name, arm.figures["rank"].mean, arm.against_softmax or paired([0.0] * 2))
+        for arm in arms
     ]
-    points.sort(key=lambda point: point[0].figures["rank"].mean)
+    points = [point for point in points if abs(point[2].mean) < UNTRAINED]
     lines = [
+        # Colors repeat; labels come in the order of losses, and this is the other axis.
         Line(
-            # Colors repeat; labels come in the order of losses, and this is the other axis.
-            f"{arm.name}, {arm.figures['rank'].mean:.0f}",
+            f"{name}, {rank:.0f}",
             COLORS[number % len(COLORS)],
-            [arm.figures["rank"].mean],
-            [mean],
-            low=[low],
-            high=[high],
+            [rank],
+            [ours.mean],
+            low=[ours.low],
+            high=[ours.high],
             markers="dot",
             joined=False,
         )
-        for number, (arm, mean, low, high) in enumerate(points)
+        for number, (name, rank, ours) in enumerate(points)
     ]
+    ends = [end for _, _, ours in points for end in (ours.mean, ours.low, ours.high)]
     return Chart(
         "Rank and loss",
         "Test loss minus that of the softmax against the numerical rank of the log-probabilities, "
         "one point for each head, 95 % intervals over seeds.",
-        logarithmic("rank (Press)", [x for line in lines for x in line.x]),
-        linear(
-            "test loss minus softmax, nats",
-            [end for _, *ends in points for end in ends if end is not None],
-        ),
+        logarithmic("rank (Press)", [rank for _, rank, _ in points]),
+        linear("test loss minus softmax, nats", [end for end in ends if end is not None]),
         lines,
     )
 

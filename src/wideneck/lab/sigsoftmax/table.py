@@ -1,19 +1,45 @@
 """The reproduction on a page and in 80 columns: heads over seeds, the papers' lines beside."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from wideneck.lab.sigsoftmax.beside import DATA, beside, of_data, recalled, sign
+from wideneck.lab.published import Published, PublishedResult
 from wideneck.lab.sigsoftmax.charts import rank_and_loss, spectra
 from wideneck.lab.sigsoftmax.known_rank.table import blocks as known_rank
 from wideneck.lab.sigsoftmax.reproduction import Arm, Reproduction
 from wideneck.lab.sigsoftmax.settings import MATCHED
 from wideneck.lab.spread import Paired, cell, spread
 from wideneck.lab.tables import Columns, Line, table
-from wideneck.lab.verdict import RECALLED, published_cell
+from wideneck.lab.verdict import (
+    RECALLED,
+    Comparison,
+    compared_number,
+    judge_difference,
+    published_cell,
+)
 from wideneck.report.parts import Heading, Pair, Panel, Table, paragraph
 from wideneck.report.reference import Reference
+
+HEADS = {
+    "softmax": "softmax",
+    "sigsoftmax": "sigsoftmax",
+    "ReLU": "relu",
+    "sigmoid": "sigmoid",
+    "GSS": "gss",
+    "PLIF": "plif",
+    "MoC": "moc",
+    "MoS": "mos",
+    "MoSS": "moss",
+}
+"""Arms that a paper has a row for, and how its row begins in lab/sigsoftmax.toml."""
+
+REPLICATION = "Table 2"
+"""Of Parthiban et al.: 11 seeds, the target that is checked."""
+DATA = ("PTB", "WikiText-2")
+OURS = {"PLIF": "another start"}
+"""Arms that differ from the paper's at its own scale: a PLIF of ours starts as the softmax, that of
+Ganea et al. with random slopes."""
 
 AGAINST: Columns = (
     ("", "{name}"),
@@ -47,7 +73,7 @@ def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any
             "arms[]",
             reference,
         ),
-        Pair([Panel(chart, chart.description) for chart in (rank_and_loss(found), spectra(found))]),
+        Pair([Panel(rank_and_loss(found)), Panel(spectra(found))]),
     ]
     yield [
         Heading("The papers' numbers", "numbers", "Numbers"),
@@ -118,6 +144,50 @@ def _recalled(found: Reproduction, data: str) -> Table:
     ]
     title = f"{data}: {found.published.paper}, {RECALLED}: shown, never compared"
     return table(title, lines, [(name, "") for name in ("", *measures)])
+
+
+def of_data(found: Reproduction) -> list[str]:
+    """The texts of the papers to show: the one that was used, or both beside another text."""
+    return [found.data] if found.data in DATA else list(DATA)
+
+
+def row_of(published: Published, arm: str, **wanted: str) -> PublishedResult | None:
+    """The paper's number of an arm, where there is one."""
+    head = HEADS.get(arm)
+    rows = [r for r in published.find(**wanted) if r.row.split(" ")[0] == head]
+    return rows[0] if rows else None
+
+
+def beside(found: Reproduction, data: str, measure: str, figure: str) -> Iterator[Comparison]:
+    """The replication's numbers of one measure beside ours."""
+    other = "" if found.settings["scale"] == "paper" and data == found.data else "another scale"
+    if data != found.data:
+        other = "another text"
+    for arm in found.arms:
+        row = row_of(found.published, arm.name, table=REPLICATION, data=data, measure=measure)
+        if row is None:
+            continue
+        values = [getattr(run, figure) for run in found.runs if run.arm == arm.name]
+        yield compared_number(row, arm.name, values, other=other or OURS.get(arm.name, ""))
+
+
+def sign(found: Reproduction, arm: Arm, data: str) -> str:
+    """Whether our difference to the softmax has the sign of the replication's."""
+    wanted = {"table": REPLICATION, "data": data, "measure": "test perplexity"}
+    more = row_of(found.published, arm.name, **wanted)
+    less = row_of(found.published, "softmax", **wanted)
+    ours = arm.against_softmax
+    if more is None or less is None or ours is None:
+        return ""
+    return judge_difference(more, less, ours).words
+
+
+def recalled(found: Reproduction, data: str) -> dict[str, dict[str, PublishedResult]]:
+    """Numbers that could not be checked, by row and measure; they are shown, never compared."""
+    rows: dict[str, dict[str, PublishedResult]] = {}
+    for result in found.published.find(data=data, status="recalled"):
+        rows.setdefault(result.row, {})[result.measure] = result
+    return rows
 
 
 def opening(found: Reproduction) -> str:

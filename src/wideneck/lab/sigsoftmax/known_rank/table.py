@@ -37,8 +37,7 @@ def blocks(fits: Sequence[Fit]) -> Iterator[Any]:
         rank = f'"{some[0].language}", log-probabilities of rank {some[0].true_rank}'
         yield table(f"{rank}: KL in nats, mean and range over seeds", kl_rows(some), columns)
         yield table(f"{rank}: ranks that were fitted, Press (float64)", rank_rows(some), columns)
-    charts = map(kl_chart, by_language)
-    yield Pair([Panel(chart, chart.description) for chart in charts])
+    yield Pair([Panel(kl_chart(some)) for some in by_language])
     yield from map(paragraph, reading(fits))
 
 

@@ -9,7 +9,7 @@ are three columns of rows that have a `width`, figures with a `best_loss`, and a
 None is left empty.  The head of a column leads to the definition of the field, or of the figures.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
@@ -35,7 +35,7 @@ def table(
     rows: Iterable[Any],
     columns: Columns,
     fields: str = "",
-    known: Collection[str] = (),
+    known: Container[str] = (),
     *,
     gap: int = 1,
     words: Collection[str] = (),
@@ -74,7 +74,7 @@ def _cell(row: Any, cell: Cell) -> str:
     return _ROW.vformat(cell, (), vars(row) | getattr(row, "figures", {}))
 
 
-def _path(column: Sequence[Any], fields: str, known: Collection[str]) -> str:
+def _path(column: Sequence[Any], fields: str, known: Container[str]) -> str:
     """Of the first field that a column names, or of the figures that it is one of."""
     _, cell, *names = column
     if isinstance(cell, str):

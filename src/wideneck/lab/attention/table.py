@@ -179,15 +179,11 @@ def _reading(found: Reproduction) -> Iterable[str]:
 
 
 def _criterion(one: Comparison) -> str:
-    if one.low is None and one.high is None:
-        return ""
-    if one.high is None:
+    if one.low is not None and one.high is not None:
+        return f"{one.low:g} to {one.high:g}"
+    if one.low is not None:
         return f"\N{GREATER-THAN OR EQUAL TO} {one.low:g}"
-    return (
-        f"\N{LESS-THAN OR EQUAL TO} {one.high:g}"
-        if one.low is None
-        else (f"{one.low:g} to {one.high:g}")
-    )
+    return "" if one.high is None else f"\N{LESS-THAN OR EQUAL TO} {one.high:g}"
 
 
 def _cell(spread: Spread | None, digits: int) -> str:

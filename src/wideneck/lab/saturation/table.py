@@ -216,16 +216,18 @@ def _law(name: str, fit: ScalingFit) -> Line:
 
 def _compared(found: Reproduction) -> Iterator[Any]:
     """Of the W-errors only the first of each text; JSON has all."""
+    numbers: Sequence[Any] = found.compared  # of which each stands beside a `PublishedResult`,
+    claims: Sequence[Any] = found.claims  # and these beside a `PublishedClaim`
     rows = [
         one
-        for one in found.compared
+        for one in numbers
         if one.figure is not None
         and (not one.published.row.startswith("d = ") or one.published.row == "d = 1000")
     ]
     yield table("Numbers of the paper that have a counterpart", rows, COMPARED)
     yield Heading("Statements of the paper", level=3)
     yield line("Statements of the paper", style="bold")
-    for one in found.claims:
+    for one in claims:
         says = f"{one.published.table}{MARKS[one.published.status]}: {one.published.says}"
         yield paragraph(f"{says}.")
         yield note(f"Here: {one.ours}: {one.words}.", css="ours", face=BOTH)

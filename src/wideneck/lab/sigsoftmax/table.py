@@ -125,7 +125,8 @@ def _published(found: Reproduction, data: str) -> Table:
             gap = "" if one.verdict.gap is None else f"{one.verdict.gap:+,.{digits}f}"
             ours = "" if one.figure is None else cell(one.figure, digits)
             name = f"{one.ours}, {measure}"
-            shown.append([name, published_cell(one.published), ours, gap, one.words])
+            published: Any = one.published
+            shown.append([name, published_cell(published), ours, gap, one.words])
     words = {cells[-1] for cells in shown}
     names = ["", "published", "ours", "gap", "verdict"]
     title = f"{data}: Parthiban, Mao & Inkpen, AAAI 2021, Table 2 (11 seeds), and ours"

@@ -12,6 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,8 +111,9 @@ def _make(study: Study, options: argparse.Namespace) -> None:
     # Seed by seed, so that an interrupted study has something to compare.
     seeds = range(options.seeds or found.seeds)
     jobs = [*(Job(name, None) for name in found.once), *(Job(a, s) for s in seeds for a in arms)]
+    works = {job.name: partial(work, job) for job in jobs}
     with Store.opened(options.out, {"study": study.name, **found.settings}) as store:
-        all_runs(work, jobs, dict, store, lambda *_: None, processes=1)
+        all_runs(works, dict, store, lambda *_: None, processes=1)
 
 
 def _chosen(known: Sequence[str], only: str | None) -> Sequence[str]:

@@ -34,4 +34,4 @@ def small(recipe: Recipe = TINY) -> Settings:
 def use_tiny(monkeypatch: pytest.MonkeyPatch, recipe: Recipe = TINY) -> None:
     """`wideneck reproduce` in this process, with runs of a second."""
     monkeypatch.setitem(SCALES, "small", recipe)
-    monkeypatch.setattr("wideneck.lab.side_by_side.PROCESSES", 1)
+    monkeypatch.setattr("wideneck.lab.jobs.PROCESSES", 1)

@@ -9,7 +9,7 @@ from small_attention import saved_model
 from tiny_text import character_tokenizer, write_text
 from wideneck.lab.registry import Request
 from wideneck.lab.saturation.reproduction import Reproduction, reproduction
-from wideneck.lab.saturation.settings import Settings, small
+from wideneck.lab.saturation.settings import Settings, settings
 from wideneck.models.small.config import States, Transformer
 from wideneck.training.recipe import Recipe
 
@@ -25,14 +25,14 @@ def tiny_settings(folder: Path) -> Settings:
     tokenizer = character_tokenizer()
     tokenizer.eos_token = tokenizer.bos_token  # stands between two documents
     tokenizer.save_pretrained(model)
-    settings = small(str(model), str(text))
-    heads = settings.heads
+    small = settings("small", str(model), str(text))
+    heads = small.heads
     assert isinstance(heads.model, States)
     states = replace(heads.model, train_tokens=512, valid_tokens=256, window=32)
     schedule = replace(heads.training, batch_size=64, epochs=2.0)
     return replace(
-        settings,
-        family={width: _narrow(settings.family[16], width) for width in WIDTHS},
+        small,
+        family={width: _narrow(small.family[16], width) for width in WIDTHS},
         tokens=40 * 32,
         linear=2,
         train_tokens=64,
@@ -43,9 +43,9 @@ def tiny_settings(folder: Path) -> Settings:
 
 
 def reproduced(folder: Path, *, num_seeds: int = 1, **changes: Any) -> Reproduction:
-    settings = replace(tiny_settings(folder), **changes)
+    chosen = replace(tiny_settings(folder), **changes)
     request = Request(paper="saturation", num_seeds=num_seeds, out=folder / "out")
-    return reproduction(settings, request, lambda stage, done, total: None)
+    return reproduction(chosen, request, lambda stage, done, total: None)
 
 
 def _narrow(recipe: Recipe, width: int) -> Recipe:

@@ -13,8 +13,7 @@ from wideneck.commands.reproduce import reproduce
 from wideneck.data import read_text
 from wideneck.errors import WideneckError
 from wideneck.lab.attention import runs
-from wideneck.lab.attention.runs import text_of
-from wideneck.lab.attention.settings import SCALES, settings
+from wideneck.lab.attention.runs import SCALES, settings, text_of
 from wideneck.lab.registry import Request
 
 

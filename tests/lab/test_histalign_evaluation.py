@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,13 +11,17 @@ from lab.small_reproduction import small, write_words
 from wideneck.attached.memory_views import three_ways
 from wideneck.audits.output.log_prob_rank import numerical_rank
 from wideneck.errors import WideneckError
+from wideneck.lab.ambiguous.encoding import make_task
 from wideneck.lab.ambiguous.words import read_analogies
 from wideneck.lab.histalign import evaluation
-from wideneck.lab.histalign.evaluation import evaluate
 from wideneck.lab.histalign.objectives import OBJECTIVES
-from wideneck.lab.histalign.results import Run, figures, gap, summarize
-from wideneck.lab.histalign.start import start
-from wideneck.lab.histalign.task import make_task
+from wideneck.lab.histalign.reproduction import figures, gap, summarize
+from wideneck.lab.histalign.runs import Run
+from wideneck.lab.histalign.training import start
+
+
+def evaluate(*given):
+    return SimpleNamespace(**evaluation.evaluate(*given))
 
 
 @pytest.fixture

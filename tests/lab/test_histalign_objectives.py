@@ -7,12 +7,11 @@ import torch
 
 from lab.small_reproduction import TINY, small, write_words
 from wideneck.attached.memory_views import three_ways
+from wideneck.lab.ambiguous.encoding import make_task
 from wideneck.lab.ambiguous.words import read_analogies
 from wideneck.lab.histalign.objectives import COMMON, OBJECTIVES
 from wideneck.lab.histalign.runs import run
-from wideneck.lab.histalign.start import start
-from wideneck.lab.histalign.task import make_task
-from wideneck.lab.histalign.training import padded
+from wideneck.lab.histalign.training import padded, start
 from wideneck.memory import Memory, memory_loss
 
 

@@ -18,11 +18,11 @@ from wideneck.commands.reproduce import reproduce
 from wideneck.errors import WideneckError
 from wideneck.files.lock import LOCK
 from wideneck.files.store import Store
-from wideneck.lab import side_by_side
+from wideneck.lab import jobs
 from wideneck.lab.ambiguous.words import read_analogies
 from wideneck.lab.histalign import runs
 from wideneck.lab.histalign.objectives import OBJECTIVES
-from wideneck.lab.histalign.results import Run
+from wideneck.lab.histalign.runs import Run
 from wideneck.lab.histalign.settings import PAPER, SCALES, settings
 
 
@@ -124,18 +124,18 @@ def test_a_damaged_run_is_named(tmp_path):
 def test_processes_side_by_side_find_what_one_finds(tmp_path, monkeypatch):
     words = write_words(tmp_path)
     monkeypatch.setattr(runs, "OBJECTIVES", {name: OBJECTIVES[name] for name in ("trime",)})
-    monkeypatch.setattr(side_by_side, "cores", lambda: 2)
+    monkeypatch.setattr(jobs, "cores", lambda: 2)
     shown = []
     found = []
     for processes in (1, 2):
-        monkeypatch.setattr(side_by_side, "PROCESSES", processes)
+        monkeypatch.setattr(jobs, "PROCESSES", processes)
         with Store.opened(tmp_path / str(processes), {}) as folder:
             found.append(runs.all_runs(small(), words, (0, 1), folder, lambda *a: shown.append(a)))
     for one, two in zip(*found, strict=True):
         assert one.full == two.full
         assert one.loss == two.loss
     assert shown[-1][0] == "2 of 2 runs"
-    assert 0 <= shown[-1][1] <= shown[-1][2] == 2 * side_by_side.UNITS
+    assert 0 <= shown[-1][1] <= shown[-1][2] == 2 * jobs.UNITS
 
 
 def test_a_model_of_hugging_face_is_fine_tuned(tmp_path, monkeypatch, capsys):
@@ -196,9 +196,8 @@ def test_words_that_are_missing_are_asked_for_before_a_folder_is_made(tmp_path):
 
 def test_the_settings_know_the_splits_that_there_are():
     from wideneck.lab.ambiguous.splits import SPLITS
-    from wideneck.lab.histalign import settings as known
 
-    assert tuple(SPLITS) == known.SPLITS
+    assert settings(None, None, None).split == next(iter(SPLITS)) == "leak-free"
     assert settings(None, "gpt2", None).scale == "paper"
     assert settings("paper", None, None).model == "gpt2"
 

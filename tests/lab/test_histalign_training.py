@@ -7,16 +7,13 @@ import pytest
 import torch
 
 from lab.small_reproduction import TINY, small, write_words
-from wideneck.lab.ambiguous.encoding import IGNORE, Example
-from wideneck.lab.ambiguous.instances import make_prompts
+from wideneck.lab.ambiguous.encoding import IGNORE, Example, make_task
 from wideneck.lab.ambiguous.splits import SPLITS
-from wideneck.lab.ambiguous.words import read_analogies
+from wideneck.lab.ambiguous.words import make_prompts, read_analogies
 from wideneck.lab.histalign import runs as module
 from wideneck.lab.histalign.objectives import COMMON, OBJECTIVES
 from wideneck.lab.histalign.settings import settings
-from wideneck.lab.histalign.start import start
-from wideneck.lab.histalign.task import make_task
-from wideneck.lab.histalign.training import MAX_NORM, steps, train
+from wideneck.lab.histalign.training import MAX_NORM, start, steps, train
 
 
 @pytest.fixture

@@ -18,9 +18,8 @@ from wideneck.lab.sigsoftmax.known_rank.contenders import (
     head_parameters,
     hidden_size,
 )
-from wideneck.lab.sigsoftmax.known_rank.fit import Fit, fit, fitted_log_probs, mean_kl
+from wideneck.lab.sigsoftmax.known_rank.fit import Fit, fit, fitted_log_probs, known_rank, mean_kl
 from wideneck.lab.sigsoftmax.known_rank.language import softmax_language, topic_language
-from wideneck.lab.sigsoftmax.known_rank.run import known_rank
 from wideneck.lab.sigsoftmax.known_rank.table import below_bound, blocks
 from wideneck.lab.sigsoftmax.settings import MATCHED
 from wideneck.report.terminal import print_blocks
@@ -127,7 +126,7 @@ def test_the_matched_softmax_has_just_the_parameters_of_the_mixture(width):
 
 
 def test_all_fits_come_in_order_and_are_shown_in_80_columns(monkeypatch):
-    monkeypatch.setattr("wideneck.lab.side_by_side.cores", lambda: 1)
+    monkeypatch.setattr("wideneck.lab.jobs.cores", lambda: 1)
     told = []
     heads = ["softmax", MATCHED, "MoS"]
 
@@ -183,7 +182,7 @@ def test_a_fit_says_of_its_own_log_probabilities_what_they_are(monkeypatch):
 
 def test_another_seed_is_another_start(monkeypatch):
     monkeypatch.setattr("wideneck.lab.sigsoftmax.known_rank.fit._bound", lambda *_: 0.5)
-    monkeypatch.setattr("wideneck.lab.side_by_side.cores", lambda: 1)
+    monkeypatch.setattr("wideneck.lab.jobs.cores", lambda: 1)
     fits = known_rank(
         num_seeds=3,
         progress=lambda *_: None,

@@ -2,6 +2,7 @@ import io
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,25 +14,22 @@ from lab.paper_page import charts, checked, rows
 from wideneck import WideneckError
 from wideneck.data import encode_corpus, read_corpus
 from wideneck.files.writing import json_text
-from wideneck.lab import side_by_side
+from wideneck.lab import jobs
 from wideneck.lab.registry import Request
-from wideneck.lab.saturation.family_run import (
-    FamilyJob,
+from wideneck.lab.saturation.family import (
     checkpoint_steps,
     train_and_measure,
 )
-from wideneck.lab.saturation.laws import laws
 from wideneck.lab.saturation.loss_table import PYTHIA
 from wideneck.lab.saturation.reproduction import Reproduction, reproduce
+from wideneck.lab.saturation.scaling import laws
 from wideneck.lab.saturation.settings import (
     PAPER_RANKS,
     SHAPES,
     head_recipe,
-    paper,
     random_rate,
-    small,
+    settings,
     whitened_rate,
-    with_rate,
 )
 from wideneck.report.terminal import show
 from wideneck.training.batches import WindowBatches
@@ -49,7 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def found(place: Path) -> Reproduction:
     patch = pytest.MonkeyPatch()
-    patch.setattr(side_by_side, "PROCESSES", 1)
+    patch.setattr(jobs, "PROCESSES", 1)
     try:
         return reproduced(place, num_seeds=2)
     finally:
@@ -207,17 +205,12 @@ def test_a_model_interrupted_between_two_measurements_goes_on_to_the_same_ones(
     windows = WindowBatches(corpus.train.ids, 8, recipe.training, 0)
     length = run.tokens / windows.tokens_per_epoch
     often = replace(recipe.training, epochs=length, evaluate_every=length, checkpoint_every=0.0)
-    job = FamilyJob(
-        width=run.width,
-        seed=run.seed,
-        recipe=replace(recipe, training=often),
-        steps=[one.checkpoint.step for one in run.measured],
-        train_tokens=64,
-        folder=place / "interrupted",
-    )
+    steps = [one.checkpoint.step for one in run.measured]
+    recipe = replace(recipe, training=often)
+    job = partial(train_and_measure, run.width, run.seed, recipe, steps, 64, place / "interrupted")
     with pytest.raises(InterruptedError):
-        train_and_measure(job, kill)
-    assert train_and_measure(job, lambda share: None).measured == run.measured
+        job(kill)
+    assert job(lambda share: None).measured == run.measured
 
 
 def test_other_settings_want_another_folder(found: Reproduction, place: Path):
@@ -243,14 +236,14 @@ def test_rates_fall_with_the_rank_and_the_papers_are_as_read_off():
 
 
 def test_both_scales_have_a_recipe_for_every_model_and_head():
-    for settings in (small(None, None), paper("some/model", "datasets:some/text")):
-        assert len({r.training.batch_size for r in settings.family.values()}) == 1
-        for start in (*settings.starts, "own"):
-            rank = None if start == "own" else 32
-            recipe = with_rate(head_recipe(settings, rank, start), 32, start, 2)
+    small, paper = settings("small", None, None), settings("paper", "some/model", "datasets:a/text")
+    for chosen in (small, paper):
+        assert len({r.training.batch_size for r in chosen.family.values()}) == 1
+        for start in (*chosen.starts, "own"):
+            recipe = head_recipe(chosen, 32, start, 2)
             assert recipe.seed == 2
             assert recipe.to_dict()["model"]["start"] == start
-    assert list(paper(None, "text").family) == list(SHAPES)
+    assert list(paper.family) == list(SHAPES["paper"])
 
 
 def test_a_power_law_is_found_again_where_the_frozen_constants_allow_none():

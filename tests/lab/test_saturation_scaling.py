@@ -9,10 +9,17 @@ from wideneck.errors import WideneckError
 from wideneck.files.writing import json_text
 from wideneck.lab.published import published_results
 from wideneck.lab.registry import Request
-from wideneck.lab.saturation.laws import given_laws, laws
 from wideneck.lab.saturation.loss_table import COLUMNS, PYTHIA, LossRow, read_losses
 from wideneck.lab.saturation.reproduction import reproduce
-from wideneck.lab.saturation.scaling import COUNTED, PUBLISHED, Law, compare, fit_law
+from wideneck.lab.saturation.scaling import (
+    COUNTED,
+    PUBLISHED,
+    Law,
+    compare,
+    fit_law,
+    given_laws,
+    laws,
+)
 
 PREDICTED = [4.018, 3.658, 3.339, 3.079, 2.850]
 """The dashed curve of Figure 1b at 14M ... 410M, by the formula."""

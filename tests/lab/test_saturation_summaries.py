@@ -8,8 +8,7 @@ import torch
 from wideneck.audits.estimate import Estimate, estimate
 from wideneck.audits.output.rank_cost import RankCost, RankLoss
 from wideneck.lab.saturation.arms import head_arms
-from wideneck.lab.saturation.family import Checkpoint
-from wideneck.lab.saturation.family_run import FamilyRun, Measured
+from wideneck.lab.saturation.family import Checkpoint, FamilyRun, Measured
 from wideneck.lab.saturation.heads_run import HeadRun
 from wideneck.lab.saturation.truncated import Truncated
 from wideneck.lab.saturation.widths import loss_rows, summarize

@@ -8,8 +8,7 @@ from wideneck.audits.estimate import Estimate
 from wideneck.lab.published import published_results
 from wideneck.lab.saturation import verdicts
 from wideneck.lab.saturation.arms import Arm
-from wideneck.lab.saturation.ngram_run import Ngrams
-from wideneck.lab.saturation.ngrams import NgramDimensionality, NgramSpectrum
+from wideneck.lab.saturation.ngrams import NgramDimensionality, Ngrams, NgramSpectrum
 from wideneck.lab.saturation.widths import Width
 from wideneck.lab.spread import Spread, paired
 from wideneck.lab.verdict import CONSISTENT, CONTRADICTED, DESCRIBED, NOT_MEASURED, UNDECIDED

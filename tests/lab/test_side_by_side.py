@@ -3,12 +3,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from wideneck.errors import WideneckError
-from wideneck.lab.side_by_side import UNITS, side_by_side
+from wideneck.lab.jobs import UNITS, side_by_side
 
 
 def squared(job, show):
@@ -31,8 +32,7 @@ def test_every_job_comes_back_with_its_result_and_all_progress_is_told(processes
 
     results = dict(
         side_by_side(
-            squared,
-            [1, 2, 3],
+            {number: partial(squared, number) for number in (1, 2, 3)},
             lambda units, total: told.append((units, total)),
             processes=processes,
         )
@@ -46,18 +46,23 @@ def test_every_job_comes_back_with_its_result_and_all_progress_is_told(processes
 
 def test_a_process_that_dies_is_one_sentence():
     with pytest.raises(WideneckError, match="the finished ones are kept"):
-        list(side_by_side(dies, [1, 2], lambda units, total: None, processes=2))
+        list(
+            side_by_side(
+                {1: partial(dies, 1), 2: partial(dies, 2)}, lambda units, total: None, processes=2
+            )
+        )
 
 
 def test_no_jobs_need_no_process():
-    assert list(side_by_side(squared, [], lambda units, total: None)) == []
+    assert list(side_by_side({}, lambda units, total: None)) == []
 
 
 def test_processes_end_with_a_parent_that_is_killed(tmp_path):
     files = [tmp_path / "one", tmp_path / "two"]
     code = (
-        "from lab.test_side_by_side import side_by_side, sleeps\n"
-        f"list(side_by_side(sleeps, {[str(f) for f in files]}, lambda *a: None, processes=2))"
+        "from lab.test_side_by_side import partial, side_by_side, sleeps\n"
+        f"jobs = {{file: partial(sleeps, file) for file in {[str(f) for f in files]}}}\n"
+        "list(side_by_side(jobs, lambda *a: None, processes=2))"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

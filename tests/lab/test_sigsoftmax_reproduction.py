@@ -15,7 +15,7 @@ from wideneck.lab.published import published_results
 from wideneck.lab.registry import Request
 from wideneck.lab.sigsoftmax import reproduction as module
 from wideneck.lab.sigsoftmax.known_rank.fit import Fit
-from wideneck.lab.sigsoftmax.one_run import Job, Run, train_and_measure
+from wideneck.lab.sigsoftmax.one_run import Run, train_and_measure
 from wideneck.lab.sigsoftmax.settings import MATCHED, Settings, small
 from wideneck.lab.sigsoftmax.table import HEADS, beside, recalled, row_of, sign
 from wideneck.models.small.config import AwdLstm, Transformer
@@ -222,7 +222,7 @@ def test_one_run_is_trained_and_measured(tmp_path, model):
     recipe = replace(recipe, data=replace(recipe.data, text=str(file)))
     shares = []
 
-    found = train_and_measure(Job("MoSS", 1, recipe, tmp_path / "run", 50), shares.append)
+    found = train_and_measure("MoSS", 1, recipe, tmp_path / "run", 50, shares.append)
 
     trained = load_run(tmp_path / "run").model.eval()
     ids = encode_corpus(read_corpus(str(file)), recipe.data).test.ids[:100]
@@ -247,9 +247,10 @@ def test_the_first_contexts_are_those_the_replication_takes(tmp_path):
     file.write_text(" ".join(f"word{(7 * i) % 41} and\n" for i in range(800)))
     recipe = tiny(AwdLstm(embedding_size=8, hidden_size=12, last_size=10))
     recipe = replace(recipe, data=replace(recipe.data, text=str(file)))
-    job = Job("MoSS", 0, recipe, tmp_path / "run", 50, contexts_are_first=True)
 
-    found = train_and_measure(job, lambda share: None)
+    found = train_and_measure(
+        "MoSS", 0, recipe, tmp_path / "run", 50, lambda share: None, contexts_are_first=True
+    )
 
     model = load_run(tmp_path / "run").model
     ids = encode_corpus(read_corpus(str(file)), recipe.data).test.ids

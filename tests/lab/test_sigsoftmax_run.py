@@ -14,7 +14,7 @@ from wideneck.data.config import Data
 from wideneck.lab.registry import Request
 from wideneck.lab.sigsoftmax import one_run
 from wideneck.lab.sigsoftmax import reproduction as module
-from wideneck.lab.sigsoftmax.one_run import Job, train_and_measure
+from wideneck.lab.sigsoftmax.one_run import train_and_measure
 from wideneck.lab.sigsoftmax.settings import small
 from wideneck.models.small.config import AwdLstm
 from wideneck.training.folder import METRICS
@@ -55,7 +55,7 @@ def recipe_on(text) -> Recipe:
 def trained(tmp_path_factory):
     place = tmp_path_factory.mktemp("sigsoftmax")
     recipe = recipe_on(write_splits(place / "text"))
-    found = train_and_measure(Job("MoSS", 3, recipe, place / "run", CONTEXTS), lambda share: None)
+    found = train_and_measure("MoSS", 3, recipe, place / "run", CONTEXTS, lambda share: None)
     corpus = encode_corpus(read_corpus(recipe.data.text), recipe.data)
     return found, load_run(place / "run").model.eval(), corpus, place
 
@@ -105,8 +105,8 @@ def test_each_effective_rank_keeps_its_own_name(trained, monkeypatch):
     monkeypatch.setattr(
         one_run, "log_prob_ranks", lambda *a, **b: replace(real(*a, **b), **different)
     )
-    job = Job("MoSS", 3, recipe_on(str(place / "text")), place / "run", CONTEXTS)
-    again = train_and_measure(job, lambda share: None)
+    recipe = recipe_on(str(place / "text"))
+    again = train_and_measure("MoSS", 3, recipe, place / "run", CONTEXTS, lambda share: None)
     assert {name: getattr(again, name) for name in different} == different
     assert again.test_loss == found.test_loss
 
@@ -123,8 +123,8 @@ def test_the_training_loss_is_the_last_that_was_written(trained):
 def test_without_a_test_split_the_validation_loss_stands_in(tmp_path):
     recipe = recipe_on(write_splits(tmp_path / "text", ("train", "valid")))
     schedule = replace(recipe.training, epochs=0.2, evaluate_every=0.2)
-    job = Job("MoSS", 0, replace(recipe, training=schedule), tmp_path / "run", CONTEXTS)
-    found = train_and_measure(job, lambda share: None)
+    recipe = replace(recipe, training=schedule)
+    found = train_and_measure("MoSS", 0, recipe, tmp_path / "run", CONTEXTS, lambda share: None)
     assert found.test_loss == found.valid_loss
 
 
@@ -135,8 +135,8 @@ def test_jobs_have_the_seeds_that_were_asked_for(tmp_path, monkeypatch, scale):
     monkeypatch.setattr(module, "_settings", lambda *_: (settings, {}))
     given = []
 
-    def all_runs(work, jobs, *_):
-        given.extend(jobs)
+    def all_runs(jobs, *_):
+        given.extend((*job.args, job.keywords["contexts_are_first"]) for job in jobs.values())
         return []
 
     monkeypatch.setattr(module, "all_runs", all_runs)
@@ -144,10 +144,11 @@ def test_jobs_have_the_seeds_that_were_asked_for(tmp_path, monkeypatch, scale):
     monkeypatch.setattr(module, "reproduction", lambda *_: None)
     request = Request(paper="sigsoftmax", scale=scale, num_seeds=2, out=tmp_path / "out")
     module.reproduce(request, lambda *_: None)
-    assert {job.arm for job in given} == settings.recipes.keys()
-    for job in given:
-        assert job.recipe.seed == settings.recipes[job.arm].seed + job.seed
-        assert job.contexts_are_first == (scale == "paper")
-        assert job.num_contexts == settings.num_contexts
-    assert [job.seed for job in given] == sorted(job.seed for job in given)
-    assert {job.seed for job in given} == {0, 1}
+    assert {arm for arm, *_ in given} == settings.recipes.keys()
+    for arm, seed, recipe, _, num_contexts, contexts_are_first in given:
+        assert recipe.seed == settings.recipes[arm].seed + seed
+        assert contexts_are_first == (scale == "paper")
+        assert num_contexts == settings.num_contexts
+    seeds = [seed for _, seed, *_ in given]
+    assert seeds == sorted(seeds)
+    assert set(seeds) == {0, 1}

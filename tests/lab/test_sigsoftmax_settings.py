@@ -2,12 +2,12 @@ import pytest
 
 from wideneck import config as c
 from wideneck.errors import WideneckError
-from wideneck.lab.sigsoftmax.counting import num_parameters
 from wideneck.lab.sigsoftmax.settings import (
     MATCHED,
     SMALL_MODELS,
     VOCABULARY,
     data_of,
+    num_parameters,
     paper,
     small,
     with_seed,

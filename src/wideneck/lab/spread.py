@@ -7,7 +7,7 @@ over two or three seeds it is wide, and of skewed ones it holds the truth less o
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.special import ncfdtr, stdtrit
@@ -70,6 +70,12 @@ def spread_of_all(values: Sequence[float | None]) -> Spread | None:
     """The same; None where a seed has no value, or there is no seed."""
     known = [value for value in values if value is not None]
     return spread(known) if known and len(known) == len(values) else None
+
+
+def over_seeds(runs: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
+    """The spread of each figure that every run has, by name."""
+    found = {name: spread_of_all([run[name] for run in runs]) for name in runs[0]}
+    return {name: figure for name, figure in found.items() if figure is not None}
 
 
 def cell(spread: Spread, digits: int = 1, *, sign: bool = False) -> str:

@@ -8,9 +8,8 @@ of any training prompt.
 from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass
 
-from wideneck.lab.ambiguous.instances import Prompt, make_prompts
 from wideneck.lab.ambiguous.splits import Split
-from wideneck.lab.ambiguous.words import Question
+from wideneck.lab.ambiguous.words import Prompt, Question, make_prompts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,11 @@ from transformers import PreTrainedTokenizerFast
 
 from tiny_text import character_tokenizer
 from wideneck.errors import WideneckError
-from wideneck.lab.ambiguous.encoding import IGNORE, accepted_ids, encode_rows
-from wideneck.lab.ambiguous.instances import Prompt, make_prompts
-from wideneck.lab.ambiguous.pieces import Pieces
-from wideneck.lab.ambiguous.vocabulary import Vocabulary
+from wideneck.lab.ambiguous.encoding import IGNORE, Pieces, Vocabulary, accepted_ids, encode_rows
+from wideneck.lab.ambiguous.words import Prompt, make_prompts
 
 TEXT = ["The king and the queen went to Oslo and Rome and the", "Oslo and Rome are in Italy"]
-PROMPT = Prompt("The king and the queen went to the", ("queen", "king"), "people")
+PROMPT = Prompt("The king and the queen went to the", ("queen", "king"))
 
 
 def byte_level(**marks) -> PreTrainedTokenizerFast:
@@ -92,7 +90,7 @@ def test_no_prompt_gives_no_row(encoding):
 def test_prompt_and_label_are_cut_as_the_whole_text_is(name, word):
     tokenizer = TOKENIZERS[name]()
     encoding = Pieces(tokenizer)
-    (row, _) = encode_rows(encoding, [Prompt(PROMPT.text, (word, "king"), "people")])
+    (row, _) = encode_rows(encoding, [Prompt(PROMPT.text, (word, "king"))])
     whole = tokenizer(f"{PROMPT.text} {word}", add_special_tokens=False).input_ids
     assert row.ids == encoding.prefix + whole
 
@@ -134,7 +132,7 @@ def test_one_id_with_and_without_a_space_is_named_once():
 def test_words_of_fewer_ids_are_padded():
     encoding = Pieces(byte_level(bos_token="<|start|>"))
     encoding.accepted_ids = {"a": [5, 6], "b": [7]}.__getitem__
-    first, second = accepted_ids(encoding, [Prompt("", ("a", "b"), "people")])
+    first, second = accepted_ids(encoding, [Prompt("", ("a", "b"))])
     assert (first.tolist(), second.tolist()) == ([[5, 6]], [[7, -1]])
 
 

@@ -7,9 +7,8 @@ import pytest
 from analogy_counts import count
 from small_analogies import PAIRS, of_the_real_shape, read
 
-from wideneck.lab.ambiguous.instances import TEMPLATES, make_prompts
 from wideneck.lab.ambiguous.splits import SPLITS, Split, leak_free_split, paper_split
-from wideneck.lab.ambiguous.words import Question, read_analogies
+from wideneck.lab.ambiguous.words import TEMPLATES, Question, make_prompts, read_analogies
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "questions-words.txt.gz"
 ROME = Question("location", "Oslo", "Norway", "Rome", "Italy")
@@ -47,7 +46,7 @@ def test_prompts_and_rows_stand_in_the_order_of_the_paper():
                 text = template.replace("{x}", first).replace("{y}", second)
                 expected += [(text, x), (text, y)]
     assert len(expected) == 32
-    assert [row for prompt in make_prompts([ROME]) for row in prompt.rows] == expected
+    assert [(p.text, word) for p in make_prompts([ROME]) for word in p.words] == expected
 
 
 def test_a_diagonal_with_a_pronoun_is_left_out_and_the_other_kept():
@@ -62,8 +61,8 @@ def test_a_diagonal_with_a_pronoun_is_left_out_and_the_other_kept():
 def test_counts_are_those_of_a_walk_over_all_prompts(tmp_path, split):
     split = split(read(tmp_path), 0)
     counts = count(split)
-    train = [row for prompt in make_prompts(split.train) for row in prompt.rows]
-    test = [row for prompt in make_prompts(split.test) for row in prompt.rows]
+    train = [(p.text, word) for p in make_prompts(split.train) for word in p.words]
+    test = [(p.text, word) for p in make_prompts(split.test) for word in p.words]
     texts = {text for text, _ in train}
     assert counts.train.questions == len(split.train)
     assert counts.test.rows == 2 * counts.test.prompts == len(test)

@@ -1,12 +1,21 @@
-"""The words of the task: Google's analogy questions (Mikolov et al. 2013, arXiv:1301.3781).
+"""The words of the task, Google's analogy questions, and the prompts that they are set into.
 
-A line `Athens Greece Baghdad Iraq` asks what is to Baghdad as Greece is to Athens; a line
-`: family` starts a section.  Four sections are used (Wan et al. 2023, appendix A.1).  Nothing is
-downloaded: the wheel of gensim holds the file, and is looked into without being imported.
+The questions are those of Mikolov et al. 2013 (arXiv:1301.3781).  A line `Athens Greece Baghdad
+Iraq` asks what is to Baghdad as Greece is to Athens; a line `: family` starts a section.  Four
+sections are used (Wan et al. 2023, appendix A.1).  Nothing is downloaded: the wheel of gensim holds
+the file, and is looked into without being imported.
+
+Every question gives 4 templates x 2 diagonals x 2 orders = 16 prompts, 32 rows of training.  The
+wording of the templates is ours, the shapes are the paper's (section 5.1): sentences about people
+end with the article, those about places with the bare slot, and one starts with the slot itself,
+where a tokenizer may see the word without its space.  One of the paper's about places speaks of an
+uncle; ours hold no word of the analogies, so that what a split keeps out of training stays out.
+Every slot stands between spaces.
 """
 
 import importlib.util
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,8 +32,25 @@ SECTIONS: dict[str, Kind] = {
 }
 """The sections that the task uses, in its order, and which templates their words go into."""
 
+TEMPLATES: dict[Kind, tuple[str, ...]] = {
+    "people": (
+        "With only a minute left I had to pick the {x} or the {y} and so I first spoke to the",
+        "Everyone in the village adores the {x} and the {y} but they are fondest of the",
+        "The {x} and the {y} share a small flat and last winter a thief robbed the",
+        "We are putting up the {x} and the {y} for a week and have to cook separately for the",
+    ),
+    "location": (
+        "After a long stay in {x} and {y} I know that I would rather live in",
+        "{x} and {y} are the places I like most and the one I dream about is",
+        "A neighbour of mine used to live in {x} and {y} and is now selling the old house in",
+        "The two stops of our tour are {x} and {y} and the plane takes us first to",
+    ),
+}
+PRONOUNS = frozenset({"he", "she", "his", "her"})
+"""They follow no article, so a diagonal with one of them is left out."""
+
 PLACE = Path("test", "test_data", "questions-words.txt")
-"""Of the file inside the package gensim."""
+"""Where the file is inside the package gensim."""
 
 
 class Question(NamedTuple):
@@ -45,6 +71,14 @@ class Question(NamedTuple):
     def diagonals(self) -> tuple[tuple[str, str], tuple[str, str]]:
         """The unrelated words (a, d) and (b, c): what a prompt names."""
         return (self.a, self.d), (self.b, self.c)
+
+
+class Prompt(NamedTuple):
+    """A sentence whose next word is as likely one of its two words as the other."""
+
+    text: str
+    words: tuple[str, str]
+    """The diagonal (x, y) as the question has it; `text` names x first or y first."""
 
 
 Analogies = dict[str, list[Question]]
@@ -110,3 +144,15 @@ def _gensim_file() -> Path:
         "not here: give its path, or install a package that holds it "
         "(pip install --no-deps gensim)."
     )
+
+
+def make_prompts(questions: Iterable[Question]) -> list[Prompt]:
+    """The prompts of each question by template, diagonal and order, x first before y first."""
+    return [
+        Prompt(template.format(x=first, y=second), (x, y))
+        for question in questions
+        for template in TEMPLATES[question.kind]
+        for x, y in question.diagonals
+        if PRONOUNS.isdisjoint((x, y))
+        for first, second in ((x, y), (y, x))
+    ]

@@ -31,20 +31,14 @@ def length_exponent(field: str) -> Figure:
 
 def distance_ratio(over: int, under: int) -> Figure:
     """The distance at N = `over` by that at N = `under`."""
-
-    def figure(audit: AttentionAudit) -> float | None:
-        return _ratio([p.distance for n in (over, under) for p in _at(audit, n)])
-
-    return figure
+    return lambda audit: _ratio([p.distance for n in (over, under) for p in _at(audit, n)])
 
 
 def distance_over_expectation(size: int) -> Figure:
     """Distance by its Monte Carlo expectation."""
-
-    def figure(audit: AttentionAudit) -> float | None:
-        return _ratio([x for p in _at(audit, size) for x in (p.distance, p.expected_monte_carlo)])
-
-    return figure
+    return lambda audit: _ratio(
+        [x for p in _at(audit, size) for x in (p.distance, p.expected_monte_carlo)]
+    )
 
 
 def smallest_bound_ratio(audit: AttentionAudit) -> float | None:
@@ -52,7 +46,7 @@ def smallest_bound_ratio(audit: AttentionAudit) -> float | None:
 
     Of means: at 1 or more it says nothing of a single query.
     """
-    return _best(min, [p.bound / p.distance for p in audit.by_size if p.distance])
+    return min([p.bound / p.distance for p in audit.by_size if p.distance], default=None)
 
 
 def bound_ratio(audit: AttentionAudit) -> float | None:
@@ -65,27 +59,25 @@ def largest_step_of_separability(audit: AttentionAudit) -> float | None:
     medians = [p.separability.median for p in audit.by_size if p.size <= BEND]
     if not all(medians[:-1]):
         return None
-    return _best(max, [b / a for a, b in pairwise(medians)])
+    return max([b / a for a, b in pairwise(medians)], default=None)
 
 
-def separability_past_bend(best: Callable[[Sequence[float]], float]) -> Figure:
+def separability_past_bend(best: Callable[..., float | None]) -> Figure:
     """Smallest or largest of the median N_s / N at the N above `BEND`."""
-
-    def figure(audit: AttentionAudit) -> float | None:
-        return _best(best, [p.separability.median for p in audit.by_size if p.size > BEND])
-
-    return figure
+    return lambda audit: best(
+        [p.separability.median for p in audit.by_size if p.size > BEND], default=None
+    )
 
 
 def best_head(audit: AttentionAudit) -> float | None:
     """N_s / N of the head where it is largest, over the N from `BEND` on."""
-    return _best(max, [p.separability.highest for p in audit.by_size if p.size >= BEND])
+    return max([p.separability.highest for p in audit.by_size if p.size >= BEND], default=None)
 
 
 def upper_distance(audit: AttentionAudit) -> float | None:
     """Largest difference of theorem 2's upper bound (DERIVED) and the largest N_s / N, N > 1."""
     points = [p for p in audit.by_size if p.size > 1]
-    return _best(max, [abs(p.separability_upper - p.separability.highest) for p in points])
+    return max([abs(p.separability_upper - p.separability.highest) for p in points], default=None)
 
 
 def lower_distance(audit: AttentionAudit) -> float | None:
@@ -95,7 +87,7 @@ def lower_distance(audit: AttentionAudit) -> float | None:
         for p in audit.by_size
         if p.size > 1 and p.separability_lower is not None
     ]
-    return _best(min, [median - lower for median, lower in pairs])
+    return min([median - lower for median, lower in pairs], default=None)
 
 
 def cold_exponent(*, scaled: bool) -> Figure:
@@ -127,13 +119,13 @@ def step_spread(audit: AttentionAudit) -> float | None:
             warm.setdefault(point.temperature, []).append(point.largest_head)
     if not all(min(values) for values in warm.values()):
         return None
-    return _best(max, [max(values) / min(values) for values in warm.values()])
+    return max([max(values) / min(values) for values in warm.values()], default=None)
 
 
 def drop(audit: AttentionAudit) -> float | None:
     """Largest finite difference over T by that at T = 1, smallest step."""
     points = _curve(audit, min)
-    largest = _best(max, [p.largest_head for p in points])
+    largest = max([p.largest_head for p in points], default=None)
     return _ratio([x for p in points if _near(p, 1.0) for x in (largest, p.largest_head)])
 
 
@@ -142,7 +134,7 @@ def largest_norm_ratio(audit: AttentionAudit) -> float | None:
 
     Above 1 some row exceeds the bound; at 1 or less no row that was measured does.
     """
-    return _best(max, [p.spectral_highest / p.paper_bound for p in audit.by_step])
+    return max([p.spectral_highest / p.paper_bound for p in audit.by_step], default=None)
 
 
 def critical_share(expectation: str, level: float) -> Figure:
@@ -175,10 +167,6 @@ def _ratio(both: Sequence[float | None]) -> float | None:
     if len(both) != 2 or both[0] is None or not both[1]:
         return None
     return both[0] / both[1]
-
-
-def _best(best: Callable[[Sequence[float]], float], values: Sequence[float]) -> float | None:
-    return best(values) if values else None
 
 
 def _exponent(points: Iterable[tuple[float, float]]) -> float | None:

@@ -1,7 +1,8 @@
 """The whole reproduction: runs over seeds, their curves, the paper's words beside them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 from wideneck.audits.attention.results import AttentionAudit
@@ -10,11 +11,10 @@ from wideneck.audits.states import Progress
 from wideneck.data import Text
 from wideneck.files.store import Store
 from wideneck.lab.attention.claims import NOT_COMPARED, judged_claims, judged_numbers
-from wideneck.lab.attention.runs import Run, all_runs, text_of
-from wideneck.lab.attention.settings import Settings, settings
+from wideneck.lab.attention.runs import Run, Settings, all_runs, settings, text_of
 from wideneck.lab.found import Found, made_now
 from wideneck.lab.registry import Request
-from wideneck.lab.spread import Spread, spread_of_all
+from wideneck.lab.spread import Spread, over_seeds
 from wideneck.lab.verdict import Comparison
 
 
@@ -47,10 +47,6 @@ class Reproduction(Found):
 def reproduce(request: Request, progress: Progress) -> Reproduction:
     """Measure the seeds that the folder does not hold, and compare.
 
-    Args:
-        request: the command line; seeds are 0, 1, ...
-        progress: called as progress(stage, done, total).
-
     Raises:
         WideneckError: no text for the paper's scale, a folder of other settings, a model that
             cannot be used.
@@ -77,9 +73,9 @@ def reproduction(
         text=text.name,
         other=other,
         runs=list(runs),
-        by_size=_points(audits, _of_sizes),
-        by_length=_points(audits, _of_lengths),
-        by_temperature=_points(audits, _of_temperatures),
+        by_size=_points(audits, "by_size", "size", SIZES),
+        by_length=_points(audits, "by_length", "length", LENGTHS),
+        by_temperature=_points(audits, "by_step", "temperature", TEMPERATURES),
         numbers=judged_numbers(published, audits, other),
         claims=judged_claims(published, audits),
         not_compared=NOT_COMPARED,
@@ -87,50 +83,31 @@ def reproduction(
     )
 
 
-Curve = dict[float, dict[str, float | None]]
-"""By N, L or T: figures by name."""
+MEANS = {name: name for name in ("distance", "bound", "expected_paper", "expected_monte_carlo")}
+SIZES = {
+    "mass": "mass",
+    **MEANS,
+    **{n: n for n in ("expected_upper", "separability_lower", "separability_upper")},
+    "separability": "separability.median",
+    "separability_highest": "separability.highest",
+}
+LENGTHS = {**MEANS, "effective_keys": "effective_keys.median"}
+TEMPERATURES = {
+    "step {0.step:g}": "largest_head",
+    **{n: n for n in ("spectral", "spectral_highest", "paper_bound")},
+}
+"""What figures of a point are called, and the attributes that they are."""
 
 
-def _points(audits: Sequence[AttentionAudit], curve: Callable[[AttentionAudit], Curve]):
-    curves = [curve(audit) for audit in audits]
-    shared = [at for at in curves[0] if all(at in other for other in curves)]
-    return [Point(at=at, figures=_over_seeds([c[at] for c in curves])) for at in shared]
-
-
-def _over_seeds(given: Sequence[dict[str, float | None]]) -> dict[str, Spread]:
-    found = {name: spread_of_all([figures[name] for figures in given]) for name in given[0]}
-    return {name: figure for name, figure in found.items() if figure is not None}
-
-
-MEANS = ("distance", "bound", "expected_paper", "expected_monte_carlo")
-
-
-def _of_sizes(audit: AttentionAudit) -> Curve:
-    names = ("mass", *MEANS, "expected_upper", "separability_lower", "separability_upper")
-    return {
-        point.size: {name: getattr(point, name) for name in names}
-        | {
-            "separability": point.separability.median,
-            "separability_highest": point.separability.highest,
-        }
-        for point in audit.by_size
-    }
-
-
-def _of_lengths(audit: AttentionAudit) -> Curve:
-    return {
-        point.length: {name: getattr(point, name) for name in MEANS}
-        | {"effective_keys": point.effective_keys.median}
-        for point in audit.by_length
-    }
-
-
-def _of_temperatures(audit: AttentionAudit) -> Curve:
-    found: Curve = {}
-    for point in audit.by_step:
-        figures = found.setdefault(point.temperature, {})
-        figures[f"step {point.step:g}"] = point.largest_head
-        figures |= {
-            name: getattr(point, name) for name in ("spectral", "spectral_highest", "paper_bound")
-        }
-    return found
+def _points(
+    audits: Sequence[AttentionAudit], curve: str, at: str, figures: dict[str, str]
+) -> list[Point]:
+    """The points that every seed has; those of one place are one."""
+    found: list[dict[float, dict[str, float | None]]] = [{} for _ in audits]
+    for audit, by_place in zip(audits, found, strict=True):
+        for point in getattr(audit, curve):
+            by_place.setdefault(getattr(point, at), {}).update(
+                {name.format(point): attrgetter(path)(point) for name, path in figures.items()}
+            )
+    shared = [place for place in found[0] if all(place in other for other in found)]
+    return [Point(at=x, figures=over_seeds([one[x] for one in found])) for x in shared]

@@ -1,41 +1,64 @@
 """Every objective with every seed, from the words to a `Run` each."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import final
 
+from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
 from wideneck.files.store import Store
 from wideneck.lab import jobs
+from wideneck.lab.ambiguous.encoding import make_task
 from wideneck.lab.ambiguous.words import Analogies, read_analogies
 from wideneck.lab.histalign.evaluation import evaluate
 from wideneck.lab.histalign.objectives import OBJECTIVES
-from wideneck.lab.histalign.results import Run
 from wideneck.lab.histalign.settings import Settings
-from wideneck.lab.histalign.start import check_length, start
-from wideneck.lab.histalign.task import make_task
-from wideneck.lab.histalign.training import steps, train
-from wideneck.lab.side_by_side import Show
+from wideneck.lab.histalign.training import start, steps, train
+from wideneck.models.positions import max_positions
 from wideneck.report.provenance import versions
 
 
-@final
-@dataclass(frozen=True)
-class Job:
-    """What a process is given: the words by their file, which is shorter than they are."""
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One objective with one seed, on the test prompts."""
 
-    settings: Settings
-    words: Path | None
-    objective: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Of the finished run."""
-        return f"{self.objective}-seed{self.seed}"
+    objective: str = measure("name of the objective")
+    seed: int = measure("decides the split, the model's start, the order of rows and the test draw")
+    num_prompts: int = measure("distinct test prompts")
+    full: dict[str, float] = measure(
+        "Acc@k by k: prompts with both words among the k most probable of the mixture, Eq. 3",
+        unit="%",
+        caution="both words are right, so nothing is correct at k = 1",
+    )
+    model: dict[str, float] = measure("Acc@k of the output layer alone", unit="%")
+    cache: dict[str, float] = measure(
+        "Acc@k of the memory alone",
+        unit="%",
+        caution="a memory holds some twenty tokens, so at k = 25 nearly anything is correct",
+    )
+    memory_share: float = measure("mean part of the mixture's probability that the memory brings")
+    loss: float = measure(
+        "mean -log p of the first piece of each of the two words, of the mixture",
+        unit="nats",
+        caution="two equally likely words cost ln 2 = 0.693 at the least",
+    )
+    loss_model: float = measure("the same of the output layer alone", unit="nats")
+    rank: int = measure(
+        "numerical rank (Press et al. 2007, epsilon of float32) of the matrix of the mixture's "
+        "log-probabilities at all positions of the first test prompts",
+        caution="a numerical rank depends on its tolerance and on the number of rows",
+    )
+    rank_model: int = measure("the same of the output layer alone")
+    rank_bound: int = measure("largest rank of the latter: d + 1, never more than V")
+    rank_rows: int = measure("rows N of both matrices")
+    vocab_size: int = measure("columns V of both")
+    num_steps: int = measure("optimizer's steps")
+    seconds: float = measure("training and measuring, wall clock", unit="seconds")
+    cpu_seconds: float = measure("the same, processor time of the process", unit="seconds")
+    versions: dict[str, str] = measure("software")
 
 
 def all_runs(
@@ -43,8 +66,11 @@ def all_runs(
 ) -> list[Run]:
     """Every objective with every seed, seed by seed, read from the store or made."""
     return jobs.all_runs(
-        _work,
-        [Job(settings, words, objective, seed) for seed in seeds for objective in OBJECTIVES],
+        {
+            f"{name}-seed{seed}": partial(_run, settings, words, name, seed)
+            for seed in seeds
+            for name in OBJECTIVES
+        },
         Run,
         store,
         progress,
@@ -52,8 +78,9 @@ def all_runs(
     )
 
 
-def _work(job: Job, show: Show) -> Run:
-    return run(job.settings, read_analogies(job.words), job.objective, job.seed, show)
+def _run(settings: Settings, words: Path | None, objective: str, seed: int, show: jobs.Show) -> Run:
+    """A process reads the words from their file, whose name is shorter than they are."""
+    return run(settings, read_analogies(words), objective, seed, show)
 
 
 def run(
@@ -61,23 +88,25 @@ def run(
     analogies: Analogies,
     objective: str,
     seed: int,
-    progress: Callable[[float], None] = lambda share: None,
+    show: jobs.Show = lambda share: None,
 ) -> Run:
-    """Train and measure.
+    """Train by one of `OBJECTIVES` and measure; the seed decides everything that is drawn.
 
-    Args:
-        settings: what all runs share.
-        analogies: the words.
-        objective: a name of `OBJECTIVES`.
-        seed: of everything that is drawn.
-        progress: called with the share of the training that is done.
+    Raises:
+        WideneckError: the model has too few positions, or a loss is not finite.
     """
     began, began_cpu, recipe = time.perf_counter(), time.process_time(), settings.recipe
     model, encoding = start(settings, OBJECTIVES[objective], analogies, seed)
     task = make_task(analogies, encoding, settings.split, seed, recipe.num_test_prompts)
-    check_length(model, task.longest)
+    longest = max(map(len, [*(row.ids for row in task.rows), *task.prompts]))
+    positions = max_positions(model)
+    if positions is not None and positions < longest:
+        raise WideneckError(
+            f"The longest row of the task has {longest} tokens under this tokenizer, and "
+            f"{type(model).__name__} has {positions} positions: use another model."
+        )
     try:
-        train(model, task.rows, recipe, seed, progress)
+        train(model, task.rows, recipe, seed, show)
     except WideneckError as error:
         raise WideneckError(f"{objective}, seed {seed}: {error}") from None
     measured = evaluate(model, task, recipe.num_rank_rows)
@@ -86,7 +115,7 @@ def run(
         objective=objective,
         seed=seed,
         num_prompts=len(task.prompts),
-        **vars(measured),
+        **measured,
         rank_bound=head.rank_bound,
         vocab_size=head.vocab_size,
         num_steps=steps(recipe, len(task.rows)),

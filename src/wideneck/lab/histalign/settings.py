@@ -1,4 +1,4 @@
-"""What is run: sizes, training and evaluation.  Imports no torch.
+"""What is run: sizes, training and evaluation.
 
 `SMALL` was chosen once, on seed 0, by looking at cross-entropy alone, and is the same for every
 objective; `PAPER` is the paper's (its Table 8 and the released commands).
@@ -7,10 +7,8 @@ objective; `PAPER` is the paper's (its Table 8 and the released commands).
 from dataclasses import dataclass
 
 from wideneck.errors import WideneckError
+from wideneck.lab.ambiguous.splits import SPLITS
 from wideneck.registry import did_you_mean
-
-SPLITS = ("leak-free", "paper")
-"""The names in `wideneck.lab.ambiguous.SPLITS`, known without torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +24,17 @@ class Shape:
 class Recipe:
     """How each objective is trained and measured.  AdamW, no decay, the rate falling to 0."""
 
-    shape: Shape | None
+    shape: Shape | None = None
     """None: a pretrained model is fine-tuned."""
     batch_size: int
-    """Rows an optimizer's step."""
+    """Rows in each step of the optimizer."""
     micro_batch: int
-    """Rows a forward pass; the ranking loss is averaged over these."""
-    num_steps: int | None
+    """Rows in each forward pass; the ranking loss is averaged over these."""
+    num_steps: int | None = None
     """Optimizer's steps; None: `num_epochs`."""
-    num_epochs: int | None
+    num_epochs: int | None = None
     learning_rate: float
-    num_test_prompts: int
+    num_test_prompts: int = 4096
     """Distinct prompts of the test part, drawn by the seed; all where there are fewer."""
     num_rank_rows: int
     """Contexts N of the matrix whose rank is measured: every position of the first of them."""
@@ -47,24 +45,19 @@ SMALL = Recipe(
     batch_size=32,
     micro_batch=32,
     num_steps=3000,
-    num_epochs=None,
     learning_rate=2e-3,
-    num_test_prompts=4096,
     num_rank_rows=2048,
 )
 PAPER = Recipe(
-    shape=None,
     batch_size=256,
     micro_batch=32,
-    num_steps=None,
     num_epochs=5,
     learning_rate=1e-5,
-    num_test_prompts=4096,
     num_rank_rows=4750,
 )
 SCALES = {"small": SMALL, "paper": PAPER}
 DEFAULT_MODEL = "gpt2"
-"""Of the paper's scale: the GPT2-small of its Table 1."""
+"""The paper's scale has it: the GPT2-small of its Table 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +70,7 @@ class Settings:
     split: str
     recipe: Recipe
     words_sha256: str = ""
-    """Of the analogies, once they are read."""
+    """The hash of the analogies, once they are read."""
 
 
 def settings(scale: str | None, model: str | None, split: str | None) -> Settings:
@@ -95,7 +88,7 @@ def settings(scale: str | None, model: str | None, split: str | None) -> Setting
         )
     if scale == "paper" and model is None:
         model = DEFAULT_MODEL
-    split = SPLITS[0] if split is None else split
+    split = next(iter(SPLITS)) if split is None else split
     if split not in SPLITS:
         raise WideneckError(f"No split is called '{split}'.{did_you_mean(split, list(SPLITS))}")
     return Settings(scale=scale, model=model, split=split, recipe=SCALES[scale])

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from wideneck.lab.histalign.objectives import OBJECTIVES
-from wideneck.lab.histalign.reproduction import Reproduction
-from wideneck.lab.histalign.results import PRINTED, Gap, Summary
+from wideneck.lab.histalign.reproduction import PRINTED, Gap, Reproduction, Summary
 from wideneck.lab.spread import cell
 from wideneck.lab.tables import Columns, Line, table
 from wideneck.report.parts import Heading, paragraph

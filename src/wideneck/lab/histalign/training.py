@@ -1,43 +1,99 @@
-"""The loop: rows in random order, the loss on the pieces of the label alone."""
+"""The model that each objective starts from, made from a seed or loaded, and its training.
 
-from collections.abc import Callable, Iterator, Sequence
+Rows come in random order, with the loss on the pieces of the label alone.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import BatchSampler, RandomSampler
+from transformers import AutoModelForCausalLM, GPT2Config
 
+from wideneck.attached.attaching_memory import attach_memory
 from wideneck.errors import WideneckError
-from wideneck.lab.ambiguous.encoding import IGNORE, Example
-from wideneck.lab.histalign.settings import Recipe
+from wideneck.lab.ambiguous.encoding import IGNORE, Encoding, Example, Pieces, Vocabulary
+from wideneck.lab.ambiguous.words import Analogies
+from wideneck.lab.histalign.objectives import COMMON, Objective
+from wideneck.lab.histalign.settings import Recipe, Settings, Shape
+from wideneck.lab.jobs import Show
+from wideneck.memory.config import Memory
+from wideneck.models import load_language_model
 
+POSITIONS = 32
+"""More than the longest row of whole words has."""
 MAX_NORM = 1.0
-"""Of the gradient, as the Trainer of transformers clips it."""
+"""The gradient is clipped to it, as the Trainer of transformers does."""
 
 
-def train(
-    model: Any,
-    rows: Sequence[Example],
-    recipe: Recipe,
-    seed: int,
-    progress: Callable[[float], None],
-) -> None:
-    """Train in place.
+def start(
+    settings: Settings, objective: Objective, analogies: Analogies, seed: int
+) -> tuple[Any, Encoding]:
+    """A model with its memory and a frozen output matrix, and how words become its ids.
 
-    Args:
-        model: with a memory, whose config says the objective.
-        rows: of training.
-        recipe: how.
-        seed: of the order of the rows.
-        progress: called with the share of the steps that is done.
+    Equal seeds give equal weights, whatever the objective.
+    """
+    torch.manual_seed(seed)
+    if settings.model is None:
+        assert settings.recipe.shape is not None
+        words = Vocabulary(analogies)
+        model: Any = from_scratch(settings.recipe.shape, len(words), words.bos)
+        encoding: Encoding = words
+    else:
+        loaded = load_language_model(settings.model)
+        device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+        model, encoding = loaded.model.to(device), Pieces(loaded.tokenizer)
+    attach_memory(model, Memory.published(**COMMON, **objective.memory))
+    # --freeze_output_vocab of the released code: where it is tied, the input's matrix as well.
+    model.get_output_embeddings().weight.requires_grad_(False)
+    return model, encoding
+
+
+def from_scratch(shape: Shape, vocab_size: int, bos: int) -> Any:
+    """A GPT-2 without dropout.
+
+    All matrices start with a deviation of 1/sqrt(d): a frozen output matrix of GPT-2's own 0.02
+    would leave no scores to tell words by.
+    """
+    config = GPT2Config(
+        vocab_size=vocab_size,
+        n_positions=POSITIONS,
+        n_embd=shape.hidden_size,
+        n_layer=shape.num_layers,
+        n_head=shape.num_heads,
+        initializer_range=shape.hidden_size**-0.5,
+        activation_function="gelu_pytorch_tanh",  # GPT-2's own, as one kernel
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=bos,
+        eos_token_id=bos,
+    )
+    return AutoModelForCausalLM.from_config(config)
+
+
+def train(model: Any, rows: Sequence[Example], recipe: Recipe, seed: int, show: Show) -> None:
+    """Train in place, in an order of the rows that the seed decides.
+
+    Raises:
+        WideneckError: the loss is not finite.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=0.0, fused=True)
     num_steps = steps(recipe, len(rows))
     falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / num_steps)
+    # Permutations that follow each other without a gap.
+    order = RandomSampler(
+        rows,
+        num_samples=num_steps * recipe.batch_size,
+        generator=torch.Generator().manual_seed(seed),
+    )
     model.train()
-    for step, batch in enumerate(_batches(rows, recipe.batch_size, num_steps, seed)):
+    for step, places in enumerate(BatchSampler(order, recipe.batch_size, drop_last=True)):
+        batch = [rows[place] for place in places]
         num_targets = sum(label != IGNORE for row in batch for label in row.labels)
         for start in range(0, len(batch), recipe.micro_batch):
             part = padded(batch[start : start + recipe.micro_batch], device)
@@ -52,11 +108,11 @@ def train(
         optimizer.step()
         falling.step()
         optimizer.zero_grad()
-        progress((step + 1) / num_steps)
+        show((step + 1) / num_steps)
 
 
 def steps(recipe: Recipe, num_rows: int) -> int:
-    """Optimizer's steps on so many rows."""
+    """How many steps the optimizer makes."""
     if recipe.num_steps is not None:
         return recipe.num_steps
     assert recipe.num_epochs is not None
@@ -74,16 +130,3 @@ def padded(rows: Sequence[Example], device: torch.device) -> dict[str, Tensor]:
             device
         ),
     }
-
-
-def _batches(
-    rows: Sequence[Example], batch_size: int, num_steps: int, seed: int
-) -> Iterator[list[Example]]:
-    """Batches of one size over permutations that follow each other without a gap."""
-    generator = torch.Generator().manual_seed(seed)
-    order: list[int] = []
-    for _ in range(num_steps):
-        while len(order) < batch_size:
-            order += torch.randperm(len(rows), generator=generator).tolist()
-        yield [rows[i] for i in order[:batch_size]]
-        del order[:batch_size]

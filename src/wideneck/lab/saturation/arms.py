@@ -18,6 +18,9 @@ from wideneck.lab.saturation.heads_run import HeadRun
 from wideneck.lab.saturation.truncated import Truncated
 from wideneck.lab.spread import Spread, spread
 
+STARTS = ("whitened", "random", "own")
+"""In the order of the table."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
@@ -66,11 +69,10 @@ def head_arms(runs: Sequence[HeadRun], cut: Truncated) -> list[Arm]:
     full = {run.seed: _windows(run.last) for run in runs if run.start == "own"}
     untouched = _windows(next(run.first for run in runs if run.start == "own"))
     document = torch.tensor(cut.document)
+    points = {(point.method, point.rank): point for point in cut.cost.points}
     found = []
-    keys = sorted({(run.start == "own", run.start == "random", run.rank) for run in runs})
-    for own, random, rank in keys:
-        start = "own" if own else "random" if random else "whitened"
-        some = [run for run in runs if (run.start, run.rank) == (start, rank)]
+    for start, rank in sorted({(STARTS.index(run.start), run.rank) for run in runs}):
+        some = [run for run in runs if (run.start, run.rank) == (STARTS[start], rank)]
         first = torch.stack([_windows(run.first) for run in some]).mean(0)
         last = torch.stack([_windows(run.last) for run in some]).mean(0)
         gaps = [_windows(run.last) - full[run.seed] for run in some]
@@ -79,7 +81,7 @@ def head_arms(runs: Sequence[HeadRun], cut: Truncated) -> list[Arm]:
             Arm(
                 rank=rank,
                 share=rank / cut.hidden_size,
-                start=start,
+                start=STARTS[start],
                 learning_rate=some[0].learning_rate,
                 num_seeds=len(some),
                 w_error=cut.w_error[place],
@@ -91,8 +93,8 @@ def head_arms(runs: Sequence[HeadRun], cut: Truncated) -> list[Arm]:
                 full_gap=estimate(torch.stack(gaps).mean(0)[:, None], document),
                 over_seeds=spread([gap.mean().item() for gap in gaps]),
                 slope=fmean(fmean(run.last) - fmean(run.nearly_last) for run in some),
-                plain=_point(cut, "plain", rank),
-                whitened=_point(cut, "whitened", rank),
+                plain=points.get(("plain", rank)),
+                whitened=points.get(("whitened", rank)),
             )
         )
     return found
@@ -100,8 +102,3 @@ def head_arms(runs: Sequence[HeadRun], cut: Truncated) -> list[Arm]:
 
 def _windows(losses: list[float]) -> Tensor:
     return torch.tensor(losses, dtype=torch.float64)
-
-
-def _point(cut: Truncated, method: str, rank: int) -> RankLoss | None:
-    points = [p for p in cut.cost.points if (p.method, p.rank) == (method, rank)]
-    return points[0] if points else None

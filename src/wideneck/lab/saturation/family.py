@@ -1,19 +1,38 @@
-"""What is told of each checkpoint of a family of models (Godey et al. 2024, Figures 1a, 4 and 5).
+"""One model of the family with one seed, trained by its recipe, and what is told of it on the way.
 
-W is the output layer, V x D; H the hidden states that it multiplies on held-out text, N x D.  The
-paper measures W as stored.  A softmax does not see the mean row, so everything comes centred too.
+That is what Figures 1a, 4 and 5 of Godey et al. 2024 show.  W is the output layer, V x D; H the
+hidden states that it multiplies on held-out text, N x D.  The paper measures W as stored.  A
+softmax does not see the mean row, so everything comes centred too.
 Cost: three products of (V + N) D^2 operations and four eigenvalue problems of D x D.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wideneck.audits.geometry import measure_geometry
 from wideneck.audits.measure import measure
 from wideneck.audits.spectrum import Spectrum
+from wideneck.data import encode_corpus, read_corpus
 from wideneck.errors import WideneckError
+from wideneck.files.records import exact_record
+from wideneck.lab.jobs import Show
+from wideneck.models import evaluating
+from wideneck.models.small.language_model import LanguageModel
+from wideneck.training.folder import METRICS
+from wideneck.training.in_order import text_in_order
+from wideneck.training.loop import mean_nll
+from wideneck.training.metrics import read_metrics, train_again
+from wideneck.training.recipe import Recipe
+from wideneck.training.run import run
+from wideneck.training.task import Observation
+
+OBSERVED = "checkpoint"
+"""Key of a measurement among the metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +67,117 @@ class Checkpoint:
         caution="dominated by the mean state; a description, not a defect",
     )
     anisotropy_centred: float = measure("the same with the mean state taken off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One model at one step."""
+
+    epoch: float = measure("passes over the training text so far")
+    train_loss: float = measure(
+        "mean -log p of the start of the training text, on the weights of that step",
+        unit="nats per token",
+    )
+    checkpoint: Checkpoint = measure("loss of held-out text, output layer and hidden states")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyRun:
+    """One model over its training."""
+
+    width: int = measure("hidden size d")
+    seed: int = measure("counted from the recipe's own")
+    num_parameters: int = measure("all parameters, embeddings and output layer included")
+    num_embedding_parameters: int = measure("those of the embeddings and of the output layer")
+    learning_rate: float = measure("the highest, after the warmup")
+    measured: list[Measured] = measure("at steps of powers of two, then at equal distances")
+    tokens: int = measure("predictions in training")
+    epochs: float = measure("passes over the training text")
+    tokens_per_second: float = measure(
+        "of training", caution="with another run beside it, one thread each"
+    )
+    seconds: float = measure("training, without these measurements", unit="seconds")
+    versions: dict[str, str] = measure("software")
+
+
+def checkpoint_steps(num_steps: int, linear: int) -> list[int]:
+    """0 and powers of two, then `linear` steps at equal distances, as Pythia's checkpoints."""
+    spaced = {round(num_steps * k / linear) for k in range(1, linear + 1)}
+    powers = {2**k for k in range(num_steps.bit_length()) if 2**k < num_steps / linear}
+    return sorted({0} | powers | spaced)
+
+
+def train_and_measure(
+    width: int,
+    seed: int,
+    recipe: Recipe,
+    steps: Collection[int],
+    train_tokens: int,
+    folder: Path,
+    show: Show,
+) -> FamilyRun:
+    """Train in a folder, or read the run that is finished there, measured after each of `steps`.
+
+    Raises:
+        WideneckError: as `wideneck.training.run`.
+    """
+    corpus = encode_corpus(read_corpus(recipe.data.text), recipe.data)
+    train = corpus.train.ids[: train_tokens + 1]
+    observe = Observation(
+        frozenset(steps), lambda model: _observed(model, recipe, train, corpus.valid.ids)
+    )
+    result = run(recipe, folder, show=lambda share, loss, speed: show(share), observe=observe)
+    lines = read_metrics(folder / METRICS, _Line)
+    measured = [_measured(line, folder) for line in lines if line.checkpoint is not None]
+    kept = ("num_parameters", "tokens", "epochs", "tokens_per_second", "seconds", "versions")
+    return FamilyRun(
+        width=width,
+        seed=seed,
+        **{name: result[name] for name in kept},
+        num_embedding_parameters=2 * result["vocab_size"] * width,
+        learning_rate=recipe.optimizer.learning_rate,
+        measured=measured,
+    )
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What is read of a line of metrics; most have no checkpoint."""
+
+    step: int
+    epoch: float
+    train_loss: float | None = None
+    checkpoint: dict[str, Any] | None = None
+    """Without its step; the key is `OBSERVED`."""
+
+
+def _measured(line: _Line, folder: Path) -> Measured:
+    content = {
+        "epoch": line.epoch,
+        "train_loss": line.train_loss,
+        "checkpoint": {"step": line.step, **(line.checkpoint or {})},
+    }
+    name = f"{folder / METRICS}, step {line.step}"
+    return exact_record(Measured, content, name, train_again(folder))
+
+
+def _observed(model: nn.Module, recipe: Recipe, train: Tensor, valid: Tensor) -> dict[str, Any]:
+    """A line of metrics; its step is among it already."""
+    small = cast(LanguageModel, model)
+    device = next(model.parameters()).device
+    schedule = recipe.training
+    rows = schedule.evaluation_batch_size
+    batches = text_in_order(small, valid, schedule, rows)
+    loss = mean_nll(model, batches, device)
+    with torch.no_grad(), evaluating(small):
+        parts = [small.backbone(batch.input.to(device)).hidden for batch in batches]
+    hidden = torch.cat([part.flatten(0, 1).cpu() for part in parts])
+    found: dict[str, Any] = asdict(measure_checkpoint(0, loss, small.head.weight, hidden))
+    found.pop("step")
+    return {
+        "train_loss": mean_nll(model, text_in_order(small, train, schedule, rows), device),
+        OBSERVED: found,
+    }
 
 
 def measure_checkpoint(step: int, loss: float, weight: Tensor, hidden: Tensor) -> Checkpoint:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wideneck.audits.measure import measure
 from wideneck.errors import WideneckError
-from wideneck.lab.side_by_side import Show
+from wideneck.lab.jobs import Show
 from wideneck.models import evaluating
 from wideneck.training.folder import METRICS
 from wideneck.training.metrics import read_metrics, train_again
@@ -30,32 +30,14 @@ LAST = 0.1
 """Share of the steps over which the slope at the end is told."""
 
 
-@dataclass(frozen=True)
-class HeadJob:
-    """What is trained."""
-
-    rank: int
-    start: str
-    """"own" for the softmax."""
-    seed: int
-    recipe: Recipe
-    folder: Path
-    """Of the run; the states are kept beside it."""
-
-    @property
-    def name(self) -> str:
-        """Of the finished run."""
-        return self.folder.name
-
-
 @dataclass(frozen=True, kw_only=True)
 class HeadRun:
-    """One head with one seed.  Losses are means over each held-out window, nats a token."""
+    """One head with one seed.  Losses are means over each held-out window, in nats per token."""
 
     rank: int = measure("rank r of the output matrix; the hidden size for the softmax")
     start: str = measure("own: a softmax from the model's output layer; whitened; random")
-    seed: int = measure("of the order of the states, and of a random start")
-    num_parameters: int = measure("of the head")
+    seed: int = measure("decides the order of the states, and a random start")
+    num_parameters: int = measure("numbers of the head")
     learning_rate: float = measure("the highest, after the warmup")
     first: list[float] = measure("loss of each held-out window before training", unit="nats")
     nearly_last: list[float] = measure("the same after 90 % of the steps", unit="nats")
@@ -77,56 +59,47 @@ class _Line:
     """The key is `OBSERVED`."""
 
 
-def train_head(job: HeadJob, show: Show) -> HeadRun:
-    """Train, or read the finished run.
+def train_head(
+    rank: int, start: str, seed: int, recipe: Recipe, folder: Path, show: Show
+) -> HeadRun:
+    """Train in a folder, or read the run that is finished there; the states are kept beside it.
 
     Raises:
         WideneckError: as `wideneck.training.run`.
     """
-    states = recipe_states(job.recipe, job.folder.parent)
+    states = recipe_states(recipe, folder.parent)
     valid = states.splits["valid"]
-    schedule = job.recipe.training
+    schedule = recipe.training
     per_epoch = len(states.splits["train"].target) // schedule.batch_size
     num_steps = round(per_epoch * schedule.epochs)
     window = len(valid.target) // len(valid.document)
 
     def losses(model: nn.Module) -> dict[str, Any]:
-        nll = _nll(cast(HeadAlone, model), valid.hidden, valid.target)
-        return {OBSERVED: nll.view(-1, window).mean(1).tolist()}
+        head, device = cast(HeadAlone, model).head, next(model.parameters()).device
+        parts = zip(valid.hidden.split(ROWS), valid.target.split(ROWS), strict=True)
+        with torch.no_grad(), evaluating(model):
+            nll = [head.nll(x.to(device), y.long().to(device), reduction="none") for x, y in parts]
+        return {OBSERVED: torch.cat(nll).cpu().double().view(-1, window).mean(1).tolist()}
 
     nearly = min(num_steps - 1, round((1 - LAST) * num_steps))
     observe = Observation(frozenset({0, nearly, num_steps}), losses)
-    result = run(
-        job.recipe, job.folder, show=lambda share, loss, speed: show(share), observe=observe
-    )
-    lines = read_metrics(job.folder / METRICS, _Line)
+    result = run(recipe, folder, show=lambda share, loss, speed: show(share), observe=observe)
+    lines = read_metrics(folder / METRICS, _Line)
     at = {line.step: line.window_losses for line in lines if line.window_losses is not None}
     for step in observe.steps - at.keys():
         raise WideneckError(
-            f"{job.folder / METRICS} lacks the losses at step {step}: {train_again(job.folder)}."
+            f"{folder / METRICS} lacks the losses at step {step}: {train_again(folder)}."
         )
     trained = torch.tensor([line.loss for line in lines if line.loss is not None])
     return HeadRun(
-        rank=job.rank,
-        start=job.start,
-        seed=job.seed,
+        rank=rank,
+        start=start,
+        seed=seed,
         **{name: result[name] for name in ("num_parameters", "tokens", "seconds", "versions")},
-        learning_rate=job.recipe.optimizer.learning_rate,
+        learning_rate=recipe.optimizer.learning_rate,
         first=at[0],
         nearly_last=at[nearly],
         last=at[num_steps],
         train_loss=[part.mean().item() for part in trained.tensor_split(10) if len(part)],
         num_steps=result["steps"],
     )
-
-
-@torch.no_grad()
-def _nll(model: HeadAlone, hidden: Tensor, target: Tensor) -> Tensor:
-    """The loss of every token, (N,) float64."""
-    device = next(model.parameters()).device
-    parts = zip(hidden.split(ROWS), target.split(ROWS), strict=True)
-    with evaluating(model):
-        found = [
-            model.head.nll(x.to(device), y.long().to(device), reduction="none") for x, y in parts
-        ]
-    return torch.cat(found).cpu().double()

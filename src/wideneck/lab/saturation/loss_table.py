@@ -4,7 +4,6 @@ import csv
 import io
 import math
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,34 +26,32 @@ class LossRow:
     fitted: bool = measure("whether the law is fitted on this row; else its gap to it is told")
 
 
-COLUMNS = [field.name for field in fields(LossRow)]
-
+KINDS: dict[str, Any] = {field.name: field.type for field in fields(LossRow)}
+COLUMNS = list(KINDS)
 LARGEST = 16 * 2**20
 """Bytes of a table."""
 _TOKENS = 3e11
 _VOCAB_SIZE = 50_304
 
-
-def _pythia(name: str, d: int, num_parameters: float, loss: float) -> LossRow:
-    return LossRow(
-        name=name,
+# Losses are read off Figure 1a, to about 0.01 nats.  The first four N are derived from the floating
+# point operations on the axis of Figure 1b, 6 N T, to three digits; that of 410M from its released
+# configuration: d = 1024, 24 layers, an MLP of 4 d, biases everywhere.
+PYTHIA = [
+    LossRow(
+        name=f"Pythia-{name}",
         num_parameters=round(num_parameters),
         num_embedding_parameters=2 * _VOCAB_SIZE * d,
         tokens=_TOKENS,
         loss=loss,
         fitted=False,
     )
-
-
-# Losses are read off Figure 1a, to about 0.01 nats.  The first four N are derived from the floating
-# point operations on the axis of Figure 1b, 6 N T, to three digits; that of 410M from its released
-# configuration: d = 1024, 24 layers, an MLP of 4 d, biases everywhere.
-PYTHIA = [
-    _pythia("Pythia-14M", 128, 2.53e19 / (6 * _TOKENS), 4.363),
-    _pythia("Pythia-31M", 256, 5.49e19 / (6 * _TOKENS), 4.00),
-    _pythia("Pythia-70M", 512, 1.27e20 / (6 * _TOKENS), 3.635),
-    _pythia("Pythia-160M", 768, 2.92e20 / (6 * _TOKENS), 3.237),
-    _pythia("Pythia-410M", 1024, 405_334_016, 2.83),
+    for name, d, num_parameters, loss in (
+        ("14M", 128, 2.53e19 / (6 * _TOKENS), 4.363),
+        ("31M", 256, 5.49e19 / (6 * _TOKENS), 4.00),
+        ("70M", 512, 1.27e20 / (6 * _TOKENS), 3.635),
+        ("160M", 768, 2.92e20 / (6 * _TOKENS), 3.237),
+        ("410M", 1024, 405_334_016, 2.83),
+    )
 ]
 """Final losses of the paper's small models, none of them fitted: it fits A and alpha on 410M and
 larger, and the losses of the larger ones were not read."""
@@ -73,7 +70,7 @@ def read_losses(path: str | os.PathLike) -> list[LossRow]:
     content = read_text_file(path, "table of losses", LARGEST)
     reader = csv.DictReader(io.StringIO(content, newline=""), skipinitialspace=True, strict=True)
     try:
-        _check_header(path, reader.fieldnames or ())
+        _check_header(path, reader.fieldnames)
         rows = [_row(f"{path}, line {reader.line_num}", line) for line in reader]
     except csv.Error as error:
         line = reader.reader.line_num  # the line that broke, not the last whole one
@@ -83,7 +80,8 @@ def read_losses(path: str | os.PathLike) -> list[LossRow]:
     return rows
 
 
-def _check_header(path: Path, names: Sequence[str]) -> None:
+def _check_header(path: Path, names: Any) -> None:
+    names = [] if names is None else list(names)
     for name in names:
         if name not in COLUMNS:
             raise WideneckError(
@@ -98,15 +96,10 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
         )
 
 
-def _row(where: str, line: dict[str | Any, Any]) -> LossRow:
+def _row(where: str, line: dict[str | None, Any]) -> LossRow:
     if None in line or None in line.values():
         raise WideneckError(f"{where}: expected {len(COLUMNS)} values, as in the header.")
-    row = LossRow(
-        **{
-            field.name: READERS[field.type](f"{where}: {field.name}", line[field.name].strip())
-            for field in fields(LossRow)
-        }
-    )
+    row = LossRow(**{name: _value(where, name, line[name].strip()) for name in COLUMNS})
     if row.num_embedding_parameters >= row.num_parameters:
         raise WideneckError(
             f"{where}: num_parameters is the total and num_embedding_parameters a part of it, got "
@@ -115,42 +108,27 @@ def _row(where: str, line: dict[str | Any, Any]) -> LossRow:
     return row
 
 
-def _name(column: str, text: str) -> str:
-    if not text:
-        raise WideneckError(f"{column} needs a name, got nothing.")
-    return text
-
-
-def _number(column: str, text: str) -> float:
+def _value(where: str, column: str, text: str) -> Any:
+    """What a cell holds, as the field of its column has it."""
+    kind = KINDS[column]
+    if kind is str:
+        if not text:
+            raise WideneckError(f"{where}: {column} needs a name, got nothing.")
+        return text
+    if kind is int and text == "0":
+        return 0
     try:
-        value = float(text)
+        number = float(text)
     except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise WideneckError(f"{column} needs a finite number > 0, got {shown(text)}.")
-    if value > LARGEST_NUMBER:
-        raise WideneckError(
-            f"{column} needs a number of at most {LARGEST_NUMBER:g}, got {shown(text)}."
-        )
-    return value
-
-
-def _count(column: str, text: str) -> int:
-    value = 0.0 if text == "0" else _number(column, text)
-    if value != int(value):
-        raise WideneckError(f"{column} needs a whole number, got {shown(text)}.")
-    return int(value)
-
-
-def _flag(column: str, text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise WideneckError(f"{column} needs true or false, got {shown(text)}.")
-    return text.lower() == "true"
-
-
-READERS: dict[Any, Callable[[str, str], Any]] = {
-    str: _name,
-    int: _count,
-    float: _number,
-    bool: _flag,
-}
+        number = math.nan
+    checks = {
+        "a finite number > 0": 0 < number < math.inf,
+        f"a number of at most {LARGEST_NUMBER:g}": number <= LARGEST_NUMBER,
+        "a whole number": kind is float or number.is_integer(),
+    }
+    if kind is bool:
+        checks = {"true or false": text.lower() in ("true", "false")}
+    for needs, right in checks.items():
+        if not right:
+            raise WideneckError(f"{where}: {column} needs {needs}, got {shown(text)}.")
+    return text.lower() == "true" if kind is bool else kind(number)

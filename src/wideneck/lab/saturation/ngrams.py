@@ -32,7 +32,7 @@ from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
 
 ORDERS = (2, 3, 4, 5)
-"""Of the n-grams; the paper's is 5."""
+"""Every n; the paper's is 5."""
 DIMENSIONS = (
     *(1, 2, 5, 10, 20, 50, 100, 200, 500),
     *(1000, 2000, 5000, 8000, 9000, 10_000, 12_000, 15_000),
@@ -108,13 +108,30 @@ class NgramDimensionality:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ngrams:
+    """One tokenization of the text."""
+
+    tokens: str = measure("words, or the tokenizer")
+    vocab_size: int = measure("tokens of the vocabulary")
+    num_tokens: int = measure("length of the text, the start of the training text", unit="tokens")
+    orders: list[NgramDimensionality] = measure("each order")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllNgrams:
+    """Both, kept as one finished run."""
+
+    found: list[Ngrams]
+
+
 def ngram_dimensionality(
     tokens: Tensor,
     *,
     orders: Sequence[int] = ORDERS,
     dimensions: Sequence[int] = DIMENSIONS,
     dense_up_to: int = DENSE,
-    progress: Progress | None = None,
+    progress: Progress = lambda stage, done, total: None,
 ) -> list[NgramDimensionality]:
     """W-error curves of n-gram models of one text, with their diagonal's nulls (section 5.1).
 
@@ -126,7 +143,7 @@ def ngram_dimensionality(
         progress: called as progress(stage, done, total).
 
     Returns:
-        One result an order, in the order given.  The module says what it costs.
+        One result for each order, as they are given.  The module says what it costs.
 
     Raises:
         WideneckError: not a vector of whole numbers, fewer tokens than the largest n, an n below
@@ -134,7 +151,6 @@ def ngram_dimensionality(
     """
     _check(tokens, orders, dimensions)
     ids = np.unique(tokens.cpu().numpy(), return_inverse=True)[1].astype(np.int64)
-    total, done = 2 * len(orders), 0
     found = {}
     for order, counts in _count_matrices(ids, max(orders)):
         if order not in orders:
@@ -142,11 +158,9 @@ def ngram_dimensionality(
         per_context = counts.sum(1)
         spectra = []
         for weights in (1 / per_context, per_context**-0.5):
-            if progress:
-                progress("n-gram matrices", done, total)
+            progress("n-gram matrices", 2 * len(found) + len(spectra), 2 * len(orders))
             weighted = csr_array(diags_array(weights) @ counts)
             spectra.append(_spectrum(weighted, dimensions, dense_up_to))
-            done += 1
         found[order] = NgramDimensionality(
             order=order,
             num_predictions=int(per_context.sum()),
@@ -157,8 +171,7 @@ def ngram_dimensionality(
             unweighted=spectra[0],
             weighted=spectra[1],
         )
-    if progress:
-        progress("n-gram matrices", total, total)
+    progress("n-gram matrices", 2 * len(orders), 2 * len(orders))
     return [found[order] for order in orders]
 
 
@@ -252,16 +265,21 @@ def _largest(core: Sparse, alone: np.ndarray, num: int) -> np.ndarray:
     what was found is taken out and the largest of the rest are looked for, until none of them
     belongs among the found.
     """
-    m, random = core.shape[1], np.random.default_rng(0)
+    m, random, transposed = core.shape[1], np.random.default_rng(0), core.T.tocsr()
     values, vectors, wanted = np.empty(0), np.empty((m, 0)), num
+
+    def without(x: np.ndarray) -> np.ndarray:
+        return x - vectors @ (vectors.T @ x)
+
+    def product(x: np.ndarray) -> np.ndarray:
+        """P (M^T M + diag(alone)) P x, P taking out the orthonormal columns that were found."""
+        x = without(x.ravel())
+        return without(transposed @ (core @ x) + alone * x)
+
+    rest = LinearOperator((m, m), matvec=product, dtype=np.float64)
     while True:
-        more, directions = eigsh(
-            _Rest(core, alone, vectors),
-            k=wanted,
-            which="LA",
-            v0=random.standard_normal(m),
-            tol=TOLERANCE,
-        )
+        start = random.standard_normal(m)
+        more, directions = eigsh(rest, k=wanted, which="LA", v0=start, tol=TOLERANCE)
         least = _falling(values)[num - 1] + TOLERANCE * values.max() if len(values) else -np.inf
         missed = more > least
         if not missed.any():
@@ -269,21 +287,6 @@ def _largest(core: Sparse, alone: np.ndarray, num: int) -> np.ndarray:
         values = np.concatenate([values, more[missed]])
         vectors = np.hstack([vectors, directions[:, missed]])
         wanted = min(RECHECK, m - 1)
-
-
-class _Rest(LinearOperator):
-    """P (M^T M + diag(alone)) P, P taking out the orthonormal columns of `found` (m, k)."""
-
-    def __init__(self, core: Sparse, alone: np.ndarray, found: np.ndarray):
-        super().__init__(np.float64, (len(alone), len(alone)))
-        self.core, self.transposed, self.alone, self.found = core, core.T.tocsr(), alone, found
-
-    def _matvec(self, x: np.ndarray) -> np.ndarray:
-        x = self._without(x.ravel())
-        return self._without(self.transposed @ (self.core @ x) + self.alone * x)
-
-    def _without(self, x: np.ndarray) -> np.ndarray:
-        return x - self.found @ (self.found.T @ x)
 
 
 def _falling(values: np.ndarray) -> np.ndarray:

@@ -3,29 +3,30 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
-from wideneck.data import encode_corpus, read_corpus
+from wideneck.data import Corpus, encode_corpus, read_corpus
+from wideneck.data.config import Data
 from wideneck.files.store import Store
 from wideneck.lab.found import Found, made_now
 from wideneck.lab.jobs import all_runs
 from wideneck.lab.registry import Request
 from wideneck.lab.saturation.arms import Arm, head_arms
-from wideneck.lab.saturation.family_run import (
-    FamilyJob,
+from wideneck.lab.saturation.family import (
     FamilyRun,
     checkpoint_steps,
     train_and_measure,
 )
-from wideneck.lab.saturation.heads_run import HeadJob, HeadRun, train_head
-from wideneck.lab.saturation.laws import Laws, given_laws, laws
+from wideneck.lab.saturation.heads_run import HeadRun, train_head
 from wideneck.lab.saturation.loss_table import read_losses
-from wideneck.lab.saturation.ngram_run import AllNgrams, Ngrams, all_ngrams
-from wideneck.lab.saturation.settings import Settings, head_recipe, paper, small, with_rate
+from wideneck.lab.saturation.ngrams import AllNgrams, Ngrams, ngram_dimensionality
+from wideneck.lab.saturation.scaling import Laws, given_laws, laws
+from wideneck.lab.saturation.settings import Settings, head_recipe, settings
 from wideneck.lab.saturation.truncated import Truncated, truncated
 from wideneck.lab.saturation.verdicts import claims, compared
 from wideneck.lab.saturation.widths import Width, loss_rows, summarize
@@ -61,23 +62,23 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
             scale, a text that is too short, a folder of other settings, a model whose states cannot
             be had, a run that fails.
     """
-    scale = request.scale or "small"
-    settings = (small if scale == "small" else paper)(request.model, request.text)
-    return reproduction(settings, request, progress)
+    chosen = settings(request.scale or "small", request.model, request.text)
+    return reproduction(chosen, request, progress)
 
 
-def reproduction(settings: Settings, request: Request, progress: Progress) -> Reproduction:
-    """The same of settings."""
+def reproduction(chosen: Settings, request: Request, progress: Progress) -> Reproduction:
+    """The same of settings that are given."""
     losses = request.own.get("losses")
     given = [] if losses is None else given_laws(read_losses(losses))
-    corpus = read_corpus(settings.text)
-    encoded = encode_corpus(corpus, next(iter(settings.family.values())).data)
-    content = settings.to_dict() | {"text_sha256": corpus.sha256}
+    data = next(iter(chosen.family.values())).data
+    corpus = read_corpus(data.text)
+    encoded = encode_corpus(corpus, data)
+    content = chosen.to_dict() | {"text_sha256": corpus.sha256}
     seeds = range(request.num_seeds)
-    with Store.opened(request.folder(settings.scale), content) as store:
-        counted = store.made("ngrams", AllNgrams, lambda: all_ngrams(settings, progress))
-        family = _family(settings, encoded.train.ids, seeds, store, progress)
-        cut, heads = _heads(settings, seeds, store, progress)
+    with Store.opened(request.folder(chosen.scale), content) as store:
+        counted = store.made("ngrams", AllNgrams, lambda: _ngrams(chosen, corpus, data, progress))
+        family = _family(chosen, encoded.train.ids, seeds, store, progress)
+        cut, heads = _heads(chosen, seeds, store, progress)
     widths, arms = summarize(family), head_arms(heads, cut)
     made = made_now("saturation")
     known = made["published"]
@@ -104,37 +105,33 @@ def reproduction(settings: Settings, request: Request, progress: Progress) -> Re
 
 
 def _family(
-    settings: Settings,
-    ids: torch.Tensor,
-    seeds: Sequence[int],
-    store: Store,
-    progress: Progress,
+    chosen: Settings, ids: torch.Tensor, seeds: Sequence[int], store: Store, progress: Progress
 ) -> list[FamilyRun]:
     """Every model, several at a time; the largest of each seed first, so that none waits for it."""
-    jobs = []
+    jobs = {}
     for seed in seeds:
-        for width, recipe in sorted(settings.family.items(), reverse=True):
+        for width, recipe in sorted(chosen.family.items(), reverse=True):
             model, schedule = recipe.model, recipe.training
             assert isinstance(model, Transformer)
-            num_steps = settings.tokens // (schedule.batch_size * model.context)
+            num_steps = chosen.tokens // (schedule.batch_size * model.context)
             epochs = num_steps / WindowBatches(ids, model.context, schedule, 0).num_batches
             schedule = replace(schedule, epochs=epochs, evaluate_every=epochs)
-            jobs.append(
-                FamilyJob(
-                    width=width,
-                    seed=seed,
-                    recipe=replace(recipe, training=schedule, seed=recipe.seed + seed),
-                    steps=checkpoint_steps(num_steps, settings.linear),
-                    train_tokens=settings.train_tokens,
-                    folder=store.path / "runs" / f"family-d{width}-seed{seed}",
-                )
+            name = f"family-d{width}-seed{seed}"
+            jobs[name] = partial(
+                train_and_measure,
+                width,
+                seed,
+                replace(recipe, training=schedule, seed=recipe.seed + seed),
+                checkpoint_steps(num_steps, chosen.linear),
+                chosen.train_tokens,
+                store.path / "runs" / name,
             )
     stage = "family: {} of {} models"
-    return all_runs(train_and_measure, jobs, FamilyRun, store, progress, stage=stage)
+    return all_runs(jobs, FamilyRun, store, progress, stage=stage)
 
 
 def _heads(
-    settings: Settings, seeds: Sequence[int], store: Store, progress: Progress
+    chosen: Settings, seeds: Sequence[int], store: Store, progress: Progress
 ) -> tuple[Truncated, list[HeadRun]]:
     """Truncations, and every head, one after the other with all threads.
 
@@ -142,30 +139,41 @@ def _heads(
     them again.
     """
     place = store.path / "runs"
-    states = recipe_states(settings.heads, place, progress)
+    states = recipe_states(chosen.heads, place, progress)
     width = states.weight.shape[1]
-    ranks = [*(rank for rank in settings.ranks if rank < width), width]
+    ranks = [*(rank for rank in chosen.ranks if rank < width), width]
     cut = store.made("truncated", Truncated, lambda: truncated(states, ranks, progress))
-    arms: list[tuple[int | None, str]] = [
-        *((rank, start) for start in settings.starts for rank in ranks),
-        (None, "own"),
-    ]
-    jobs = []
+    arms = [*((rank, start) for start in chosen.starts for rank in ranks), (width, "own")]
+    jobs = {}
     for seed in seeds:
         for rank, start in arms:
-            recipe = with_rate(head_recipe(settings, rank, start), rank or width, start, seed)
-            epochs = recipe.training.epochs
-            recipe = replace(recipe, training=replace(recipe.training, evaluate_every=epochs))
-            name = f"heads-{start}-r{rank or width}-seed{seed}"
-            jobs.append(HeadJob(rank or width, start, seed, recipe, place / name))
+            name = f"heads-{start}-r{rank}-seed{seed}"
+            recipe = head_recipe(chosen, rank, start, seed)
+            jobs[name] = partial(train_head, rank, start, seed, recipe, place / name)
     found = all_runs(
-        train_head,
         jobs,
         HeadRun,
         store,
         progress,
         stage="heads: {} of {}",
         processes=1,
-        made=lambda job: shutil.rmtree(job.folder),
+        made=lambda name: shutil.rmtree(place / name),
     )
     return cut, found
+
+
+def _ngrams(chosen: Settings, corpus: Corpus, words: Data, progress: Progress) -> AllNgrams:
+    """By the words of the family, and by the tokenizer of the default model or the one given."""
+    found = []
+    for data in (words, *(Data(text=words.text, tokens=name) for name in chosen.tokenizers)):
+        encoded = encode_corpus(corpus, data)
+        ids = encoded.train.ids[: chosen.ngram_tokens]
+        found.append(
+            Ngrams(
+                tokens=data.tokens,
+                vocab_size=encoded.vocab_size,
+                num_tokens=len(ids),
+                orders=ngram_dimensionality(ids, orders=chosen.orders, progress=progress),
+            )
+        )
+    return AllNgrams(found=found)

@@ -1,4 +1,4 @@
-"""The loss that larger models promise smaller ones (Godey et al. 2024, section 3, Figure 1b).
+"""Scaling laws: the loss that larger models promise smaller ones (Godey et al. 2024, Figure 1b).
 
 L(N, T) = A / N^alpha + B / T^beta + E, N parameters, T training tokens, L in nats a token.  B, beta
 and E are frozen at the values of Hoffmann et al. (2022), as in the paper; A and alpha are fitted.
@@ -8,14 +8,20 @@ model, and takes over B, beta and E to another text and tokenizer.  So each fit 
 N of all parameters and of those that are not embeddings, and a gap of small models to the law is a
 description, not a proof that they could do better.
 
+The paper fits A and alpha on models of 410M parameters and more, whose losses were not read; so
+its law is taken as printed and its small models stand beside it, and a law is fitted on those
+small ones too.  At a budget of ours B / T^beta + E, frozen at values from models of billions of
+tokens, can be above every loss; no A and alpha fit then, and a power law without a floor,
+L = A / N^alpha, is given besides.
+
 The paper does not say how it fits.  Here: a line through log(L - E - B / T^beta) against log N
 starts a least-squares fit of log L with the Huber loss, whose threshold is `HUBER`.
 Cost: milliseconds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import exp
+from dataclasses import dataclass, replace
+from math import exp, log
 from statistics import fmean
 from typing import Literal
 
@@ -24,7 +30,7 @@ from scipy.optimize import least_squares
 
 from wideneck.audits.measure import measure
 from wideneck.errors import WideneckError
-from wideneck.lab.saturation.loss_table import LossRow
+from wideneck.lab.saturation.loss_table import PYTHIA, LossRow
 
 Counted = Literal["total", "non_embedding"]
 COUNTED: tuple[Counted, ...] = ("total", "non_embedding")
@@ -46,7 +52,7 @@ class Law:
     E: float = measure("what no size and no text bring down, frozen", unit="nats", default=1.69)
 
     def loss(self, num_parameters: float, tokens: float) -> float:
-        """The loss in nats of a model of so many parameters after so many training tokens."""
+        """The loss in nats of a model of a given size after a number of training tokens."""
         return self.A / num_parameters**self.alpha + self.floor(tokens)
 
     def floor(self, tokens: float) -> float:
@@ -89,6 +95,27 @@ class ScalingFit:
         "mean gap of the rows that were left out of the fit; none if there are none", unit="nats"
     )
     mean_gap_percent: float | None = measure("the same of gap_percent", unit="%")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laws:
+    """The paper's law with its small models, theirs, and ours."""
+
+    published: ScalingFit = measure("the paper's law, its small models beside it")
+    pythia: list[ScalingFit] = measure("A and alpha fitted on those five small models")
+    family: list[ScalingFit] = measure(
+        "A and alpha fitted on the lowest losses of our family, its final ones beside; none where "
+        "the frozen constants do not allow it"
+    )
+    refused: str = measure("why there is none; empty otherwise")
+    given: list[ScalingFit] = measure(
+        "A and alpha fitted on the rows of --losses that say so, or the paper's law where none "
+        "does, and the gaps of the others; none without that file"
+    )
+    power: list[ScalingFit] = measure(
+        "L = A / N^alpha through the lowest losses of our family, B = E = 0",
+        caution="a handful of widths of one depth on a tiny budget, overfitting among them",
+    )
 
 
 def fit_law(rows: Sequence[LossRow], counted: Counted) -> ScalingFit:
@@ -153,6 +180,50 @@ def compare(rows: Sequence[LossRow], law: Law, counted: Counted) -> ScalingFit:
         mean_gap=fmean(row.gap for row in left_out) if left_out else None,
         mean_gap_percent=fmean(row.gap_percent for row in left_out) if left_out else None,
     )
+
+
+def given_laws(rows: Sequence[LossRow]) -> list[ScalingFit]:
+    """Laws of a table of losses, fitted on its rows with `fitted`; the paper's where none has it.
+
+    Raises:
+        WideneckError: as `fit_law`, where one or two rows have it, for example.
+    """
+    if not any(row.fitted for row in rows):
+        return [compare(rows, PUBLISHED, "total")]
+    return [fit_law(rows, counted) for counted in COUNTED]
+
+
+def laws(rows: Sequence[LossRow], given: Sequence[ScalingFit] = ()) -> Laws:
+    """The paper's laws and those of a family.
+
+    Args:
+        rows: the family's, at least three of them with `fitted`; the others stand beside them.
+        given: the laws of another table, from `given_laws`.
+    """
+    refused, family = "", []
+    try:
+        family = [fit_law(rows, counted) for counted in COUNTED]
+    except WideneckError as error:
+        refused = str(error)
+    fitted = [replace(row, fitted=True) for row in PYTHIA]
+    return Laws(
+        published=compare(PYTHIA, PUBLISHED, "total"),
+        pythia=[fit_law(fitted, counted) for counted in COUNTED],
+        family=family,
+        refused=refused,
+        given=list(given),
+        power=[_power(rows, counted) for counted in COUNTED],
+    )
+
+
+def _power(rows: Sequence[LossRow], counted: Counted) -> ScalingFit:
+    """A line through log L against log N."""
+    unit = Law(A=1.0, alpha=0.0, B=0.0, E=0.0)
+    gaps = [row for row in compare(rows, unit, counted).rows if row.fitted]
+    slope, height = np.polyfit(
+        [log(g.num_parameters) for g in gaps], [log(g.loss) for g in gaps], 1
+    )
+    return compare(rows, replace(unit, A=exp(float(height)), alpha=-float(slope)), counted)
 
 
 def _gap(row: LossRow, law: Law, counted: Counted) -> LossGap:

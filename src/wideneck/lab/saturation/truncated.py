@@ -48,19 +48,21 @@ def truncated(
     vocab_size, width = states.weight.shape
     mean, centred = gram(states.weight)
     raw = centred + vocab_size * torch.outer(mean, mean)
-    splits = [_start(states.splits["train"]), states.splits["valid"]]
-    fit = torch.cat([torch.full((len(s.document),), s is splits[0]) for s in splits])
+    train, valid = (_windows(states.splits[name]) for name in ("train", "valid"))
+    num_fit = max(1, FIT // train[1].shape[1])
+    fitted = [part[:num_fit] for part in train]
+    hidden, targets, document = (torch.cat(both) for both in zip(fitted, valid, strict=True))
     cost = rank_cost(
         OutputLayer(states.weight, states.bias, LogitMap("scale", states.logit_scale)),
         HiddenStates(
-            hidden=torch.cat([_windows(s.hidden, s) for s in splits]),
-            targets=torch.cat([_windows(s.target, s) for s in splits]).long(),
-            document=torch.cat([s.document for s in splits]),
-            num_bytes=torch.zeros(len(fit)),
+            hidden=hidden,
+            targets=targets.long(),
+            document=document,
+            num_bytes=torch.zeros(len(document)),
             anisotropy=[],
             last_logits=torch.empty(0, vocab_size),
         ),
-        fit,
+        torch.arange(len(document)) < len(fitted[2]),
         torch.empty(0),
         ranks=[rank for rank in ranks if rank < width],
         methods=METHODS,
@@ -71,7 +73,7 @@ def truncated(
         model=states.about.model,
         vocab_size=vocab_size,
         hidden_size=width,
-        document=splits[1].document.tolist(),
+        document=valid[2].tolist(),
         w_error=[errors[rank] for rank in ranks],
         w_error_centred=[errors_centred[rank] for rank in ranks],
         ranks=list(ranks),
@@ -79,18 +81,11 @@ def truncated(
     )
 
 
-def _start(split: SplitStates) -> SplitStates:
-    """Whole windows, of `FIT` tokens at most."""
-    window = len(split.target) // len(split.document)
-    num = max(1, FIT // window)
-    return SplitStates(
-        hidden=split.hidden[: num * window],
-        target=split.target[: num * window],
-        document=split.document[:num],
-        num_bytes=split.num_bytes,
+def _windows(split: SplitStates) -> tuple[Tensor, Tensor, Tensor]:
+    """States (W, T, D), targets (W, T) and documents (W,) of a split."""
+    num = len(split.document)
+    return (
+        split.hidden.view(num, -1, split.hidden.shape[1]),
+        split.target.view(num, -1),
+        split.document,
     )
-
-
-def _windows(rows: Tensor, split: SplitStates) -> Tensor:
-    """(N, ...) as (W, T, ...)."""
-    return rows.view(len(split.document), -1, *rows.shape[1:])

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from wideneck.lab.published import Published
 from wideneck.lab.saturation.arms import Arm
-from wideneck.lab.saturation.laws import Laws
-from wideneck.lab.saturation.ngram_run import Ngrams
+from wideneck.lab.saturation.ngrams import Ngrams
+from wideneck.lab.saturation.scaling import Laws
 from wideneck.lab.saturation.widths import Width
 from wideneck.lab.verdict import (
     CONSISTENT,

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from wideneck.audits.measure import measure
-from wideneck.lab.saturation.family_run import FamilyRun, Measured
+from wideneck.lab.saturation.family import FamilyRun, Measured
 from wideneck.lab.saturation.loss_table import LossRow
-from wideneck.lab.spread import Paired, Spread, paired, spread
+from wideneck.lab.spread import Paired, Spread, over_seeds, paired
 
 Of = Callable[[FamilyRun], float]
 
@@ -41,7 +41,7 @@ FIGURES: dict[str, Of] = {
     "anisotropy_centred": lambda run: run.measured[-1].checkpoint.anisotropy_centred,
     "tokens_per_second": lambda run: run.tokens_per_second,
 }
-"""Of the last measurement, where the name does not say otherwise."""
+"""Each is a figure of the last measurement, where its name does not say otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def summarize(runs: Sequence[FamilyRun]) -> list[Width]:
                 num_parameters=some[0].num_parameters,
                 num_embedding_parameters=some[0].num_embedding_parameters,
                 learning_rate=some[0].learning_rate,
-                figures={name: spread([of(run) for run in some]) for name, of in FIGURES.items()},
+                figures=over_seeds([{n: of(run) for n, of in FIGURES.items()} for run in some]),
                 rise=paired(
                     [r.measured[-1].checkpoint.loss - best(r).checkpoint.loss for r in some]
                 ),

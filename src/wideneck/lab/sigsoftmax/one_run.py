@@ -9,7 +9,7 @@ from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.data import encode_corpus, read_corpus
 from wideneck.errors import WideneckError
 from wideneck.evaluation import spread_contexts
-from wideneck.lab.side_by_side import Show
+from wideneck.lab.jobs import Show
 from wideneck.training.folder import METRICS
 from wideneck.training.metrics import read_metrics, train_again
 from wideneck.training.recipe import Recipe
@@ -24,33 +24,14 @@ OF_RANKS = ("effective_1e3", "effective_1e4", "effective_1e5", "num_contexts")
 OF_RANKS += ("mean_logit", "sd_logit", "share_curved")
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a process is given."""
-
-    arm: str
-    seed: int
-    recipe: Recipe
-    folder: Path
-    """Of the run."""
-    num_contexts: int
-    contexts_are_first: bool = False
-    """Take the first of the test text in one row, as Parthiban et al. do, not some of all of it."""
-
-    @property
-    def name(self) -> str:
-        """Of the finished run."""
-        return self.folder.name
-
-
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What was found of one arm with one seed.  Losses are in nats a token."""
+    """What was found of one arm with one seed.  Losses are in nats per token."""
 
     arm: str = measure("the head")
     seed: int = measure("counted from the recipe's own")
     num_parameters: int = measure("numbers that training changes, a tied matrix once")
-    valid_loss: float = measure("of the best weights on the validation text", unit="nats")
+    valid_loss: float = measure("loss of the best weights on the validation text", unit="nats")
     test_loss: float = measure(
         "of the same weights on the test text, or the validation loss where there is none",
         unit="nats",
@@ -63,7 +44,7 @@ class Run:
         "numerical rank of the matrix of log-probabilities (Press et al. 2007, epsilon of float32)",
         caution="depends on the tolerance and on the number of contexts",
     )
-    rank_bound: int = measure("largest rank that this head can have over so many contexts")
+    rank_bound: int = measure("largest rank that this head can have over `num_contexts` contexts")
     effective_1e3: int = measure("fewest squared singular values that sum to 1 - 1e-3 of all")
     effective_1e4: int = measure("the same for 1 - 1e-4")
     effective_1e5: int = measure("the same for 1 - 1e-5")
@@ -85,35 +66,48 @@ class Run:
     versions: dict[str, str] = measure("software")
 
 
-def train_and_measure(job: Job, show: Show) -> Run:
-    """Train, or read the finished run, then measure.
+def train_and_measure(
+    arm: str,
+    seed: int,
+    recipe: Recipe,
+    folder: Path,
+    num_contexts: int,
+    show: Show,
+    *,
+    contexts_are_first: bool = False,
+) -> Run:
+    """Train in a folder, or read the run that is finished there, then measure.
+
+    Args:
+        contexts_are_first: take the first contexts of the test text in one row, as Parthiban et al.
+            do, not some of all of it.
 
     Raises:
         WideneckError: as `wideneck.training.run`.
     """
-    result = run(job.recipe, job.folder, show=lambda share, loss, speed: show(TRAINING * share))
-    saved = load_run(job.folder)
-    model, schedule = saved.model, job.recipe.training
-    corpus = encode_corpus(read_corpus(job.recipe.data.text), job.recipe.data)
+    result = run(recipe, folder, show=lambda share, loss, speed: show(TRAINING * share))
+    saved = load_run(folder)
+    model, schedule = saved.model, recipe.training
+    corpus = encode_corpus(read_corpus(recipe.data.text), recipe.data)
     split = corpus.test or corpus.valid
     ids = split.ids[: schedule.evaluation_tokens]
     size = schedule.evaluation_batch_size
+    if contexts_are_first:
+        ids, size = ids[: num_contexts + 1], 1
+    contexts = spread_contexts(model, ids, num_contexts, batch_size=size)
     test_loss = result.get("test_loss", result["valid_loss"])
-    if job.contexts_are_first:
-        ids, size = ids[: job.num_contexts + 1], 1
-    contexts = spread_contexts(model, ids, job.num_contexts, batch_size=size)
-    ranks = log_prob_ranks(model.head, contexts, num_contexts=job.num_contexts)
+    ranks = log_prob_ranks(model.head, contexts, num_contexts=num_contexts)
     return Run(
-        arm=job.arm,
-        seed=job.seed,
+        arm=arm,
+        seed=seed,
         **{name: result[name] for name in OF_TRAINING},
         **{name: getattr(ranks, name) for name in OF_RANKS},
         test_loss=test_loss,
         test_perplexity=math.exp(min(test_loss, 700)),
-        train_loss=_last_train_loss(job.folder / METRICS),
+        train_loss=_last_train_loss(folder / METRICS),
         rank=ranks.press,
         rank_bound=ranks.bound,
-        singular_values=[_short(x) for x in ranks.singular_values[:1024]],
+        singular_values=[float(f"{x:.6g}") for x in ranks.singular_values[:1024]],  # for a plot
         learned={
             name: value.item()
             for name, value in model.head.activation.named_parameters()
@@ -134,8 +128,3 @@ def _last_train_loss(metrics: Path) -> float:
     if not losses:
         raise WideneckError(f"{metrics} holds no training loss: {train_again(metrics.parent)}.")
     return losses[-1]
-
-
-def _short(value: float) -> float:
-    """Six digits: these are for a plot."""
-    return value if value == 0 else round(value, 5 - math.floor(math.log10(abs(value))))

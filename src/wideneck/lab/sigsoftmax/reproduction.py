@@ -1,7 +1,8 @@
 """The whole reproduction: heads over seeds beside the papers', and a language of known rank."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from wideneck.audits.measure import measure
@@ -13,9 +14,8 @@ from wideneck.files.store import Store
 from wideneck.lab.found import Found, made_now
 from wideneck.lab.jobs import all_runs
 from wideneck.lab.registry import Request
-from wideneck.lab.sigsoftmax.known_rank.fit import Fit
-from wideneck.lab.sigsoftmax.known_rank.run import known_rank
-from wideneck.lab.sigsoftmax.one_run import Job, Run, train_and_measure
+from wideneck.lab.sigsoftmax.known_rank.fit import Fit, known_rank
+from wideneck.lab.sigsoftmax.one_run import Run, train_and_measure
 from wideneck.lab.sigsoftmax.settings import (
     VOCABULARY,
     WIKITEXT2,
@@ -25,24 +25,13 @@ from wideneck.lab.sigsoftmax.settings import (
     small,
     with_seed,
 )
-from wideneck.lab.spread import Paired, Spread, paired, spread
+from wideneck.lab.spread import Paired, Spread, over_seeds, paired
 
-FIGURES = (
-    "num_parameters",
-    "valid_loss",
-    "test_loss",
-    "test_perplexity",
-    "train_loss",
-    "rank",
-    "effective_1e3",
-    "effective_1e4",
-    "effective_1e5",
-    "mean_logit",
-    "sd_logit",
-    "share_curved",
-    "tokens_per_second",
-    "seconds",
-)
+SHARED = ("seed", "rank_bound", "num_contexts", "epochs", "tokens")
+FIGURES = [
+    field.name for field in fields(Run) if field.type in (int, float) and field.name not in SHARED
+]
+"""Every number of a run but those that are set before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,24 +72,22 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
             settings, a run that fails.
     """
     scale = request.scale or "small"
-    text = request.text
-    if text is None and scale == "paper":
-        text = WIKITEXT2
-    settings, counts = _settings(request, scale, text)
+    settings, counts = _settings(request)
     with Store.opened(request.folder(scale), settings.to_dict()) as store:
-        jobs = [
-            Job(
-                arm=arm,
-                seed=seed,
-                recipe=with_seed(recipe, seed),
-                folder=store.path / "runs" / f"{_file(arm)}-seed{seed}",
-                num_contexts=settings.num_contexts,
-                contexts_are_first=scale == "paper",
-            )
-            for seed in range(request.num_seeds)
-            for arm, recipe in settings.recipes.items()
-        ]
-        runs = all_runs(train_and_measure, jobs, Run, store, progress)
+        jobs = {}
+        for seed in range(request.num_seeds):
+            for arm, recipe in settings.recipes.items():
+                name = f"{_file(arm)}-seed{seed}"
+                jobs[name] = partial(
+                    train_and_measure,
+                    arm,
+                    seed,
+                    with_seed(recipe, seed),
+                    store.path / "runs" / name,
+                    settings.num_contexts,
+                    contexts_are_first=scale == "paper",
+                )
+        runs = all_runs(jobs, Run, store, progress)
         known = store.made(
             "known-rank",
             KnownRank,
@@ -122,10 +109,7 @@ def reproduction(
         arms=[
             Arm(
                 name=name,
-                figures={
-                    figure: spread([float(getattr(run, figure)) for run in some])
-                    for figure in FIGURES
-                },
+                figures=over_seeds([{f: float(getattr(run, f)) for f in FIGURES} for run in some]),
                 against_softmax=None
                 if name == "softmax"
                 else paired([run.test_loss - softmax[run.seed] for run in some]),
@@ -138,17 +122,20 @@ def reproduction(
     )
 
 
-def _settings(request: Request, scale: str, text: str | None) -> tuple[Settings, dict[str, int]]:
-    """Of a scale, and the counts of its text."""
+def _settings(request: Request) -> tuple[Settings, dict[str, int]]:
+    """The settings of the scale, and the counts of its text."""
+    text = request.text
+    if text is None and request.scale == "paper":
+        text = WIKITEXT2
     corpus = read_corpus(text)
     whole = encode_corpus(corpus, Data())
-    counts = {"train": len(whole.train.ids), "valid": len(whole.valid.ids)}
-    if whole.test is not None:
-        counts["test"] = len(whole.test.ids)
-    known = data_of(counts | {"vocab_size": whole.vocab_size})
-    if scale == "small":
+    splits = {"train": whole.train, "valid": whole.valid, "test": whole.test}
+    counts = {name: len(split.ids) for name, split in splits.items() if split is not None}
+    counts["vocab_size"] = whole.vocab_size
+    known = data_of(counts)
+    if request.scale != "paper":
         name = known or corpus.name
-        settings = small(request.model, text, name, whole.vocab_size, len(whole.train.ids))
+        settings = small(request.model, text, name, whole.vocab_size, counts["train"])
         return settings, counts | {"vocab_size": min(whole.vocab_size, VOCABULARY)}
     if request.model is not None:
         raise WideneckError("The paper's scale has its own models: leave out --model.")
@@ -159,7 +146,7 @@ def _settings(request: Request, scale: str, text: str | None) -> tuple[Settings,
             f"{counts.get('test', 0):,} tokens and its vocabulary {whole.vocab_size:,} words. Give "
             "the folder of one of them by --text, or leave out --scale paper."
         )
-    return paper(text, known), counts | {"vocab_size": whole.vocab_size}
+    return paper(text, known), counts
 
 
 def _file(arm: str) -> str:

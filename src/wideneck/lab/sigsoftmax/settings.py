@@ -8,9 +8,12 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from wideneck import config as c
 from wideneck.errors import WideneckError
-from wideneck.models.small.config import AwdLstm, Transformer
+from wideneck.models.small.config import AwdLstm, States, Transformer
+from wideneck.models.small.language_model import language_model
 from wideneck.recipes import shipped
 from wideneck.registry import did_you_mean
 from wideneck.training.recipe import Recipe
@@ -23,8 +26,13 @@ SMALL_MODELS = ("lstm", "transformer")
 VOCABULARY = 10_000
 """Words that the small recipes keep."""
 SMALL_TOKENS = 334_180
-"""Of training, 0.16 epochs of WikiText-2: some 300 steps."""
+"""Training tokens, 0.16 epochs of WikiText-2: some 300 steps."""
 WIKITEXT2 = "datasets:Salesforce/wikitext:wikitext-2-v1"
+PAPER = {
+    "PTB": ("sigsoftmax-ptb", 2.5, 82_430),
+    "WikiText-2": ("sigsoftmax-wikitext2", 3.0, 33_320),
+}
+"""Each text of the papers: its recipe, the slope of its GSS, and `num_contexts`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,46 +42,15 @@ class Settings:
     scale: str
     data: str
     """"PTB", "WikiText-2", or the text's name."""
-    text: str | None
-    recipes: dict[str, Recipe]
-    """Of each arm."""
     num_contexts: int
     """Rows of the matrix whose rank is measured."""
+    recipes: dict[str, Recipe]
+    """The recipe of each arm."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return {
-            "paper": "sigsoftmax",
-            "scale": self.scale,
-            "data": self.data,
-            "num_contexts": self.num_contexts,
-            "recipes": {name: recipe.to_dict() for name, recipe in self.recipes.items()},
-        }
-
-
-def single_heads(bend: float, slope: float, num_knots: int) -> dict[str, c.HeadConfig]:
-    """Every head with one output matrix, by the name of its arm; MoC among them, for its rank."""
-    return {
-        "softmax": c.Softmax(),
-        "softmax x 1.5": c.ScaledSoftmax(scale=1.5, learned=False),
-        "softmax x 2": c.ScaledSoftmax(scale=2.0, learned=False),
-        "softmax x learned": c.ScaledSoftmax(),
-        "sigsoftmax": c.Sigsoftmax(),
-        "ReLU": c.ReLU(),
-        "sigmoid": c.Sigmoid(),
-        "GSS": c.GSS(bend=bend, slope=slope),
-        "PLIF": c.PLIF(num_knots=num_knots),
-    }
-
-
-def mixtures(num_components: int, dropout: float) -> dict[str, c.HeadConfig]:
-    """The mixture of contexts, of softmaxes and of sigsoftmaxes."""
-    shared = {"num_components": num_components, "dropout": dropout}
-    return {
-        "MoC": c.MoC(**shared),
-        "MoS": c.Mixture(**shared),
-        "MoSS": c.Mixture(activation=c.Sigsoftmax(), **shared),
-    }
+        recipes = {name: recipe.to_dict() for name, recipe in self.recipes.items()}
+        return {"paper": "sigsoftmax", **vars(self), "recipes": recipes}
 
 
 def small(
@@ -99,34 +76,66 @@ def small(
         )
     base = read_recipe(shipped(f"sigsoftmax-small-{model}"), text=text)
     epochs = round(SMALL_TOKENS / num_tokens, 4)
-    schedule = replace(base.training, epochs=epochs, evaluate_every=epochs)
-    base = replace(base, training=schedule)
-    heads = single_heads(bend=-1.5, slope=2.5, num_knots=1000) | mixtures(4, 0.0)
-    recipes = {name: replace(base, head=head) for name, head in heads.items()}
-    recipes[MATCHED] = _matched(base, recipes["MoS"], min(VOCABULARY, num_words))
-    return Settings(scale="small", data=data, text=text, recipes=recipes, num_contexts=2048)
+    base = replace(base, training=replace(base.training, epochs=epochs, evaluate_every=epochs))
+    mixture = {"num_components": 4, "dropout": 0.0}
+    num_words = min(VOCABULARY, num_words)
+    recipes = _arms(base, base, mixture, num_words, slope=2.5, num_knots=1000)
+    return Settings(scale="small", data=data, recipes=recipes, num_contexts=2048)
 
 
 def paper(text: str | None, data: str) -> Settings:
     """The paper's scale: "PTB" or "WikiText-2", days on a GPU for all heads and seeds."""
-    name = {"PTB": "ptb", "WikiText-2": "wikitext2"}[data]
-    single = read_recipe(shipped(f"sigsoftmax-{name}"), text=text)
-    mixture = read_recipe(shipped(f"sigsoftmax-{name}-mixture"), text=text)
-    slope = {"PTB": 2.5, "WikiText-2": 3.0}[data]
-    recipes = {
-        arm: replace(single, head=head)
-        for arm, head in single_heads(bend=-1.5, slope=slope, num_knots=100_000).items()
-    }
-    recipes |= {arm: replace(mixture, head=head) for arm, head in mixtures(15, 0.29).items()}
-    vocab_size = single.data.expect["vocab_size"]
-    recipes[MATCHED] = _matched(mixture, mixture, vocab_size)
-    contexts = {"PTB": 82_430, "WikiText-2": 33_320}[data]
-    return Settings(scale="paper", data=data, text=text, recipes=recipes, num_contexts=contexts)
+    name, slope, num_contexts = PAPER[data]
+    single, mixed = (read_recipe(shipped(name + end), text=text) for end in ("", "-mixture"))
+    mixture = {"num_components": 15, "dropout": 0.29}
+    num_words = single.data.expect["vocab_size"]
+    recipes = _arms(single, mixed, mixture, num_words, slope=slope, num_knots=100_000)
+    return Settings(scale="paper", data=data, recipes=recipes, num_contexts=num_contexts)
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
     """The recipe's own seed first, and then the ones after it."""
     return replace(recipe, seed=recipe.seed + seed)
+
+
+def data_of(counts: dict[str, int]) -> str | None:
+    """Which of the paper's texts has these counts, "PTB" or "WikiText-2"; None for neither."""
+    for name, (recipe, *_) in PAPER.items():
+        expect = read_recipe(shipped(recipe)).data.expect
+        if all(counts.get(key) == value for key, value in expect.items()):
+            return name
+    return None
+
+
+def _arms(
+    single: Recipe,
+    mixed: Recipe,
+    mixture: dict[str, Any],
+    vocab_size: int,
+    *,
+    slope: float,
+    num_knots: int,
+) -> dict[str, Recipe]:
+    """Every head with one output matrix, every mixture (MoC for its rank), and the control."""
+    heads: dict[str, c.HeadConfig] = {
+        "softmax": c.Softmax(),
+        "softmax x 1.5": c.ScaledSoftmax(scale=1.5, learned=False),
+        "softmax x 2": c.ScaledSoftmax(scale=2.0, learned=False),
+        "softmax x learned": c.ScaledSoftmax(),
+        "sigsoftmax": c.Sigsoftmax(),
+        "ReLU": c.ReLU(),
+        "sigmoid": c.Sigmoid(),
+        "GSS": c.GSS(bend=-1.5, slope=slope),
+        "PLIF": c.PLIF(num_knots=num_knots),
+    }
+    mixtures: dict[str, c.HeadConfig] = {
+        "MoC": c.MoC(**mixture),
+        "MoS": c.Mixture(**mixture),
+        "MoSS": c.Mixture(activation=c.Sigsoftmax(), **mixture),
+    }
+    recipes = {arm: replace(single, head=head) for arm, head in heads.items()}
+    recipes |= {arm: replace(mixed, head=head) for arm, head in mixtures.items()}
+    return recipes | {MATCHED: _matched(mixed, recipes["MoS"], vocab_size)}
 
 
 def _matched(base: Recipe, mixture: Recipe, vocab_size: int) -> Recipe:
@@ -135,19 +144,13 @@ def _matched(base: Recipe, mixture: Recipe, vocab_size: int) -> Recipe:
     An LSTM gets a wider embedding, and with it a wider output matrix, as in Parthiban et al.; a
     transformer, whose width its heads divide, wider layers between.
     """
-    from wideneck.lab.sigsoftmax.counting import num_parameters
-
     wanted = num_parameters(mixture, vocab_size)
-    recipe = _widened(base, 0)
-    for more in itertools.count():
-        recipe = _widened(base, more)
-        if num_parameters(recipe, vocab_size) >= wanted:
-            break
-    return recipe
+    wider = (_widened(base, more) for more in itertools.count())
+    return next(recipe for recipe in wider if num_parameters(recipe, vocab_size) >= wanted)
 
 
 def _widened(recipe: Recipe, more: int) -> Recipe:
-    """With a softmax, and so much wider."""
+    """With a softmax, and wider by `more`."""
     model = recipe.model
     if isinstance(model, AwdLstm):
         model = replace(model, embedding_size=model.embedding_size + more, last_size=None)
@@ -157,10 +160,13 @@ def _widened(recipe: Recipe, more: int) -> Recipe:
     return replace(recipe, head=c.Softmax(), model=model)
 
 
-def data_of(counts: dict[str, int]) -> str | None:
-    """Which of the paper's texts has these counts, "PTB" or "WikiText-2"; None for neither."""
-    for name in ("ptb", "wikitext2"):
-        expect = read_recipe(shipped(f"sigsoftmax-{name}")).data.expect
-        if all(counts.get(key) == value for key, value in expect.items()):
-            return {"ptb": "PTB", "wikitext2": "WikiText-2"}[name]
-    return None
+def num_parameters(recipe: Recipe, vocab_size: int) -> int:
+    """Numbers that training of a recipe's model changes, a tied matrix counted once.
+
+    An AWD-LSTM is counted on the meta device, at no cost; transformers needs numbers to run on.
+    """
+    assert not isinstance(recipe.model, States)
+    device = "meta" if isinstance(recipe.model, AwdLstm) else "cpu"
+    with torch.device(device), torch.random.fork_rng(devices=[]):
+        model = language_model(recipe.model, recipe.head, vocab_size=vocab_size)
+    return model.num_parameters

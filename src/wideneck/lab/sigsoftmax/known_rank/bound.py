@@ -24,13 +24,15 @@ rho(t) <= 1/2 falls like 1/t.  A scaled softmax and a mixture of contexts are su
 Cost: the singular values of the matrix, some twenty times.
 """
 
+from itertools import product
+
 import torch
 from torch import Tensor
 
 from wideneck.errors import WideneckError
 
 CUTS = (1, 2, 4, 8, 16)
-"""Into so many parts the contexts, and the tokens, are cut."""
+"""Numbers of parts into which the contexts, and the tokens, are cut."""
 NUM_TRIED = 400
 """Values of t, at equal ratios from 0.01 to 1000; each of them is a bound."""
 
@@ -54,24 +56,18 @@ def softmax_kl_bound(log_probs: Tensor, hidden_size: int) -> float:
         raise WideneckError(
             "The bound needs probabilities above 0 and finite logarithms; the language has others."
         )
-    return max(
-        _blocks(log_probs, hidden_size, rows, columns)
-        for rows in CUTS
-        for columns in CUTS
-        if min(log_probs.shape[0] // rows, log_probs.shape[1] // columns) > hidden_size
-        or rows == columns == 1
-    )
-
-
-def _blocks(log_probs: Tensor, hidden_size: int, num_rows: int, num_columns: int) -> float:
-    """The bound for one way of cutting."""
-    rounding = _rounding(log_probs)
-    total = sum(
-        _block(block, hidden_size, rounding)
-        for some in log_probs.tensor_split(num_rows, dim=0)
-        for block in some.tensor_split(num_columns, dim=1)
-    )
-    return total / len(log_probs)
+    num_contexts, vocab_size = log_probs.shape
+    # What counts as 0 among singular values: those that rounding alone may leave.
+    largest = torch.linalg.matrix_norm(log_probs, 2).item()
+    rounding = largest * max(log_probs.shape) * torch.finfo(log_probs.dtype).eps
+    bounds = []
+    for rows, columns in product(CUTS, CUTS):
+        if min(num_contexts // rows, vocab_size // columns) > hidden_size or rows == columns == 1:
+            parts = log_probs.tensor_split(rows, dim=0)
+            blocks = (block for part in parts for block in part.tensor_split(columns, dim=1))
+            total = sum(_block(block, hidden_size, rounding) for block in blocks)
+            bounds.append(total / num_contexts)
+    return max(bounds)
 
 
 def _block(block: Tensor, hidden_size: int, rounding: float) -> float:
@@ -87,9 +83,3 @@ def _block(block: Tensor, hidden_size: int, rounding: float) -> float:
     rho = (torch.expm1(-t) + t) / t**2
     sums = torch.minimum(s[:, None] ** 2, b.min() * t**2).sum(0)
     return (rho * sums).max().item()
-
-
-def _rounding(log_probs: Tensor) -> float:
-    """What counts as 0 among singular values: those that rounding alone may leave."""
-    scale = torch.linalg.matrix_norm(log_probs, 2).item()
-    return scale * max(log_probs.shape) * torch.finfo(log_probs.dtype).eps

@@ -1,4 +1,4 @@
-"""One head on one language: the head and the contexts' hidden states, both free, fitted together.
+"""Heads on languages of known rank: a head and the contexts' hidden states, fitted together.
 
 Every context has a hidden state of its own, a free vector of d numbers, so nothing but the head
 limits what can be written.  The loss is exact: the mean over contexts of KL(P_c || Q_c), float64.
@@ -8,30 +8,35 @@ contexts end in worse minima.  All heads have a bias and one schedule.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import product
 
 import torch
 from torch import Tensor
 
-from wideneck import heads
 from wideneck.audits.measure import measure
 from wideneck.audits.output.log_prob_rank import numerical_rank
+from wideneck.audits.states import Progress
+from wideneck.heads import build
+from wideneck.lab.jobs import Show, side_by_side
 from wideneck.lab.sigsoftmax.known_rank.bound import softmax_kl_bound
 from wideneck.lab.sigsoftmax.known_rank.contenders import (
     CONTENDERS,
     head_parameters,
     hidden_size,
 )
-from wideneck.lab.sigsoftmax.known_rank.language import Language
+from wideneck.lab.sigsoftmax.known_rank.language import LANGUAGES, Language
 
 NUM_STEPS = 1000
 LEARNING_RATE = 0.1
-"""Of Adam, falling to 0 along a cosine."""
+"""Adam's rate, which falls to 0 along a cosine."""
 BETAS = (0.9, 0.99)
 START = 0.1
 """Standard deviation of the hidden states at the start."""
+WIDTHS = (2, 4, 8, 16)
+STAGE = "language of known rank"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +47,7 @@ class Fit:
     head: str = measure("the head")
     width: int = measure("d of the column")
     hidden_size: int = measure("d of this head: the width, but for the matched softmax")
-    seed: int = measure("of the head's and the hidden states' start")
+    seed: int = measure("decides the start of the head and of the hidden states")
     kl: float = measure(
         "mean over contexts of KL(P || Q) at the end",
         unit="nats",
@@ -62,9 +67,33 @@ class Fit:
     )
     true_rank: int = measure("rank of the language's matrix of log-probabilities")
     true_rank_press: int = measure("its numerical rank by Press")
-    num_parameters: int = measure("of the head with its bias; hidden states are not counted")
-    num_steps: int = measure("of the optimizer")
-    seconds: float = measure("of fitting", unit="seconds")
+    num_parameters: int = measure("numbers of the head and its bias; hidden states are not counted")
+    num_steps: int = measure("optimizer's steps")
+    seconds: float = measure("duration of the fit", unit="seconds")
+
+
+def known_rank(
+    *,
+    num_seeds: int,
+    progress: Progress,
+    languages: Sequence[str] = tuple(LANGUAGES),
+    heads: Sequence[str] = tuple(CONTENDERS),
+    widths: Sequence[int] = WIDTHS,
+    num_steps: int = NUM_STEPS,
+) -> list[Fit]:
+    """Every head of every width on every language over seeds 0, 1, ..., in this order.
+
+    Some minutes on two cores.
+    """
+    arms = list(product(languages, heads, widths, range(num_seeds)))
+    jobs = {arm: partial(_fit, num_steps, *arm) for arm in arms}
+    found = dict(side_by_side(jobs, partial(progress, STAGE)))
+    return [found[arm] for arm in arms]
+
+
+def _fit(num_steps: int, language: str, head: str, width: int, seed: int, show: Show) -> Fit:
+    """A process gets the language by its name and makes it once, with its bounds."""
+    return fit(LANGUAGES[language](), head, width, seed, num_steps=num_steps, show=show)
 
 
 def fit(
@@ -74,20 +103,11 @@ def fit(
     seed: int,
     *,
     num_steps: int = NUM_STEPS,
-    show: Callable[[float], None] = lambda share: None,
+    show: Show = lambda share: None,
 ) -> Fit:
-    """Fit and measure.
-
-    Args:
-        language: what is to be written.
-        head: a name of `CONTENDERS`.
-        width: d.
-        seed: of the start.
-        num_steps: of the optimizer.
-        show: called with the share of the steps that is done.
-    """
+    """Fit one of `CONTENDERS` in the column of a width, from a start that the seed decides."""
     began = time.perf_counter()
-    config, truth = CONTENDERS[head], language.log_probs
+    truth = language.log_probs
     size = hidden_size(head, width, language.vocab_size)
     fitted = fitted_log_probs(language, head, size, seed, num_steps=num_steps, show=show)
     seconds = time.perf_counter() - began
@@ -103,7 +123,7 @@ def fit(
         rank_float64=int(torch.linalg.matrix_rank(fitted)),
         true_rank=language.rank,
         true_rank_press=numerical_rank(truth),
-        num_parameters=head_parameters(config, size, language.vocab_size),
+        num_parameters=head_parameters(CONTENDERS[head], size, language.vocab_size),
         num_steps=num_steps,
         seconds=round(seconds, 2),
     )
@@ -116,7 +136,7 @@ def fitted_log_probs(
     seed: int,
     *,
     num_steps: int,
-    show: Callable[[float], None] = lambda share: None,
+    show: Show = lambda share: None,
 ) -> Tensor:
     """The log-probabilities (C, V) of a head and hidden states that were fitted to a language.
 
@@ -125,7 +145,7 @@ def fitted_log_probs(
     truth = language.log_probs
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layer = heads.build(
+        layer = build(
             CONTENDERS[head], hidden_size=hidden_size, vocab_size=language.vocab_size, bias=True
         ).double()
         hidden = (START * torch.randn(len(truth), hidden_size, dtype=truth.dtype)).requires_grad_()

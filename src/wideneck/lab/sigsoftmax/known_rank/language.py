@@ -29,7 +29,7 @@ class Language:
     log_probs: Tensor
     """A (C, V), float64, natural logarithms."""
     rank: int
-    """Of A, by construction."""
+    """The rank of A, by construction."""
 
     @property
     def vocab_size(self) -> int:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wideneck.errors import WideneckError
-from wideneck.lab.ambiguous.accuracy import KS, NEVER, accuracy_at_k, needed_k
+from wideneck.lab.histalign.evaluation import KS, NEVER, accuracy_at_k, needed_k
 
 
 def slow_needed_k(row, first, second):

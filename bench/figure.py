@@ -14,7 +14,7 @@ text { font: 13px system-ui, sans-serif; fill: #7d858e }
 .ring { stroke: var(--k); fill: none } .muted { fill: #7d858e }
 .rule { stroke: #7d858e; fill: none }
 .c-raw { --k: #cc6a1f } .c-centred { --k: #3b87bd } .c-data { --k: #b05f9b }
-.c-fisher { --k: #4c9a5b } .c-null { --k: #7d858e }
+.c-fisher { --k: #4c9a5b } .c-null { --k: #7d858e } .c-whitened { --k: #b05f9b }
 """
 
 

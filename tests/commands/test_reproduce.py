@@ -26,6 +26,7 @@ def test_a_paper_brings_its_two_modules(paper):
     table = import_module(f"wideneck.lab.{paper}.table")
     assert list(inspect.signature(table.opening).parameters) == ["found"]
     assert list(inspect.signature(table.sections).parameters) == ["found", "reference"]
+    assert list(inspect.signature(table.reading).parameters) == ["found"]
 
 
 @pytest.mark.parametrize("paper", PAPERS)

@@ -17,7 +17,7 @@ from wideneck.lab.sigsoftmax import reproduction as module
 from wideneck.lab.sigsoftmax.known_rank.fit import Fit
 from wideneck.lab.sigsoftmax.one_run import Run, train_and_measure
 from wideneck.lab.sigsoftmax.settings import MATCHED, Settings, small
-from wideneck.lab.sigsoftmax.table import HEADS, beside, recalled, row_of, sign
+from wideneck.lab.sigsoftmax.table import beside, recalled, row_of, sign
 from wideneck.models.small.config import AwdLstm, Transformer
 from wideneck.report.terminal import show
 from wideneck.training.optimizers import AdamW
@@ -25,6 +25,7 @@ from wideneck.training.recipe import Recipe
 from wideneck.training.saved_run import load_run
 from wideneck.training.schedule import Schedule
 
+HEADS = ("softmax", "sigsoftmax", "ReLU", "sigmoid", "GSS", "PLIF", "MoC", "MoS", "MoSS")
 COUNTS = {"train": 1000, "valid": 100, "test": 100, "vocab_size": 33_278}
 
 

@@ -9,7 +9,7 @@ from wideneck.audits.measure import measure
 from wideneck.lab.published import Published, published_results
 from wideneck.report.document import Document
 from wideneck.report.fields import definitions
-from wideneck.report.parts import Heading, Page, Terms, Verbatim, lede
+from wideneck.report.parts import Heading, Page, Terms, Verbatim, lede, paragraph
 from wideneck.report.provenance import LONG, command
 from wideneck.report.reference import Reference
 
@@ -31,7 +31,13 @@ class Found(Document):
             kicker=f"wideneck reproduce {paper}",
             title=self.published.title,
             opening=[lede(table.opening(self))],
-            sections=list(table.sections(self, reference)),
+            sections=[
+                *table.sections(self, reference),
+                [
+                    Heading("How to read it", "reading", "Reading"),
+                    *map(paragraph, table.reading(self)),
+                ],
+            ],
             source=[
                 Heading("Provenance", "provenance", "Provenance"),
                 Terms(

@@ -88,7 +88,6 @@ def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any
         paragraph("Not compared:"),
         *(note(f"- {line}", face=BOTH) for line in _left(found)),
     ]
-    yield [Heading("How to read it", "reading", "Reading"), *map(paragraph, _reading(found))]
 
 
 def _curve(
@@ -157,7 +156,8 @@ def _left(found: Reproduction) -> Iterable[str]:
     )
 
 
-def _reading(found: Reproduction) -> Iterable[str]:
+def reading(found: Reproduction) -> Iterable[str]:
+    """What the numbers say and do not say."""
     yield (
         "Expectation: of the distance for N random keys, by Monte Carlo. N_s / N: share of the "
         "selected keys that are told from all others, median head. The paper leaves open what x_i "

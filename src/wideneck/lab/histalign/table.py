@@ -8,7 +8,7 @@ from wideneck.lab.histalign.objectives import OBJECTIVES
 from wideneck.lab.histalign.reproduction import PRINTED, Gap, Reproduction, Summary
 from wideneck.lab.spread import cell
 from wideneck.lab.tables import Columns, Line, table
-from wideneck.report.parts import Heading, paragraph
+from wideneck.report.parts import Heading
 from wideneck.report.reference import Reference
 
 VIEWS = {
@@ -33,7 +33,7 @@ GAPS = [f"{view}.{k}" for view in PUBLISHED_VIEWS for k in PRINTED[:2]]
 
 
 def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any]]:
-    """The accuracies, the other measures, the gaps and how to read them."""
+    """The accuracies, the other measures, the gaps."""
     ours = found.summaries
     yield [
         Heading("Accuracy", "accuracy", "Accuracy"),
@@ -70,7 +70,6 @@ def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any
             reference,
         ),
     ]
-    yield [Heading("How to read it", "reading", "Reading"), *map(paragraph, _reading(found))]
 
 
 def _lined(
@@ -121,7 +120,8 @@ def opening(found: Reproduction) -> str:
     )
 
 
-def _reading(found: Reproduction) -> Iterable[str]:
+def reading(found: Reproduction) -> Iterable[str]:
+    """What the numbers say and do not say."""
     first = found.runs[0]
     seconds = statistics.fmean(run.seconds for run in found.runs)
     cpu = statistics.fmean(run.cpu_seconds for run in found.runs)

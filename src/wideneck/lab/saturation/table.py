@@ -72,7 +72,7 @@ COMPARED: Columns = (
 
 
 def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any]]:
-    """The tables, the charts and how to read them."""
+    """The tables, the charts."""
     losses = "The family: held-out and training loss, nats a token"
     geometry = "Output layer (singular entropy of squared values, nats) and held-out states"
     heads = f"Heads of rank r on frozen states of {_short(found.truncated.model)}"
@@ -102,7 +102,6 @@ def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any
     yield [Heading("n-grams", "ngrams", "n-grams"), *_ngrams(found)]
     yield [Heading("Scaling laws", "laws", "Scaling laws"), *_laws(found)]
     yield [Heading("Beside the paper", "beside", "Beside the paper"), *_compared(found)]
-    yield [Heading("How to read it", "reading", "Reading"), *map(paragraph, _reading(found))]
 
 
 def _figure_5(published: Published) -> Iterable[Line]:
@@ -247,7 +246,8 @@ def opening(found: Reproduction) -> str:
     )
 
 
-def _reading(found: Reproduction) -> Iterable[str]:
+def reading(found: Reproduction) -> Iterable[str]:
+    """What the numbers say and do not say."""
     yield (
         "best: where the held-out loss is lowest; rise: final less that. Where the training loss "
         "falls while the held-out loss rises, a small text is learned by heart; the paper's "

@@ -18,21 +18,8 @@ from wideneck.lab.verdict import (
     judge_difference,
     published_cell,
 )
-from wideneck.report.parts import Heading, Pair, Panel, Table, paragraph
+from wideneck.report.parts import Heading, Pair, Panel, Table
 from wideneck.report.reference import Reference
-
-HEADS = {
-    "softmax": "softmax",
-    "sigsoftmax": "sigsoftmax",
-    "ReLU": "relu",
-    "sigmoid": "sigmoid",
-    "GSS": "gss",
-    "PLIF": "plif",
-    "MoC": "moc",
-    "MoS": "mos",
-    "MoSS": "moss",
-}
-"""Arms that a paper has a row for, and how its row begins in lab/sigsoftmax.toml."""
 
 REPLICATION = "Table 2"
 """Of Parthiban et al.: 11 seeds, the target that is checked."""
@@ -50,7 +37,7 @@ AGAINST: Columns = (
 
 
 def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any]]:
-    """The tables, the charts and how to read them."""
+    """The tables, the charts."""
     perplexity = "Perplexity, mean and standard deviation over seeds"
     data = [found.data] if found.data in DATA else []  # another text's sign says nothing
     yield [
@@ -84,7 +71,6 @@ def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any
             Heading("A language of known rank", "known-rank", "Known rank"),
             *known_rank(found.known_rank),
         ]
-    yield [Heading("How to read it", "reading", "Reading"), *map(paragraph, _reading(found))]
 
 
 def _perplexities(found: Reproduction) -> Columns:
@@ -153,9 +139,8 @@ def of_data(found: Reproduction) -> list[str]:
 
 
 def row_of(published: Published, arm: str, **wanted: str) -> PublishedResult | None:
-    """The paper's number of an arm, where there is one."""
-    head = HEADS.get(arm)
-    rows = [r for r in published.find(**wanted) if r.row.split(" ")[0] == head]
+    """The paper's number of an arm, where there is one: its row begins with the head's name."""
+    rows = [r for r in published.find(**wanted) if r.row.split(" ")[0] == arm.lower()]
     return rows[0] if rows else None
 
 
@@ -204,7 +189,8 @@ def opening(found: Reproduction) -> str:
     )
 
 
-def _reading(found: Reproduction) -> Iterable[str]:
+def reading(found: Reproduction) -> Iterable[str]:
+    """What the numbers say and do not say."""
     first = found.runs[0]
     yield (
         "Seeds: runs of each arm with which a t-test at 5 % would see a difference of this size in "

@@ -118,6 +118,9 @@ def train_and_measure(
 ) -> FamilyRun:
     """Train in a folder, or read the run that is finished there, measured after each of `steps`.
 
+    Args:
+        train_tokens: length of the start of the training text, on which its loss is measured.
+
     Raises:
         WideneckError: as `wideneck.training.run`.
     """

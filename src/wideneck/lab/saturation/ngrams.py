@@ -276,7 +276,8 @@ def _largest(core: Sparse, alone: np.ndarray, num: int) -> np.ndarray:
         x = without(x.ravel())
         return without(transposed @ (core @ x) + alone * x)
 
-    rest = LinearOperator((m, m), matvec=product, dtype=np.float64)
+    operator: Any = LinearOperator  # its __new__ takes other arguments than its __init__
+    rest = operator((m, m), matvec=product, dtype=np.float64)
     while True:
         start = random.standard_normal(m)
         more, directions = eigsh(rest, k=wanted, which="LA", v0=start, tol=TOLERANCE)

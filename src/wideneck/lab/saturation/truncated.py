@@ -20,7 +20,6 @@ from wideneck.functional.gram import gram
 from wideneck.models import LogitMap
 from wideneck.training.state_cache import CachedStates, SplitStates
 
-METHODS = ("plain", "whitened")
 FIT = 65_536
 """States; in float64 those of a wide model are 2 GB."""
 
@@ -65,7 +64,7 @@ def truncated(
         torch.arange(len(document)) < len(fitted[2]),
         torch.empty(0),
         ranks=[rank for rank in ranks if rank < width],
-        methods=METHODS,
+        methods=("plain", "whitened"),
         progress=progress,
     )
     errors, errors_centred = (spectrum(g, vocab_size).w_error for g in (raw, centred))

@@ -66,6 +66,13 @@ class Run:
     versions: dict[str, str] = measure("software")
 
 
+@dataclass(frozen=True)
+class _Line:
+    """What is read of a line of metrics; that of an evaluation has no training loss."""
+
+    loss: float | None = None
+
+
 def train_and_measure(
     arm: str,
     seed: int,
@@ -85,9 +92,12 @@ def train_and_measure(
     Raises:
         WideneckError: as `wideneck.training.run`.
     """
+    metrics = folder / METRICS
     result = run(recipe, folder, show=lambda share, loss, speed: show(TRAINING * share))
-    saved = load_run(folder)
-    model, schedule = saved.model, recipe.training
+    losses = [line.loss for line in read_metrics(metrics, _Line) if line.loss is not None]
+    if not losses:
+        raise WideneckError(f"{metrics} holds no training loss: {train_again(folder)}.")
+    model, schedule = load_run(folder).model, recipe.training
     corpus = encode_corpus(read_corpus(recipe.data.text), recipe.data)
     split = corpus.test or corpus.valid
     ids = split.ids[: schedule.evaluation_tokens]
@@ -104,7 +114,7 @@ def train_and_measure(
         **{name: getattr(ranks, name) for name in OF_RANKS},
         test_loss=test_loss,
         test_perplexity=math.exp(min(test_loss, 700)),
-        train_loss=_last_train_loss(folder / METRICS),
+        train_loss=losses[-1],
         rank=ranks.press,
         rank_bound=ranks.bound,
         singular_values=[float(f"{x:.6g}") for x in ranks.singular_values[:1024]],  # for a plot
@@ -114,17 +124,3 @@ def train_and_measure(
             if value.numel() == 1
         },
     )
-
-
-@dataclass(frozen=True)
-class _Line:
-    """What is read of a line of metrics; that of an evaluation has no training loss."""
-
-    loss: float | None = None
-
-
-def _last_train_loss(metrics: Path) -> float:
-    losses = [line.loss for line in read_metrics(metrics, _Line) if line.loss is not None]
-    if not losses:
-        raise WideneckError(f"{metrics} holds no training loss: {train_again(metrics.parent)}.")
-    return losses[-1]

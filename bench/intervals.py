@@ -30,9 +30,8 @@ from scipy.special import stdtrit
 from bench.parts import one_of
 from bench.table import markdown
 from wideneck.audits.unequal_groups import effective_number, half_width, rule
-from wideneck.lab.paired import paired
 from wideneck.lab.published import PublishedResult
-from wideneck.lab.spread import spread
+from wideneck.lab.spread import paired, spread
 from wideneck.lab.verdict import judge
 
 SEED = 0

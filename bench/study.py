@@ -29,7 +29,7 @@ from bench.studies import ByArm, Experiment, Line, Study, by_arm, difference, me
 from bench.study_heads import WINDOW, Recipe, run, starts
 from bench.table import markdown
 from wideneck.data import read_text
-from wideneck.lab.paired import paired
+from wideneck.lab.spread import paired
 from wideneck.models.small.config import States
 from wideneck.training.state_cache import cached_states
 

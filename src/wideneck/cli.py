@@ -8,7 +8,7 @@ import typer
 from wideneck import __version__, auto  # noqa: F401  # auto: folders with our heads are models
 from wideneck.commands.ending import ending
 from wideneck.commands.own_options import taking
-from wideneck.commands.streams import native_output_apart, prepare_streams, printing
+from wideneck.commands.streams import native_output_apart, prepare_streams
 from wideneck.commands.usage import Commands
 from wideneck.errors import WideneckError
 from wideneck.files.text_file import size_in_bytes, texts_up_to
@@ -43,6 +43,11 @@ MaxText = Annotated[
     ),
 ]
 MAX_TEXT = "2GB"
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report.")]
+Json = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
+]
 
 
 def _print_version(asked: bool) -> None:
@@ -124,23 +129,18 @@ def audit(
             "vectors=hidden, ...; repeat for more.",
         ),
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report.")] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
-    ] = None,
+    html: Html = None,
+    json: Json = None,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, max=2**63 - 1, help="Seed of the choice of text.")
     ] = 0,
 ) -> None:
     """Measure a model's output layer and, if asked, its attention heads and its memory."""
-    from wideneck.commands.destination import Destination, check_apart
+    from wideneck.commands.destination import deliver, html_and_json
     from wideneck.commands.progress import ProgressBars
 
     models = model or []
-    as_html = Destination.of(html, reads=[*models, text])
-    as_json = Destination.of(json, reads=[*models, text])
-    check_apart(as_html, as_json)
+    as_html, as_json = html_and_json(html, json, reads=[*models, text])
     if len(models) > 1 and not series:
         raise WideneckError(
             f"One MODEL was expected, {len(models)} came; --series follows a head over checkpoints."
@@ -173,7 +173,7 @@ def audit(
                 seed=seed,
                 progress=progress,
             )
-    _deliver(report, as_html, as_json)
+    deliver(report.show, (as_html, report.to_html_text), (as_json, report.to_json_text))
 
 
 @app.command()
@@ -188,21 +188,17 @@ def heads(
     ] = None,
 ) -> None:
     """List every output layer: formula, parameters, rank bound, cost, paper."""
-    from wideneck.commands.destination import Destination
+    from wideneck.commands.destination import Destination, deliver
     from wideneck.commands.heads import rows, show
     from wideneck.files.writing import json_text
     from wideneck.report.console import PlainConsole
 
     table = rows(hidden_size, vocab_size)
     content = {"hidden_size": hidden_size, "vocab_size": vocab_size, "heads": table}
-    as_json = Destination.of(json)
-    try:
-        if as_json is not None:
-            as_json.write(json_text(content))
-    finally:
-        if as_json is None or not as_json.on_stdout:
-            with printing():
-                show(hidden_size, vocab_size, PlainConsole())
+    deliver(
+        lambda: show(hidden_size, vocab_size, PlainConsole()),
+        (Destination.of(json), lambda: json_text(content)),
+    )
 
 
 @app.command()
@@ -284,20 +280,15 @@ def evaluate(
             help="For a model: predictions in a window. Default: 512, if it has the positions.",
         ),
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report.")] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
-    ] = None,
+    html: Html = None,
+    json: Json = None,
 ) -> None:
     """Measure how well a model predicts a text: perplexity, bits per byte, and more."""
-    from wideneck.commands.destination import Destination, check_apart
+    from wideneck.commands.destination import deliver, html_and_json
     from wideneck.commands.options import besides_option
     from wideneck.commands.progress import ProgressBars
 
-    as_html = Destination.of(html, reads=[model, text])
-    as_json = Destination.of(json, reads=[model, text])
-    check_apart(as_html, as_json)
+    as_html, as_json = html_and_json(html, json, reads=[model, text])
     asked = besides_option(besides or [])
     from wideneck.commands.evaluate import evaluate as run
 
@@ -313,7 +304,7 @@ def evaluate(
             context=context,
             progress=progress,
         )
-    _deliver(found, as_html, as_json)
+    deliver(found.show, (as_html, found.to_html_text), (as_json, found.to_json_text))
 
 
 @app.command()
@@ -348,39 +339,15 @@ def reproduce(
             help="Finished runs; the same command goes on there. Default: reproduce-PAPER-SCALE.",
         ),
     ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
-    ] = None,
+    html: Html = None,
+    json: Json = None,
     **own: Any,
 ) -> None:
     """Repeat a paper's experiment over several seeds, its numbers beside ours."""
     from wideneck.commands.reproduce import reproduce as run
 
-    run(
-        paper,
-        scale=scale,
-        model=model,
-        text=text,
-        num_seeds=seeds,
-        out=out,
-        json=json,
-        **own,
-    )
-
-
-def _deliver(found: Any, as_html: Any, as_json: Any) -> None:
-    """The files, and the table where none of them went to standard output in its place."""
-    written = [one for one in (as_html, as_json) if one is not None]
-    try:
-        if as_html is not None:
-            as_html.write(found.to_html_text())
-        if as_json is not None:
-            as_json.write(found.to_json_text())
-    finally:  # a file that could not be written takes no numbers from the terminal
-        if not any(one.on_stdout for one in written):
-            with printing():
-                found.show()
+    named = {"scale": scale, "model": model, "text": text, "num_seeds": seeds, "out": out}
+    run(paper, html=html, json=json, **named, **own)
 
 
 def main() -> None:

@@ -10,11 +10,9 @@ from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.data import Text
 from wideneck.files.store import Store
-from wideneck.lab.attention.checks import NOT_COMPARED
-from wideneck.lab.attention.claims import judged_claims, judged_numbers
+from wideneck.lab.attention.claims import NOT_COMPARED, judged_claims, judged_numbers
 from wideneck.lab.attention.runs import Run, Settings, all_runs, settings, text_of
 from wideneck.lab.found import Found, made_now
-from wideneck.lab.published import Published, published_results
 from wideneck.lab.registry import Request
 from wideneck.lab.spread import Spread, over_seeds
 from wideneck.lab.verdict import Comparison
@@ -35,7 +33,6 @@ class Reproduction(Found):
     settings: dict[str, Any] = measure("what is measured, shared by all runs")
     text: str = measure("the text")
     other: str = measure("what is not as in the paper, so that numbers do not compare; or empty")
-    published: Published = measure("the paper's numbers and statements")
     runs: list[Run] = measure("each seed")
     by_size: list[Point] = measure("over N: fields of runs[].audit.by_size[]")
     by_length: list[Point] = measure("over L: fields of runs[].audit.by_length[]")
@@ -67,14 +64,14 @@ def reproduction(
     chosen: Settings, text: Text, runs: Sequence[Run], *, default_text: bool
 ) -> Reproduction:
     """The comparison of finished runs."""
-    published = published_results("attention")
+    made = made_now("attention")
+    published = made["published"]
     audits = [run.audit for run in runs]
     other = chosen.other(default_text=default_text)
     return Reproduction(
         settings=asdict(chosen),
         text=text.name,
         other=other,
-        published=published,
         runs=list(runs),
         by_size=_points(audits, "by_size", "size", SIZES),
         by_length=_points(audits, "by_length", "length", LENGTHS),
@@ -82,7 +79,7 @@ def reproduction(
         numbers=judged_numbers(published, audits, other),
         claims=judged_claims(published, audits),
         not_compared=NOT_COMPARED,
-        **made_now(),
+        **made,
     )
 
 

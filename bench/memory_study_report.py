@@ -141,8 +141,8 @@ def _difference(
     documents: Callable[[Line], Sequence[int]] | None = None,
 ) -> Any:
     """See `bench.studies.difference`; `values` also gets how the memory is used."""
-    hows = (partial(values, how) for _, how in (theirs, ours))
-    return studies.difference(by_arm[ours[0]], by_arm[theirs[0]], *hows, documents)
+    of_ours, of_theirs = (partial(values, how) for _, how in (ours, theirs))
+    return studies.difference(by_arm[ours[0]], by_arm[theirs[0]], of_theirs, of_ours, documents)
 
 
 def _loss_differences(by_arm: ByArm) -> str:

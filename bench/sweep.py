@@ -75,8 +75,10 @@ def _chart(fits: dict[str, Fit]) -> Chart:
     lines = []
     for name, fit in fits.items():
         label = f"{name} from {fit.sizes[0]:,}"
-        lines.append(Line(label, COLORS[name], MULTIPLES, fit.line))
-        lines.append(Line("", COLORS[name], MULTIPLES, fit.times, markers="dot", joined=False))
+        lines.append(Line(label, COLORS[name], MULTIPLES, fit.line.tolist()))
+        lines.append(
+            Line("", COLORS[name], MULTIPLES, fit.times.tolist(), markers="dot", joined=False)
+        )
     return Chart(
         "Cost of a mixture of softmaxes",
         "Seconds of a forward and a backward pass against N, K and V, each as a multiple of its "

@@ -20,16 +20,6 @@ def entropy(weights: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def effective_keys(weights: Tensor) -> Tensor:
-    """exp(entropy): the number of equal weights with the entropy of each row; 1 for no weight.
-
-    Args:
-        weights: (..., K) >= 0.
-    """
-    return entropy(weights).exp_()
-
-
-@torch.no_grad()
 def sink_importance(weights: Tensor, visible: Tensor, key: int = 0) -> Tensor:
     """Mean weight of one key over the queries that see it: (..., Q, K) to (...).
 

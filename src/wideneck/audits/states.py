@@ -63,6 +63,12 @@ class HiddenStates:
     """(PROBE, V): the model's own logits at the last positions of the first window, to check
     that head, bias and logit map explain them."""
 
+    @property
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """States (n, D) and the model's own logits (n, V) at the last positions of a window."""
+        seen = min(self.hidden.shape[1], len(self.last_logits))
+        return self.hidden[0, -seen:], self.last_logits[-seen:]
+
 
 class _Cosines:
     """Streaming mean cosine, with and without the first position."""

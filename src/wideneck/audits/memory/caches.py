@@ -91,15 +91,17 @@ class Fitted:
         memory = self.memory
         if memory is None:
             return nll
-        return mixture_nll(memory, nll, biased(scores.recall(self.theta or 0.0), self.bias or 0.0))
+        return mixture_nll(memory, nll, self._recall(scores))
 
     def mass(self, scores: Scores) -> float:
         """Mean share of the probability that the cache gets."""
         memory = self.memory
         if memory is None:
             return 0.0
-        found = biased(scores.recall(self.theta or 0.0), self.bias or 0.0)
-        return log_shares(memory, found.log_all, None)[1].exp().mean().item()
+        return log_shares(memory, self._recall(scores).log_all, None)[1].exp().mean().item()
+
+    def _recall(self, scores: Scores) -> Recall:
+        return biased(scores.recall(self.theta or 0.0), self.bias or 0.0)
 
 
 def biased(found: Recall, bias: Tensor | float) -> Recall:

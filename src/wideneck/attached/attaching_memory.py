@@ -18,7 +18,7 @@ from wideneck.attached.swap import attached_head
 from wideneck.config import MoC, Softmax, name_of
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory, memory_config
-from wideneck.memory.kv_cache import cache_in
+from wideneck.memory.layer import cache_in
 from wideneck.models import ask, evaluating
 from wideneck.models.quiet import quiet_transformers
 

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from wideneck.attention.finding import newcomer
-from wideneck.attention.learned import LearnedNormalizer, take_hidden
+from wideneck.attention.learned import LearnedNormalizer, newcomer, take_hidden
 from wideneck.attention.normalizer import Normalizer
 from wideneck.attention.packed import documents
 from wideneck.attention.sink_attention import sink_attention

@@ -86,6 +86,24 @@ class Normalizer(ABC):
         return scores * self.factor(count(scores, visible))
 
 
+@dataclass(frozen=True, kw_only=True)
+class OfScaledScores(Normalizer):
+    """An entmax of scaled scores, of an `alpha` >= 1 that is a number or (..., 1), or a softmax."""
+
+    alpha = None
+    """None for a softmax, whose weights may also shrink together."""
+
+    def derivative(self, weights: "Tensor", n: "Tensor") -> "Jacobian | None":
+        from wideneck.attention.jacobian import of_entmax
+
+        return of_entmax(weights, n, self)
+
+    def largest_norm(self, n: int) -> float:
+        from wideneck.attention.jacobian import largest_of_entmax
+
+        return largest_of_entmax(self, n)
+
+
 def count(scores: "Tensor", visible: "Tensor | None") -> "Tensor":
     """n: visible keys of each row, (..., 1), in the dtype of the scores."""
     if visible is None:

@@ -11,11 +11,11 @@ from torch import Tensor
 from wideneck.config import Activation, activation_config
 from wideneck.functional.affine import affine, encode, is_number
 from wideneck.functional.check import check_shapes, check_targets
-from wideneck.functional.differentiable import loss_function
+from wideneck.functional.differentiable import EagerLoss, FusedLoss, applied
 from wideneck.functional.distribution import widened
 from wideneck.functional.numbers import plain_number
 from wideneck.functional.op import Asked
-from wideneck.functional.options import NOTHING, Layer, LossOptions
+from wideneck.functional.options import Layer, LossOptions
 from wideneck.functional.shard import Shard
 from wideneck.functional.transforms import TransformedLoss, is_transformed, refuse_traced
 from wideneck.functional.vocab_parallel import locate, shared
@@ -150,9 +150,9 @@ def _loss(
     probs = target.reshape(N, target.shape[-1]) if soft else None
     ids = target.reshape(N) if not soft else target_ids
     ids = ids if ids is None else ids.reshape(N, *target.shape[len(tokens) :]).long()
-    asked = Asked(encode(layer.form), options, shard, NOTHING, torch.is_grad_enabled())
+    asked = Asked(encode(layer.form), options, shard, learning=torch.is_grad_enabled())
     tensors = (layer.X, weight, layer.b, layer.log_prior, ids, probs, class_weight)
-    compute = TransformedLoss.apply if is_transformed() else loss_function(shard)
+    compute = TransformedLoss.apply if is_transformed() else applied(FusedLoss, EagerLoss, shard)
     loss, log_normalizer = compute(asked, *tensors, *layer.form.parameters)
     loss = loss.view(tokens) if options.reduction == "none" else loss
     return loss, log_normalizer.view(tokens if log_prior is None else log_prior.shape)

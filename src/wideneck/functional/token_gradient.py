@@ -7,8 +7,8 @@ and R_k = sum_j q_j rho_kj,
     dL/ds_kj = p_kj R_k - q_j rho_kj,    dL/dlog pi_k = -R_k.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any, final
+from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
@@ -19,7 +19,6 @@ from wideneck.functional.token_block import (
     by_token,
     is_one,
     mixture_log_prob,
-    sum_over_processes,
 )
 
 
@@ -43,13 +42,9 @@ class Incoming:
     share: Tensor
     """(n, K)."""
 
-    def at(self, some: slice) -> "Incoming":
-        """Of some tokens."""
-
-        def of(value: Any) -> Any:
-            return None if value is None else value[some]
-
-        return Incoming(*(of(getattr(self, f.name)) for f in fields(self)))
+    def at(self, some: slice | Tensor) -> "Incoming":
+        """Those of some tokens."""
+        return Incoming(*(None if x is None else x[some] for x in vars(self).values()))
 
 
 def to_gradient_(
@@ -148,13 +143,11 @@ def _weigh_mixture(
         if shift is not None:
             d = d * exp_(shift)
         ed = torch.mul(e, d[:, None], out=part.by_component(spares[1]))
-        R = (
-            sum_over_processes(ed.sum(-1) * w, part.shard) - own
-        )  # others may be in the other branch
+        R = part.shard.add_up(ed.sum(-1) * w) - own  # others may be in the other branch
         weight = ed.mul_(-w[..., None]).addcmul_(e, (R / total)[..., None])
     else:  # a ratio of what is too small for a number: the responsibilities themselves, in logs
         rho = (u + (log_w[..., None] - log_P[:, None])).exp_()
         q = (d * (log_P if shift is None else shift + log_P).exp())[:, None]
-        R = sum_over_processes((rho * q).sum(-1), part.shard) - own
+        R = part.shard.add_up((rho * q).sum(-1)) - own
         weight = torch.addcmul(-rho * q, e, (R / total)[..., None])
     return weight.view_as(part.z), -R

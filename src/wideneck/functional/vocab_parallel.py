@@ -81,6 +81,4 @@ class _SumGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor):  # pyrefly: ignore[bad-override]
-        gradient = gradient.clone()
-        ctx.shard.add_up(gradient)
-        return gradient, None
+        return ctx.shard.add_up(gradient.clone()), None

@@ -13,8 +13,7 @@ from torch import Tensor
 from wideneck.functional.items import per_item
 from wideneck.memory.config import Memory
 from wideneck.memory.mixture import Recall, log_shares, masked_logsumexp, mixture_nll, positives
-from wideneck.memory.ranking import Ranking, ranking_loss
-from wideneck.memory.ranking_op import IN_GRAPH, ranking_loss_in_graph
+from wideneck.memory.ranking import IN_GRAPH, Ranking, ranking_loss, ranking_loss_in_graph
 from wideneck.memory.ranks import Embedding, Rows
 
 

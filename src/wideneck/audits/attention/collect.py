@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from wideneck.attention.config import Normalizer, Softmax
 from wideneck.attention.forward import Call, attend, dense_scores, every_head, visible_keys
-from wideneck.attention.jacobian import jacobian_of
-from wideneck.attention.weights import weights_of
 from wideneck.audits.attention.critical import Scan, scan_sizes
 from wideneck.audits.attention.distance import SelectionDistances, selection_distances
 from wideneck.audits.attention.jacobian import finite_difference, frobenius_norm, spectral_norm
@@ -104,7 +102,7 @@ class Collector:
         _, value = every_head(call)
         scores = dense_scores(call)
         visible = visible_keys(call)
-        weights = weights_of(scores, visible, config)
+        weights = config.weights(scores, visible)
         seen = _of_all_heads(visible, scores)
         if module not in self.layers:
             self.layers[module] = Layer(config, 1 / call.scaling, value.shape[-1])
@@ -178,7 +176,7 @@ class Collector:
     def _jacobian(self, layer: Layer, weights: Tensor, seen: Tensor, config: Normalizer) -> None:
         weights = weights[:, self.queries]
         n = seen[self.queries].sum(-1, keepdim=True).to(weights.dtype)
-        form = jacobian_of(weights, n, config)
+        form = config.derivative(weights, n)
         if form is None:
             layer.add(jacobian=torch.full((2, *weights.shape[:2]), torch.nan))
             return

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from wideneck.attached.hook import use
 from wideneck.attached.normalizer_places import placed
 from wideneck.attention.config import Normalizer, name_of, to_dict
-from wideneck.attention.jacobian import largest_norm
 from wideneck.attention.learned import check_start
 from wideneck.audits.attention.ablation import ablation_losses
 from wideneck.audits.attention.aggregate import Collected, known, row_means
@@ -285,7 +284,7 @@ def _limit(config: Normalizer, context: int) -> float | None:
     """Over rows of 1 to `context` visible keys, in whose number every norm is monotone."""
     if config.learns:
         return None
-    limit = max(largest_norm(config, 1), largest_norm(config, context))
+    limit = max(config.largest_norm(1), config.largest_norm(context))
     return limit if limit < float("inf") else None
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from wideneck.audits.attention.rows import entropy, sink_importance
+from wideneck.audits.attention.collect import entropy, sink_importance
 
 
 def random_rows():

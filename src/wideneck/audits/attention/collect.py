@@ -19,7 +19,6 @@ from wideneck.audits.attention.critical import Scan, scan_sizes
 from wideneck.audits.attention.distance import SelectionDistances, selection_distances
 from wideneck.audits.attention.jacobian import finite_difference, frobenius_norm, spectral_norm
 from wideneck.audits.attention.reading import watched
-from wideneck.audits.attention.rows import entropy, sink_importance
 from wideneck.audits.attention.separability import separability
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.errors import WideneckError
@@ -251,3 +250,35 @@ def _at(config: Normalizer, queries: Tensor) -> Normalizer:
         if isinstance(x, Tensor) and x.ndim == 4
     }
     return replace(config, **by_query)
+
+
+@torch.no_grad()
+def entropy(weights: Tensor) -> Tensor:
+    """Entropy of each row in nats: (..., K) to (...).
+
+    A row that sums to m < 1 is described by weights / m; a row of zeros has entropy 0.
+
+    Args:
+        weights: (..., K) >= 0.
+    """
+    weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
+    total = weights.sum(-1, keepdim=True)
+    shares = weights / total.where(total > 0, 1)
+    return torch.special.entr(shares, out=shares).sum(-1)
+
+
+@torch.no_grad()
+def sink_importance(weights: Tensor, visible: Tensor, key: int = 0) -> Tensor:
+    """Mean weight of one key over the queries that see it: (..., Q, K) to (...).
+
+    Gu et al. 2024 (arXiv:2410.10781), where a head has a sink if this exceeds 0.3.  NaN where no
+    query sees the key.
+
+    Args:
+        weights: (..., Q, K).
+        visible: (Q, K) or (..., Q, K) bool.
+        key: the first of the sequence in the paper.
+    """
+    seen = visible[..., key].expand(weights.shape[:-1])
+    column = weights[..., key].to(torch.promote_types(weights.dtype, torch.float32))
+    return (column * seen).sum(-1) / seen.sum(-1)

@@ -139,7 +139,7 @@ class ASEntmax(EntmaxLike):
         return ("beta", "gamma")
 
     def start_of(self, name: str) -> Any:
-        """Of w and v: no head looks at its hidden state."""
+        """Where w and v start: no head looks at its hidden state."""
         return 0.0
 
     def learning(self, raw: "Mapping[str, Tensor]") -> Normalizer:

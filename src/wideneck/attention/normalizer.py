@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wideneck.attention.jacobian import Jacobian
 
 Number: TypeAlias = "float | Tensor"
-"""A tensor has a number a row of scores (..., K): per head of (B, H, Q, K), of shape (H, 1, 1)."""
+"""A tensor has one number per row of scores (..., K): per head of (B, H, Q, K), shape (H, 1, 1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Normalizer(ABC):
     def learns(self) -> tuple[str, ...]:
         """Names of the parameters of a module that learns.
 
-        Each is a number a head, or a vector of the width of the hidden states that it reads.
+        Each is one number per head, or a vector of the width of the hidden states that it reads.
         """
         return ()
 

@@ -104,7 +104,7 @@ class _Curve(NamedTuple):
     """(c, scores below the top, threshold, p to fill, p^(1 - c) to fill)."""
 
     def sums(self, c: Tensor, below: Tensor, threshold: Tensor, *into: Tensor) -> Any:
-        """Of p and of p^(1 - c) over each row."""
+        """The sums of p and of p^(1 - c) over each row."""
         self.fill(c, below, threshold, *into)
         return [filled.sum(1, keepdim=True) for filled in into]
 

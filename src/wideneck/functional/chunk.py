@@ -34,7 +34,7 @@ class Chunk:
         """Finds the normalizer; unless z is kept, it already becomes G f' in the same pass."""
         here, target = shard.local(t)
         z_t = z.gather(1, target[:, None])
-        # A few numbers a row in float64 (which MPS lacks) keep roundings of f out of the loss.
+        # A few numbers of a row in float64 (which MPS lacks) keep roundings of f out of the loss.
         exact = z.dtype if z.device.type == "mps" else torch.float64
         f_t, slope_t = form.log_score(z_t.to(exact)).squeeze(1), form.slope(z_t).squeeze(1)
         sums = weigh_(z, form, shard, mode)

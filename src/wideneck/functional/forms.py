@@ -21,7 +21,7 @@ from wideneck.activations import ACTIVATIONS, GSS, PLIF, Sigmoid, Sigsoftmax, ta
 
 LOG2_E = math.log2(math.e)
 LOWEST = -40.0
-"""Of scores whose sigmoid is far enough from the smallest float32."""
+"""The lowest score whose sigmoid is far enough from the smallest float32."""
 
 
 def exp_(x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Scores, activation, normalizer, mixture and loss of a chunk of tokens at a time.
 
 Letters: N tokens, K components, D hidden, V vocabulary, R = rows of a chunk (all K of a
-token together), X (N, K, D), W (V, D).  Three products a chunk: scores Z = X W', then, once Z
-holds G f'(Z) with G = exp(f(Z) - f(top)), dX = a (G f' W) and dW += (G f')' (a X).  All that
+token together), X (N, K, D), W (V, D).  Each chunk takes three products: scores Z = X W', then,
+once Z holds G f'(Z) with G = exp(f(Z) - f(top)), dX = a (G f' W) and dW += (G f')' (a X).  All that
 differs between rows (normalizer, responsibility, weight of the token) is in a, on the narrow
 side; no pass over the scores is spent on it.  A mixture needs of each component only the
 normalizer and the target's probability, so its distribution is never formed.
@@ -107,7 +107,7 @@ def fused_nll(
 
 
 def _of_target(nll: Tensor, log_prior: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Of components' losses (n, K) the mixture's (n,), and who answers for it (n, K)."""
+    """The mixture's losses (n,) from its components' (n, K), and who answers for them (n, K)."""
     if log_prior is None:
         return nll.squeeze(1), torch.ones_like(nll, dtype=dtype)
     joint = log_prior - nll

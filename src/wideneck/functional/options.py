@@ -81,7 +81,7 @@ class Wanted(NamedTuple):
     parameters: bool = False
 
     def of(self, tensors: tuple, fixed: int) -> list[Tensor]:
-        """Of X, W, b, log_prior, others and from `fixed` on parameters: those that get one."""
+        """Those of X, W, b, log_prior, others and from `fixed` on parameters that get one."""
         chosen = [tensor for tensor, want in zip(tensors, self[:4], strict=False) if want]
         return [*chosen, *(tensors[fixed:] if self.parameters else ())]
 

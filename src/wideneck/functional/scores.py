@@ -3,6 +3,7 @@
 Letters as in `fused`: N tokens, K components, D hidden, V vocabulary, R = rows of a chunk.
 """
 
+import threading
 from collections.abc import Iterator
 from typing import final
 
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from wideneck.functional.distribution import widened
 from wideneck.functional.shard import Shard
-from wideneck.functional.workspace import workspace
 
 CHUNK_ROWS = 1024
 """Rows of a chunk at most: products are slower with many fewer, and no faster with more."""
@@ -80,7 +80,7 @@ class Scores:
 
 @final
 class Gradients:
-    """Of X, W and b, where they are wanted, from the gradients of the scores chunk by chunk."""
+    """Those of X, W and b that are wanted, from the gradients of the scores chunk by chunk."""
 
     def __init__(self, scores: Scores, *, input: bool, weight: bool, bias: bool):
         self.scores, self.wants_weight = scores, weight
@@ -138,3 +138,28 @@ class Gradients:
         """Zeros where there was no chunk."""
         if self.wants_weight and self.weight is None:
             self.weight = torch.zeros_like(self.scores.W)
+
+
+_kept = threading.local()
+
+
+def workspace(size: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An uninitialized vector of at least `size` numbers, valid until the thread's next call.
+
+    On a CPU it is one buffer for each thread, kept between calls: the operating system clears fresh
+    pages on first touch, which for 256 MiB takes as long as a tenth of the loss.  Accelerators have
+    a caching allocator of their own and get a plain tensor.
+    """
+    if device.type != "cpu":
+        return torch.empty(size, dtype=dtype, device=device)
+    held = getattr(_kept, "buffer", None)
+    if held is None or held.dtype != dtype or held.numel() < size:
+        _kept.buffer = None  # before the new one is made, not after
+        with torch.inference_mode(False):  # a tensor made in that mode could not be trained on
+            held = _kept.buffer = torch.empty(size, dtype=dtype, device=device)
+    return held
+
+
+def release_workspace() -> None:
+    """Gives the calling thread's buffer back to the system."""
+    _kept.buffer = None

@@ -1,7 +1,7 @@
 """Which rows of the output matrix this process holds, and how the processes agree.
 
 Each holds all tokens and a part of the vocabulary.  A chunk needs two reductions of a few
-numbers a row: the largest score, then normalizer and target score together.
+numbers for each row: the largest score, then normalizer and target score together.
 """
 
 from dataclasses import dataclass

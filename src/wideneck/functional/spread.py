@@ -151,7 +151,7 @@ class SpreadChunk:
             yield rows, self.spread.block(rows, self.z)
 
     def _parts(self, rows: slice) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Of these rows: log p (n, K, V), log P (n, V), and rho (n, K, V) or 1."""
+        """For these rows log p (n, K, V), log P (n, V), and rho (n, K, V) or 1."""
         log_p = self.form.log_score(self.z[rows]) - self.f_top[rows] - self.log_total[rows]
         if self.log_prior is None:
             return log_p, log_p[:, 0], 1.0

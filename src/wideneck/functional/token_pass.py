@@ -32,7 +32,7 @@ Wants = Sequence[str]
 @final
 @dataclass(frozen=True)
 class Values:
-    """Of the tokens of a block, (n,) but for what is told of components; exact where it can be."""
+    """What is found of a block's tokens, (n,) unless it is of components; exact where it can be."""
 
     log_prob: Tensor
     entropy: Tensor | None
@@ -57,7 +57,7 @@ def values(block: Block, wants: Wants) -> Values:
         wants: the outputs to find, by name.
     """
     form, shard, T = block.form, block.shard, block.temperature
-    # A few numbers a row in float64 (which MPS lacks) keep roundings of f out of the results.
+    # A few numbers of a row in float64 (which MPS lacks) keep roundings of f out of the results.
     exact = block.z.dtype if block.z.device.type == "mps" else torch.float64
     V = shard.vocab_size or block.z.shape[1]
     here, at = block.local()

@@ -17,8 +17,8 @@ from transformers.cache_utils import DynamicLayer
 from wideneck.errors import WideneckError
 
 NAMES = ("cache", "past_key_values")
-"""Of the cache of keys and values: from transformers 5.24 on, which takes the other as an argument
-until 5.40; and before."""
+"""What transformers calls the cache of keys and values from 5.24 on, which takes the other as an
+argument until 5.40; and before."""
 
 
 def cache_in(named: Mapping[str, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 l = l_trime + alpha l_rank, which is what was released; Eq. 6 of Wan et al. 2023 prints the model's
 own cross-entropy in the place of l_trime (`loss="cross_entropy"`).  Neither forms anything of the
-vocabulary's size: the model's part comes as one number a target.
+vocabulary's size: the model's part comes as one number per target.
 """
 
 from dataclasses import dataclass

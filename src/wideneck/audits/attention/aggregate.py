@@ -85,7 +85,7 @@ class Collected:
         return [_mean(self.geometry(layer, name), (0, 3)) for layer in self.layers]
 
     def heads(self, ablation: list[list[Estimate]] | None) -> list[HeadMeasures]:
-        """One record a head."""
+        """One record per head."""
         named = {name: self.by_head(name) for name in ("mass", "each", "share")}
         found = []
         for index, layer in enumerate(self.layers):

@@ -64,7 +64,10 @@ def audit_attention(
     ids, notes = windows.ids, list[str]()
     run = _Run(reader, windows, settings, progress, notes)
     run.check_asked(normalizers)
-    queries = _queries(settings, ids.shape[1])
+    length = ids.shape[1]
+    count = length if settings.num_queries is None else min(settings.num_queries, length)
+    # At equal distances, the last position always among them.
+    queries = torch.linspace(length / count - 1, length - 1, count).round().long()
     with clock("attention"):
         own = reader.losses(ids[:1], windows.targets[:1])
         collector = Collector(settings, queries, seed, device=reader.model.device)
@@ -86,12 +89,15 @@ def audit_attention(
     if normalizers:
         with clock("other normalizers"):
             comparison = run.compare(normalizers, losses, collector, seed)
-    first = collected.layers[0]
+    first, state = collected.layers[0], placed(reader.model)
+    config = first.config if state is None else state.config  # with the numbers it started from
+    gaps = torch.cat([gap for x in collected.layers for gap in x.gap])
+    gaps = gaps[~gaps.isnan()]  # a head of one vector has none
     return AttentionAudit(
-        normalizer=describe(_config(reader.model, first)),
+        normalizer=describe(config),
         num_layers=len(collected.layers),
         num_heads=max(len(layer.gap[0]) for layer in collected.layers),
-        context=ids.shape[1],
+        context=length,
         num_windows=len(ids),
         num_queries=len(queries),
         reference_size=settings.reference_size,
@@ -99,8 +105,8 @@ def audit_attention(
         choices=_choices(settings),
         head_dim=first.head_dim,
         temperature=first.temperature,
-        smallest_gap=_smallest([gap for x in collected.layers for gap in x.gap]),
-        jacobian_limit=_limit(_config(reader.model, first), ids.shape[1]),
+        smallest_gap=float(gaps.min()) if len(gaps) else math.nan,
+        jacobian_limit=_limit(config, length),
         loss=estimate(losses, windows.document),
         ablation_tokens=0 if ablation is None else len(ids) * run.num_ablated,
         heads=heads,
@@ -112,13 +118,6 @@ def audit_attention(
         comparison=comparison,
         notes=notes,
     )
-
-
-def _smallest(gaps: list[Tensor]) -> float:
-    """The smallest gap that is known; a head of one vector has none."""
-    known = torch.cat(gaps)
-    known = known[~known.isnan()]
-    return float(known.min()) if len(known) else math.nan
 
 
 @dataclass(frozen=True)
@@ -251,18 +250,6 @@ def describe(config: Normalizer) -> str:
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
     return name_of(config) + (f" ({', '.join(numbers)})" if numbers else "")
-
-
-def _config(model: Any, first: Layer) -> Normalizer:
-    """The normalizer that the model is under, with the numbers it started from."""
-    state = placed(model)
-    return first.config if state is None else state.config
-
-
-def _queries(settings: AttentionSettings, length: int) -> Tensor:
-    """Positions at equal distances, the last one always among them."""
-    count = length if settings.num_queries is None else min(settings.num_queries, length)
-    return torch.linspace(length / count - 1, length - 1, count).round().long()
 
 
 def _check(model: Any, losses: Tensor, own: Tensor) -> None:

@@ -21,9 +21,10 @@ log_prior (N, K), and the ids, probabilities and class weights of `Targets`."""
 
 LAYER = "Tensor x, Tensor weight, Tensor? bias, Tensor? log_prior"
 ENCODED = (
-    "Tensor[] parameters, str form, float[] constants, str reduction, int[] whole, float[] numbers"
+    "Tensor[] parameters, str form, float[] constants, str reduction, SymInt ignore_index, "
+    "float z_loss, float label_smoothing, SymInt? chunk_size"
 )
-"""In the signatures of operators: what `Layer` is made of, and what `Asked` encodes."""
+"""In the signatures of operators: `Layer`, and what follows its tensors, from `Asked.encode`."""
 
 Up = tuple[Tensor | None, Tensor | None]
 """Gradients of the loss and of the log-normalizer."""
@@ -40,9 +41,11 @@ class Asked:
     learning: bool = True
     """The caller's grad mode, which an autograd function cannot see."""
 
-    def encode(self) -> tuple[str, list[float], str, list[int], list[float]]:
-        """Form and options, in what an operator's signature can hold: those of `ENCODED`."""
-        return (*self.form, *self.options.encode())
+    def encode(self) -> tuple:
+        """Form and options as `ENCODED` has them; `decoded` reads them."""
+        o = self.options
+        numbers = o.ignore_index, float(o.z_loss), float(o.label_smoothing), o.chunk_size
+        return (*self.form, o.reduction, *numbers)
 
     @property
     def runs_operators(self) -> bool:
@@ -115,6 +118,13 @@ def fused(asked: Asked, tensors: tuple, up: Up = (None, None)) -> list[Tensor]:
     return [loss, log_normalizer, *shard.whole_gradients(gradients)]
 
 
+def decoded(given: tuple, fixed: int) -> tuple[tuple, tuple[str, list[float]], LossOptions, tuple]:
+    """Tensors, form, options and the rest of an operator with `fixed` tensors before `ENCODED`."""
+    parameters, form, constants, *options = given[fixed : fixed + 8]
+    tensors = (*given[:fixed], *parameters)
+    return tensors, (form, constants), LossOptions(*options), given[fixed + 8 :]
+
+
 @torch.library.custom_op(
     "wideneck::fused_loss",
     mutates_args=(),
@@ -123,10 +133,8 @@ def fused(asked: Asked, tensors: tuple, up: Up = (None, None)) -> list[Tensor]:
 )
 def fused_loss(*given: Any) -> list[Tensor]:
     """`fused` of one process, which a compiled graph calls and does not look into."""
-    *fixed, parameters, form, constants, reduction, whole, numbers, grad, grad_lz, wanted = given
-    options = LossOptions.decode(reduction, whole, numbers)
-    asked = Asked((form, constants), options, wanted=Wanted(*wanted))
-    return fused(asked, (*fixed, *parameters), (grad, grad_lz))
+    tensors, form, options, (*up, wanted) = decoded(given, FIXED)
+    return fused(Asked(form, options, wanted=Wanted(*wanted)), tensors, tuple(up))
 
 
 @fused_loss.register_fake

@@ -15,8 +15,8 @@ from wideneck.functional.affine import decode
 from wideneck.functional.check import check_temperature, check_values
 from wideneck.functional.differentiable import finished
 from wideneck.functional.distribution import widened
-from wideneck.functional.op import ENCODED, LAYER, Asked, run
-from wideneck.functional.options import NOTHING, LossOptions, Wanted
+from wideneck.functional.op import ENCODED, LAYER, Asked, decoded, run
+from wideneck.functional.options import NOTHING, Wanted
 from wideneck.functional.scores import Gradients, Scores
 from wideneck.functional.token_block import Block
 from wideneck.functional.token_gradient import Incoming, to_gradient_
@@ -181,8 +181,9 @@ def token_values(*given: Any) -> list[Tensor]:
 
     The outputs are named with commas between them: an operator takes no list of names.
     """
-    *others, outputs = given
-    return _values(*_decoded(others, outputs=tuple(outputs.split(","))))
+    tensors, form, options, (number, outputs) = decoded(given, FIXED)
+    names = tuple(outputs.split(","))
+    return _values(AskedOutputs(form, options, number=number, outputs=names), tensors)
 
 
 @token_values.register_fake
@@ -198,16 +199,9 @@ def _(x, weight, *rest):
 )
 def token_gradients(*given: Any) -> list[Tensor]:
     """`_gradients` of one process, likewise."""
-    *others, g, h, entropy, kept, wanted = given
-    return _gradients(*_decoded(others, wanted=Wanted(*wanted)), g, h, entropy, kept)
-
-
-def _decoded(given: list, **rest: Any) -> tuple[AskedOutputs, tuple]:
-    """What is asked, and the tensors, from the arguments that are in `TENSORS`."""
-    *fixed, parameters, form, constants, reduction, whole, numbers, number = given
-    options = LossOptions.decode(reduction, whole, numbers)
-    asked = AskedOutputs((form, constants), options, number=number, **rest)
-    return asked, (*fixed, *parameters)
+    tensors, form, options, (number, *come, wanted) = decoded(given, FIXED)
+    asked = AskedOutputs(form, options, wanted=Wanted(*wanted), number=number)
+    return _gradients(asked, tensors, *come)
 
 
 @token_gradients.register_fake

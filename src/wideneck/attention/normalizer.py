@@ -90,8 +90,10 @@ class Normalizer(ABC):
 class OfScaledScores(Normalizer):
     """An entmax of scaled scores, of an `alpha` >= 1 that is a number or (..., 1), or a softmax."""
 
-    alpha = None
-    """None for a softmax, whose weights may also shrink together."""
+    @property
+    def alpha(self) -> Any:
+        """None for a softmax, whose weights may also shrink together."""
+        return None
 
     def derivative(self, weights: "Tensor", n: "Tensor") -> "Jacobian | None":
         from wideneck.attention.jacobian import of_entmax

@@ -8,7 +8,7 @@ and R_k = sum_j q_j rho_kj,
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -44,7 +44,8 @@ class Incoming:
 
     def at(self, some: slice | Tensor) -> "Incoming":
         """Those of some tokens."""
-        return Incoming(*(None if x is None else x[some] for x in vars(self).values()))
+        part: dict[str, Any] = {k: x if x is None else x[some] for k, x in vars(self).items()}
+        return Incoming(**part)
 
 
 def to_gradient_(

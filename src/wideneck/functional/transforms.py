@@ -77,12 +77,12 @@ def refuse_batched(*up: Tensor | None) -> None:
         )
 
 
-def refuse_forward_mode(_ctx: Any, *_: Any) -> Any:
+def refuse_forward_mode(ctx: Any, *_: Any) -> Any:
     """The `jvp` of every function of autograd here that may have one."""
     raise WideneckError(NO_FORWARD_MODE)
 
 
-def refuse_second_derivative(_ctx: Any, *_: Any) -> Any:
+def refuse_second_derivative(ctx: Any, *_: Any) -> Any:
     """The `backward` of what is a gradient already."""
     raise WideneckError(NO_SECOND_DERIVATIVE)
 

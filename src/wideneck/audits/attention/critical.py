@@ -96,7 +96,7 @@ def scan_sizes(
         sums[3, :last, head] += _each(block, gram, block.shuffled(last, generator))
     num_visible = visible.sum(-1)
     count = torch.stack([(num_visible > size).sum(-1) for size in range(1, max_size + 1)])
-    return Scan(*sums, count)
+    return Scan(*sums, count=count)
 
 
 def _each(block: Block, gram: Tensor, order: Tensor) -> Tensor:

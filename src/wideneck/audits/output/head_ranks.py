@@ -16,6 +16,7 @@ Shapes: N contexts, V vocabulary, D hidden size.
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -183,7 +184,7 @@ class _Logits:
         self.variances.append(variance.item())
         self.curved += int((z.abs() < CURVED).sum())
 
-    def measured(self) -> dict[str, float]:
+    def measured(self) -> dict[str, Any]:
         """By the names of `LogProbRanks`."""
         count = sum(self.counts)
         mean = sum(n * m for n, m in zip(self.counts, self.means, strict=True)) / count

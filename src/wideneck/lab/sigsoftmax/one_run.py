@@ -103,6 +103,7 @@ def train_and_measure(job: Job, show: Show) -> Run:
         ids, size = ids[: job.num_contexts + 1], 1
     contexts = spread_contexts(model, ids, job.num_contexts, batch_size=size)
     ranks = log_prob_ranks(model.head, contexts, num_contexts=job.num_contexts)
+    assert ranks.press is not None
     return Run(
         arm=job.arm,
         seed=job.seed,

@@ -85,11 +85,14 @@ class _Cosines:
             self.sums[k] = self.sums[k] + kept.sum((0, 1))
             self.counts[k] += int((kept != 0).any(-1).sum())
 
-    def means(self) -> list[float]:
-        return [
+    def means(self, layer: str) -> LayerAnisotropy:
+        everywhere, without_first = (
             (total.square().sum().item() - n) / max(n * (n - 1), 1)
             for total, n in zip(self.sums, self.counts, strict=True)
-        ]
+        )
+        return LayerAnisotropy(
+            layer=layer, mean_cosine=everywhere, mean_cosine_without_first=without_first
+        )
 
 
 @torch.no_grad()
@@ -150,11 +153,6 @@ def collect_states(
         targets=windows.targets,
         document=windows.document,
         num_bytes=windows.num_bytes,
-        anisotropy=[
-            LayerAnisotropy(
-                layer=name, mean_cosine=everywhere, mean_cosine_without_first=without_first
-            )
-            for name, (everywhere, without_first) in ((n, c.means()) for n, c in cosines.items())
-        ],
+        anisotropy=[streaming.means(name) for name, streaming in cosines.items()],
         last_logits=probe,
     )

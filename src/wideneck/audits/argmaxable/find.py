@@ -18,9 +18,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wideneck.audits.argmaxable.distinct import group_equal_rows
+from wideneck.audits.argmaxable.distinct import group_equal_rows, join_near_rows
 from wideneck.audits.argmaxable.head import Distinct, Progress, make_head
-from wideneck.audits.argmaxable.near import join_near_rows
 from wideneck.audits.argmaxable.report import certificate_of, of_token, report, witness_of
 from wideneck.audits.argmaxable.result import Argmaxable, Certificate, Witness
 from wideneck.audits.argmaxable.search import TRANSFORMS, Search

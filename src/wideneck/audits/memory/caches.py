@@ -10,6 +10,7 @@ Letters: N predictions, M memories, G points of a grid.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -109,21 +110,14 @@ def biased(found: Recall, bias: Tensor | float) -> Recall:
     return Recall(found.log_all + bias, found.log_target + bias)
 
 
-def fit_joint(scores: Scores, nll: Tensor, *, counts: bool = False) -> Fitted:
-    """The best theta and b of a joint mixture for losses `nll` (N,); for `counts` theta is 0."""
-    return _fit(scores, nll, _best_bias, counts)
-
-
-def fit_linear(scores: Scores, nll: Tensor, *, counts: bool = False) -> Fitted:
-    """The best theta and w of a linear mixture, likewise."""
-    return _fit(scores, nll, _best_weight, counts)
-
-
 Inner = Callable[[Recall, Tensor], Fitted]
 
 
-def _fit(scores: Scores, nll: Tensor, inner: Inner, counts: bool) -> Fitted:
-    """The best theta, each judged with its own best bias or weight."""
+def _fit(inner: Inner, scores: Scores, nll: Tensor, *, counts: bool = False) -> Fitted:
+    """The best theta for losses `nll` (N,), each judged with its own best bias or weight.
+
+    For `counts` theta is 0.
+    """
 
     def at(theta: float) -> Fitted:
         return replace(inner(scores.recall(theta), nll), theta=theta)
@@ -184,3 +178,6 @@ def _best_weight(found: Recall, nll: Tensor) -> Fitted:
 
 def _linear(odds: float) -> Memory:
     return Memory(mixture="linear", weight=torch.tensor(odds, dtype=torch.float64).sigmoid().item())
+
+
+fit_joint, fit_linear = partial(_fit, _best_bias), partial(_fit, _best_weight)

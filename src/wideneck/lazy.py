@@ -13,14 +13,15 @@ def on_first_use(
 
     Args:
         package: its name.
-        files: by module of the package, the names that it has.
+        files: by module of the package, the names that it has; ".other.module" is one of the
+            package around it.
     """
-    homes = {name: f"{package}.{file}" for file, names in files.items() for name in names}
+    homes = {name: f".{file}" for file, names in files.items() for name in names}
 
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(homes[name]), name)
+        return getattr(import_module(homes[name], package), name)
 
     def listed() -> list[str]:
         return sorted({*vars(sys.modules[package]), *homes})

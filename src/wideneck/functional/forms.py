@@ -60,6 +60,11 @@ class Form:
         """Sums of weight * df/dtheta over z, one for each of `parameters`."""
         return self.activation.parameter_gradients(z, weight, *self.parameters)
 
+    def add_gradients_(self, sums: list[Tensor], z: Tensor, weight: Tensor) -> None:
+        """Adds the `parameter_gradients` to what there is."""
+        for sum_, part in zip(sums, self.parameter_gradients(z, weight), strict=True):
+            sum_ += part
+
     def told_apart_(self, z: Tensor) -> Tensor:
         """What f sees of z, in place: scores are equal where f is, and else in the same order."""
         return self.activation.told_apart_(z)

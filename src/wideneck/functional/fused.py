@@ -57,10 +57,9 @@ def fused_nll(
     (N, K, _), V = X.shape, len(W)
     scores = Scores(X, W, layer.b, kept, shard, chunk_size)
     dtype = scores.dtype
-    gradients = Gradients(scores, input=wanted.input, weight=wanted.weight, bias=wanted.bias)
+    gradients = Gradients(scores, wanted, form.parameters)
+    parameters = gradients.parameters
     nll, log_normalizer = X.new_zeros(N, dtype=dtype), X.new_zeros(N, K, dtype=dtype)
-    by_prior = X.new_zeros(N, K, dtype=dtype) if wanted.log_prior else None
-    parameters = [torch.zeros_like(p) for p in form.parameters] if wanted.parameters else []
 
     for n, x, z in scores:
         prior = None if layer.log_prior is None else layer.log_prior[n]
@@ -80,8 +79,8 @@ def fused_nll(
         # ut weighs the target's term of a row, up the terms of all tokens.
         g = _rows(weight, n, dtype)
         ut = g * ut
-        if by_prior is not None:
-            by_prior[n] = -ut
+        if gradients.log_prior is not None:
+            gradients.log_prior[n] = -ut
         if not (wanted.input or wanted.weight or wanted.bias or parameters):
             continue
         up = ut
@@ -101,9 +100,7 @@ def fused_nll(
             own = -(ut.reshape(-1) * chunk.target_slope * chunk.here)
             gradients.add_own(n, x, chunk.target, own)
 
-    gradients.finish()
-    found = [gradients.input, gradients.weight, gradients.bias, by_prior, *parameters]
-    return nll, log_normalizer, found
+    return nll, log_normalizer, gradients.finish()
 
 
 def _of_target(nll: Tensor, log_prior: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -135,9 +135,7 @@ class SpreadChunk:
             part = g[rows] if isinstance(g, Tensor) else g
             weight = exp_(log_p).mul_(up[rows, :, None]).sub_((q * part)[:, None] * rho)
             if parameters:
-                own = self.form.parameter_gradients(self.z[rows], weight)
-                for sum_, found in zip(parameters, own, strict=True):
-                    sum_ += found
+                self.form.add_gradients_(parameters, self.z[rows], weight)
             torch.mul(weight, self.form.slope(self.z[rows]), out=self.z[rows])
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:

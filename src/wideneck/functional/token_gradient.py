@@ -86,16 +86,11 @@ def to_gradient_(
             by_prior.append(prior)
         if parameters:
             scaled = weight if narrow is None else weight * narrow[rows, None]
-            for sum_, more in zip(
-                parameters, form.parameter_gradients(part.z, scaled), strict=True
-            ):
-                sum_ += more
+            form.add_gradients_(parameters, part.z, scaled)
         if weight is not part.z:
             form.times_slope(weight, part.z)
     if parameters:
-        parts = form.parameter_gradients(z_t, (a * here)[:, None])
-        for sum_, more in zip(parameters, parts, strict=True):
-            sum_ += more
+        form.add_gradients_(parameters, z_t, (a * here)[:, None])
     block.z.scatter_add_(1, at, (own * form.slope(z_t).squeeze(1) * here)[:, None])
     return narrow, torch.cat(by_prior) if by_prior else None
 

@@ -150,24 +150,21 @@ def _gradients(
     kept: list[Tensor],
 ) -> list[Tensor]:
     """The wanted gradients of sum_n (g_n log-probability_n + h_n entropy_n)."""
-    x, target, wanted = tensors[0], tensors[4], asked.wanted
+    x, target = tensors[0], tensors[4]
     with torch.autocast(x.device.type, enabled=False):
         scores, chunks = asked.blocks(tensors, means=False)
         dtype = scores.dtype
-        sums = Gradients(scores, input=wanted.input, weight=wanted.weight, bias=wanted.bias)
-        prior = x.new_zeros(x.shape[:2], dtype=dtype) if wanted.log_prior else None
-        own = [torch.zeros_like(p) for p in tensors[FIXED:]] if wanted.parameters else []
+        sums = Gradients(scores, asked.wanted, tensors[FIXED:])
         zero = x.new_zeros(len(target), dtype=dtype)
         g = zero if g is None else g.to(dtype)
         H = zero if entropy is None else entropy
         given = Incoming(g, None if h is None else h.to(dtype), H, *kept)
         for n, x_n, chunk in chunks:
-            a, by_prior = to_gradient_(chunk, given.at(n), own)
+            a, by_prior = to_gradient_(chunk, given.at(n), sums.parameters)
             sums.add(n, x_n, chunk.z, a)
-            if prior is not None and by_prior is not None:
-                prior[n] = by_prior
-        sums.finish()
-    return asked.shard.whole_gradients([sums.input, sums.weight, sums.bias, prior, *own])
+            if sums.log_prior is not None and by_prior is not None:
+                sums.log_prior[n] = by_prior
+    return asked.shard.whole_gradients(sums.finish())
 
 
 TENSORS = f"{LAYER}, Tensor target, Tensor? temperature, {ENCODED}, float number"

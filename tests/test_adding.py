@@ -12,8 +12,8 @@ from tiny_text import character_tokenizer, write_text
 from wideneck import attention
 from wideneck import config as c
 from wideneck.attention import config as n
-from wideneck.attention.jacobian import jacobian_of, largest_norm, of_each_key
-from wideneck.attention.weights import count
+from wideneck.attention.jacobian import of_each_key
+from wideneck.attention.normalizer import count
 from wideneck.commands.heads import rows
 from wideneck.errors import WideneckError
 from wideneck.functional import log_score, slope
@@ -185,10 +185,10 @@ def test_a_normalizer_has_its_weights_limits_and_jacobian():
         z = [1.5 / (1 + torch.tensor(-x).exp().item()) / max(sum(seen), 1) for x in row]
         assert got == pytest.approx([x if s else 0 for x, s in zip(z, seen, strict=True)])
     config = n.normalizer_config("share", gain=1.5)
-    found = jacobian_of(config.weights(scores, None), count(scores, None), config)
+    found = config.derivative(config.weights(scores, None), count(scores, None))
     exact = torch.func.vmap(torch.func.jacrev(lambda row: config.weights(row, None)))(scores)
     torch.testing.assert_close(torch.diag_embed(found.diagonal), exact)
-    assert torch.linalg.matrix_norm(exact, 2).max() <= largest_norm(config, 6)
+    assert torch.linalg.matrix_norm(exact, 2).max() <= config.largest_norm(6)
 
 
 @pytest.mark.usefixtures("share")

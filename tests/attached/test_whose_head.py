@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import wideneck as wn
 from checkpoints import saved, without
 from tiny import tiny_model
-from wideneck.audits.applying import CONVEX, not_one_order
+from wideneck.audits.head import CONVEX, not_one_order
 from wideneck.config import HEADS, Mixture, SoftCap, head_config
 from wideneck.errors import WideneckError
 from wideneck.functional import log_prob

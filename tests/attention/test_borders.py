@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from wideneck.attention.packed import documents
+from wideneck.attention.forward import documents
 
 
 def document(borders, at):

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from wideneck.attention.config import NORMALIZERS, Entmax, Temperature, normalizer_config
-from wideneck.attention.jacobian import jacobian_of, largest_norm
-from wideneck.attention.weights import count, weights_of
+from wideneck.attention.normalizer import count
 from wideneck.audits.attention.jacobian import spectral_norm
 
 CASES = {
@@ -33,7 +32,7 @@ def many_rows(num_keys, num_rows=10_000):
 
 
 def jacobians(rows, config):
-    return torch.func.vmap(torch.func.jacrev(lambda row: weights_of(row, None, config)))(rows)
+    return torch.func.vmap(torch.func.jacrev(lambda row: config.weights(row, None)))(rows)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -41,14 +40,14 @@ def test_no_row_of_ten_thousand_exceeds_the_documented_norm(name):
     config = CASES[name]
     for num_keys in (2, 3, 9):
         seen = torch.linalg.matrix_norm(jacobians(many_rows(num_keys), config), 2).max()
-        assert seen <= largest_norm(config, num_keys) * (1 + 1e-9)
+        assert seen <= config.largest_norm(num_keys) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "stickbreaking"])
 def test_the_closed_form_is_autograds_jacobian(name):
     config, rows = CASES[name], many_rows(6, 200)
-    p = weights_of(rows, None, config)
-    found = jacobian_of(p, count(rows, None), config)
+    p = config.weights(rows, None)
+    found = config.derivative(p, count(rows, None))
     assert found is not None
     s = found.diagonal
     matrix = torch.diag_embed(s) - found.rank_one[:, None, None] * s[:, :, None] * s[:, None]
@@ -59,8 +58,8 @@ def test_the_closed_form_is_autograds_jacobian(name):
 def test_sticks_have_no_closed_form_of_that_kind():
     """Their dp/dl is triangular: a key feels itself and the newer ones."""
     config, rows = CASES["stickbreaking"], many_rows(6, 50).clamp(-3, 3)
-    p = weights_of(rows, None, config)
-    assert jacobian_of(p, count(rows, None), config) is None
+    p = config.weights(rows, None)
+    assert config.derivative(p, count(rows, None)) is None
     exact = jacobians(rows, config)
     assert not exact.tril(-1).any()
     torch.testing.assert_close(exact.diagonal(dim1=1, dim2=2), p * torch.sigmoid(-rows))
@@ -71,7 +70,7 @@ def test_two_equal_scores_reach_one_over_two_t(temperature):
     config = Temperature(temperature=temperature)
     norm = torch.linalg.matrix_norm(jacobians(torch.zeros(1, 2, dtype=torch.float64), config), 2)
     assert norm.item() == pytest.approx(1 / (2 * temperature), rel=1e-12)
-    assert largest_norm(config, 2) == pytest.approx(1 / (2 * temperature))
+    assert config.largest_norm(2) == pytest.approx(1 / (2 * temperature))
     # The paper's corollary 3 is half of it.
     assert norm.item() > 1 / (4 * temperature)
 
@@ -83,12 +82,12 @@ def test_one_large_weight_above_many_small_ones_does_not_exceed_it_either(name):
     for top in torch.linspace(0.5, 3, 101, dtype=torch.float64).tolist():
         rows = torch.zeros(1, 512, dtype=torch.float64)
         rows[0, 0] = top
-        p = weights_of(rows, None, config)
-        found = jacobian_of(p, count(rows, None), config)
+        p = config.weights(rows, None)
+        found = config.derivative(p, count(rows, None))
         assert found is not None
         norm = spectral_norm(found.diagonal, found.rank_one) * found.factor
         largest = max(largest, norm.item())
-    assert largest <= largest_norm(config, 512) * (1 + 1e-9)
+    assert largest <= config.largest_norm(512) * (1 + 1e-9)
     if name == "entmax15":
         assert f"{largest:.2f}" == "0.84"
 
@@ -126,14 +125,14 @@ def test_the_documented_norm_is_reached(name):
         torch.linalg.matrix_norm(jacobians(torch.tensor([x], dtype=torch.float64), config), 2)
         for x in (row, [-x for x in row])  # a negative scale turns the row round
     ]
-    assert max(norms).item() == pytest.approx(largest_norm(config, 3), rel=1e-9)
+    assert max(norms).item() == pytest.approx(config.largest_norm(3), rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["ssmax below 0", "sparsemax scaled", "temperature 0.3"])
 def test_a_factor_gives_norms_of_its_size_also_below_0(name):
     config, rows = {**CASES, **MORE}[name], many_rows(5, 100)
-    p = weights_of(rows, None, config)
-    found = jacobian_of(p, count(rows, None), config)
+    p = config.weights(rows, None)
+    found = config.derivative(p, count(rows, None))
     assert found is not None
     assert (found.factor > 0).all()
     norms = spectral_norm(found.diagonal, found.rank_one) * found.factor
@@ -146,10 +145,10 @@ def test_below_alpha_2_the_documented_norm_is_come_near():
     config, n = Entmax(alpha=1.5), 20_000
     tops = torch.linspace(1.5, 2.0, 40, dtype=torch.float64)
     rows = torch.cat([tops[:, None], torch.zeros(40, n - 1, dtype=torch.float64)], 1)
-    found = jacobian_of(weights_of(rows, None, config), count(rows, None), config)
+    found = config.derivative(config.weights(rows, None), count(rows, None))
     assert found is not None
     norm = (spectral_norm(found.diagonal, found.rank_one) * found.factor).max()
-    assert 0.94 < norm.item() < largest_norm(config, n) == 1
+    assert 0.94 < norm.item() < config.largest_norm(n) == 1
 
 
 def test_stick_breaking_comes_near_its_bound_and_stays_below():
@@ -165,7 +164,7 @@ def test_stick_breaking_comes_near_its_bound_and_stays_below():
             optimizer.step()
         largest = max(largest, norms.max().item())
     assert f"{largest:.3f}" == "0.354"  # "seen", of its config
-    assert largest < largest_norm(config, 2)
+    assert largest < config.largest_norm(2)
 
 
 def test_the_bound_of_stick_breaking_is_made_of_two_sums_that_are_reached():
@@ -178,7 +177,7 @@ def test_the_bound_of_stick_breaking_is_made_of_two_sums_that_are_reached():
     coin = torch.tensor([[40.0, 0.0]], dtype=torch.float64)
     column = jacobians(coin, config)[0, :, 1].abs().sum().item()
     assert column == pytest.approx(1 / 2, rel=1e-9)
-    assert largest_norm(config, 5) == pytest.approx(math.sqrt(row * column), rel=1e-3)
+    assert config.largest_norm(5) == pytest.approx(math.sqrt(row * column), rel=1e-3)
     for num_keys in (2, 6):
         sizes = jacobians(many_rows(num_keys), config).abs()
         assert sizes.sum(2).max() <= 1 / math.e
@@ -186,4 +185,4 @@ def test_the_bound_of_stick_breaking_is_made_of_two_sums_that_are_reached():
 
 
 def test_above_alpha_2_no_norm_is_documented():
-    assert largest_norm(Entmax(alpha=2.5), 5) == float("inf")
+    assert Entmax(alpha=2.5).largest_norm(5) == float("inf")

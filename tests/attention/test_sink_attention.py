@@ -5,7 +5,6 @@ import torch
 
 from wideneck.attention.config import Sink
 from wideneck.attention.sink_attention import sink_attention
-from wideneck.attention.weights import weights_of
 
 B, H, Q, D = 2, 4, 37, 8
 
@@ -32,7 +31,7 @@ def dense(query, key, value, logit, mask=None, is_causal=False, scaling=D**-0.5)
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     if is_causal:
         mask = masks()["causal"]
-    return weights_of(query @ key.mT * scaling, mask, Sink(logit=logit)) @ value
+    return Sink(logit=logit).weights(query @ key.mT * scaling, mask) @ value
 
 
 def check(found, expected, given, rtol, atol):

@@ -13,9 +13,8 @@ from wideneck import config as heads
 from wideneck.attention import normalize
 from wideneck.attention.config import NORMALIZERS, normalizer_config, to_dict
 from wideneck.attention.entmax import entmax
-from wideneck.attention.jacobian import jacobian_of, largest_norm
+from wideneck.attention.normalizer import count
 from wideneck.attention.sink_attention import sink_attention
-from wideneck.attention.weights import count, weights_of
 from wideneck.errors import WideneckError
 
 SHAPE = (2, 3, 4)
@@ -209,23 +208,23 @@ def test_a_compiled_graph_takes_a_tensor_along_another_dim():
 def test_closed_forms_of_the_jacobian_take_tensors(name, options):
     scores, _ = example()
     config = normalizer_config(name, **{k: v.double() for k, v in options.items()})
-    p = weights_of(scores, None, config)
-    found = jacobian_of(p, count(scores, None), config)
+    p = config.weights(scores, None)
+    found = config.derivative(p, count(scores, None))
     assert found is not None
     s = found.diagonal
     matrix = torch.diag_embed(s) - found.rank_one[..., None, None] * s[..., None] * s[..., None, :]
-    full = torch.autograd.functional.jacobian(lambda x: weights_of(x, None, config), scores)
+    full = torch.autograd.functional.jacobian(lambda x: config.weights(x, None), scores)
     exact = torch.stack(
         [full[i, j, :, i, j] for i, j in itertools.product(range(2), range(3))]
     ).view(2, 3, 4, 4)
     assert (found.factor[..., None, None] * matrix - exact).abs().max() < 1e-12
     norms = torch.linalg.matrix_norm(exact, 2)
-    limit = largest_norm(config, 4)
+    limit = config.largest_norm(4)
     assert norms.max() <= limit * (1 + 1e-9)
     each = []
     for row in range(3):
         one = {k: float(v.expand(3, 1)[row]) for k, v in options.items()}
-        each.append(largest_norm(normalizer_config(name, **one), 4))
+        each.append(normalizer_config(name, **one).largest_norm(4))
     assert limit == pytest.approx(max(each), rel=1e-6)
 
 

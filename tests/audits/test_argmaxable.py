@@ -15,9 +15,8 @@ from torch import Tensor
 
 from wideneck.audits.argmaxable import Argmaxable, find_unargmaxable, self_test_witness
 from wideneck.audits.argmaxable.distinct import group_equal_rows
+from wideneck.audits.argmaxable.exact import nearest_point, solve_program
 from wideneck.audits.argmaxable.head import make_head
-from wideneck.audits.argmaxable.hull import nearest_point
-from wideneck.audits.argmaxable.program import solve_program
 from wideneck.audits.argmaxable.self_tests import ieee_float32, make_cloud, self_test, whitening
 from wideneck.audits.argmaxable.verdict import Enclosed, Found
 from wideneck.errors import WideneckError

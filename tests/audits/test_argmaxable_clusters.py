@@ -10,8 +10,8 @@ from torch import Tensor
 
 from wideneck.audits.argmaxable import cluster, find_unargmaxable, search
 from wideneck.audits.argmaxable.cluster import decide_clusters
+from wideneck.audits.argmaxable.exact import nearest_point
 from wideneck.audits.argmaxable.head import make_head
-from wideneck.audits.argmaxable.hull import nearest_point
 from wideneck.audits.argmaxable.self_tests import make_cloud, whitening
 from wideneck.audits.argmaxable.tilt import tilt
 from wideneck.audits.argmaxable.verdict import Enclosed, Found

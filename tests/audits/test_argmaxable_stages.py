@@ -11,8 +11,8 @@ from torch import Tensor
 from wideneck.audits.argmaxable import find_proof, find_unargmaxable
 from wideneck.audits.argmaxable import head as head_module
 from wideneck.audits.argmaxable import reflect as reflect_module
+from wideneck.audits.argmaxable.exact import nearest_point
 from wideneck.audits.argmaxable.head import make_head
-from wideneck.audits.argmaxable.hull import nearest_point
 from wideneck.audits.argmaxable.reflect import PATIENCE, reflect
 from wideneck.audits.argmaxable.result import Certificate, Witness
 from wideneck.audits.argmaxable.self_tests import make_cloud, queries, scaling, whitening

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 import wideneck as wn
-from wideneck.functional.scores import CHUNK_SCORES, Scores
+from wideneck.functional.scores import CHUNK_SCORES, Scores, workspace
 from wideneck.functional.shard import WHOLE, Shard
-from wideneck.functional.workspace import workspace
 
 CPU = torch.device("cpu")
 

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from wideneck.functional.gram import ROWS, gram
-from wideneck.functional.truncation import truncation
+from wideneck.functional.gram import ROWS, gram, truncation
 
 V, D = 30, 6
 

@@ -7,7 +7,7 @@ import transformers as tr
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from tiny import CACHE
-from wideneck.memory.kv_cache import cache_in
+from wideneck.memory.layer import cache_in
 
 
 @pytest.mark.parametrize("name", ["cache", "past_key_values"])

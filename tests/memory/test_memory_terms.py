@@ -8,8 +8,7 @@ import torch
 from memory.slow_memory import example, slow_mixture, slow_ranking
 from wideneck import memory as m
 from wideneck.memory.config import Memory
-from wideneck.memory.module import CacheMemory
-from wideneck.memory.statistics import Statistics
+from wideneck.memory.module import CacheMemory, Statistics
 
 CONFIGS = {
     "joint": Memory(alpha=0.7, margin=0.1),

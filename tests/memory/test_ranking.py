@@ -6,7 +6,7 @@ import torch
 from memory.slow_memory import example, slow_ranking
 from wideneck import memory as m
 from wideneck.memory.config import RANKS, REDUCTIONS
-from wideneck.memory.ranking_op import IN_GRAPH, ranking_loss_in_graph
+from wideneck.memory.ranking import IN_GRAPH, ranking_loss_in_graph
 from wideneck.memory.ranks import Rows
 
 CASES = list(product(REDUCTIONS, RANKS))

@@ -4,7 +4,7 @@ import dataclasses
 
 import torch
 
-from wideneck.audits.argmaxable.result import Certificate, Unargmaxable
+from wideneck.audits.argmaxable.result import Certificate, TokenRef, Unargmaxable
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.clock import Clock
 from wideneck.audits.estimate import Estimate
@@ -16,7 +16,6 @@ from wideneck.audits.output.rank_cost import RankCost, RankLoss
 from wideneck.audits.output.section import LogitMapMeasured
 from wideneck.audits.output.summary import Gradient, Logits, Loss
 from wideneck.audits.states import LayerAnisotropy
-from wideneck.audits.token import TokenRef
 from wideneck.models import HeadWeights
 from wideneck.report.provenance import provenance
 from wideneck.report.report import Report

@@ -24,7 +24,7 @@ import wideneck as wn
 from report import active_content
 from report.examples import head_audit, report, with_unreachable
 from report.hostile_names import LONG, NAMES, for_files
-from wideneck.audits.token import TokenRef
+from wideneck.audits.argmaxable.result import TokenRef
 from wideneck.files.printable import LONGEST, MARKS, printable, shortened
 from wideneck.report.console import PlainConsole
 

@@ -16,7 +16,7 @@ from report.examples import (
     with_unreachable,
 )
 from report.memory_examples import memory_audit
-from wideneck.audits.token import TokenRef
+from wideneck.audits.argmaxable.result import TokenRef
 from wideneck.report.html import render
 from wideneck.report.parts import BOTH, Column, Table
 from wideneck.report.terminal import print_blocks, show

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from report.examples import head_audit, report
 from report.html_tree import read
-from wideneck.audits.token import TokenRef
+from wideneck.audits.argmaxable.result import TokenRef
 from wideneck.report.terminal import GROUPS, LINES, show
 from wideneck.report.token_text import LETTERS, reader
 

@@ -17,7 +17,7 @@ from wideneck.attached.swap import attached_head, map_without_bias, placed_memor
 from wideneck.config import MoC, Softmax, name_of
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory, memory_config
-from wideneck.memory.kv_cache import cache_in
+from wideneck.memory.layer import cache_in
 from wideneck.memory.mixture import masked_logsumexp
 from wideneck.memory.scores import similarities, visible_history
 from wideneck.models import ask, evaluating

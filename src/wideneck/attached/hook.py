@@ -13,8 +13,7 @@ from wideneck.attached.model import NormalizedModel, original_class
 from wideneck.attached.normalizer_probe import Answers, answers, distance, tolerance, widths
 from wideneck.attached.own_config import own_config
 from wideneck.attention.config import Entmax, Normalizer, Softmax, normalizer_config
-from wideneck.attention.finding import finding
-from wideneck.attention.learned import check_start
+from wideneck.attention.learned import check_start, finding
 from wideneck.errors import WideneckError
 
 

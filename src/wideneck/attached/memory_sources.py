@@ -11,8 +11,7 @@ from wideneck.attached.packed import Packing, refuse_packed
 from wideneck.attached.swap import attached_head
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory
-from wideneck.memory.kv_cache import cache_in
-from wideneck.memory.layer import History, check_cache, memory_layer, remembered
+from wideneck.memory.layer import History, cache_in, check_cache, memory_layer, remembered
 from wideneck.memory.ranks import Rows
 from wideneck.memory.scores import documents, visible_history
 from wideneck.models import evaluating

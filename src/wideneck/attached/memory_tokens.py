@@ -24,7 +24,7 @@ from wideneck.functional.check import check_temperature
 from wideneck.functional.distribution import log_mixture, log_prob, widened
 from wideneck.functional.token_outputs import broadcast_temperature, outputs_of
 from wideneck.memory.config import Memory
-from wideneck.memory.kv_cache import cache_in
+from wideneck.memory.layer import cache_in
 from wideneck.memory.mixture import cache_log_probs, distinct, log_shares, masked_logsumexp, mix
 from wideneck.memory.module import CacheMemory
 from wideneck.memory.scores import similarities

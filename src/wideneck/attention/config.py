@@ -7,23 +7,11 @@ of a model, the test matrix and the table in the docs are all read off it.
 from dataclasses import fields
 from typing import Any
 
-from wideneck.attention.by_key import ReLU as ReLU
-from wideneck.attention.by_key import Sigmoid as Sigmoid
-from wideneck.attention.by_key import StickBreaking as StickBreaking
-from wideneck.attention.entmaxes import ASEntmax as ASEntmax
-from wideneck.attention.entmaxes import Entmax as Entmax
-from wideneck.attention.entmaxes import Entmax15 as Entmax15
-from wideneck.attention.entmaxes import Sparsemax as Sparsemax
-from wideneck.attention.normalizer import Normalizer as Normalizer
-from wideneck.attention.softmaxes import LogN as LogN
-from wideneck.attention.softmaxes import Sink as Sink
-from wideneck.attention.softmaxes import Softmax as Softmax
-from wideneck.attention.softmaxes import Softmax1 as Softmax1
-from wideneck.attention.softmaxes import SSMax as SSMax
-from wideneck.attention.softmaxes import Temperature as Temperature
-from wideneck.attention.softmaxes import TopK as TopK
-from wideneck.registry import as_number, configure
-from wideneck.registry import name_of as name_of
+from wideneck.attention.by_key import ReLU, Sigmoid, StickBreaking
+from wideneck.attention.entmaxes import ASEntmax, Entmax, Entmax15, Sparsemax
+from wideneck.attention.normalizer import Normalizer
+from wideneck.attention.softmaxes import LogN, Sink, Softmax, Softmax1, SSMax, Temperature, TopK
+from wideneck.registry import as_number, configure, name_of
 
 NORMALIZERS: dict[str, Normalizer] = {
     kind.name: kind()

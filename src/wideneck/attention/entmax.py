@@ -24,36 +24,33 @@ def _rows(scores: Tensor, visible: Tensor | None, alpha: Tensor) -> Tensor:
     num_keys = scores.shape[-1]
     if scores.numel() == 0:
         return torch.empty_like(scores, memory_format=torch.contiguous_format)
-    if alpha.numel() > 1:
-        alpha = alpha.expand(*scores.shape[:-1], 1)
     weights = entmax_rows(
         scores.reshape(-1, num_keys),
         None if visible is None else visible.expand(scores.shape).reshape(-1, num_keys),
-        alpha.reshape(-1, 1),
+        _by_row(alpha, scores),
     )
     return weights.view(scores.shape)
-
-
-@_rows.register_fake
-def _(scores: Tensor, visible: Tensor | None, alpha: Tensor) -> Tensor:
-    return torch.empty_like(scores, memory_format=torch.contiguous_format)
 
 
 @torch.library.custom_op("wideneck::entmax_product", mutates_args=())
 def _product_op(weights: Tensor, alpha: Tensor, vector: Tensor) -> Tensor:
     """dp/dl times a vector, without a graph of its own."""
     num_keys = weights.shape[-1]
-    if alpha.numel() > 1:
-        alpha = alpha.expand(*weights.shape[:-1], 1)
     found = product_rows(
-        weights.reshape(-1, num_keys), vector.reshape(-1, num_keys), alpha.reshape(-1, 1)
+        weights.reshape(-1, num_keys), vector.reshape(-1, num_keys), _by_row(alpha, weights)
     )
     return found.view(weights.shape)
 
 
+@_rows.register_fake
 @_product_op.register_fake
-def _(weights: Tensor, alpha: Tensor, vector: Tensor) -> Tensor:
-    return torch.empty_like(weights, memory_format=torch.contiguous_format)
+def _(first: Tensor, *_: Tensor | None) -> Tensor:
+    return torch.empty_like(first, memory_format=torch.contiguous_format)
+
+
+def _by_row(alpha: Tensor, rows: Tensor) -> Tensor:
+    """(N, 1) for each of the N rows, or one number as it is."""
+    return (alpha.expand(*rows.shape[:-1], 1) if alpha.numel() > 1 else alpha).reshape(-1, 1)
 
 
 def entmax(scores: Tensor, visible: Tensor | None, alpha: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from wideneck.attention.normalizer import Normalizer, Number
+from wideneck.attention.normalizer import Normalizer, Number, OfScaledScores
 from wideneck.attention.softmaxes import Softmax
 from wideneck.errors import WideneckError
 from wideneck.registry import check_flag, check_number, name_of
@@ -13,14 +13,12 @@ from wideneck.registry import check_flag, check_number, name_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wideneck.attention.jacobian import Jacobian
-
 ENTMAX = "Peters et al. 2019; Correia et al. 2019, arXiv:1909.00015"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EntmaxLike(Normalizer):
-    """An entmax of scaled scores, of an `alpha` >= 1 that is a number or (..., 1)."""
+class EntmaxLike(OfScaledScores):
+    """An entmax of scaled scores."""
 
     paper = ENTMAX
     may_be_sparse = True
@@ -30,23 +28,13 @@ class EntmaxLike(Normalizer):
 
         from wideneck.attention.entmax import entmax
 
-        alpha: Any = self.alpha  # pyrefly: ignore[missing-attribute]
+        alpha: Any = self.alpha
         if isinstance(alpha, float | int) and alpha == 1:
             return Softmax().weights(self.scaled(scores, visible), visible)
         alpha = torch.as_tensor(alpha, dtype=scores.dtype, device=scores.device)
         alpha = alpha.reshape((1,) * (scores.ndim - alpha.ndim) + alpha.shape)
         scores = self.scaled(scores, visible)
         return entmax(scores, None if visible is None else visible.expand(scores.shape), alpha)
-
-    def derivative(self, weights: "Tensor", n: "Tensor") -> "Jacobian | None":
-        from wideneck.attention.jacobian import of_entmax
-
-        return of_entmax(weights, n, self, self.alpha)  # pyrefly: ignore[missing-attribute]
-
-    def largest_norm(self, n: int) -> float:
-        from wideneck.attention.jacobian import largest_of_entmax
-
-        return largest_of_entmax(self, n, self.alpha)  # pyrefly: ignore[missing-attribute]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +139,7 @@ class ASEntmax(EntmaxLike):
         return ("beta", "gamma")
 
     def start_of(self, name: str) -> Any:
-        """Of w and v: no head looks at its hidden state."""
+        """Where w and v start: no head looks at its hidden state."""
         return 0.0
 
     def learning(self, raw: "Mapping[str, Tensor]") -> Normalizer:

@@ -15,8 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wideneck.attention.normalizer import Normalizer
-
 
 @dataclass(frozen=True)
 class Jacobian:
@@ -30,45 +28,26 @@ class Jacobian:
     """(...), at least 0: a negative scale has the norms of its size."""
 
 
-def jacobian_of(weights: Tensor, n: Tensor, config: Normalizer) -> Jacobian | None:
-    """The closed form at given weights; None for the stick-breaking.
-
-    Args:
-        weights: (..., K), as `weights_of` gives them.
-        n: (..., 1), the visible keys of each row.
-        config: the normalizer; its tensors broadcast against (..., 1).
-    """
-    return config.derivative(weights, n)
-
-
-def largest_norm(config: Normalizer, n: int) -> float:
-    """The spectral norm of dp/dl that no row of n visible keys exceeds; inf where there is none.
-
-    Where numbers are tensors it is the largest over their entries.
-    """
-    return config.largest_norm(n)
-
-
 def of_each_key(diagonal: Tensor) -> Jacobian:
     """dp/dl where every key has its weight by itself."""
     one = torch.ones_like(diagonal[..., 0])
     return Jacobian(diagonal, 0 * one, one)
 
 
-def of_entmax(weights: Tensor, n: Tensor, config: Normalizer, alpha: Any) -> Jacobian:
-    """dp/dl of an entmax of scaled scores; a softmax, whose weights may shrink, has alpha 1."""
+def of_entmax(weights: Tensor, n: Tensor, config: Any) -> Jacobian:
+    """dp/dl of an `OfScaledScores`, whose alpha is None for a softmax."""
     from wideneck.attention.entmax import slopes
 
     factor = torch.as_tensor(config.factor(n), dtype=weights.dtype, device=weights.device).abs()
     factor = factor.expand(*weights.shape[:-1], 1)[..., 0]
-    if alpha is None:
+    if config.alpha is None:
         return Jacobian(weights, torch.ones_like(weights[..., 0]), factor)
-    s = slopes(weights, torch.as_tensor(alpha, dtype=weights.dtype, device=weights.device))
+    s = slopes(weights, torch.as_tensor(config.alpha, dtype=weights.dtype, device=weights.device))
     total = s.sum(-1)
     return Jacobian(s, torch.where(total > 0, 1 / total, 0), factor)
 
 
-def largest_of_entmax(config: Normalizer, n: int, alpha: Any) -> float:
+def largest_of_entmax(config: Any, n: int) -> float:
     """1/2 of a softmax, at two equal scores far above the rest.
 
     With 1 < alpha <= 2 it is 1, as dp/dl is at most diag(s) and s_i = p_i^(2 - alpha) at most 1.
@@ -77,7 +56,10 @@ def largest_of_entmax(config: Normalizer, n: int, alpha: Any) -> float:
     """
     factor, alpha = (
         torch.as_tensor(x, dtype=torch.float64, device="cpu").detach()
-        for x in (config.factor(torch.tensor([float(n)], dtype=torch.float64)), alpha)
+        for x in (
+            config.factor(torch.tensor([float(n)], dtype=torch.float64)),
+            1.0 if config.alpha is None else config.alpha,
+        )
     )
     steep = torch.where(alpha == 1, 0.5, torch.where(alpha <= 2, 1.0, math.inf))
     return float((factor.abs() * steep).max())

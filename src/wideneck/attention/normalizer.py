@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wideneck.attention.jacobian import Jacobian
 
 Number: TypeAlias = "float | Tensor"
-"""A tensor has a number a row of scores (..., K): per head of (B, H, Q, K), of shape (H, 1, 1)."""
+"""A tensor has one number per row of scores (..., K): per head of (B, H, Q, K), shape (H, 1, 1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Normalizer(ABC):
     def learns(self) -> tuple[str, ...]:
         """Names of the parameters of a module that learns.
 
-        Each is a number a head, or a vector of the width of the hidden states that it reads.
+        Each is one number per head, or a vector of the width of the hidden states that it reads.
         """
         return ()
 
@@ -84,6 +84,26 @@ class Normalizer(ABC):
         if not self.is_scaled:  # a product with 1 would be a pass over all scores
             return scores
         return scores * self.factor(count(scores, visible))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfScaledScores(Normalizer):
+    """An entmax of scaled scores, of an `alpha` >= 1 that is a number or (..., 1), or a softmax."""
+
+    @property
+    def alpha(self) -> Any:
+        """None for a softmax, whose weights may also shrink together."""
+        return None
+
+    def derivative(self, weights: "Tensor", n: "Tensor") -> "Jacobian | None":
+        from wideneck.attention.jacobian import of_entmax
+
+        return of_entmax(weights, n, self)
+
+    def largest_norm(self, n: int) -> float:
+        from wideneck.attention.jacobian import largest_of_entmax
+
+        return largest_of_entmax(self, n)
 
 
 def count(scores: "Tensor", visible: "Tensor | None") -> "Tensor":

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from wideneck.attention.config import Normalizer, name_of, normalizer_config
-from wideneck.attention.weights import weights_of
 from wideneck.errors import WideneckError
 from wideneck.functional.numbers import fits, may_look, with_tensors
 
@@ -68,7 +67,7 @@ def normalize(
         seen = rows != -torch.inf  # not >, which would hide a NaN as well
         visible = seen if visible is None else visible & seen
         rows = rows.masked_fill(~seen, 0)
-    return weights_of(rows, visible, config).to(scores.dtype).movedim(-1, dim)
+    return config.weights(rows, visible).to(scores.dtype).movedim(-1, dim)
 
 
 def _per_row(config: Normalizer, scores: Tensor, dim: int, rows: Tensor) -> Normalizer:

@@ -100,8 +100,13 @@ class _Curve(NamedTuple):
     start: float
     """The threshold at t = max.  Where c is known it is t - 1 / c, so that at the end it lies among
     the scores and not at a distance that costs digits."""
-    sums: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-    """(c, scores below the top, threshold, p to fill, scratch) -> sums of p and of p^(1 - c)."""
+    fill: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
+    """(c, scores below the top, threshold, p to fill, p^(1 - c) to fill)."""
+
+    def sums(self, c: Tensor, below: Tensor, threshold: Tensor, *into: Tensor) -> Any:
+        """The sums of p and of p^(1 - c) over each row."""
+        self.fill(c, below, threshold, *into)
+        return [filled.sum(1, keepdim=True) for filled in into]
 
 
 def _curve(c: Tensor) -> _Curve:
@@ -112,41 +117,37 @@ def _curve(c: Tensor) -> _Curve:
     return _Curve(0.0, _near_softmax if bool((c < NEAR).any()) else _powers)
 
 
-def _lines(_c: Tensor, below: Tensor, threshold: Tensor, weights: Tensor, work: Tensor) -> Any:
+def _lines(_c: Tensor, below: Tensor, threshold: Tensor, weights: Tensor, work: Tensor) -> None:
     torch.sub(below, threshold, out=weights).clamp_(min=0)
     torch.sign(weights, out=work)
-    return weights.sum(1, keepdim=True), work.sum(1, keepdim=True)
 
 
-def _squares(_c: Tensor, below: Tensor, threshold: Tensor, weights: Tensor, work: Tensor) -> Any:
+def _squares(_c: Tensor, below: Tensor, threshold: Tensor, weights: Tensor, work: Tensor) -> None:
     torch.sub(below, threshold, out=work).mul_(0.5).clamp_(min=0)
     torch.square(work, out=weights)
-    return weights.sum(1, keepdim=True), work.sum(1, keepdim=True)
 
 
 # MKL's log of 0 and its exp of what rounds to 0 take 20 to 200 times as long as others; log2 and
 # exp2 of torch, which are not MKL's, do not mind.
 
 
-def _powers(c: Tensor, below: Tensor, threshold: Tensor, weights: Tensor, work: Tensor) -> Any:
+def _powers(c: Tensor, below: Tensor, threshold: Tensor, weights: Tensor, work: Tensor) -> None:
     tiny = torch.finfo(c.dtype).tiny
     torch.sub(below, threshold, out=work).mul_(c).add_(1).clamp_(min=tiny)
     torch.log2(work, out=weights).mul_(1 / c).exp2_()
     if bool((c > 0.8).any()):  # below, tiny^(1 / c) is 0 by itself
         weights.masked_fill_(work <= tiny, 0)
     torch.div(weights, work, out=work)
-    return weights.sum(1, keepdim=True), work.sum(1, keepdim=True)
 
 
 def _near_softmax(
     c: Tensor, below: Tensor, threshold: Tensor, weights: Tensor, work: Tensor
-) -> Any:
+) -> None:
     """As `_powers`, with log(1 + c y) where 1 + c y would lose y; half as fast."""
     torch.sub(below, threshold, out=work).mul_(c).clamp_(min=-1).log1p_().mul_(math.log2(math.e))
     torch.mul(work, 1 / c, out=weights).exp2_()
     # Outside the support the logarithm is -inf, which times 0 would be NaN at c = 1.
     work.mul_(((1 - c) / c).clamp(min=torch.finfo(c.dtype).tiny)).exp2_()
-    return weights.sum(1, keepdim=True), work.sum(1, keepdim=True)
 
 
 def product_rows(weights: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:

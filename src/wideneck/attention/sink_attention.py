@@ -129,7 +129,7 @@ def _one_more_key(
     added = _additive(mask, query.dtype)
     rows = added.expand(-1, query.shape[1], -1, -1)
     column = logits.to(query.dtype)[:, None, None].expand(len(rows), -1, query.shape[2], 1)
-    out = F.scaled_dot_product_attention(
+    return F.scaled_dot_product_attention(
         query,
         key,
         value,
@@ -137,4 +137,3 @@ def _one_more_key(
         dropout_p=dropout,
         scale=scaling,
     )
-    return out

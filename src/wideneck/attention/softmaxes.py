@@ -3,19 +3,17 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wideneck.attention.normalizer import Normalizer, Number, hide
+from wideneck.attention.normalizer import Number, OfScaledScores, hide
 from wideneck.registry import check_count, check_flag, check_number, name_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wideneck.attention.jacobian import Jacobian
-
 MUDARISOV = "Mudarisov et al. 2025, arXiv:2508.17821"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoftmaxLike(Normalizer):
+class SoftmaxLike(OfScaledScores):
     """A softmax of changed scores."""
 
     jacobian = "1/2"
@@ -43,16 +41,6 @@ class SoftmaxLike(Normalizer):
         if self.sink is not None:
             weights = weights * (hidden.logsumexp(-1, keepdim=True) - self.sink).sigmoid()
         return hide(weights, visible)
-
-    def derivative(self, weights: "Tensor", n: "Tensor") -> "Jacobian | None":
-        from wideneck.attention.jacobian import of_entmax
-
-        return of_entmax(weights, n, self, None)
-
-    def largest_norm(self, n: int) -> float:
-        from wideneck.attention.jacobian import largest_of_entmax
-
-        return largest_of_entmax(self, n, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ inside compiled graphs are not watched.
 import functools
 import sys
 import threading
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -77,12 +78,8 @@ def unwatch_one(module: nn.Module) -> None:
 
 def _watched(model: nn.Module, names: list[str]) -> list[tuple[nn.Module, str]]:
     """The model and the innermost module of a forward that holds all the places, with its name."""
-    parts = [name.split(".")[:-1] for name in names]
-    common = []
-    for same in zip(*parts, strict=False):
-        if len(set(same)) > 1:
-            break
-        common.append(same[0])
+    parts = zip(*(name.split(".")[:-1] for name in names), strict=False)
+    common = [same[0] for same in takewhile(lambda same: len(set(same)) == 1, parts)]
     while common and isinstance(
         model.get_submodule(".".join(common)), nn.ModuleList | nn.ModuleDict
     ):

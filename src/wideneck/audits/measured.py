@@ -94,31 +94,28 @@ def _settled(value: Any, path: str, places: _Places) -> Any:
         places.lost.append(path)
         return math.nan
     if isinstance(value, list):
-        parts = [_settled(part, f"{path}[]", places) for part in value]
-        return value if all(a is b for a, b in zip(parts, value, strict=True)) else parts
+        return [_settled(part, f"{path}[]", places) for part in value]
     if isinstance(value, dict):
-        named = {key: _settled(part, f"{path}.{key}", places) for key, part in value.items()}
-        return value if all(named[key] is part for key, part in value.items()) else named
+        return {key: _settled(part, f"{path}.{key}", places) for key, part in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _settled_record(value, path, places)
     return value
 
 
 def _settled_record(record: Any, path: str, places: _Places) -> Any:
-    noting = hasattr(record, "notes")
-    inner, changes = _Places(), {}
-    for field in dataclasses.fields(record):
-        part = getattr(record, field.name)
-        new = _settled(part, field.name if noting or not path else f"{path}.{field.name}", inner)
-        if new is not part:
-            changes[field.name] = new
+    noting, inner = hasattr(record, "notes"), _Places()
+    prefix = "" if noting or not path else f"{path}."
+    changes = {
+        field.name: _settled(getattr(record, field.name), f"{prefix}{field.name}", inner)
+        for field in dataclasses.fields(record)
+    }
     if noting and inner.lost:
         changes["notes"] = _named(record.notes, inner.lost)
     elif not noting:
         all_lost = path and 1 < len(inner.lost) == inner.num_floats
         places.lost += [path] if all_lost else inner.lost  # one name for a record without numbers
         places.num_floats += 1 if all_lost else inner.num_floats
-    return dataclasses.replace(record, **changes) if changes else record
+    return dataclasses.replace(record, **changes)
 
 
 def _named(notes: list[str], places: list[str]) -> list[str]:

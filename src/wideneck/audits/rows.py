@@ -7,16 +7,16 @@ from a list of tokens known to be unused; here the list comes from the checkpoin
 Cost: hashing V D numbers and one product of V x D with the reference rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from wideneck.audits.argmaxable.distinct import group_equal_rows
+from wideneck.audits.argmaxable.result import TokenRef
 from wideneck.audits.measure import measure
 from wideneck.audits.scale import power_of
-from wideneck.audits.token import TokenRef, name_tokens
 from wideneck.functional.gram import ROWS
 
 NEAR = 0.1
@@ -72,9 +72,9 @@ def special_rows(
     near = _rows_near(weight, references) if references else None
     repeated = {i for group in groups for i in group[1:]}
     return SpecialRows(
-        beyond_tokenizer=None if tokens is None else name_tokens(beyond, tokens),
-        duplicates=[name_tokens(group, tokens) for group in groups],
-        undertrained=None if near is None else name_tokens(near, tokens),
+        beyond_tokenizer=None if tokens is None else _named(beyond, tokens),
+        duplicates=[_named(group, tokens) for group in groups],
+        undertrained=None if near is None else _named(near, tokens),
         excluded=sorted(repeated | set(beyond) | set(near or ())),
     )
 
@@ -95,3 +95,9 @@ def _rows_near(weight: Tensor, references: list[int]) -> list[int]:
         [torch.cdist(points(chunk), near).amin(1) for chunk in weight.split(ROWS)]
     )
     return (distances <= NEAR * distances.median()).nonzero().flatten().tolist()
+
+
+def _named(ids: Iterable[int], strings: Sequence[str | None] | None) -> list[TokenRef]:
+    """Refs for `ids`; `strings` holds the tokenizer's strings by id, or is None."""
+    known = strings or ()
+    return [TokenRef(token=i, string=known[i] if i < len(known) else None) for i in ids]

@@ -1,7 +1,7 @@
 """Singular values of an output layer, from its Gram matrix (Godey et al. 2024, section 4).
 
-W is V x D: a row a token.  Its D x D Gram matrix (`functional.gram`) is all that is needed, so no
-V x D factor is formed.  Cost: one symmetric eigenvalue problem.  A Gram matrix squares the
+W is V x D, one row per token.  Its D x D Gram matrix (`functional.gram`) is all that is needed, so
+no V x D factor is formed.  Cost: one symmetric eigenvalue problem.  A Gram matrix squares the
 condition number: singular values below about sigma_0 * sqrt(D * 2^-52) are rounding, and
 `rank_tolerance` says so.
 

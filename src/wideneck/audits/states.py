@@ -63,6 +63,12 @@ class HiddenStates:
     """(PROBE, V): the model's own logits at the last positions of the first window, to check
     that head, bias and logit map explain them."""
 
+    @property
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """States (n, D) and the model's own logits (n, V) at the last positions of a window."""
+        seen = min(self.hidden.shape[1], len(self.last_logits))
+        return self.hidden[0, -seen:], self.last_logits[-seen:]
+
 
 class _Cosines:
     """Streaming mean cosine, with and without the first position."""
@@ -79,11 +85,14 @@ class _Cosines:
             self.sums[k] = self.sums[k] + kept.sum((0, 1))
             self.counts[k] += int((kept != 0).any(-1).sum())
 
-    def means(self) -> list[float]:
-        return [
+    def means(self, layer: str) -> LayerAnisotropy:
+        everywhere, without_first = (
             (total.square().sum().item() - n) / max(n * (n - 1), 1)
             for total, n in zip(self.sums, self.counts, strict=True)
-        ]
+        )
+        return LayerAnisotropy(
+            layer=layer, mean_cosine=everywhere, mean_cosine_without_first=without_first
+        )
 
 
 @torch.no_grad()
@@ -144,11 +153,6 @@ def collect_states(
         targets=windows.targets,
         document=windows.document,
         num_bytes=windows.num_bytes,
-        anisotropy=[
-            LayerAnisotropy(
-                layer=name, mean_cosine=everywhere, mean_cosine_without_first=without_first
-            )
-            for name, (everywhere, without_first) in ((n, c.means()) for n, c in cosines.items())
-        ],
+        anisotropy=[streaming.means(name) for name, streaming in cosines.items()],
         last_logits=probe,
     )

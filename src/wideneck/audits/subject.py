@@ -39,7 +39,7 @@ class Subject:
     """While the model is in memory."""
     logit_map: LogitMap | None = None
     own_head: Head | None = None
-    """Of wideneck, where the model has one."""
+    """The head of wideneck that the model has, if it has one."""
     states: HiddenStates | None = None
     """None where no section needs them, or where they are not finite."""
     watched: dict[str, Any] = field(default_factory=dict)

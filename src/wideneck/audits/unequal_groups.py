@@ -137,7 +137,7 @@ def _exceeding(k: float, w: np.ndarray, weights: np.ndarray, variances: np.ndarr
     corner = 1 - k * weights.sum()
 
     def determinant(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of I - t A, (T,): the logarithm of its diagonal part, and its factor of rank 2."""
+        """det(I - t A), (T,): the logarithm of its diagonal part, and its factor of rank 2."""
         diagonal = 1 + t[:, None] * q
         aa, ab, bb = ((part / diagonal).sum(1) for part in (a_a, a_b, b_b))
         first = (1 - t * (corner * aa + k * ab)) * (1 - t * k * ab)

@@ -8,7 +8,7 @@ from wideneck.functional.loss import linear_cross_entropy as linear_cross_entrop
 from wideneck.functional.loss import (
     linear_cross_entropy_and_log_normalizer as linear_cross_entropy_and_log_normalizer,
 )
-from wideneck.functional.penalty import z_loss as z_loss
+from wideneck.functional.loss import z_loss as z_loss
+from wideneck.functional.scores import release_workspace as release_workspace
 from wideneck.functional.token_outputs import TokenOutputs as TokenOutputs
 from wideneck.functional.token_outputs import linear_token_outputs as linear_token_outputs
-from wideneck.functional.workspace import release_workspace as release_workspace

@@ -34,7 +34,7 @@ class Chunk:
         """Finds the normalizer; unless z is kept, it already becomes G f' in the same pass."""
         here, target = shard.local(t)
         z_t = z.gather(1, target[:, None])
-        # A few numbers a row in float64 (which MPS lacks) keep roundings of f out of the loss.
+        # A few numbers of a row in float64 (which MPS lacks) keep roundings of f out of the loss.
         exact = z.dtype if z.device.type == "mps" else torch.float64
         f_t, slope_t = form.log_score(z_t.to(exact)).squeeze(1), form.slope(z_t).squeeze(1)
         sums = weigh_(z, form, shard, mode)
@@ -61,9 +61,8 @@ class Chunk:
         """
         a = up / self.total
         if parameters:
-            own = self.form.parameter_gradients(self.target_logit, (-ut * self.here)[:, None])
-            for sum_, part in zip(parameters, own, strict=True):
-                sum_ += part
+            own = (-ut * self.here)[:, None]
+            self.form.add_gradients_(parameters, self.target_logit, own)
         if self.mode == "in place, with sums":
             own = (a @ self.weighted).split([sum_.numel() for sum_ in parameters])
             for sum_, part in zip(parameters, own, strict=True):
@@ -74,9 +73,7 @@ class Chunk:
             top = self.form.log_score(self.top)
             for z, t, scale in zip(parts, top.split(rows), a.split(rows), strict=True):
                 g = (self.form.log_score(z) - t).exp_()
-                own = self.form.parameter_gradients(z, g * scale[:, None])
-                for sum_, part in zip(parameters, own, strict=True):
-                    sum_ += part
+                self.form.add_gradients_(parameters, z, g * scale[:, None])
                 torch.mul(g, self.form.slope(z), out=z)
         return a
 

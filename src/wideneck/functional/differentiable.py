@@ -12,24 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wideneck.errors import WideneckError
 from wideneck.functional.op import FIXED, Asked, run
 from wideneck.functional.options import NOTHING, Wanted
 from wideneck.functional.shard import Shard
 from wideneck.functional.transforms import (
-    NO_FORWARD_MODE,
-    NO_SECOND_DERIVATIVE,
     gradients_of,
     is_transformed,
     refuse_batched,
+    refuse_forward_mode,
     refuse_parts,
+    refuse_second_derivative,
+    wanted_by,
 )
-
-
-def wanted_by(ctx: Any, fixed: int) -> Wanted:
-    """What autograd asks of a function of (asked, *tensors), from `fixed` on parameters."""
-    needs = ctx.needs_input_grad[1:]
-    return Wanted(*needs[:4], parameters=any(needs[fixed:]))
 
 
 def placed(
@@ -96,20 +90,20 @@ def finished(
     return placed(ready, wanted, tensors, fixed)
 
 
-class _EagerLoss(FusedLoss):
+class EagerLoss(FusedLoss):
     """`FusedLoss` where no graph is traced: a tracer takes no function that has a `jvp`."""
 
-    @staticmethod
-    def jvp(ctx: Any, *_: Tensor):  # pyrefly: ignore[bad-override]
-        """Refuses."""
-        raise WideneckError(NO_FORWARD_MODE)
+    jvp = staticmethod(refuse_forward_mode)
 
 
-def loss_function(shard: Shard) -> Callable[..., tuple[Tensor, Tensor]]:
-    """What computes the loss; where processes talk, no graph goes through it."""
+Function = type[torch.autograd.Function]
+
+
+def applied(traced: Function, eager: Function, shard: Shard) -> Callable[..., Any]:
+    """One of the two; where processes talk, no graph goes through it."""
     if not torch.compiler.is_compiling():
-        return _EagerLoss.apply
-    return FusedLoss.apply if shard.is_whole else torch.compiler.disable(_EagerLoss.apply)
+        return eager.apply
+    return traced.apply if shard.is_whole else torch.compiler.disable(eager.apply)
 
 
 class Last(torch.autograd.Function):
@@ -124,7 +118,4 @@ class Last(torch.autograd.Function):
         """The gradients as they are."""
         return tuple(gradients)
 
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor):  # pyrefly: ignore[bad-override]
-        """Refuses."""
-        raise WideneckError(NO_SECOND_DERIVATIVE)
+    backward = staticmethod(refuse_second_derivative)

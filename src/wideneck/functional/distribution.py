@@ -22,7 +22,7 @@ def log_score(logits: Tensor, activation: str | Activation = "softmax") -> Tenso
     Returns:
         The shape of `logits`, at least float32, finite for every finite logit.
     """
-    z, form = _placed(logits, activation)
+    z, _, form = _placed(logits, activation)
     return _finite(form.log_score(z))
 
 
@@ -32,9 +32,7 @@ def slope(logits: Tensor, activation: str | Activation = "softmax") -> Tensor:
     Returns:
         The shape of `logits`, at least float32, finite for every finite logit.
     """
-    config = activation_config(activation)
-    z, form = _placed(logits, config)
-    a, _, _ = affine(config, z, z.shape)
+    z, a, form = _placed(logits, activation)
     return _finite(form.slope(z) * a)
 
 
@@ -87,7 +85,7 @@ def _placed(logits: Tensor, activation: str | Activation):
         z = z * a
     if not is_number(shift, 0):
         z = z + shift
-    return z, form
+    return z, a, form
 
 
 def _finite(x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from wideneck.activations import ACTIVATIONS, GSS, PLIF, Sigmoid, Sigsoftmax, ta
 
 LOG2_E = math.log2(math.e)
 LOWEST = -40.0
-"""Of scores whose sigmoid is far enough from the smallest float32."""
+"""The lowest score whose sigmoid is far enough from the smallest float32."""
 
 
 def exp_(x: Tensor) -> Tensor:
@@ -59,6 +59,11 @@ class Form:
     def parameter_gradients(self, z: Tensor, weight: Tensor) -> list[Tensor]:
         """Sums of weight * df/dtheta over z, one for each of `parameters`."""
         return self.activation.parameter_gradients(z, weight, *self.parameters)
+
+    def add_gradients_(self, sums: list[Tensor], z: Tensor, weight: Tensor) -> None:
+        """Adds the `parameter_gradients` to what there is."""
+        for sum_, part in zip(sums, self.parameter_gradients(z, weight), strict=True):
+            sum_ += part
 
     def told_apart_(self, z: Tensor) -> Tensor:
         """What f sees of z, in place: scores are equal where f is, and else in the same order."""

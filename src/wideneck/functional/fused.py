@@ -1,8 +1,8 @@
 """Scores, activation, normalizer, mixture and loss of a chunk of tokens at a time.
 
 Letters: N tokens, K components, D hidden, V vocabulary, R = rows of a chunk (all K of a
-token together), X (N, K, D), W (V, D).  Three products a chunk: scores Z = X W', then, once Z
-holds G f'(Z) with G = exp(f(Z) - f(top)), dX = a (G f' W) and dW += (G f')' (a X).  All that
+token together), X (N, K, D), W (V, D).  Each chunk takes three products: scores Z = X W', then,
+once Z holds G f'(Z) with G = exp(f(Z) - f(top)), dX = a (G f' W) and dW += (G f')' (a X).  All that
 differs between rows (normalizer, responsibility, weight of the token) is in a, on the narrow
 side; no pass over the scores is spent on it.  A mixture needs of each component only the
 normalizer and the target's probability, so its distribution is never formed.
@@ -57,10 +57,9 @@ def fused_nll(
     (N, K, _), V = X.shape, len(W)
     scores = Scores(X, W, layer.b, kept, shard, chunk_size)
     dtype = scores.dtype
-    gradients = Gradients(scores, input=wanted.input, weight=wanted.weight, bias=wanted.bias)
+    gradients = Gradients(scores, wanted, form.parameters)
+    parameters = gradients.parameters
     nll, log_normalizer = X.new_zeros(N, dtype=dtype), X.new_zeros(N, K, dtype=dtype)
-    by_prior = X.new_zeros(N, K, dtype=dtype) if wanted.log_prior else None
-    parameters = [torch.zeros_like(p) for p in form.parameters] if wanted.parameters else []
 
     for n, x, z in scores:
         prior = None if layer.log_prior is None else layer.log_prior[n]
@@ -80,8 +79,8 @@ def fused_nll(
         # ut weighs the target's term of a row, up the terms of all tokens.
         g = _rows(weight, n, dtype)
         ut = g * ut
-        if by_prior is not None:
-            by_prior[n] = -ut
+        if gradients.log_prior is not None:
+            gradients.log_prior[n] = -ut
         if not (wanted.input or wanted.weight or wanted.bias or parameters):
             continue
         up = ut
@@ -101,13 +100,11 @@ def fused_nll(
             own = -(ut.reshape(-1) * chunk.target_slope * chunk.here)
             gradients.add_own(n, x, chunk.target, own)
 
-    gradients.finish()
-    found = [gradients.input, gradients.weight, gradients.bias, by_prior, *parameters]
-    return nll, log_normalizer, found
+    return nll, log_normalizer, gradients.finish()
 
 
 def _of_target(nll: Tensor, log_prior: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Of components' losses (n, K) the mixture's (n,), and who answers for it (n, K)."""
+    """The mixture's losses (n,) from its components' (n, K), and who answers for them (n, K)."""
     if log_prior is None:
         return nll.squeeze(1), torch.ones_like(nll, dtype=dtype)
     joint = log_prior - nll

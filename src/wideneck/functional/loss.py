@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from wideneck.config import Activation, activation_config
+from wideneck.errors import WideneckError
 from wideneck.functional.affine import affine, encode, is_number
-from wideneck.functional.check import check_shapes, check_targets
-from wideneck.functional.differentiable import loss_function
+from wideneck.functional.check import check_reduction, check_shapes, check_targets
+from wideneck.functional.differentiable import EagerLoss, FusedLoss, applied
 from wideneck.functional.distribution import widened
+from wideneck.functional.items import per_item
 from wideneck.functional.numbers import plain_number
 from wideneck.functional.op import Asked
-from wideneck.functional.options import NOTHING, Layer, LossOptions
+from wideneck.functional.options import Layer, LossOptions
 from wideneck.functional.shard import Shard
 from wideneck.functional.transforms import TransformedLoss, is_transformed, refuse_traced
 from wideneck.functional.vocab_parallel import locate, shared
@@ -150,9 +152,9 @@ def _loss(
     probs = target.reshape(N, target.shape[-1]) if soft else None
     ids = target.reshape(N) if not soft else target_ids
     ids = ids if ids is None else ids.reshape(N, *target.shape[len(tokens) :]).long()
-    asked = Asked(encode(layer.form), options, shard, NOTHING, torch.is_grad_enabled())
+    asked = Asked(encode(layer.form), options, shard, learning=torch.is_grad_enabled())
     tensors = (layer.X, weight, layer.b, layer.log_prior, ids, probs, class_weight)
-    compute = TransformedLoss.apply if is_transformed() else loss_function(shard)
+    compute = TransformedLoss.apply if is_transformed() else applied(FusedLoss, EagerLoss, shard)
     loss, log_normalizer = compute(asked, *tensors, *layer.form.parameters)
     loss = loss.view(tokens) if options.reduction == "none" else loss
     return loss, log_normalizer.view(tokens if log_prior is None else log_prior.shape)
@@ -184,3 +186,41 @@ def by_token(
         zero = like.new_zeros(weight.shape[0]) if bias is None else bias.to(like.dtype)
         bias = zero + shared(shift, shard)
     return Layer(x, weight, bias, prior, form, shard)
+
+
+def z_loss(
+    log_normalizer: Tensor,
+    target: Tensor,
+    factor: float,
+    *,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+) -> Tensor:
+    """The part of `linear_cross_entropy(..., z_loss=factor)` that is factor * (log-normalizer)^2.
+
+    For a report, of what `linear_cross_entropy_and_log_normalizer` returned: the loss less this is
+    the cross entropy.  Detach the log-normalizer where the gradient is in the loss already.
+
+    Args:
+        log_normalizer: (...), or (..., K) of a mixture, as returned: 0 where ignored.
+        target, reduction, ignore_index: what the loss was given.
+        factor: its `z_loss`.
+
+    Returns:
+        A scalar, or with "none" one number per target.
+    """
+    check_reduction(reduction)
+    soft = target.is_floating_point()
+    tokens = target.shape[:-1] if soft else target.shape
+    squares = factor * log_normalizer.square()
+    if squares.ndim == len(tokens) + 1:
+        squares = squares.mean(-1)
+    if squares.shape != tokens:
+        raise WideneckError(
+            f"log_normalizer must have the shape of the targets {tuple(tokens)}, or one dimension "
+            f"more for a mixture, got {tuple(log_normalizer.shape)}."
+        )
+    if reduction == "none":
+        return squares
+    count = squares.numel() if soft else (target != ignore_index).sum()
+    return per_item(squares.sum(), count if reduction == "mean" else 1)

@@ -1,7 +1,7 @@
 """The fused loss and its gradients as an operator, opaque to `torch.compile`."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,11 +19,17 @@ FIXED = 7
 """Tensors of the loss in front of the activation's parameters: X (N, K, D), W (V, D), b (V,),
 log_prior (N, K), and the ids, probabilities and class weights of `Targets`."""
 
+LAYER = "Tensor x, Tensor weight, Tensor? bias, Tensor? log_prior"
+ENCODED = (
+    "Tensor[] parameters, str form, float[] constants, str reduction, SymInt ignore_index, "
+    "float z_loss, float label_smoothing, SymInt? chunk_size"
+)
+"""In the signatures of operators: `Layer`, and what follows its tensors, from `Asked.encode`."""
+
 Up = tuple[Tensor | None, Tensor | None]
 """Gradients of the loss and of the log-normalizer."""
 
 
-@final
 @dataclass(frozen=True)
 class Asked:
     """What is asked for beside tensors; one argument, which no transform looks into."""
@@ -35,15 +41,24 @@ class Asked:
     learning: bool = True
     """The caller's grad mode, which an autograd function cannot see."""
 
+    def encode(self) -> tuple:
+        """Form and options as `ENCODED` has them; `decoded` reads them."""
+        o = self.options
+        numbers = o.ignore_index, float(o.z_loss), float(o.label_smoothing), o.chunk_size
+        return (*self.form, o.reduction, *numbers)
+
+    @property
+    def runs_operators(self) -> bool:
+        """Where a graph may be traced; none goes where processes talk."""
+        return self.shard.is_whole and torch.compiler.is_compiling()
+
 
 def run(asked: Asked, tensors: tuple, up: Up = (None, None)) -> list[Tensor]:
-    """`fused`, as an operator where a graph may be traced; none goes where processes talk."""
-    if not asked.shard.is_whole or not torch.compiler.is_compiling():
+    """`fused`, as an operator where it may run as one."""
+    if not asked.runs_operators:
         return fused(asked, tensors, up)
     given, parameters = tensors[:FIXED], list(tensors[FIXED:])
-    return fused_loss(
-        *given, parameters, *asked.form, *asked.options.encode(), *up, list(asked.wanted)
-    )
+    return fused_loss(*given, parameters, *asked.encode(), *up, list(asked.wanted))
 
 
 def fused(asked: Asked, tensors: tuple, up: Up = (None, None)) -> list[Tensor]:
@@ -103,30 +118,23 @@ def fused(asked: Asked, tensors: tuple, up: Up = (None, None)) -> list[Tensor]:
     return [loss, log_normalizer, *shard.whole_gradients(gradients)]
 
 
-@torch.library.custom_op("wideneck::fused_loss", mutates_args=())
-def fused_loss(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    log_prior: Tensor | None,
-    ids: Tensor | None,
-    probs: Tensor | None,
-    class_weight: Tensor | None,
-    parameters: list[Tensor],
-    form: str,
-    constants: list[float],
-    reduction: str,
-    whole: list[int],
-    numbers: list[float],
-    grad_loss: Tensor | None,
-    grad_log_normalizer: Tensor | None,
-    wanted: list[bool],
-) -> list[Tensor]:
+def decoded(given: tuple, fixed: int) -> tuple[tuple, tuple[str, list[float]], LossOptions, tuple]:
+    """Tensors, form, options and the rest of an operator with `fixed` tensors before `ENCODED`."""
+    parameters, form, constants, *options = given[fixed : fixed + 8]
+    tensors = (*given[:fixed], *parameters)
+    return tensors, (form, constants), LossOptions(*options), given[fixed + 8 :]
+
+
+@torch.library.custom_op(
+    "wideneck::fused_loss",
+    mutates_args=(),
+    schema=f"({LAYER}, Tensor? ids, Tensor? probs, Tensor? class_weight, {ENCODED}, "
+    "Tensor? grad_loss, Tensor? grad_log_normalizer, bool[] wanted) -> Tensor[]",
+)
+def fused_loss(*given: Any) -> list[Tensor]:
     """`fused` of one process, which a compiled graph calls and does not look into."""
-    options = LossOptions.decode(reduction, whole, numbers)
-    asked = Asked((form, constants), options, wanted=Wanted(*wanted))
-    tensors = (x, weight, bias, log_prior, ids, probs, class_weight, *parameters)
-    return fused(asked, tensors, (grad_loss, grad_log_normalizer))
+    tensors, form, options, (*up, wanted) = decoded(given, FIXED)
+    return fused(Asked(form, options, wanted=Wanted(*wanted)), tensors, tuple(up))
 
 
 @fused_loss.register_fake

@@ -12,28 +12,16 @@ from wideneck.functional.shard import WHOLE, Shard
 @final
 @dataclass(frozen=True)
 class LossOptions:
-    """The arguments of `linear_cross_entropy` that are no tensors, under its names."""
+    """The arguments of `linear_cross_entropy` that are no tensors, under its names.
+
+    In the order in which operators take them (`op.ENCODED`).
+    """
 
     reduction: str = "mean"
     ignore_index: int = -100
     z_loss: float = 0.0
     label_smoothing: float = 0.0
     chunk_size: int | None = None
-
-    def encode(self) -> tuple[str, list[int], list[float]]:
-        """The same, in what an operator's signature can hold."""
-        return (
-            self.reduction,
-            [self.ignore_index, self.chunk_size or 0],
-            [float(self.z_loss), float(self.label_smoothing)],
-        )
-
-    @classmethod
-    def decode(cls, reduction: str, whole: list[int], numbers: list[float]) -> "LossOptions":
-        """What `encode` was given."""
-        ignore_index, chunk_size = whole
-        z_loss, label_smoothing = numbers
-        return cls(reduction, ignore_index, z_loss, label_smoothing, chunk_size or None)
 
 
 @final
@@ -81,7 +69,7 @@ class Wanted(NamedTuple):
     parameters: bool = False
 
     def of(self, tensors: tuple, fixed: int) -> list[Tensor]:
-        """Of X, W, b, log_prior, others and from `fixed` on parameters: those that get one."""
+        """Those of X, W, b, log_prior, others and from `fixed` on parameters that get one."""
         chosen = [tensor for tensor, want in zip(tensors, self[:4], strict=False) if want]
         return [*chosen, *(tensors[fixed:] if self.parameters else ())]
 

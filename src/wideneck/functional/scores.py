@@ -3,15 +3,16 @@
 Letters as in `fused`: N tokens, K components, D hidden, V vocabulary, R = rows of a chunk.
 """
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from typing import final
 
 import torch
 from torch import Tensor
 
 from wideneck.functional.distribution import widened
+from wideneck.functional.options import Wanted
 from wideneck.functional.shard import Shard
-from wideneck.functional.workspace import workspace
 
 CHUNK_ROWS = 1024
 """Rows of a chunk at most: products are slower with many fewer, and no faster with more."""
@@ -80,17 +81,22 @@ class Scores:
 
 @final
 class Gradients:
-    """Of X, W and b, where they are wanted, from the gradients of the scores chunk by chunk."""
+    """Those that are wanted; of X, W and b from the gradients of the scores, chunk by chunk.
 
-    def __init__(self, scores: Scores, *, input: bool, weight: bool, bias: bool):
-        self.scores, self.wants_weight = scores, weight
-        X, W = scores.X, scores.W
+    `log_prior` and `parameters` are for the caller to fill.
+    """
+
+    def __init__(self, scores: Scores, wanted: Wanted, parameters: Sequence[Tensor]):
+        self.scores, self.wants_weight = scores, wanted.weight
+        X, W, dtype = scores.X, scores.W, scores.dtype
         self.input: Tensor | None = None
-        if input:
+        if wanted.input:
             make = X.new_empty if scores.whole else X.new_zeros
-            self.input = make(X.shape, dtype=scores.dtype)
+            self.input = make(X.shape, dtype=dtype)
         self.weight: Tensor | None = None
-        self.bias = W.new_zeros(W.shape[0]) if bias else None
+        self.bias = W.new_zeros(W.shape[0]) if wanted.bias else None
+        self.log_prior = X.new_zeros(X.shape[:2], dtype=dtype) if wanted.log_prior else None
+        self.parameters = [torch.zeros_like(p) for p in parameters] if wanted.parameters else []
 
     def add(self, n: slice | Tensor, x: Tensor, z: Tensor, a: Tensor | None) -> None:
         """The part of a chunk whose scores have the gradient a z.
@@ -134,7 +140,33 @@ class Gradients:
         if self.bias is not None:
             self.bias.index_add_(0, at, own)
 
-    def finish(self) -> None:
-        """Zeros where there was no chunk."""
+    def finish(self) -> list[Tensor | None]:
+        """All of them, None where not wanted; zeros where there was no chunk."""
         if self.wants_weight and self.weight is None:
             self.weight = torch.zeros_like(self.scores.W)
+        return [self.input, self.weight, self.bias, self.log_prior, *self.parameters]
+
+
+_kept = threading.local()
+
+
+def workspace(size: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An uninitialized vector of at least `size` numbers, valid until the thread's next call.
+
+    On a CPU it is one buffer for each thread, kept between calls: the operating system clears fresh
+    pages on first touch, which for 256 MiB takes as long as a tenth of the loss.  Accelerators have
+    a caching allocator of their own and get a plain tensor.
+    """
+    if device.type != "cpu":
+        return torch.empty(size, dtype=dtype, device=device)
+    held = getattr(_kept, "buffer", None)
+    if held is None or held.dtype != dtype or held.numel() < size:
+        _kept.buffer = None  # before the new one is made, not after
+        with torch.inference_mode(False):  # a tensor made in that mode could not be trained on
+            held = _kept.buffer = torch.empty(size, dtype=dtype, device=device)
+    return held
+
+
+def release_workspace() -> None:
+    """Gives the calling thread's buffer back to the system."""
+    _kept.buffer = None

@@ -1,7 +1,7 @@
 """Which rows of the output matrix this process holds, and how the processes agree.
 
 Each holds all tokens and a part of the vocabulary.  A chunk needs two reductions of a few
-numbers a row: the largest score, then normalizer and target score together.
+numbers for each row: the largest score, then normalizer and target score together.
 """
 
 from dataclasses import dataclass
@@ -59,15 +59,16 @@ class Shard:
 
         W and b are this process's own, and log_prior is the same in all of them.
         """
-        if not self.is_whole:
-            for part in (gradients[0], *gradients[4:]):
-                if part is not None:
-                    self.add_up(part)
+        for part in (gradients[0], *gradients[4:]):
+            if part is not None:
+                self.add_up(part)
         return [gradient for gradient in gradients if gradient is not None]
 
-    def add_up(self, partial: Tensor) -> None:
-        """Adds the parts of a gradient that every process computed from its own rows, in place."""
-        dist.all_reduce(partial, group=self.group)
+    def add_up(self, partial: Tensor) -> Tensor:
+        """Adds, in place, the parts of a sum that every process computed from its own rows."""
+        if not self.is_whole:
+            dist.all_reduce(partial, group=self.group)
+        return partial
 
 
 WHOLE = Shard()

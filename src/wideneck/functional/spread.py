@@ -14,7 +14,7 @@ blocks that stay in cache.  Memory: a few blocks beside the chunk.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -42,13 +42,8 @@ class Spread:
 
     def rows(self, n: Tensor | slice) -> "Spread":
         """That of these tokens."""
-        ids, probs = self.targets.ids, self.targets.probs
-        chosen = Targets(
-            None if ids is None else ids[n],
-            None if probs is None else probs[n],
-            self.targets.class_weight,
-        )
-        return Spread(chosen, self.label_smoothing, self.shard, self.vocab_size)
+        ids, probs = (None if x is None else x[n] for x in (self.targets.ids, self.targets.probs))
+        return replace(self, targets=Targets(ids, probs, self.targets.class_weight))
 
     def block(self, rows: slice, like: Tensor) -> Tensor:
         """What `F.cross_entropy` makes of targets: (rows, V of this process), dtype of `like`.
@@ -104,9 +99,7 @@ class SpreadChunk:
         n, K, V = z.shape
         sums = weigh_(z.view(-1, V), form, shard, "keep")
         exact = z.dtype if z.device.type == "mps" else torch.float64
-        total = sums.total.to(exact)
-        if not shard.is_whole:
-            shard.add_up(total)
+        total = shard.add_up(sums.total.to(exact))
         log_total = total.log().view(n, K)
         f_top = form.log_score(sums.top.to(exact)).view(n, K)
         chunk = cls(
@@ -125,8 +118,7 @@ class SpreadChunk:
             chunk.loss[rows] = -(q * log_P).sum(-1)
             chunk.shares[rows] = (q[:, None] * rho).sum(-1)
         if not shard.is_whole:
-            both = torch.cat([chunk.loss[:, None], chunk.shares], 1)
-            shard.add_up(both)
+            both = shard.add_up(torch.cat([chunk.loss[:, None], chunk.shares], 1))
             chunk.loss, chunk.shares = both[:, 0], both[:, 1:]
         return chunk
 
@@ -143,24 +135,21 @@ class SpreadChunk:
             part = g[rows] if isinstance(g, Tensor) else g
             weight = exp_(log_p).mul_(up[rows, :, None]).sub_((q * part)[:, None] * rho)
             if parameters:
-                own = self.form.parameter_gradients(self.z[rows], weight)
-                for sum_, found in zip(parameters, own, strict=True):
-                    sum_ += found
+                self.form.add_gradients_(parameters, self.z[rows], weight)
             torch.mul(weight, self.form.slope(self.z[rows]), out=self.z[rows])
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Rows, some at a time, and their q."""
         n, K, V = self.z.shape
-        most = ACCELERATOR_BLOCK
-        if self.z.device.type == "cpu":
-            most = BLOCK * torch.get_num_threads()
+        on_cpu = self.z.device.type == "cpu"
+        most = BLOCK * torch.get_num_threads() if on_cpu else ACCELERATOR_BLOCK
         size = max(1, most // (K * V))
         for start in range(0, n, size):
             rows = slice(start, min(start + size, n))
             yield rows, self.spread.block(rows, self.z)
 
     def _parts(self, rows: slice) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Of these rows: log p (n, K, V), log P (n, V), and rho (n, K, V) or 1."""
+        """For these rows log p (n, K, V), log P (n, V), and rho (n, K, V) or 1."""
         log_p = self.form.log_score(self.z[rows]) - self.f_top[rows] - self.log_total[rows]
         if self.log_prior is None:
             return log_p, log_p[:, 0], 1.0

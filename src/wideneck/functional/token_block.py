@@ -94,12 +94,6 @@ def mixture_log_prob(
     return torch.logsumexp(u + log_w[..., None], 1), u
 
 
-def sum_over_processes(part: Tensor, shard: Shard) -> Tensor:
-    if not shard.is_whole:
-        shard.add_up(part)
-    return part
-
-
 def by_token(T: Tensor | float) -> Tensor | float:
     return T.squeeze(1) if isinstance(T, Tensor) else T
 

@@ -7,7 +7,7 @@ and R_k = sum_j q_j rho_kj,
     dL/ds_kj = p_kj R_k - q_j rho_kj,    dL/dlog pi_k = -R_k.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -19,7 +19,6 @@ from wideneck.functional.token_block import (
     by_token,
     is_one,
     mixture_log_prob,
-    sum_over_processes,
 )
 
 
@@ -43,13 +42,10 @@ class Incoming:
     share: Tensor
     """(n, K)."""
 
-    def at(self, some: slice) -> "Incoming":
-        """Of some tokens."""
-
-        def of(value: Any) -> Any:
-            return None if value is None else value[some]
-
-        return Incoming(*(of(getattr(self, f.name)) for f in fields(self)))
+    def at(self, some: slice | Tensor) -> "Incoming":
+        """Those of some tokens."""
+        part: dict[str, Any] = {k: x if x is None else x[some] for k, x in vars(self).items()}
+        return Incoming(**part)
 
 
 def to_gradient_(
@@ -90,16 +86,11 @@ def to_gradient_(
             by_prior.append(prior)
         if parameters:
             scaled = weight if narrow is None else weight * narrow[rows, None]
-            for sum_, more in zip(
-                parameters, form.parameter_gradients(part.z, scaled), strict=True
-            ):
-                sum_ += more
+            form.add_gradients_(parameters, part.z, scaled)
         if weight is not part.z:
             form.times_slope(weight, part.z)
     if parameters:
-        parts = form.parameter_gradients(z_t, (a * here)[:, None])
-        for sum_, more in zip(parameters, parts, strict=True):
-            sum_ += more
+        form.add_gradients_(parameters, z_t, (a * here)[:, None])
     block.z.scatter_add_(1, at, (own * form.slope(z_t).squeeze(1) * here)[:, None])
     return narrow, torch.cat(by_prior) if by_prior else None
 
@@ -148,13 +139,11 @@ def _weigh_mixture(
         if shift is not None:
             d = d * exp_(shift)
         ed = torch.mul(e, d[:, None], out=part.by_component(spares[1]))
-        R = (
-            sum_over_processes(ed.sum(-1) * w, part.shard) - own
-        )  # others may be in the other branch
+        R = part.shard.add_up(ed.sum(-1) * w) - own  # others may be in the other branch
         weight = ed.mul_(-w[..., None]).addcmul_(e, (R / total)[..., None])
     else:  # a ratio of what is too small for a number: the responsibilities themselves, in logs
         rho = (u + (log_w[..., None] - log_P[:, None])).exp_()
         q = (d * (log_P if shift is None else shift + log_P).exp())[:, None]
-        R = sum_over_processes((rho * q).sum(-1), part.shard) - own
+        R = part.shard.add_up((rho * q).sum(-1)) - own
         weight = torch.addcmul(-rho * q, e, (R / total)[..., None])
     return weight.view_as(part.z), -R

@@ -4,26 +4,24 @@ What the values leave of every row (its largest score, its normalizer) is kept f
 pass, which computes the scores again and needs no second look at them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from wideneck.errors import WideneckError
 from wideneck.functional.affine import decode
 from wideneck.functional.check import check_temperature, check_values
-from wideneck.functional.differentiable import finished, wanted_by
+from wideneck.functional.differentiable import finished
 from wideneck.functional.distribution import widened
-from wideneck.functional.op import Asked, run
-from wideneck.functional.options import NOTHING, LossOptions, Wanted
+from wideneck.functional.op import ENCODED, LAYER, Asked, decoded, run
+from wideneck.functional.options import NOTHING, Wanted
 from wideneck.functional.scores import Gradients, Scores
-from wideneck.functional.shard import WHOLE, Shard
 from wideneck.functional.token_block import Block
 from wideneck.functional.token_gradient import Incoming, to_gradient_
-from wideneck.functional.token_pass import Wants, values
-from wideneck.functional.transforms import NO_FORWARD_MODE, refuse_batched
+from wideneck.functional.token_pass import values
+from wideneck.functional.transforms import refuse_batched, refuse_forward_mode, wanted_by
 
 OUTPUTS = ("log_prob", "entropy", "log_sum_sq_prob", "mean_log_prob", "top1")
 DIFFERENTIABLE = ("log_prob", "entropy")
@@ -35,27 +33,12 @@ NUM_KEPT = 4
 
 @final
 @dataclass(frozen=True)
-class AskedOutputs:
-    """What is asked for beside tensors, in one argument; `op.Asked` is the loss's."""
+class AskedOutputs(Asked):
+    """The same for token outputs, of whose options only `ignore_index` and `chunk_size` count."""
 
-    form: tuple[str, list[float]]
-    number: float
+    number: float = 1.0
     """The temperature where there is no tensor of them."""
-    ignore_index: int
-    chunk_size: int | None
     outputs: tuple[str, ...] = ()
-    shard: Shard = WHOLE
-    wanted: Wanted = NOTHING
-    learning: bool = True
-
-    def encode(self) -> tuple[str, list[float], float, int, int]:
-        """What an operator's signature can hold, in its order."""
-        return (*self.form, self.number, self.ignore_index, self.chunk_size or 0)
-
-    @property
-    def runs_operators(self) -> bool:
-        """Where a graph may be traced; none goes where processes talk."""
-        return self.shard.is_whole and torch.compiler.is_compiling()
 
     def blocks(
         self, tensors: tuple, *, means: bool
@@ -65,8 +48,9 @@ class AskedOutputs:
         `means` says that the mean of log p is wanted, where the smallest probabilities count.
         """
         x, weight, bias, log_prior, target, temperature = tensors[:FIXED]
-        form = decode(*self.form, list(tensors[FIXED:]))
-        scores = Scores(x, weight, bias, target != self.ignore_index, self.shard, self.chunk_size)
+        form, options = decode(*self.form, list(tensors[FIXED:])), self.options
+        kept = target != options.ignore_index
+        scores = Scores(x, weight, bias, kept, self.shard, options.chunk_size)
         hot = self.number > 1 if temperature is None else bool((temperature > 1).any())
         small = means or hot
 
@@ -88,8 +72,8 @@ class TokenValues(torch.autograd.Function):
         outputs, ctx.count = asked.outputs, len(tensors)
         ctx.asked = replace(asked, wanted=wanted_by(ctx, FIXED) if asked.learning else NOTHING)
         if asked.runs_operators:
-            given = (*tensors[:FIXED], list(tensors[FIXED:]), *asked.encode(), ",".join(outputs))
-            found = token_values(*given)
+            given = (*tensors[:FIXED], list(tensors[FIXED:]), *asked.encode(), asked.number)
+            found = token_values(*given, ",".join(outputs))
         else:
             found = _values(asked, tensors)
         told, kept = found[: len(outputs)], found[len(outputs) :]
@@ -114,11 +98,9 @@ class TokenValues(torch.autograd.Function):
         target, temperature, *parameters = tensors[4:]
         if h is None and temperature is None and asked.number == 1:
             assert g is not None  # the loss, which has faster ways
-            options = LossOptions("none", asked.ignore_index, chunk_size=asked.chunk_size)
-            loss = Asked(asked.form, options, asked.shard, asked.wanted)
-            _, _, *ready = run(loss, (*tensors[:4], target, None, None, *parameters), (-g, None))
+            _, _, *ready = run(asked, (*tensors[:4], target, None, None, *parameters), (-g, None))
         elif asked.runs_operators:
-            come = (g, h, entropy, kept, list(asked.wanted))
+            come = (asked.number, g, h, entropy, kept, list(asked.wanted))
             ready = token_gradients(*tensors[:FIXED], parameters, *asked.encode(), *come)
         else:
             ready = _gradients(asked, tensors, g, h, entropy, kept)
@@ -126,20 +108,10 @@ class TokenValues(torch.autograd.Function):
         return finished(ready, asked.wanted, tensors, FIXED, sources)
 
 
-class _EagerValues(TokenValues):
-    """`TokenValues` where no graph is traced, as `_EagerLoss`."""
+class EagerValues(TokenValues):
+    """`TokenValues` where no graph is traced, as `EagerLoss`."""
 
-    @staticmethod
-    def jvp(ctx: Any, *_: Tensor):  # pyrefly: ignore[bad-override]
-        """Refuses."""
-        raise WideneckError(NO_FORWARD_MODE)
-
-
-def values_function(shard: Shard) -> Callable[..., tuple[Tensor, ...]]:
-    """What computes the values, as `loss_function`."""
-    if not torch.compiler.is_compiling():
-        return _EagerValues.apply
-    return TokenValues.apply if shard.is_whole else torch.compiler.disable(_EagerValues.apply)
+    jvp = staticmethod(refuse_forward_mode)
 
 
 @torch.no_grad()
@@ -147,15 +119,14 @@ def _values(asked: AskedOutputs, tensors: tuple) -> list[Tensor]:
     """[*outputs, top (N, K), log_total (N, K), normalizer (N,), share (N, K)]."""
     x, weight, _, _, target, temperature = tensors[:FIXED]
     vocab_size = weight.shape[0] if asked.shard.is_whole else asked.shard.vocab_size
-    check_values(x, target, asked.ignore_index, vocab_size)
-    check_temperature(temperature, target != asked.ignore_index)
-    wants = Wants(*(name in asked.outputs for name in OUTPUTS[1:]))
+    check_values(x, target, asked.options.ignore_index, vocab_size)
+    check_temperature(temperature, target != asked.options.ignore_index)
     with torch.autocast(x.device.type, enabled=False):
-        scores, chunks = asked.blocks(tensors, means=wants.mean_log_prob)
+        scores, chunks = asked.blocks(tensors, means="mean_log_prob" in asked.outputs)
         found = _empty(x, scores.dtype, asked.outputs)
         names = [*asked.outputs, "top", "log_total", "normalizer", "share"]
         for n, _, chunk in chunks:
-            told = values(chunk, wants)
+            told = values(chunk, asked.outputs)
             for name, all_ in zip(names, found, strict=True):
                 all_[n] = getattr(told, name).to(all_.dtype)
     return found
@@ -179,51 +150,37 @@ def _gradients(
     kept: list[Tensor],
 ) -> list[Tensor]:
     """The wanted gradients of sum_n (g_n log-probability_n + h_n entropy_n)."""
-    x, target, wanted = tensors[0], tensors[4], asked.wanted
+    x, target = tensors[0], tensors[4]
     with torch.autocast(x.device.type, enabled=False):
         scores, chunks = asked.blocks(tensors, means=False)
         dtype = scores.dtype
-        sums = Gradients(scores, input=wanted.input, weight=wanted.weight, bias=wanted.bias)
-        prior = x.new_zeros(x.shape[:2], dtype=dtype) if wanted.log_prior else None
-        own = [torch.zeros_like(p) for p in tensors[FIXED:]] if wanted.parameters else []
+        sums = Gradients(scores, asked.wanted, tensors[FIXED:])
         zero = x.new_zeros(len(target), dtype=dtype)
         g = zero if g is None else g.to(dtype)
         H = zero if entropy is None else entropy
-        rows = [g, zero if h is None else h.to(dtype), H, *kept]
+        given = Incoming(g, None if h is None else h.to(dtype), H, *kept)
         for n, x_n, chunk in chunks:
-            g_n, h_n, *rest = (row[n] for row in rows)
-            given = Incoming(g_n, None if h is None else h_n, *rest)
-            a, by_prior = to_gradient_(chunk, given, own)
+            a, by_prior = to_gradient_(chunk, given.at(n), sums.parameters)
             sums.add(n, x_n, chunk.z, a)
-            if prior is not None and by_prior is not None:
-                prior[n] = by_prior
-        sums.finish()
-    return asked.shard.whole_gradients([sums.input, sums.weight, sums.bias, prior, *own])
+            if sums.log_prior is not None and by_prior is not None:
+                sums.log_prior[n] = by_prior
+    return asked.shard.whole_gradients(sums.finish())
 
 
-@torch.library.custom_op("wideneck::token_values", mutates_args=())
-def token_values(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    log_prior: Tensor | None,
-    target: Tensor,
-    temperature: Tensor | None,
-    parameters: list[Tensor],
-    form: str,
-    constants: list[float],
-    number: float,
-    ignore_index: int,
-    chunk_size: int,
-    outputs: str,
-) -> list[Tensor]:
+TENSORS = f"{LAYER}, Tensor target, Tensor? temperature, {ENCODED}, float number"
+
+
+@torch.library.custom_op(
+    "wideneck::token_values", mutates_args=(), schema=f"({TENSORS}, str outputs) -> Tensor[]"
+)
+def token_values(*given: Any) -> list[Tensor]:
     """`_values` of one process, which a compiled graph calls and does not look into.
 
     The outputs are named with commas between them: an operator takes no list of names.
     """
-    rest = (number, ignore_index, chunk_size or None, tuple(outputs.split(",")))
-    tensors = (x, weight, bias, log_prior, target, temperature, *parameters)
-    return _values(AskedOutputs((form, constants), *rest), tensors)
+    tensors, form, options, (number, outputs) = decoded(given, FIXED)
+    names = tuple(outputs.split(","))
+    return _values(AskedOutputs(form, options, number=number, outputs=names), tensors)
 
 
 @token_values.register_fake
@@ -231,31 +188,17 @@ def _(x, weight, *rest):
     return _empty(x, widened(x, weight), rest[-1].split(","))
 
 
-@torch.library.custom_op("wideneck::token_gradients", mutates_args=())
-def token_gradients(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    log_prior: Tensor | None,
-    target: Tensor,
-    temperature: Tensor | None,
-    parameters: list[Tensor],
-    form: str,
-    constants: list[float],
-    number: float,
-    ignore_index: int,
-    chunk_size: int,
-    g: Tensor | None,
-    h: Tensor | None,
-    entropy: Tensor | None,
-    kept: list[Tensor],
-    wanted: list[bool],
-) -> list[Tensor]:
+@torch.library.custom_op(
+    "wideneck::token_gradients",
+    mutates_args=(),
+    schema=f"({TENSORS}, Tensor? g, Tensor? h, Tensor? entropy, Tensor[] kept, bool[] wanted) "
+    "-> Tensor[]",
+)
+def token_gradients(*given: Any) -> list[Tensor]:
     """`_gradients` of one process, likewise."""
-    rest = (number, ignore_index, chunk_size or None)
-    asked = AskedOutputs((form, constants), *rest, wanted=Wanted(*wanted))
-    tensors = (x, weight, bias, log_prior, target, temperature, *parameters)
-    return _gradients(asked, tensors, g, h, entropy, kept)
+    tensors, form, options, (number, *come, wanted) = decoded(given, FIXED)
+    asked = AskedOutputs(form, options, wanted=Wanted(*wanted), number=number)
+    return _gradients(asked, tensors, *come)
 
 
 @token_gradients.register_fake

@@ -11,9 +11,10 @@ from wideneck.config import Activation, activation_config
 from wideneck.errors import WideneckError
 from wideneck.functional.affine import encode
 from wideneck.functional.check import check_ids, check_shapes
+from wideneck.functional.differentiable import applied
 from wideneck.functional.loss import by_token, linear_cross_entropy
-from wideneck.functional.options import NOTHING
-from wideneck.functional.token_op import OUTPUTS, AskedOutputs, values_function
+from wideneck.functional.options import LossOptions
+from wideneck.functional.token_op import OUTPUTS, AskedOutputs, EagerValues, TokenValues
 from wideneck.functional.transforms import refuse_transformed
 from wideneck.functional.vocab_parallel import locate
 
@@ -123,16 +124,14 @@ def linear_token_outputs(
     layer = by_token(input, weight, target.shape, bias, config, log_prior, shard)
     asked = AskedOutputs(
         encode(layer.form),
-        number,
-        ignore_index,
-        chunk_size,
-        names,
+        LossOptions("none", ignore_index, chunk_size=chunk_size),
         shard,
-        NOTHING,
-        torch.is_grad_enabled(),
+        learning=torch.is_grad_enabled(),
+        number=number,
+        outputs=names,
     )
     tensors = (layer.X, weight, layer.b, layer.log_prior, target.reshape(-1).long(), tempered)
-    found = values_function(shard)(asked, *tensors, *layer.form.parameters)
+    found = applied(TokenValues, EagerValues, shard)(asked, *tensors, *layer.form.parameters)
     fields = {name: one.view(target.shape) for name, one in zip(names, found, strict=True)}
     return TokenOutputs(**fields)
 

@@ -10,6 +10,7 @@ a row needs the sums of e^u, u e^u, e^2u and u:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -22,25 +23,16 @@ from wideneck.functional.token_block import (
     by_token,
     is_one,
     mixture_log_prob,
-    sum_over_processes,
 )
 
-
-@final
-@dataclass(frozen=True)
-class Wants:
-    """Which sums a row needs beside its normalizer."""
-
-    entropy: bool
-    log_sum_sq_prob: bool
-    mean_log_prob: bool
-    top1: bool
+Wants = Sequence[str]
+"""Names of outputs."""
 
 
 @final
 @dataclass(frozen=True)
 class Values:
-    """Of the tokens of a block, (n,) but for what is told of components; exact where it can be."""
+    """What is found of a block's tokens, (n,) unless it is of components; exact where it can be."""
 
     log_prob: Tensor
     entropy: Tensor | None
@@ -62,17 +54,16 @@ def values(block: Block, wants: Wants) -> Values:
 
     Args:
         block: the scores of a chunk, which are used up.
-        wants: what to find.
+        wants: the outputs to find, by name.
     """
     form, shard, T = block.form, block.shard, block.temperature
-    # A few numbers a row in float64 (which MPS lacks) keep roundings of f out of the results.
+    # A few numbers of a row in float64 (which MPS lacks) keep roundings of f out of the results.
     exact = block.z.dtype if block.z.device.type == "mps" else torch.float64
     V = shard.vocab_size or block.z.shape[1]
     here, at = block.local()
     f_t = form.log_score(block.z.gather(1, at).to(exact)).squeeze(1)
     if not shard.is_whole:
-        f_t = torch.where(here, f_t, 0)
-        shard.add_up(f_t)
+        f_t = shard.add_up(torch.where(here, f_t, 0))
     see, num_spares = (_see_one, 1) if block.log_prior is None else (_see_mixture, 2)
     spares: list[Tensor] = []
     seen = []
@@ -107,12 +98,12 @@ def _see_one(part: Block, at: Tensor, wants: Wants, spares: list[Tensor]) -> tup
     Args:
         part: its scores are used up.
         at: (R, 1), of the target.
-        wants: the sums that are wanted.
+        wants: the outputs that sums are taken for.
         spares: memories of the shape of the scores, one or for a mixture two.
     """
     z = part.form.told_apart_(part.z)
     top = part.shard.max(z.amax(-1, keepdim=True))
-    first = _is_first(z, top, at, part) if wants.top1 else top.squeeze(1)
+    first = _is_first(z, top, at, part) if "top1" in wants else top.squeeze(1)
     sums = _sums(part.form.relative(z, top, out=spares[0]), z, part, wants)
     top = top.squeeze(1)
     return top, sums[0], top, sums, first
@@ -124,12 +115,12 @@ def _see_mixture(part: Block, at: Tensor, wants: Wants, spares: list[Tensor]) ->
     z = part.form.told_apart_(part.z)
     top = part.shard.max(z.amax(-1, keepdim=True))
     e = part.form.exponentials(z, top, *spares)
-    total = sum_over_processes(e.sum(-1), part.shard)
+    total = part.shard.add_up(e.sum(-1))
     log_w = part.log_prior - part.by_component(total).log()
     log_P, _ = mixture_log_prob(e, top, log_w, part, spares[1])
     top_P = part.shard.max(log_P.amax(-1, keepdim=True))
     first = top_P.squeeze(1)
-    if wants.top1:
+    if "top1" in wants:
         first = _is_first(log_P, top_P, at[:: part.num_components], part)
     again = z.view(-1)[: log_P.numel()].view_as(log_P)  # the scores have been used
     sums = _sums(log_P.sub_(top_P), again, part, wants)
@@ -138,17 +129,17 @@ def _see_mixture(part: Block, at: Tensor, wants: Wants, spares: list[Tensor]) ->
 
 def _sums(u: Tensor, spare: Tensor, part: Block, wants: Wants) -> Tensor:
     """(S, n), row sums of e^(u/T), then those that are wanted; u and spare are overwritten."""
-    mean = u.sum(-1) if wants.mean_log_prob else None
+    mean = u.sum(-1) if "mean_log_prob" in wants else None
     bits = u.mul_(LOG2_E / part.temperature)
     e = torch.exp2(bits, out=spare)
     sums = [e.sum(-1)]
-    if wants.entropy:
+    if "entropy" in wants:
         sums.append(bits.mul_(e).sum(-1))
-    if wants.log_sum_sq_prob:
+    if "log_sum_sq_prob" in wants:
         sums.append(e.mul_(e).sum(-1))
     if mean is not None:
         sums.append(mean)
-    return sum_over_processes(torch.stack(sums), part.shard)
+    return part.shard.add_up(torch.stack(sums))
 
 
 def _told(
@@ -157,11 +148,11 @@ def _told(
     """Entropy, log sum of squares and mean of the sums that `_sums` has taken, in its order."""
     total, *left = sums
     entropy = squares = mean = None
-    if wants.entropy:
+    if "entropy" in wants:
         entropy = (log_total - math.log(2) * left.pop(0) / total).clamp(min=0)
-    if wants.log_sum_sq_prob:
+    if "log_sum_sq_prob" in wants:
         squares = (left.pop(0).log() - 2 * log_total).clamp(max=0)
-    if wants.mean_log_prob:
+    if "mean_log_prob" in wants:
         mean = left.pop(0) / (vocab_size * by_token(T)) - log_total
     return entropy, squares, mean
 

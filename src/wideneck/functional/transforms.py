@@ -77,6 +77,22 @@ def refuse_batched(*up: Tensor | None) -> None:
         )
 
 
+def refuse_forward_mode(ctx: Any, *_: Any) -> Any:
+    """The `jvp` of every function of autograd here that may have one."""
+    raise WideneckError(NO_FORWARD_MODE)
+
+
+def refuse_second_derivative(ctx: Any, *_: Any) -> Any:
+    """The `backward` of what is a gradient already."""
+    raise WideneckError(NO_SECOND_DERIVATIVE)
+
+
+def wanted_by(ctx: Any, fixed: int) -> Wanted:
+    """What autograd asks of a function of (asked, *tensors), from `fixed` on parameters."""
+    needs = ctx.needs_input_grad[1:]
+    return Wanted(*needs[:4], parameters=any(needs[fixed:]))
+
+
 class TransformedLoss(torch.autograd.Function):
     """`FusedLoss` under a transform."""
 
@@ -93,8 +109,7 @@ class TransformedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *up: Tensor):  # pyrefly: ignore[bad-override]
         """The gradients, by a function that itself can be transformed."""
-        tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[1:]
-        wanted = Wanted(*needs[:4], parameters=any(needs[FIXED:]))
+        tensors, wanted = ctx.saved_tensors, wanted_by(ctx, FIXED)
         found = gradients_of(replace(ctx.asked, wanted=wanted), up, tensors)
         # Here and not by `placed`: where a compiled transform has given way, the tracer trips over
         # a function that takes these gradients in a list.
@@ -107,10 +122,7 @@ class TransformedLoss(torch.autograd.Function):
         """One loss after the other."""
         return _one_by_one(TransformedLoss, info.batch_size, in_dims, args)
 
-    @staticmethod
-    def jvp(ctx: Any, *_: Any):  # pyrefly: ignore[bad-override]
-        """Refuses."""
-        raise WideneckError(NO_FORWARD_MODE)
+    jvp = staticmethod(refuse_forward_mode)
 
 
 class _Gradients(torch.autograd.Function):
@@ -129,19 +141,12 @@ class _Gradients(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx: Any, *_: Tensor):  # pyrefly: ignore[bad-override]
-        """Refuses."""
-        raise WideneckError(NO_SECOND_DERIVATIVE)
-
-    @staticmethod
     def vmap(info: Any, in_dims: tuple, *args: Any):
         """One after the other."""
         return _one_by_one(_Gradients, info.batch_size, in_dims, args)
 
-    @staticmethod
-    def jvp(ctx: Any, *_: Any):  # pyrefly: ignore[bad-override]
-        """Refuses."""
-        raise WideneckError(NO_FORWARD_MODE)
+    backward = staticmethod(refuse_second_derivative)
+    jvp = staticmethod(refuse_forward_mode)
 
 
 def gradients_of(asked: Asked, up: tuple, tensors: tuple) -> list[Tensor]:

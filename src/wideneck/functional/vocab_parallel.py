@@ -18,8 +18,8 @@ def locate(
 ) -> tuple[Tensor, Tensor | None, Shard]:
     """Local rows of weight and bias, and where in the vocabulary they lie.
 
-    One gather of two numbers a process: its count of rows, and a sum over the bits of its targets
-    and what else must be the `same` everywhere.
+    One gather of two numbers from each process: its count of rows, and a sum over the bits of its
+    targets and what else must be the `same` everywhere.
     """
     if isinstance(weight, DTensor):
         if group is not None:
@@ -81,6 +81,4 @@ class _SumGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor):  # pyrefly: ignore[bad-override]
-        gradient = gradient.clone()
-        ctx.shard.add_up(gradient)
-        return gradient, None
+        return ctx.shard.add_up(gradient.clone()), None

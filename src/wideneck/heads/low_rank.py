@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from wideneck import config as c
 from wideneck.errors import WideneckError
-from wideneck.functional.gram import gram
-from wideneck.functional.truncation import truncation
+from wideneck.functional.gram import gram, truncation
 from wideneck.heads.head import Head
 
 

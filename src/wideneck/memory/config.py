@@ -59,8 +59,8 @@ class Memory:
     margin: float = 1e-3
     """What a negative is asked to lie below a positive, for each rank between them."""
     reduction: str = "pair_mean"
-    """Of the ranking loss: "pair_mean", "sum" (Eq. 5 as DERIVED, over the targets), "offset_mean"
-    (released for GPT-2) or "offset_sum" (released for BART)."""
+    """How the ranking loss adds up: "pair_mean", "sum" (Eq. 5 as DERIVED, over the targets),
+    "offset_mean" (released for GPT-2) or "offset_sum" (released for BART)."""
     rank_over: str = "visible"
     """Ranks count the "visible" memories, or "all" columns as the released code."""
     values: str = "input_ids"

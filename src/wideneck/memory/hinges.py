@@ -17,27 +17,6 @@ NUMBERS = 2**18
 """Similarities at a time."""
 
 
-def hinges(
-    s: Tensor,
-    visible: Tensor,
-    good: Tensor,
-    row: tuple[Tensor, ...],
-    ranks: Ranks,
-    margin: float,
-) -> tuple[Tensor, Tensor]:
-    """Sum and number of the pairs, with u = s + margin rank.
-
-    Args:
-        s: (B, Q, M).
-        visible: (B, Q, M).
-        good: (B, Q, M), True for the positives; the other visible ones are negatives.
-        row: sequence and query of the rows with a positive.
-        ranks: of these rows.
-        margin: asked for at each rank.
-    """
-    return _Hinges.apply(s, visible, good, row, ranks, margin)
-
-
 def hinges_and_gradient(
     s: Tensor,
     visible: Tensor,
@@ -48,7 +27,17 @@ def hinges_and_gradient(
     *,
     wants: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """`hinges`, and the gradient of the sum (B, Q, M) where it is wanted; nothing is recorded."""
+    """Sum and number of the pairs, with u = s + margin rank; nothing is recorded.
+
+    Args:
+        s: (B, Q, M).
+        visible: (B, Q, M).
+        good: (B, Q, M), True for the positives; the other visible ones are negatives.
+        row: sequence and query of the rows with a positive.
+        ranks: of these rows.
+        margin: asked for at each rank.
+        wants: whether the gradient of the sum (B, Q, M) is wanted, too.
+    """
     gradient = torch.zeros_like(s) if wants else None
     total, num_pairs = s.new_zeros(()), row[0].new_zeros(())
     size = max(1, NUMBERS // max(1, s.shape[-1]))
@@ -67,22 +56,13 @@ def hinges_and_gradient(
 
 
 @final
-class _Hinges(torch.autograd.Function):
+class Hinges(torch.autograd.Function):
+    """Sum and number of the pairs, of the arguments of `hinges_and_gradient`."""
+
     @staticmethod
-    def forward(  # pyrefly: ignore[bad-override]
-        ctx: Any,
-        s: Tensor,
-        visible: Tensor,
-        good: Tensor,
-        row: tuple[Tensor, ...],
-        ranks: Ranks,
-        margin: float,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, *given: Any) -> tuple[Tensor, Tensor]:  # pyrefly: ignore[bad-override]
         """The sum, the number of pairs, and already the gradient."""
-        wants = ctx.needs_input_grad[0]
-        total, num_pairs, gradient = hinges_and_gradient(
-            s, visible, good, row, ranks, margin, wants=wants
-        )
+        total, num_pairs, gradient = hinges_and_gradient(*given, wants=ctx.needs_input_grad[0])
         if gradient is not None:
             ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(num_pairs)

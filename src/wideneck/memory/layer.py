@@ -5,6 +5,7 @@ of the other layers, and the pairs (h_j, x_{j+1}) are made when it is read.  Bea
 sequences, cropping after a wrong guess and chunks of a prompt then act on it as on any layer.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,19 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from wideneck.errors import WideneckError
-from wideneck.memory.kv_cache import NAMES
+
+NAMES = ("cache", "past_key_values")
+"""What transformers calls the cache of keys and values from 5.24 on, which takes the other as an
+argument until 5.40; and before."""
+
+
+def cache_in(named: Mapping[str, Any]) -> Any:
+    """The cache among the options of a forward, or in its result; None if there is none.
+
+    By its items: asked for by name, a result of transformers 5.24 logs that the old one is going.
+    """
+    found = (value for name, value in named.items() if name in NAMES)
+    return next((value for value in found if value is not None), None)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 l = l_trime + alpha l_rank, which is what was released; Eq. 6 of Wan et al. 2023 prints the model's
 own cross-entropy in the place of l_trime (`loss="cross_entropy"`).  Neither forms anything of the
-vocabulary's size: the model's part comes as one number a target.
+vocabulary's size: the model's part comes as one number per target.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,7 @@ from torch import Tensor
 from wideneck.functional.items import per_item
 from wideneck.memory.config import Memory
 from wideneck.memory.mixture import Recall, log_shares, masked_logsumexp, mixture_nll, positives
-from wideneck.memory.ranking import Ranking, ranking_loss
-from wideneck.memory.ranking_op import IN_GRAPH, ranking_loss_in_graph
+from wideneck.memory.ranking import IN_GRAPH, Ranking, ranking_loss, ranking_loss_in_graph
 from wideneck.memory.ranks import Embedding, Rows
 
 

@@ -12,7 +12,7 @@ code and from the loss that the paper names as its origin, as the display was no
 Positives have cosine 1 and take the first ranks.  With u = s + r margin each term is
 max(0, u_j - u_i), which removes the loop over offsets of the released code, O(T^3), in two ways:
 
-- for sums and means over pairs, `hinges` sorts the negatives of a row once: every positive looks
+- for sums and means over pairs, `Hinges` sorts the negatives of a row once: every positive looks
   up how many lie above it and their sum.  O(M log M) a row.
 - for means of each offset, `_by_offset` forms the rows of the positives alone and adds their terms
   up by r_j - r_i.
@@ -21,17 +21,22 @@ Letters: B sequences, Q queries, M memories; R rows, those with a positive, over
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from wideneck.functional.items import per_item
-from wideneck.memory.hinges import hinges
+from wideneck.memory.hinges import Hinges, hinges_and_gradient
 from wideneck.memory.mixture import positives
-from wideneck.memory.ranks import Embedding, Ranks
+from wideneck.memory.ranks import Embedding, Ranks, Rows
 
 PAIRS = 2**22
 """Terms that `_by_offset` holds at a time."""
+
+
+IN_GRAPH = ("sum", "pair_mean")
+"""Reductions whose gradient is found with the loss, as a graph needs it."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,8 @@ def ranking_loss(
     good = positives(visible, values, target)
     row = good.any(-1).nonzero(as_tuple=True)
     ranks = Ranks(values, target, row, embedding, visible if rank_over == "visible" else None)
-    if reduction in ("sum", "pair_mean"):
-        loss, num_pairs = hinges(s, visible, good, row, ranks, margin)
+    if reduction in IN_GRAPH:
+        loss, num_pairs = Hinges.apply(s, visible, good, row, ranks, margin)
         return Ranking(loss if reduction == "sum" else per_item(loss, num_pairs), num_pairs)
     sums, counts = _by_offset(s[row], good[row], (visible & ~good)[row], ranks, margin)
     means = per_item(sums, counts)
@@ -110,3 +115,66 @@ def _by_offset(
         sums = sums.scatter_add(0, offset, above[pair])
         counts = counts.scatter_add(0, offset, torch.ones_like(above[pair]))
     return sums, counts
+
+
+def ranking_loss_in_graph(
+    s: Tensor,
+    visible: Tensor,
+    values: Tensor,
+    target: Tensor,
+    rows: Rows,
+    *,
+    margin: float,
+    reduction: str,
+    rank_over: str,
+) -> Ranking:
+    """`ranking_loss`, for a reduction `IN_GRAPH`."""
+    over_all = rank_over == "all"
+    loss, num_pairs, _ = torch.ops.wideneck.ranking_loss(
+        s, visible, values, target, rows.ids, rows.rows, margin, reduction == "pair_mean", over_all
+    )
+    return Ranking(loss, num_pairs)
+
+
+# An operator that a compiled graph calls and does not look into: how many queries have a positive,
+# and how many tokens differ, a graph cannot know beforehand.
+@torch.library.custom_op("wideneck::ranking_loss", mutates_args=())
+def _hinges(
+    s: Tensor,
+    visible: Tensor,
+    values: Tensor,
+    target: Tensor,
+    ids: Tensor,
+    rows: Tensor,
+    margin: float,
+    is_mean: bool,
+    over_all: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, number of pairs, and the gradient of the loss in `s`."""
+    good = positives(visible, values, target)
+    row = good.any(-1).nonzero(as_tuple=True)
+    ranks = Ranks(values, target, row, Rows(ids, rows), None if over_all else visible)
+    loss, num_pairs, gradient = hinges_and_gradient(
+        s, visible, good, row, ranks, margin, wants=True
+    )
+    assert gradient is not None
+    if is_mean:
+        loss, gradient = per_item(loss, num_pairs), per_item(gradient, num_pairs)
+    return loss, num_pairs, gradient
+
+
+@_hinges.register_fake
+def _(s, visible, values, target, *rest):
+    return s.new_empty(()), target.new_empty(()), torch.empty_like(s)
+
+
+def _keep(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(output[2])
+
+
+def _backward(ctx: Any, loss: Tensor, *_: Any):
+    (gradient,) = ctx.saved_tensors
+    return (gradient * loss, *(None,) * 8)
+
+
+_hinges.register_autograd(_backward, setup_context=_keep)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from wideneck.audits.attention.rows import effective_keys, entropy, sink_importance
+from wideneck.audits.attention.collect import entropy, sink_importance
 
 
 def random_rows():
@@ -16,7 +16,6 @@ def random_rows():
 def test_entropy_follows_its_formula():
     p = random_rows()
     torch.testing.assert_close(entropy(p), -(p * p.log()).sum(-1))
-    torch.testing.assert_close(effective_keys(p), entropy(p).exp())
 
 
 def test_equal_weights_count_their_keys():
@@ -24,7 +23,6 @@ def test_equal_weights_count_their_keys():
         p = torch.zeros(60, dtype=torch.float64)
         p[:count] = 1 / count
         assert entropy(p).item() == pytest.approx(math.log(count))
-        assert effective_keys(p).item() == pytest.approx(count)
 
 
 def test_a_row_that_abstains_in_part_has_the_entropy_of_what_it_gives():

@@ -10,7 +10,7 @@ from wideneck.audits.memory.ranks import (
     chance_ranks,
     reciprocal_ranks,
 )
-from wideneck.audits.memory.recurrence import distinct_tokens, measure_recurrence
+from wideneck.audits.memory.section import distinct_tokens, measure_recurrence
 from wideneck.data import Windows
 
 A, B, C = 5, 6, 7

@@ -101,17 +101,12 @@ def _decide(
     """Proofs of members, the first of the points; and the rows that stood in the way of states."""
     points_KD = head.rows(points_K) @ cloud.transform.T
     points_KD -= points_KD[: len(members_N)].mean(0)
-    mixed, weights, apart, states = [], [], [], []
     block = max(1, _SCORES // len(points_K))
-    for own in torch.arange(len(members_N)).split(block):
-        tilted = tilt(points_KD, own)
-        mixed.append(own[tilted.mixed])
-        weights.append(tilted.weights)
-        apart.append(own[tilted.apart])
-        states.append(tilted.states)
-    proofs: dict[int, Proof] = _enclosed(head, points_K, torch.cat(mixed), torch.cat(weights))
-    apart_N = members_N[torch.cat(apart)]
-    direct_ND = torch.cat(states) @ cloud.transform
+    tilted = [tilt(points_KD, own) for own in torch.arange(len(members_N)).split(block)]
+    mixed_N, weight_NK, apart, states = (torch.cat(parts) for parts in zip(*tilted, strict=True))
+    proofs: dict[int, Proof] = _enclosed(head, points_K, mixed_N, weight_NK)
+    apart_N = members_N[apart]
+    direct_ND = states @ cloud.transform
     centre_D = head.rows(members_N).mean(0)
     towards_D = centre_D @ cloud.transform.T @ cloud.transform
     blockers = [members_N[:0]]

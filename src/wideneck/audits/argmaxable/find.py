@@ -18,9 +18,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wideneck.audits.argmaxable.distinct import group_equal_rows
+from wideneck.audits.argmaxable.distinct import group_equal_rows, join_near_rows
 from wideneck.audits.argmaxable.head import Distinct, Progress, make_head
-from wideneck.audits.argmaxable.near import join_near_rows
 from wideneck.audits.argmaxable.report import certificate_of, of_token, report, witness_of
 from wideneck.audits.argmaxable.result import Argmaxable, Certificate, Witness
 from wideneck.audits.argmaxable.search import TRANSFORMS, Search
@@ -86,11 +85,9 @@ def self_test_witness(
         box: as given to `find_unargmaxable`.
     """
     _check(weight, bias, box)
-    weight, bias = _within_reach(weight, bias)
     if method not in TRANSFORMS:
         raise WideneckError(f"method must be one of {', '.join(TRANSFORMS)}, got {method!r}.")
-    every = torch.arange(len(weight))
-    head = make_head(weight, bias, every, DEFAULT_BOX if box is None else box)
+    head = make_head(*_within_reach(weight, bias), torch.arange(len(weight)), box or DEFAULT_BOX)
     return states(head, TRANSFORMS[method](head), torch.tensor(list(indices), dtype=torch.long))
 
 
@@ -126,9 +123,8 @@ def _distinct(
     """The rows to be told apart, and the tokens of each."""
     _check(weight, bias, box)
     groups = group_equal_rows(weight, bias)
-    weight, bias = _within_reach(weight, bias)
     tokens_M = torch.tensor([group[0] for group in groups])
-    head = make_head(weight, bias, tokens_M, DEFAULT_BOX if box is None else box)
+    head = make_head(*_within_reach(weight, bias), tokens_M, box or DEFAULT_BOX)
     return join_near_rows(head, groups)
 
 

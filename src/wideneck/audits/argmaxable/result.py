@@ -12,7 +12,14 @@ as that long.
 from dataclasses import dataclass
 
 from wideneck.audits.measure import measure
-from wideneck.audits.token import TokenRef
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRef:
+    """One row of the head."""
+
+    token: int = measure("the row's number, which is the token's id")
+    string: str | None = measure("the tokenizer's string; none for a row beyond the tokenizer")
 
 
 @dataclass(frozen=True, kw_only=True)

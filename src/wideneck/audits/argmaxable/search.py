@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from wideneck.audits.argmaxable.cluster import decide_clusters
+from wideneck.audits.argmaxable.exact import nearest_point, solve_program
 from wideneck.audits.argmaxable.head import Distinct, Progress
-from wideneck.audits.argmaxable.hull import nearest_point
-from wideneck.audits.argmaxable.program import solve_program
 from wideneck.audits.argmaxable.reflect import reflect
 from wideneck.audits.argmaxable.self_tests import Cloud, make_cloud, scaling, self_test, whitening
 from wideneck.audits.argmaxable.verdict import Enclosed, Found, Proof

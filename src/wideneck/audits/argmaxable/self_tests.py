@@ -111,7 +111,8 @@ def self_test(
             own_N[a:b] = _own(head, cloud, block, query_NC)
             for c in range(a if symmetric else 0, head.num_rows, _TILE):
                 rows = cloud.lifted[c : c + _TILE]
-                tile = torch.mm(query_NC, rows.T, out=_view(scores, len(block), len(rows)))
+                into = scores[: len(block) * len(rows)].view(len(block), len(rows))
+                tile = torch.mm(query_NC, rows.T, out=into)
                 here = ((block >= c) & (block < c + len(rows))).nonzero().flatten()
                 tile[here, block[here] - c] = -torch.inf
                 top_N[a:b] = torch.maximum(top_N[a:b], tile.amax(1))
@@ -182,10 +183,6 @@ def _edge(box: float, x_ND: Tensor) -> Tensor:
 def _gamma(terms: int, bits: int) -> float:
     unit = 2.0**-bits
     return terms * unit / (1 - terms * unit)
-
-
-def _view(buffer: Tensor, num_rows: int, num_columns: int) -> Tensor:
-    return buffer[: num_rows * num_columns].view(num_rows, num_columns)
 
 
 @contextmanager

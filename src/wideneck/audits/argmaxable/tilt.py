@@ -13,7 +13,7 @@ step is two float32 products N x K x D. What remains is taken off in float64 by 
 """
 
 import copy
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,16 +32,15 @@ _PAUSE = 8
 _REFINEMENTS = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tilted:
+class Tilted(NamedTuple):
     """What was found of N rows: weights of some, separating states of others."""
 
     mixed: Tensor
-    """(A,): places among the N rows."""
+    """(A,): their numbers among the points."""
     weights: Tensor
     """(A, K) in float64, none negative, sum 1."""
     apart: Tensor
-    """(B,)."""
+    """(B,): likewise."""
     states: Tensor
     """(B, D), in the coordinates of the points."""
 
@@ -51,14 +50,13 @@ class _Batch:
 
     def __init__(self, points_KD: Tensor, own_N: Tensor):
         self.points, self.own = points_KD, own_N
-        self.place = torch.arange(len(own_N))
         self.rows = points_KD[own_N]
         square_K = points_KD.square().sum(1)
         apart_NK = square_K[own_N, None] + square_K - 2 * (self.rows @ points_KD.T)
         # Float32 does not tell the distance of two rows this close: any length will do.
         apart_NK = torch.maximum(apart_NK, 1e-6 * (square_K[own_N, None] + square_K))
         self.inverse = (points_KD.shape[1] / apart_NK.clamp_min(1e-30)).sqrt()
-        self.inverse[self.place, own_N] = 0
+        self.inverse[torch.arange(len(own_N)), own_N] = 0
         self.tilt = torch.zeros_like(self.rows)
         self.logits = torch.zeros_like(self.inverse)
         self.leading = torch.zeros_like(own_N)
@@ -70,7 +68,7 @@ class _Batch:
         return part
 
     def keep(self, which: Tensor) -> None:
-        for name in ("own", "place", "rows", "inverse", "tilt", "logits", "leading", "pause"):
+        for name in ("own", "rows", "inverse", "tilt", "logits", "leading", "pause"):
             setattr(self, name, getattr(self, name)[which])
 
     def weights(self) -> Tensor:
@@ -117,7 +115,7 @@ def tilt(points_KD: Tensor, own_N: Tensor) -> Tilted:
             if done_N.any():
                 a_NK, ok_N = _finish(batch.part(done_N), points_KD, p_NK[done_N])
                 batch.pause[done_N] = _PAUSE
-                mixed.append(batch.place[done_N][ok_N])
+                mixed.append(batch.own[done_N][ok_N])
                 weights.append(a_NK[ok_N])
                 left_N = ~done_N
                 left_N[done_N.nonzero().flatten()[~ok_N]] = True
@@ -132,7 +130,7 @@ def tilt(points_KD: Tensor, own_N: Tensor) -> Tilted:
             batch.leading = torch.where(leads_N, batch.leading + 1, 0)
             gone_N = batch.leading == _SETTLED
             if gone_N.any():
-                apart.append(batch.place[gone_N])
+                apart.append(batch.own[gone_N])
                 states.append(batch.tilt[gone_N].double())
                 batch.keep(~gone_N)
             if len(batch.own) == 0:

@@ -6,6 +6,7 @@ as one batch, and the layers below, which do not change, give back what they gav
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from wideneck.attention.config import Normalizer
 from wideneck.attention.forward import Call, attend, every_head, visible_keys
 from wideneck.attention.visits import arrive
-from wideneck.audits.attention.reading import Reader
+from wideneck.audits.attention.reading import Reader, Watcher
 from wideneck.audits.states import Progress
 from wideneck.files.boundary import out_of_memory, reason
 from wideneck.models.reading import decoder_layers, hearing
@@ -67,7 +68,7 @@ def ablation_losses(
             for heads in torch.arange(num_heads).split(BATCH):
                 count = len(heads)
                 with _skipping(reader.model, module, outputs, count):
-                    watcher = _Ablated(module, heads.tolist())
+                    watcher = _ablated(module, heads.tolist())
                     batch = window.expand(count, -1), target.expand(count, -1)
                     parts.append(reader.losses(*batch, watcher))
                 done += count
@@ -111,20 +112,19 @@ def _why_not_skip(
     return f"their losses move by {off:.2g} nats"
 
 
-class _Ablated:
-    """A watcher: in one layer, sequence i of the batch has head `heads[i]` replaced."""
+def _ablated(layer: nn.Module, heads: Sequence[int]) -> Watcher:
+    """In this layer, sequence i of the batch has head `heads[i]` replaced."""
 
-    def __init__(self, module: nn.Module, heads: Sequence[int]):
-        self.module, self.heads = module, heads
-
-    def __call__(self, module: nn.Module, call: Call, config: Normalizer) -> Tensor:
+    def watcher(module: nn.Module, call: Call, config: Normalizer) -> Tensor:
         out = attend(call, config)
-        if module is self.module:
+        if module is layer:
             means = _mean_of_visible(call)
             out = out.clone()
-            for i, head in enumerate(self.heads):
+            for i, head in enumerate(heads):
                 out[i, head] = means[i, head]
         return out
+
+    return watcher
 
 
 def _mean_of_visible(call: Call) -> Tensor:
@@ -142,15 +142,12 @@ def _skipping(
     model: Any, module: nn.Module, outputs: dict[nn.Module, Any], count: int
 ) -> Iterator[None]:
     """Inside, the layers below that of `module` give what they gave, for a batch of `count`."""
-    below = []
-    for layer in decoder_layers(model):
-        if any(part is module for part in layer.modules()):
-            break
-        below.append(layer)
-    else:
+    layers = decoder_layers(model) if outputs else []
+    below = list(
+        takewhile(lambda layer: all(part is not module for part in layer.modules()), layers)
+    )
+    if len(below) == len(layers):
         below = []  # an attention layer outside the stack: nothing is known to be below it
-    if not outputs:
-        below = []
     forwards = []  # what a library has wrapped, or None
     try:
         for layer in below:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ SINK = 0.3
 """Importance above which a head counts as having a sink (Gu et al. 2024)."""
 
 GEOMETRY = (*DISTANCES, *SEPARABILITY)
+REPORTED = {"each": "distance", "net": "distance_net", "summed": "distance_summed"}
+"""Distances that have another name in a `SizePoint`."""
 
 
 class Collected:
@@ -82,7 +85,7 @@ class Collected:
         return [_mean(self.geometry(layer, name), (0, 3)) for layer in self.layers]
 
     def heads(self, ablation: list[list[Estimate]] | None) -> list[HeadMeasures]:
-        """One record a head."""
+        """One record per head."""
         named = {name: self.by_head(name) for name in ("mass", "each", "share")}
         found = []
         for index, layer in enumerate(self.layers):
@@ -124,15 +127,7 @@ class Collected:
                     size=size,
                     num_queries=num_queries,
                     num_excluded=counted.shape[0] * counted.shape[3] - num_queries,
-                    mass=value["mass"],
-                    distance=value["each"],
-                    distance_net=value["net"],
-                    distance_summed=value["summed"],
-                    bound=value["bound"],
-                    bound_tight=value["bound_tight"],
-                    expected_paper=value["expected_paper"],
-                    expected_upper=value["expected_upper"],
-                    expected_monte_carlo=value["expected_monte_carlo"],
+                    **{REPORTED.get(name, name): value[name] for name in DISTANCES},
                     separability=spread(all_heads["share"]),
                     separability_lower=known(_mean(all_heads["lower"], 0)),
                     separability_upper=value["upper"],
@@ -165,18 +160,14 @@ class Collected:
                 continue
             up_to = self.queries < length
             if self.settings.include_masked and length < context:
-                up_to = (
-                    up_to & False
-                )  # the keys past L would count, as they do not in a window of L
+                up_to = up_to & False  # the keys past L would count; a window of L has none
             means = {name: known(_mean(x[up_to], 0)) for name, x in of_query.items()}
             points.append(
                 LengthPoint(
                     length=length,
                     effective_keys=spread(keys),
-                    distance=means["each"],
-                    bound=means["bound"],
-                    expected_paper=means["expected_paper"],
-                    expected_monte_carlo=means["expected_monte_carlo"],
+                    distance=means.pop("each"),
+                    **means,
                 )
             )
         return points
@@ -218,11 +209,8 @@ class Collected:
             found.append(
                 CriticalN(
                     expectation=name,
-                    size=result.size,
                     share=None if result.size is None else result.size / self.settings.context,
-                    level=result.level,
-                    statistics=result.statistics,
-                    p_values=result.p_values,
+                    **vars(result),
                 )
             )
         return found
@@ -250,13 +238,7 @@ def spread(values: Tensor) -> Spread:
     if not len(finite):
         finite = torch.full((1,), torch.nan, dtype=torch.float64)
     found = finite.quantile(torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=torch.float64)).tolist()
-    return Spread(
-        lowest=found[0],
-        quarter=found[1],
-        median=found[2],
-        three_quarters=found[3],
-        highest=found[4],
-    )
+    return Spread(**{field.name: x for field, x in zip(fields(Spread), found, strict=True)})
 
 
 def known(value: Tensor) -> float | None:

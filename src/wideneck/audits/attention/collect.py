@@ -15,30 +15,17 @@ from torch import Tensor, nn
 
 from wideneck.attention.config import Normalizer, Softmax
 from wideneck.attention.forward import Call, attend, dense_scores, every_head, visible_keys
-from wideneck.attention.jacobian import jacobian_of
-from wideneck.attention.weights import weights_of
 from wideneck.audits.attention.critical import Scan, scan_sizes
-from wideneck.audits.attention.distance import selection_distances
+from wideneck.audits.attention.distance import SelectionDistances, selection_distances
 from wideneck.audits.attention.jacobian import finite_difference, frobenius_norm, spectral_norm
-from wideneck.audits.attention.observing import watched
-from wideneck.audits.attention.rows import entropy, sink_importance
+from wideneck.audits.attention.reading import watched
 from wideneck.audits.attention.separability import separability
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.errors import WideneckError
 from wideneck.models import ask
 from wideneck.models.reading import hearing
 
-DISTANCES = (
-    "mass",
-    "each",
-    "net",
-    "summed",
-    "bound",
-    "bound_tight",
-    "expected_paper",
-    "expected_upper",
-    "expected_monte_carlo",
-)
+DISTANCES = tuple(field.name for field in fields(SelectionDistances))
 SEPARABILITY = ("share", "lower", "upper")
 
 
@@ -72,6 +59,11 @@ class Layer:
     """(3 + steps, temperatures, H): spectral, Frobenius, finite differences, means over q; and the
     largest spectral."""
     scan: Scan | None = None
+
+    def add(self, **window: Tensor) -> None:
+        """What was found on one window, by field."""
+        for name, found in window.items():
+            getattr(self, name).append(found.cpu())
 
 
 class Collector:
@@ -109,7 +101,7 @@ class Collector:
         _, value = every_head(call)
         scores = dense_scores(call)
         visible = visible_keys(call)
-        weights = weights_of(scores, visible, config)
+        weights = config.weights(scores, visible)
         seen = _of_all_heads(visible, scores)
         if module not in self.layers:
             self.layers[module] = Layer(config, 1 / call.scaling, value.shape[-1])
@@ -145,13 +137,15 @@ class Collector:
             yield
 
     def _rows(self, layer: Layer, weights: Tensor, seen: Tensor) -> None:
-        layer.visible.append(seen.sum(-1).cpu())
-        layer.entropy.append(entropy(weights).cpu())
-        layer.first_key.append(weights[..., 0].clone().cpu())
-        layer.importance.append(sink_importance(weights, seen).cpu())
         zeros = ((weights == 0) & seen).sum((1, 2)) / seen.sum()
-        layer.zeros.append(zeros.where(weights.isfinite().all(-1).all(-1), torch.nan).cpu())
-        layer.row_sum.append(weights.sum(-1).cpu())
+        layer.add(
+            visible=seen.sum(-1),
+            entropy=entropy(weights),
+            first_key=weights[..., 0].clone(),
+            importance=sink_importance(weights, seen),
+            zeros=zeros.where(weights.isfinite().all(-1).all(-1), torch.nan),
+            row_sum=weights.sum(-1),
+        )
 
     def _geometry(self, layer: Layer, weights: Tensor, seen: Tensor, vectors: Tensor) -> None:
         settings, queries = self.settings, self.queries
@@ -171,13 +165,9 @@ class Collector:
         apart = separability(
             weights, unit if settings.normalize_geometry else vectors, seen, settings.sizes
         )
-        layer.geometry.append(
-            torch.stack(
-                [getattr(found, name) for name in DISTANCES]
-                + [getattr(apart, name) for name in SEPARABILITY]
-            ).cpu()
-        )
-        layer.gap.append(apart.delta.cpu())
+        named = {**vars(found), **vars(apart)}
+        geometry = torch.stack([named[name] for name in (*DISTANCES, *SEPARABILITY)])
+        layer.add(geometry=geometry, gap=apart.delta)
         if settings.critical_up_to and not self.geometry_only:
             scan = scan_sizes(weights, far, seen, settings.critical_up_to, generator=self.generator)
             layer.scan = scan if layer.scan is None else layer.scan + scan
@@ -185,13 +175,13 @@ class Collector:
     def _jacobian(self, layer: Layer, weights: Tensor, seen: Tensor, config: Normalizer) -> None:
         weights = weights[:, self.queries]
         n = seen[self.queries].sum(-1, keepdim=True).to(weights.dtype)
-        form = jacobian_of(weights, n, config)
+        form = config.derivative(weights, n)
         if form is None:
-            layer.jacobian.append(torch.full((2, *weights.shape[:2]), torch.nan))
+            layer.add(jacobian=torch.full((2, *weights.shape[:2]), torch.nan))
             return
         arguments = form.diagonal, form.rank_one
         norms = torch.stack([spectral_norm(*arguments), frobenius_norm(*arguments)])
-        layer.jacobian.append((norms * form.factor).float().cpu())
+        layer.add(jacobian=(norms * form.factor).float())
 
     def _differences(self, layer: Layer, scores: Tensor, seen: Tensor) -> None:
         scores, seen = scores[:, self.queries], seen[self.queries]
@@ -210,13 +200,13 @@ class Collector:
             rows.append(
                 torch.stack([spectral.mean(1), frobenius.mean(1), *steps, spectral.amax(1)])
             )
-        layer.differences.append(torch.stack(rows, 1).cpu())
+        layer.add(differences=torch.stack(rows, 1))
 
     def _vectors(self, module: nn.Module, values: Tensor) -> Tensor:
         """The x_i, (H, K, d), that the settings choose."""
-        if self.settings.vectors == "values":
-            return values.float()
         kind = self.settings.vectors
+        if kind == "values":
+            return values.float()
         states = self.embeddings if kind == "embeddings" else self.entering.get(module)
         assert states is not None
         return states[0].float().expand(len(values), *states.shape[1:])
@@ -254,8 +244,41 @@ def _of_all_heads(visible: Tensor | None, scores: Tensor) -> Tensor:
 
 def _at(config: Normalizer, queries: Tensor) -> Normalizer:
     """The normalizer at some queries, with numbers that broadcast against (H, q, K)."""
-    numbers = {each.name: getattr(config, each.name) for each in fields(config)}
     by_query = {
-        k: x[0][:, queries] for k, x in numbers.items() if isinstance(x, Tensor) and x.ndim == 4
+        name: x[0][:, queries]
+        for name, x in vars(config).items()
+        if isinstance(x, Tensor) and x.ndim == 4
     }
     return replace(config, **by_query)
+
+
+@torch.no_grad()
+def entropy(weights: Tensor) -> Tensor:
+    """Entropy of each row in nats: (..., K) to (...).
+
+    A row that sums to m < 1 is described by weights / m; a row of zeros has entropy 0.
+
+    Args:
+        weights: (..., K) >= 0.
+    """
+    weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
+    total = weights.sum(-1, keepdim=True)
+    shares = weights / total.where(total > 0, 1)
+    return torch.special.entr(shares, out=shares).sum(-1)
+
+
+@torch.no_grad()
+def sink_importance(weights: Tensor, visible: Tensor, key: int = 0) -> Tensor:
+    """Mean weight of one key over the queries that see it: (..., Q, K) to (...).
+
+    Gu et al. 2024 (arXiv:2410.10781), where a head has a sink if this exceeds 0.3.  NaN where no
+    query sees the key.
+
+    Args:
+        weights: (..., Q, K).
+        visible: (Q, K) or (..., Q, K) bool.
+        key: the first of the sequence in the paper.
+    """
+    seen = visible[..., key].expand(weights.shape[:-1])
+    column = weights[..., key].to(torch.promote_types(weights.dtype, torch.float32))
+    return (column * seen).sum(-1) / seen.sum(-1)

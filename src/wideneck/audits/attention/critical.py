@@ -20,7 +20,7 @@ from wideneck.audits.attention.expectation import Expectation
 from wideneck.audits.attention.selection import Block, blocks, prepare
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Scan:
     """Sums over the query rows that see more than N keys: (max_size, H), row N - 1 for N.
 
@@ -39,13 +39,7 @@ class Scan:
     """Rows in the sums; int64."""
 
     def __add__(self, other: "Scan") -> "Scan":
-        return Scan(
-            each=self.each + other.each,
-            expected_paper=self.expected_paper + other.expected_paper,
-            expected_upper=self.expected_upper + other.expected_upper,
-            expected_monte_carlo=self.expected_monte_carlo + other.expected_monte_carlo,
-            count=self.count + other.count,
-        )
+        return Scan(**{name: sums + getattr(other, name) for name, sums in vars(self).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,13 +96,7 @@ def scan_sizes(
         sums[3, :last, head] += _each(block, gram, block.shuffled(last, generator))
     num_visible = visible.sum(-1)
     count = torch.stack([(num_visible > size).sum(-1) for size in range(1, max_size + 1)])
-    return Scan(
-        each=sums[0],
-        expected_paper=sums[1],
-        expected_upper=sums[2],
-        expected_monte_carlo=sums[3],
-        count=count,
-    )
+    return Scan(*sums, count=count)
 
 
 def _each(block: Block, gram: Tensor, order: Tensor) -> Tensor:

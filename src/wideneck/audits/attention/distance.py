@@ -26,7 +26,7 @@ from wideneck.audits.attention.expectation import Expectation
 from wideneck.audits.attention.selection import Block, blocks, prepare, too_few_visible
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SelectionDistances:
     """Tensors (len(sizes), H, Q), NaN where no visible key is left outside the selection.
 
@@ -92,17 +92,7 @@ def selection_distances(
         if within:
             into[:, : len(within)] = _block(block, pairs, within, generator, draws)
     found.masked_fill_(too_few_visible(visible, sizes), torch.nan)
-    return SelectionDistances(
-        mass=found[0],
-        each=found[1],
-        net=found[2],
-        summed=found[3],
-        bound=found[4],
-        bound_tight=found[5],
-        expected_paper=found[6],
-        expected_upper=found[7],
-        expected_monte_carlo=found[8],
-    )
+    return SelectionDistances(*found)
 
 
 def _block(

@@ -1,4 +1,4 @@
-"""What the attention section reports: one record a head, and what is common to all."""
+"""What the attention section reports: one record per head, and what is common to all."""
 
 from dataclasses import dataclass
 

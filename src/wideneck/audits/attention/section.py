@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from wideneck.attached.hook import use
 from wideneck.attached.normalizer_places import placed
 from wideneck.attention.config import Normalizer, name_of, to_dict
-from wideneck.attention.jacobian import largest_norm
 from wideneck.attention.learned import check_start
 from wideneck.audits.attention.ablation import ablation_losses
 from wideneck.audits.attention.aggregate import Collected, known, row_means
@@ -62,47 +61,43 @@ def audit_attention(
             transformers' interface, or does more than its normalizer.
         WideneckError: the settings do not fit the model.
     """
-    ids = windows.ids
-    _check_asked(reader.model, windows, settings, normalizers)
-    queries = _queries(settings, ids.shape[1])
+    ids, notes = windows.ids, list[str]()
+    run = _Run(reader, windows, settings, progress, notes)
+    run.check_asked(normalizers)
+    length = ids.shape[1]
+    count = length if settings.num_queries is None else min(settings.num_queries, length)
+    # At equal distances, the last position always among them.
+    queries = torch.linspace(length / count - 1, length - 1, count).round().long()
     with clock("attention"):
         own = reader.losses(ids[:1], windows.targets[:1])
         collector = Collector(settings, queries, seed, device=reader.model.device)
-        losses = _read(reader, windows, collector, progress, "attention heads")
+        losses = run.read(collector, "attention heads")
         _check(reader.model, losses, own)
     collected = Collected(list(collector.layers.values()), settings, queries)
     collected.check()
-    notes, ablation = collected.notes(), None
+    notes += collected.notes()
+    ablation, comparison = None, []
     if settings.ablation_context:
         with clock("replacing heads"):
             ablation = measured(
                 "what replacing a head costs",
-                lambda: _ablation(reader, windows, collector.layers, settings, notes, progress),
+                partial(run.ablation, collector.layers),
                 None,
                 notes,
             )
     heads = collected.heads(ablation)
-    comparison = []
     if normalizers:
         with clock("other normalizers"):
-            comparison = _compare(
-                reader,
-                windows,
-                settings,
-                queries,
-                normalizers,
-                seed,
-                losses,
-                collector,
-                notes,
-                progress,
-            )
-    first = collected.layers[0]
+            comparison = run.compare(normalizers, losses, collector, seed)
+    first, state = collected.layers[0], placed(reader.model)
+    config = first.config if state is None else state.config  # with the numbers it started from
+    gaps = torch.cat([gap for x in collected.layers for gap in x.gap])
+    gaps = gaps[~gaps.isnan()]  # a head of one vector has none
     return AttentionAudit(
-        normalizer=describe(_config(reader.model, first)),
+        normalizer=describe(config),
         num_layers=len(collected.layers),
         num_heads=max(len(layer.gap[0]) for layer in collected.layers),
-        context=ids.shape[1],
+        context=length,
         num_windows=len(ids),
         num_queries=len(queries),
         reference_size=settings.reference_size,
@@ -110,10 +105,10 @@ def audit_attention(
         choices=_choices(settings),
         head_dim=first.head_dim,
         temperature=first.temperature,
-        smallest_gap=_smallest([gap for x in collected.layers for gap in x.gap]),
-        jacobian_limit=_limit(_config(reader.model, first), ids.shape[1]),
+        smallest_gap=float(gaps.min()) if len(gaps) else math.nan,
+        jacobian_limit=_limit(config, length),
         loss=estimate(losses, windows.document),
-        ablation_tokens=0 if ablation is None else len(ids) * _ablated(settings, windows),
+        ablation_tokens=0 if ablation is None else len(ids) * run.num_ablated,
         heads=heads,
         by_size=collected.sizes(),
         by_length=collected.lengths(),
@@ -125,31 +120,126 @@ def audit_attention(
     )
 
 
-def _smallest(gaps: list[Tensor]) -> float:
-    """The smallest gap that is known; a head of one vector has none."""
-    known = torch.cat(gaps)
-    known = known[~known.isnan()]
-    return float(known.min()) if len(known) else math.nan
+@dataclass(frozen=True)
+class _Run:
+    """The model over the windows, as often as it takes."""
 
+    reader: Reader
+    windows: Windows
+    settings: AttentionSettings
+    progress: Progress | None
+    notes: list[str]
 
-def _check_asked(
-    model: Any, windows: Windows, settings: AttentionSettings, normalizers: Sequence[Normalizer]
-) -> None:
-    """Refuse before the work what could not be done after it."""
-    state = placed(model)
-    if normalizers and state is not None:
-        raise WideneckError(
-            f"This model is under {name_of(state.config)} already; normalizers are compared from a "
-            "model's own attention."
+    @property
+    def prefix(self) -> int:
+        """Tokens that the tokenizer puts in front of each window."""
+        return self.windows.ids.shape[1] - self.windows.targets.shape[1]
+
+    @property
+    def num_ablated(self) -> int:
+        """Predictions of each window that ablation is measured on."""
+        return min(self.settings.ablation_context, self.windows.ids.shape[1]) - self.prefix
+
+    def check_asked(self, normalizers: Sequence[Normalizer]) -> None:
+        """Refuse before the work what could not be done after it."""
+        state, context = placed(self.reader.model), self.settings.ablation_context
+        if normalizers and state is not None:
+            raise WideneckError(
+                f"This model is under {name_of(state.config)} already; normalizers are compared "
+                "from a model's own attention."
+            )
+        if 0 < context <= self.prefix:
+            raise WideneckError(
+                f"An ablation_context of {context} holds nothing but what the tokenizer puts in "
+                f"front ({self.prefix}): ask for more, or for 0."
+            )
+        for config in normalizers:
+            check_start(config)
+
+    def read(self, collector: Collector, stage: str) -> Tensor:
+        """Losses (W, T); the collector fills."""
+        model, windows, progress = self.reader.model, self.windows, self.progress
+        if progress is not None:
+            total = model.config.get_text_config().num_hidden_layers * len(windows.ids)
+            collector.on_call = lambda done: progress(stage, min(done, total), total)
+        with collector.listening(model, windows.ids[:1, :2]):
+            found = [
+                self.reader.losses(ids, targets, collector)
+                for ids, targets in zip(windows.ids.split(1), windows.targets.split(1), strict=True)
+            ]
+        if not collector.layers:
+            raise UnmeasurableError(
+                f"{type(model).__name__} called no attention function of transformers' interface, "
+                "so its heads cannot be measured."
+            )
+        return torch.cat(found)
+
+    def ablation(self, layers: dict[nn.Module, Layer]) -> list[list[Estimate]]:
+        """By layer and head, what it costs to replace it."""
+        base, replaced = ablation_losses(
+            self.reader,
+            {module: len(layer.gap[0]) for module, layer in layers.items()},
+            self.windows.ids[:, : self.prefix + self.num_ablated],
+            self.windows.targets[:, : self.num_ablated],
+            progress=self.progress,
+            notes=self.notes,
         )
-    prefix = windows.ids.shape[1] - windows.targets.shape[1]
-    if 0 < settings.ablation_context <= prefix:
-        raise WideneckError(
-            f"An ablation_context of {settings.ablation_context} holds nothing but what the "
-            f"tokenizer puts in front ({prefix}): ask for more, or for 0."
+        document = self.windows.document
+        return [[estimate(head - base, document) for head in heads] for heads in replaced]
+
+    def compare(
+        self, normalizers: Sequence[Normalizer], losses: Tensor, own: Collector, seed: int
+    ) -> list[NormalizerPoint]:
+        """The model under each normalizer; its own first, for which all is known already."""
+        settings = replace(self.settings, sizes=(self.settings.reference_size,), critical_up_to=0)
+        points = [self._point("softmax, the model's own", losses, losses, own)]
+        for config in normalizers:
+            device = self.reader.model.device
+            collector = Collector(settings, own.queries, seed, device=device, geometry_only=True)
+            changed = measured(
+                f"the model under {name_of(config)}",
+                partial(self._read_under, config, collector),
+                None,
+                self.notes,
+            )
+            if changed is not None:
+                points.append(self._point(describe(config), changed, losses, collector))
+        return points
+
+    def _read_under(self, config: Normalizer, collector: Collector) -> Tensor:
+        """`read` with the normalizer in the model, which has its own again afterwards."""
+        try:
+            use(self.reader.model, config)
+        except WideneckError as error:  # checked before: it is the model that does not allow it
+            raise UnmeasurableError(str(error)) from error
+        try:
+            return self.read(collector, f"under {name_of(config)}")
+        finally:
+            use(self.reader.model, "softmax")
+
+    def _point(
+        self, name: str, losses: Tensor, own: Tensor, collector: Collector
+    ) -> NormalizerPoint:
+        layers = list(collector.layers.values())
+        collected = Collected(layers, collector.settings, collector.queries)
+        rows, at = [row_means(layer) for layer in layers], collected.at
+        jacobian = torch.cat([torch.stack(x.jacobian)[:, 0].flatten() for x in layers])
+
+        def over_heads(values: list[Tensor]) -> float:
+            return float(torch.cat(values).double().nanmean())
+
+        of_rows = ("entropy", "effective_keys", "first_key")
+        return NormalizerPoint(
+            normalizer=name,
+            loss=estimate(losses, self.windows.document),
+            change=estimate(losses - own, self.windows.document),
+            **{key: over_heads([row[key] for row in rows]) for key in of_rows},
+            zeros=over_heads([torch.stack(x.zeros).mean(0) for x in layers]),
+            row_sum=over_heads([torch.stack(x.row_sum).mean((0, 2)) for x in layers]),
+            mass=over_heads([x[at] for x in collected.by_head("mass")]),
+            separability=over_heads([x[at] for x in collected.by_head("share")]),
+            jacobian_spectral=known(jacobian.double().mean()),
         )
-    for config in normalizers:
-        check_start(config)
 
 
 def describe(config: Normalizer) -> str:
@@ -160,42 +250,6 @@ def describe(config: Normalizer) -> str:
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
     return name_of(config) + (f" ({', '.join(numbers)})" if numbers else "")
-
-
-def _config(model: Any, first: Layer) -> Normalizer:
-    """The normalizer that the model is under, with the numbers it started from."""
-    state = placed(model)
-    return first.config if state is None else state.config
-
-
-def _queries(settings: AttentionSettings, length: int) -> Tensor:
-    """Positions at equal distances, the last one always among them."""
-    count = length if settings.num_queries is None else min(settings.num_queries, length)
-    return torch.linspace(length / count - 1, length - 1, count).round().long()
-
-
-def _read(
-    reader: Reader,
-    windows: Windows,
-    collector: Collector,
-    progress: Progress | None,
-    stage: str,
-) -> Tensor:
-    """Losses (W, T); the collector fills."""
-    found = []
-    if progress is not None:
-        layers = reader.model.config.get_text_config().num_hidden_layers
-        total = layers * len(windows.ids)
-        collector.on_call = lambda done: progress(stage, min(done, total), total)
-    with collector.listening(reader.model, windows.ids[:1, :2]):
-        for ids, targets in zip(windows.ids.split(1), windows.targets.split(1), strict=True):
-            found.append(reader.losses(ids, targets, collector))
-    if not collector.layers:
-        raise UnmeasurableError(
-            f"{type(reader.model).__name__} called no attention function of transformers' "
-            "interface, so its heads cannot be measured."
-        )
-    return torch.cat(found)
 
 
 def _check(model: Any, losses: Tensor, own: Tensor) -> None:
@@ -213,129 +267,12 @@ def _check(model: Any, losses: Tensor, own: Tensor) -> None:
         )
 
 
-def _ablation(
-    reader: Reader,
-    windows: Windows,
-    layers: dict[nn.Module, Layer],
-    settings: AttentionSettings,
-    notes: list[str],
-    progress: Progress | None,
-) -> list[list[Estimate]]:
-    num_targets = _ablated(settings, windows)
-    prefix = windows.ids.shape[1] - windows.targets.shape[1]
-    base, replaced = ablation_losses(
-        reader,
-        {module: len(layer.gap[0]) for module, layer in layers.items()},
-        windows.ids[:, : prefix + num_targets],
-        windows.targets[:, :num_targets],
-        progress=progress,
-        notes=notes,
-    )
-    return [[estimate(head - base, windows.document) for head in heads] for heads in replaced]
-
-
-def _ablated(settings: AttentionSettings, windows: Windows) -> int:
-    """Predictions of each window that ablation is measured on."""
-    prefix = windows.ids.shape[1] - windows.targets.shape[1]
-    return min(settings.ablation_context, windows.ids.shape[1]) - prefix
-
-
 def _limit(config: Normalizer, context: int) -> float | None:
     """Over rows of 1 to `context` visible keys, in whose number every norm is monotone."""
     if config.learns:
         return None
-    limit = max(largest_norm(config, 1), largest_norm(config, context))
+    limit = max(config.largest_norm(1), config.largest_norm(context))
     return limit if limit < float("inf") else None
-
-
-def _compare(
-    reader: Reader,
-    windows: Windows,
-    settings: AttentionSettings,
-    queries: Tensor,
-    normalizers: Sequence[Normalizer],
-    seed: int,
-    losses: Tensor,
-    own: Collector,
-    notes: list[str],
-    progress: Progress | None,
-) -> list[NormalizerPoint]:
-    """The model under each normalizer; its own first, for which all is known already."""
-    model = reader.model
-    settings = replace(settings, sizes=(settings.reference_size,), critical_up_to=0)
-    document = windows.document
-    own_layers = list(own.layers.values())
-    points = [
-        _point(
-            "softmax, the model's own", losses, losses, own_layers, own.settings, queries, document
-        )
-    ]
-    for config in normalizers:
-        collector = Collector(settings, queries, seed, device=model.device, geometry_only=True)
-        name = name_of(config)
-        changed = measured(
-            f"the model under {name}",
-            partial(_read_under, config, reader, windows, collector, progress),
-            None,
-            notes,
-        )
-        if changed is None:
-            continue
-        layers = list(collector.layers.values())
-        points.append(
-            _point(describe(config), changed, losses, layers, settings, queries, document)
-        )
-    return points
-
-
-def _read_under(
-    config: Normalizer,
-    reader: Reader,
-    windows: Windows,
-    collector: Collector,
-    progress: Progress | None,
-) -> Tensor:
-    """`_read` with the normalizer in the model, which has its own again afterwards."""
-    try:
-        use(reader.model, config)
-    except WideneckError as error:  # the config was checked before: the model does not allow it
-        raise UnmeasurableError(str(error)) from error
-    try:
-        return _read(reader, windows, collector, progress, f"under {name_of(config)}")
-    finally:
-        use(reader.model, "softmax")
-
-
-def _point(
-    name: str,
-    losses: Tensor,
-    own: Tensor,
-    layers: list[Layer],
-    settings: AttentionSettings,
-    queries: Tensor,
-    document: Tensor,
-) -> NormalizerPoint:
-    rows = [row_means(layer) for layer in layers]
-    collected = Collected(layers, settings, queries)
-
-    def over_heads(values: list[Tensor]) -> float:
-        return float(torch.cat(values).double().nanmean())
-
-    at = collected.at
-    jacobian = torch.cat([torch.stack(x.jacobian)[:, 0].flatten() for x in layers])
-    return NormalizerPoint(
-        normalizer=name,
-        loss=estimate(losses, document),
-        change=estimate(losses - own, document),
-        entropy=over_heads([row["entropy"] for row in rows]),
-        effective_keys=over_heads([row["effective_keys"] for row in rows]),
-        first_key=over_heads([row["first_key"] for row in rows]),
-        zeros=over_heads([torch.stack(x.zeros).mean(0) for x in layers]),
-        row_sum=over_heads([torch.stack(x.row_sum).mean((0, 2)) for x in layers]),
-        mass=over_heads([x[at] for x in collected.by_head("mass")]),
-        separability=over_heads([x[at] for x in collected.by_head("share")]),
-        jacobian_spectral=known(jacobian.double().mean()),
-    )
 
 
 def _links(heads: list[HeadMeasures]) -> list[Link]:
@@ -346,20 +283,14 @@ def _links(heads: list[HeadMeasures]) -> list[Link]:
     found = []
     for name in names:
         values = [getattr(head, name) for head in heads]
-        if not all(x is not None and math.isfinite(x) for x in (*values, *losses)):
-            unknown_link = Link(measure=name, spearman=math.nan, spearman_without_depth=None)
-            found.append(unknown_link)
-            continue
-        values = _merged(values)
-        if len(set(values)) < 2 or len(set(losses)) < 2:
-            continue
-        found.append(
-            Link(
-                measure=name,
-                spearman=float(spearmanr(values, losses).statistic),
-                spearman_without_depth=_partial(values, losses, depth),
-            )
-        )
+        spearman, partial_spearman = math.nan, None
+        if all(x is not None and math.isfinite(x) for x in (*values, *losses)):
+            values = _merged(values)
+            if len(set(values)) < 2 or len(set(losses)) < 2:
+                continue
+            spearman = float(spearmanr(values, losses).statistic)
+            partial_spearman = _partial(values, losses, depth)
+        found.append(Link(measure=name, spearman=spearman, spearman_without_depth=partial_spearman))
     return found
 
 

@@ -30,7 +30,7 @@ ROUNDING = 16
 of which 13 eps were the most seen for d from 16 to 4096."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Separability:
     """Tensors (len(sizes), H, Q), NaN where no visible key is left outside the selection."""
 
@@ -79,7 +79,7 @@ def separability(
             at = radius[block.head].double(), delta[block.head].double()
             into[:, : len(within)] = _block(block, *at, within)
     found.masked_fill_(too_few_visible(visible, sizes), torch.nan)
-    return Separability(share=found[0], lower=found[1], upper=found[2], delta=delta, radius=radius)
+    return Separability(*found, delta=delta, radius=radius)
 
 
 def _largest(values: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ Letters: N predictions, M memories, G points of a grid.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -91,15 +92,17 @@ class Fitted:
         memory = self.memory
         if memory is None:
             return nll
-        return mixture_nll(memory, nll, biased(scores.recall(self.theta or 0.0), self.bias or 0.0))
+        return mixture_nll(memory, nll, self._recall(scores))
 
     def mass(self, scores: Scores) -> float:
         """Mean share of the probability that the cache gets."""
         memory = self.memory
         if memory is None:
             return 0.0
-        found = biased(scores.recall(self.theta or 0.0), self.bias or 0.0)
-        return log_shares(memory, found.log_all, None)[1].exp().mean().item()
+        return log_shares(memory, self._recall(scores).log_all, None)[1].exp().mean().item()
+
+    def _recall(self, scores: Scores) -> Recall:
+        return biased(scores.recall(self.theta or 0.0), self.bias or 0.0)
 
 
 def biased(found: Recall, bias: Tensor | float) -> Recall:
@@ -107,21 +110,14 @@ def biased(found: Recall, bias: Tensor | float) -> Recall:
     return Recall(found.log_all + bias, found.log_target + bias)
 
 
-def fit_joint(scores: Scores, nll: Tensor, *, counts: bool = False) -> Fitted:
-    """The best theta and b of a joint mixture for losses `nll` (N,); for `counts` theta is 0."""
-    return _fit(scores, nll, _best_bias, counts)
-
-
-def fit_linear(scores: Scores, nll: Tensor, *, counts: bool = False) -> Fitted:
-    """The best theta and w of a linear mixture, likewise."""
-    return _fit(scores, nll, _best_weight, counts)
-
-
 Inner = Callable[[Recall, Tensor], Fitted]
 
 
-def _fit(scores: Scores, nll: Tensor, inner: Inner, counts: bool) -> Fitted:
-    """The best theta, each judged with its own best bias or weight."""
+def _fit(inner: Inner, scores: Scores, nll: Tensor, *, counts: bool = False) -> Fitted:
+    """The best theta for losses `nll` (N,), each judged with its own best bias or weight.
+
+    For `counts` theta is 0.
+    """
 
     def at(theta: float) -> Fitted:
         return replace(inner(scores.recall(theta), nll), theta=theta)
@@ -182,3 +178,6 @@ def _best_weight(found: Recall, nll: Tensor) -> Fitted:
 
 def _linear(odds: float) -> Memory:
     return Memory(mixture="linear", weight=torch.tensor(odds, dtype=torch.float64).sigmoid().item())
+
+
+fit_joint, fit_linear = partial(_fit, _best_bias), partial(_fit, _best_weight)

@@ -6,14 +6,15 @@ Cost: N V D for the losses of the model, T M D a window for the similarities, wh
 a window of 512), and two sums over T M / 2 of them for each of some 50 values of theta.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from wideneck.audits.estimate import estimate
+from wideneck.audits.estimate import Estimate, estimate
 from wideneck.audits.measured import UnmeasurableError
-from wideneck.audits.memory.caches import PUBLISHED, Fitted, Scores, fit_joint, fit_linear
+from wideneck.audits.memory.caches import PUBLISHED, Scores, fit_joint, fit_linear
 from wideneck.audits.memory.context import Context
 from wideneck.audits.memory.results import Cache, CacheGain
 from wideneck.audits.output.layer import OutputLayer, token_chunks
@@ -30,12 +31,27 @@ FITS = {"joint": fit_joint, "linear": fit_linear}
 class _Half:
     """The predictions of one half of the text."""
 
+    document: Tensor
+    """(W,)."""
     nll: Tensor
     """(N,) float64, of the model."""
     log_normalizer: Tensor
     """(N,) log of the sum of its e^z."""
     scores: dict[str, Scores]
     """By kind."""
+
+    def over_text(self, values: Tensor) -> Estimate:
+        """The mean of one number (N,) for each prediction."""
+        return estimate(values.view(len(self.document), -1), self.document)
+
+    def cache(self, losses: Tensor, with_counts: Tensor | None, **known: Any) -> Cache:
+        """What a cache with these losses (N,) does, and what it adds to one of counts."""
+        return Cache(
+            **known,
+            loss=self.over_text(losses),
+            gain=self.over_text(self.nll - losses),
+            over_counts=None if with_counts is None else self.over_text(with_counts - losses),
+        )
 
 
 @torch.no_grad()
@@ -59,30 +75,39 @@ def cache_gain(
     if not context.visible.any():
         return skipped(context, f"a window of {window} has no memory to look into")
     fitting, test = (_half(layer, context, hidden, part, progress) for part in (fit, ~fit))
-    document = context.document[~fit]
     caches, done = [], 0
     for mixture, fitted_by in FITS.items():
         without = None
         for kind in KINDS:
-            fitted = fitted_by(fitting.scores[kind], fitting.nll, counts=kind == "counts")
-            losses = fitted.nll(test.scores[kind], test.nll)
-            without = losses if kind == "counts" else without
-            caches.append(_cache(mixture, kind, fitted, fitting, test, losses, without, document))
+            counts, scores = kind == "counts", test.scores[kind]
+            fitted = fitted_by(fitting.scores[kind], fitting.nll, counts=counts)
+            losses = fitted.nll(scores, test.nll)
+            cache = test.cache(
+                losses,
+                without,
+                mixture=mixture,
+                scores=kind,
+                theta=None if counts or fitted.memory is None else fitted.theta,
+                bias=fitted.bias,
+                weight=fitted.weight,
+                mass=fitted.mass(scores),
+                fitted_gain=fitting.nll.mean().item() - fitted.loss,
+            )
+            caches.append(cache)
+            without = losses if counts else without
             done += 1
             if progress:
                 progress("what a cache gains", done, len(FITS) * len(KINDS))
-    return CacheGain(
-        num_fit_tokens=int(fit.sum()) * window,
-        num_test_tokens=int((~fit).sum()) * window,
+    return replace(
+        skipped(context, ""),
         spread=fitting.scores["similarity"].spread(),
-        loss=estimate(test.nll.view(-1, window), document),
-        caches=[*caches, _published(test, document)],
-        skipped="",
+        loss=test.over_text(test.nll),
+        caches=[*caches, _published(test)],
     )
 
 
 def skipped(context: Context, why: str) -> CacheGain:
-    """No cache, and why."""
+    """No cache, and why; both halves are counted."""
     fit, window = fitting_half(context.document), context.targets.shape[1]
     return CacheGain(
         num_fit_tokens=int(fit.sum()) * window,
@@ -121,6 +146,7 @@ def _half(
         if not bool(numbers.isfinite().all()):
             raise UnmeasurableError(f"some {name} are not finite")
     return _Half(
+        document=context.document[part],
         nll=torch.cat(nll).double(),
         log_normalizer=torch.cat(lse).double(),
         scores={
@@ -134,41 +160,14 @@ def _half(
     )
 
 
-def _cache(
-    mixture: str,
-    kind: str,
-    fitted: Fitted,
-    fitting: _Half,
-    test: _Half,
-    losses: Tensor,
-    counted: Tensor | None,
-    document: Tensor,
-) -> Cache:
-    shape = (len(document), -1)
-    beyond = None
-    if kind != "counts" and counted is not None:
-        beyond = estimate((counted - losses).view(shape), document)
-    return Cache(
-        mixture=mixture,
-        scores=kind,
-        theta=None if kind == "counts" or fitted.memory is None else fitted.theta,
-        bias=fitted.bias,
-        weight=fitted.weight,
-        mass=fitted.mass(test.scores[kind]),
-        fitted_gain=fitting.nll.mean().item() - fitted.loss,
-        loss=estimate(losses.view(shape), document),
-        gain=estimate((test.nll - losses).view(shape), document),
-        over_counts=beyond,
-    )
-
-
-def _published(test: _Half, document: Tensor) -> Cache:
+def _published(test: _Half) -> Cache:
     """Equation 3 of Wan et al. 2023 as it stands, in a model that was not trained for it."""
     found = test.scores["similarity"].recall(1.0)
     losses = mixture_nll(PUBLISHED, test.nll, found, test.log_normalizer)
     _, own = log_shares(PUBLISHED, found.log_all, test.log_normalizer)
-    shape = (len(document), -1)
-    return Cache(
+    return test.cache(
+        losses,
+        None,
         mixture="published",
         scores="similarity",
         theta=1.0,
@@ -176,7 +175,4 @@ def _published(test: _Half, document: Tensor) -> Cache:
         weight=None,
         mass=own.exp().mean().item(),
         fitted_gain=None,
-        loss=estimate(losses.view(shape), document),
-        gain=estimate((test.nll - losses).view(shape), document),
-        over_counts=None,
     )

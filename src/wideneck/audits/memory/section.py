@@ -1,6 +1,7 @@
 """Section "memory": what the context holds of the next token, and what hidden states find of it."""
 
 import torch
+from torch import Tensor
 
 from wideneck.audits.clock import Clock
 from wideneck.audits.estimate import estimate
@@ -8,12 +9,21 @@ from wideneck.audits.measured import measured
 from wideneck.audits.memory.context import Context
 from wideneck.audits.memory.gain import cache_gain, skipped
 from wideneck.audits.memory.ranks import LayerRanks, baseline_ranks, chance_ranks
-from wideneck.audits.memory.recurrence import distinct_tokens, measure_recurrence
-from wideneck.audits.memory.results import LayerRetrieval, MemoryAudit, RankBaselines, Retrieval
+from wideneck.audits.memory.results import (
+    DistanceShare,
+    LayerRetrieval,
+    MemoryAudit,
+    RankBaselines,
+    Recurrence,
+    Retrieval,
+)
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.states import HiddenStates, Progress
 from wideneck.audits.subject import Subject
 from wideneck.models import HeadWeights, LogitMap
+
+NEAREST = (1, 9, 33, 129)
+"""Where the buckets of distances begin, in tokens."""
 
 SKIPPED = "the numbers of the model do not allow it, as the notes of this section say"
 
@@ -52,9 +62,7 @@ def audit_memory(
         ranks: an observer that saw the pass over the text which gave `states`.
     """
     layer, context = OutputLayer.of(head, logit_map), ranks.context
-    _, window, _ = states.hidden.shape
-    seen = min(window, len(states.last_logits))
-    layer.check(states.hidden[0, -seen:], states.last_logits[-seen:], head.model)
+    layer.check(*states.probe, head.model)
     notes: list[str] = []
     with clock("recurrence"):
         recurrence = measure_recurrence(context)
@@ -72,7 +80,7 @@ def audit_memory(
     return MemoryAudit(
         num_tokens=states.targets.numel(),
         num_documents=len(states.document.unique()),
-        window=window,
+        window=states.hidden.shape[1],
         recurrence=recurrence,
         num_ranked=num_ranked,
         distinct=distinct[context.ranked].double().mean().item() if num_ranked else 0.0,
@@ -90,7 +98,7 @@ def audit_memory(
     )
 
 
-def _baselines(context: Context, distinct: torch.Tensor) -> RankBaselines | None:
+def _baselines(context: Context, distinct: Tensor) -> RankBaselines | None:
     if not context.ranked.any():
         return None
     found = {name: _retrieval(context, r) for name, r in baseline_ranks(context).items()}
@@ -98,7 +106,7 @@ def _baselines(context: Context, distinct: torch.Tensor) -> RankBaselines | None
     return RankBaselines(**found, chance=chance)
 
 
-def _retrieval(context: Context, ranks: torch.Tensor) -> Retrieval:
+def _retrieval(context: Context, ranks: Tensor) -> Retrieval:
     """Means of reciprocal ranks (W, T) over the predictions that have one."""
     return Retrieval(
         reciprocal_rank=estimate(ranks, context.document, context.ranked),
@@ -106,3 +114,34 @@ def _retrieval(context: Context, ranks: torch.Tensor) -> Retrieval:
             (ranks == 1).double().where(~ranks.isnan(), torch.nan), context.document, context.ranked
         ),
     )
+
+
+def measure_recurrence(context: Context) -> Recurrence:
+    """Shares of predictions.  Cost: T x M comparisons a window, and as many for each other one."""
+    # The target is the token at i + 1, its last occurrence the one at j + 1.
+    distance = context.positions - context.last_target
+    farthest = [*(start - 1 for start in NEAREST[1:]), None]
+    shares = []
+    for low, high in zip(NEAREST, farthest, strict=True):
+        inside = context.ranked & (distance >= low)
+        if high is not None:
+            inside &= distance <= high
+        share = estimate(inside.double(), context.document)
+        shares.append(DistanceShare(nearest=low, farthest=high, share=share))
+    elsewhere = context.elsewhere()
+    return Recurrence(
+        share=estimate(context.ranked.double(), context.document),
+        elsewhere=None if elsewhere is None else estimate(elsewhere, context.document),
+        by_distance=shares,
+    )
+
+
+def distinct_tokens(context: Context) -> Tensor:
+    """(W, T) distinct values in the memory of each prediction."""
+    num_memories = context.values.shape[1]
+    earlier = torch.ones(num_memories, num_memories, dtype=torch.bool).tril(-1)
+    rows = []
+    for values in context.values:
+        new = ~((values == values[:, None]) & earlier).any(1)
+        rows.append((new & context.visible).sum(1))
+    return torch.stack(rows)

@@ -15,7 +15,8 @@ Shapes: N contexts, V vocabulary, D hidden size.
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ from wideneck.audits.measure import measure
 from wideneck.audits.output.layer import TOKENS
 from wideneck.audits.output.log_prob_rank import (
     CONTEXTS,
+    LogProbRank,
     numerical_ranks,
     row_gram,
     squared_singular_values,
@@ -35,14 +37,14 @@ from wideneck.heads import Head
 from wideneck.models import evaluating
 
 SPECTRUM = 4096
-"""At most so many singular values are kept."""
+"""Singular values that are kept, at most."""
 
 CURVED = 5.0
 """Scores closer to 0 than this are where a sigsoftmax is bent."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogProbRanks:
+class LogProbRanks(LogProbRank):
     """Numerical ranks of the matrix of log-probabilities, and the scores behind them."""
 
     num_contexts: int = measure("rows N")
@@ -51,16 +53,6 @@ class LogProbRanks:
         "largest rank that this head can have: d + 1 for a softmax over W x, d + 2 with a bias; "
         "for mixtures and bent scores V; never more than N"
     )
-    press: int = measure(
-        "singular values above press_tolerance",
-        caution="a numerical rank depends on its tolerance and on N; compare only equal settings",
-    )
-    press_tolerance: float = measure(
-        "sqrt(N + V + 1) / 2 * s_0 * 2^-23 (Press et al. 2007, with the epsilon of float32)"
-    )
-    effective_1e3: int = measure("fewest squared singular values that sum to 1 - 1e-3 of all")
-    effective_1e4: int = measure("the same for 1 - 1e-4")
-    effective_1e5: int = measure("the same for 1 - 1e-5")
     press_centred: int = measure(
         "press, its tolerance too, of the rows with their means taken out: without the direction 1"
     )
@@ -111,7 +103,7 @@ def log_prob_ranks(
         num_contexts=N,
         vocab_size=vocab_size,
         bound=min(head.rank_bound, N),
-        **asdict(numerical_ranks(squared, N, vocab_size)),
+        **numerical_ranks(squared, N, vocab_size)._asdict(),
         press_centred=numerical_ranks(squared_singular_values(centred), N, vocab_size).press,
         singular_values=squared[:SPECTRUM].sqrt().tolist(),
         **logits.measured(),
@@ -192,7 +184,7 @@ class _Logits:
         self.variances.append(variance.item())
         self.curved += int((z.abs() < CURVED).sum())
 
-    def measured(self) -> dict[str, float]:
+    def measured(self) -> dict[str, Any]:
         """By the names of `LogProbRanks`."""
         count = sum(self.counts)
         mean = sum(n * m for n, m in zip(self.counts, self.means, strict=True)) / count

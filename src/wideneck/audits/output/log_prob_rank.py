@@ -6,7 +6,8 @@ is formed, in float64, over chunks of the vocabulary: 2 N^2 V operations.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ def log_prob_rank(
     return LogProbRank(
         num_contexts=num_contexts,
         bound=min(bound, num_contexts, vocab_size) if layer.logit_map.is_linear else None,
-        **asdict(numerical_ranks(squared, num_contexts, vocab_size)),
+        **numerical_ranks(squared, num_contexts, vocab_size)._asdict(),
         singular_values=squared[: hidden_size + 8].sqrt().tolist(),
     )
 
@@ -106,8 +107,7 @@ def squared_singular_values(gram: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
 
 
-@dataclass(frozen=True)
-class NumericalRanks:
+class NumericalRanks(NamedTuple):
     """What a spectrum says of a rank; defined in `LogProbRank`."""
 
     press: int

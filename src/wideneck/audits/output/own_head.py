@@ -5,6 +5,7 @@ of one vector of scores under a softmax.
 """
 
 import math
+from dataclasses import fields
 
 import torch
 
@@ -92,12 +93,11 @@ def audit_own_head(
 
 
 def _check(head: Head, states: HiddenStates) -> None:
-    seen = min(states.hidden.shape[1], len(states.last_logits))
-    given = states.last_logits[-seen:].double()
-    hidden = states.hidden[0, -seen:].to(head.weight.device, head.weight.dtype)
-    off = (head.log_probs(hidden).cpu().double() - given).abs().max().item()
+    hidden, given = states.probe
+    own = head.log_probs(hidden.to(head.weight.device, head.weight.dtype)).cpu().double()
+    off = (own - given.double()).abs().max().item()
     rounding = max(1e-3, 4 * torch.finfo(head.weight.dtype).eps)
-    if not off <= rounding * max(1.0, given.abs().max().item()):
+    if not off <= rounding * max(1.0, given.double().abs().max().item()):
         raise UnmeasurableError(
             f"The {name_of(head.config)} head does not give the model's own log-probabilities (off "
             f"by {off:.3g})."
@@ -108,13 +108,7 @@ def _rank(head: Head, contexts: torch.Tensor, progress: Progress | None) -> LogP
     found = log_prob_ranks(head, contexts, num_contexts=len(contexts), progress=progress)
     if not math.isfinite(found.press_tolerance):
         raise UnmeasurableError("some log-probabilities are not finite")
-    return LogProbRank(
-        num_contexts=found.num_contexts,
-        bound=found.bound if head.config.linear else None,
-        press=found.press,
-        press_tolerance=found.press_tolerance,
-        effective_1e3=found.effective_1e3,
-        effective_1e4=found.effective_1e4,
-        effective_1e5=found.effective_1e5,
-        singular_values=found.singular_values[: head.hidden_size + 8],
-    )
+    kept = {field.name: getattr(found, field.name) for field in fields(LogProbRank)}
+    kept["bound"] = found.bound if head.config.linear else None
+    kept["singular_values"] = found.singular_values[: head.hidden_size + 8]
+    return LogProbRank(**kept)

@@ -30,8 +30,7 @@ from wideneck.audits.measure import measure
 from wideneck.audits.measured import measured
 from wideneck.audits.output.layer import OutputLayer, token_chunks
 from wideneck.audits.states import HiddenStates, Progress
-from wideneck.functional.gram import ROWS, gram, row_chunks
-from wideneck.functional.truncation import truncation
+from wideneck.functional.gram import ROWS, gram, row_chunks, truncation
 
 METHODS = ("plain", "centred", "whitened", "fisher")
 THIRTY_SECONDS = (2, 4, 8, 12, 16, 20, 24, 26, 28, 30, 31)

@@ -62,8 +62,7 @@ def audit_output(
     """Measure the head on the states that the model sends into it."""
     layer = OutputLayer.of(head, logit_map)
     _, window, hidden_size = states.hidden.shape
-    seen = min(window, len(states.last_logits))
-    layer.check(states.hidden[0, -seen:], states.last_logits[-seen:], head.model)
+    layer.check(*states.probe, head.model)
     fit, notes = fitting_half(states.document), list[str]()
     with clock("loss and gradient"):
         summary = summarize(layer, states, fit, progress, notes)

@@ -107,6 +107,7 @@ def train_and_measure(
     contexts = spread_contexts(model, ids, num_contexts, batch_size=size)
     test_loss = result.get("test_loss", result["valid_loss"])
     ranks = log_prob_ranks(model.head, contexts, num_contexts=num_contexts)
+    assert ranks.press is not None
     return Run(
         arm=arm,
         seed=seed,

@@ -14,7 +14,7 @@ from wideneck.audits.measure import measure
 from wideneck.cli import main
 from wideneck.errors import WideneckError
 from wideneck.report.numbers import number
-from wideneck.report.parts import BOTH, Column, Figure, Figures, Heading, Table, note
+from wideneck.report.parts import BOTH, Column, Heading, Number, Numbers, Table, note
 from wideneck.report.report import Report
 from wideneck.report.section import Section, section
 
@@ -34,7 +34,7 @@ def audit(subject):
 def blocks(toy, reference):
     yield Heading("Toy", "toy", "Toys")
     yield note(f"Defined: {reference['toy.largest'].definition}")
-    yield Figures("toy", [Figure("largest", number(toy.largest), ["0 of nothing"], "toy.largest")])
+    yield Numbers("toy", [Number("largest", number(toy.largest), ["0 of nothing"], "toy.largest")])
     yield Table("Toys", [Column("entry", "toy.largest")], [("first", "", ["7 <b>"])], face=BOTH)
 
 

@@ -12,7 +12,7 @@ from wideneck.report.reference import Reference
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class Origin:
     """Model, text, software and command."""
 
     model: str = measure("what was evaluated, as it was named")
@@ -73,7 +73,7 @@ class WithLearning:
 class Evaluation(Document):
     """A model on a text.  What was not asked for is None."""
 
-    source: Source = measure("where the numbers come from")
+    source: Origin = measure("where the numbers come from")
     plain: Perplexity = measure("the model as it is")
     over_documents: OverDocuments | None = measure(
         "95 % intervals, where the model reads document by document; none for a run, whose state "

@@ -5,7 +5,7 @@ from typing import Any
 
 from wideneck.audits.output.head_ranks import LogProbRanks
 from wideneck.evaluation.perplexity import Perplexity
-from wideneck.evaluation.results import Evaluation, Source
+from wideneck.evaluation.results import Evaluation, Origin
 from wideneck.report.charts import log_prob_chart
 from wideneck.report.numbers import basis, estimate, number, share
 from wideneck.report.parts import (
@@ -131,7 +131,7 @@ def _ranks(found: LogProbRanks) -> Iterator[Any]:
     )
 
 
-def _source(source: Source) -> list[Any]:
+def _source(source: Origin) -> list[Any]:
     documents = "document" if source.num_documents == 1 else "documents"
     terms: list[tuple[str, list[Piece]]] = [
         ("Model", [Verbatim(source.model, most=LONG)]),

@@ -16,7 +16,7 @@ from wideneck.errors import WideneckError
 from wideneck.report.numbers import number
 from wideneck.report.parts import BOTH, Column, Heading, Number, Numbers, Table, note
 from wideneck.report.report import Report
-from wideneck.report.section import Section, section
+from wideneck.report.section import SECTIONS, Section, section, sections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,3 +96,7 @@ def test_the_command_shows_it_in_the_terminal_and_on_the_page(saved, monkeypatch
 def test_what_no_row_names_is_refused_with_all_that_there_are(saved):
     with pytest.raises(WideneckError, match="head, output, attention, memory, toy; 'toys' was"):
         wn.audit(saved, sections="toys")
+
+
+def test_the_sections_that_help_names_are_those_of_a_report():
+    assert list(sections(Report)) == list(SECTIONS)

@@ -20,12 +20,9 @@ from wideneck.models import evaluating, load_language_model, measure_logit_map
 from wideneck.models.head_form import head_in
 from wideneck.report.provenance import provenance
 from wideneck.report.report import Report
-from wideneck.report.section import Section
+from wideneck.report.section import DEFAULT, Section
 from wideneck.report.section import sections as sections_of
 
-SECTIONS = ("head", "output")
-"""What an audit measures if nothing else is asked for: a minute's work for the default model."""
-ALL_SECTIONS = tuple(sections_of(Report))
 WINDOW = 512
 """Predictions in a row.  Long enough for context to count, short enough for eight documents in
 4,096 tokens."""
@@ -34,7 +31,7 @@ WINDOW = 512
 def audit(
     model: str | os.PathLike | torch.nn.Module | None = None,
     text: str | os.PathLike | Text | None = None,
-    sections: str | Sequence[str] = SECTIONS,
+    sections: str | Sequence[str] = DEFAULT,
     *,
     tokenizer: Any = None,
     num_tokens: int = 4096,

@@ -7,9 +7,8 @@ import typer
 
 from wideneck import __version__, auto  # noqa: F401  # auto: folders with our heads are models
 from wideneck.commands.ending import ending
-from wideneck.commands.own_options import taking
 from wideneck.commands.streams import native_output_apart, prepare_streams, printing
-from wideneck.commands.usage import Commands
+from wideneck.commands.usage import Commands, taking
 from wideneck.errors import WideneckError
 from wideneck.files.text_file import size_in_bytes, texts_up_to
 from wideneck.lab.registry import OPTIONS, PAPERS
@@ -276,8 +275,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="PATH",
-            help=f"Text to predict: {TEXTS}. A file is read whole. Default: the text that a run was "
-            "trained on; for a model, Python's language reference.",
+            help=f"Text to predict: {TEXTS}. A file is read whole. Default: the text that a run "
+            "was trained on; for a model, Python's language reference.",
         ),
     ] = None,
     max_text: MaxText = MAX_TEXT,

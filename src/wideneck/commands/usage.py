@@ -1,12 +1,15 @@
-"""Complaints about the usage of a command, made fit to be printed."""
+"""Commands and options as typer takes them: complaints fit to be printed, options of papers."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from typer.core import TyperGroup
 
 from wideneck.files.printable import printable
+from wideneck.lab.option import Option
 
 
 class Commands(TyperGroup):
@@ -34,3 +37,27 @@ def _quoting() -> Iterator[None]:
         if isinstance(message, str):
             vars(error)["message"] = printable(message)
         raise
+
+
+def taking(options: Iterable[Option]) -> Callable[[Callable], Callable]:
+    """Make these options what a command takes as its **keywords."""
+    annotated: Any = Annotated  # a value here, which no type checker is to read
+
+    def decorated(command: Any) -> Callable:
+        signature = inspect.signature(command)
+        known = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        own = [
+            inspect.Parameter(
+                option.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=annotated[
+                    option.kind | None, typer.Option(metavar=option.metavar, help=option.help)
+                ],
+            )
+            for option in options
+        ]
+        command.__signature__ = signature.replace(parameters=[*known, *own])
+        return command
+
+    return decorated

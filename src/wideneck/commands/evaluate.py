@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from wideneck.attached.swap import attached_head
@@ -17,7 +16,7 @@ from wideneck.commands.evaluate_run import evaluate_run
 from wideneck.commands.evaluated_text import Chosen, chosen_text, device, origin, the_default_text
 from wideneck.errors import WideneckError
 from wideneck.evaluation.config import DynamicEvaluation
-from wideneck.evaluation.documents import Losses, document_losses, own_head, windows_of
+from wideneck.evaluation.documents import document_losses, own_head, windows_of
 from wideneck.evaluation.perplexity import Perplexity, total
 from wideneck.evaluation.results import Evaluation, OverDocuments
 from wideneck.models import LoadedModel, load_language_model
@@ -71,6 +70,11 @@ def evaluate(
     for name, number in (("tokens", num_tokens), ("context", context)):
         if number is not None and number < 1:
             raise WideneckError(f"An evaluation needs --{name} of at least 1, got {number}.")
+    shared: dict[str, Any] = {
+        "num_contexts": num_contexts,
+        "num_tokens": num_tokens,
+        "progress": progress,
+    }
     if model is not None and not isinstance(model, nn.Module) and is_run(Path(model)):
         if context is not None:
             raise WideneckError(
@@ -83,9 +87,7 @@ def evaluate(
             split=split,
             dynamic=dynamic,
             cache_size=cache_size,
-            num_contexts=num_contexts,
-            num_tokens=num_tokens,
-            progress=progress,
+            **shared,
         )
     if dynamic is not None or cache_size is not None:
         what = "Dynamic evaluation" if cache_size is None else "A neural cache"
@@ -94,15 +96,7 @@ def evaluate(
             "perplexity, bits per byte and ranks."
         )
     chosen = the_default_text(split) if text is None else chosen_text(os.fspath(text), split)
-    return _evaluate_model(
-        model,
-        chosen,
-        tokenizer=tokenizer,
-        num_contexts=num_contexts,
-        num_tokens=num_tokens,
-        context=context,
-        progress=progress,
-    )
+    return _evaluate_model(model, chosen, tokenizer=tokenizer, context=context, **shared)
 
 
 def _evaluate_model(
@@ -148,6 +142,21 @@ def _evaluate_model(
             ranks = log_prob_ranks(
                 head, found.hidden, num_contexts=len(found.hidden), progress=progress
             )
+    num_predicted, num_read = int(found.counted.sum()), len(found.document.unique())
+    notes = []
+    if num_tokens is not None and num_predicted >= num_tokens:
+        notes.append(
+            f"{num_tokens:,} tokens were asked for: {num_read:,} of {len(text.documents):,} "
+            "documents."
+        )
+    nats = estimate(found.nll, found.document, found.counted)
+    per_byte = num_predicted / found.num_bytes / math.log(2)
+    front = f" behind {len(loaded.bos)} that the tokenizer puts in front" if loaded.bos else ""
+    conventions = (
+        f"each document in non-overlapping windows of {window:,} tokens{front}, each read anew; "
+        "every token of a document after its first is predicted, and bytes are those of the "
+        "predicted tokens"
+    )
     return Evaluation(
         source=origin(
             loaded.model,
@@ -156,15 +165,14 @@ def _evaluate_model(
             model=loaded.source,
             kind="model",
             seconds=clock.seconds,
-            notes=_notes(found, text, num_tokens),
+            notes=notes,
         ),
-        plain=Perplexity.of(
-            total(found.nll),
-            int(found.counted.sum()),
-            _conventions(window, loaded.bos),
-            found.num_bytes,
+        plain=Perplexity.of(total(found.nll), num_predicted, conventions, found.num_bytes),
+        over_documents=OverDocuments(
+            loss=nats,
+            perplexity=nats.map(lambda x: math.exp(min(x, 700.0))),  # beyond, float64 overflows
+            bits_per_byte=nats.map(lambda x: x * per_byte),
         ),
-        over_documents=_over_documents(found),
         neural_cache=None,
         dynamic=None,
         ranks=ranks,
@@ -182,29 +190,3 @@ def _window(loaded: LoadedModel, context: int | None) -> int:
             f"{limit:,} beside what its tokenizer puts in front: give at most as many."
         )
     return context or max(1, min(CONTEXT, limit))
-
-
-def _conventions(window: int, bos: list[int]) -> str:
-    front = f" behind {len(bos)} that the tokenizer puts in front" if bos else ""
-    return (
-        f"each document in non-overlapping windows of {window:,} tokens{front}, each read anew; "
-        "every token of a document after its first is predicted, and bytes are those of the "
-        "predicted tokens"
-    )
-
-
-def _over_documents(found: Losses) -> OverDocuments:
-    nats = estimate(found.nll, found.document, found.counted)
-    per_byte = int(found.counted.sum()) / found.num_bytes / math.log(2)
-    return OverDocuments(
-        loss=nats,
-        perplexity=nats.map(lambda x: math.exp(min(x, 700.0))),  # beyond, float64 overflows
-        bits_per_byte=nats.map(lambda x: x * per_byte),
-    )
-
-
-def _notes(found: Losses, text: Chosen, num_tokens: int | None) -> list[str]:
-    read = len(torch.unique(found.document))
-    if num_tokens is None or int(found.counted.sum()) < num_tokens:
-        return []
-    return [f"{num_tokens:,} tokens were asked for: {read:,} of {len(text.documents):,} documents."]

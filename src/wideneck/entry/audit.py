@@ -99,7 +99,9 @@ def audit(
             found[name] = row.audit(subject)
     if all(section is None for section in found.values()):
         raise UnmeasurableError(" ".join(subject.notes))
-    read = None if dtype is None else chosen
+    read = {}
+    if chosen is not None and dtype is not None:
+        read = {"text": chosen.name, "text_sha256": chosen.sha256, "num_tokens": subject.num_read}
     return Report(
         provenance=provenance(
             model=head.model,
@@ -108,9 +110,7 @@ def audit(
             seed=seed,
             seconds=clock.seconds,
             compute_dtype=dtype,
-            text=None if read is None else read.name,
-            text_sha256=None if read is None else read.sha256,
-            num_tokens=None if read is None else subject.num_read,
+            **read,
             notes=[*subject.notes, *subject.remarks],
         ),
         **found,

@@ -34,24 +34,25 @@ def length_charts(audit: AttentionAudit) -> list[Panel]:
     if not points:
         return []
     x = _marked("context length L, tokens", [point.length for point in points])
-    known = [point for point in points if point.distance is not None]
-    lines = _distances([point.length for point in known], known)
-    distance = _chart(
-        f"Distance over context length, N = {audit.reference_size}",
-        "Distance of the selected keys to the others, its bound and its expectation for random "
-        "keys against the context length, on logarithmic axes.",
-        x,
-        "sum of distances",
-        lines,
-    )
-    about = (
-        "Mean over heads and over queries up to L. Expected: as many random keys; main term: an "
-        "approximation of that, from below. It and the bound are forms of theorem 1 that are "
-        "DERIVED, rebuilt by us from the paper's prose. Where weights outside are small, each key "
-        "outside adds about the length of s, so the sum grows with L by itself."
-    )
     panels = [_effective_keys(points, x)]
-    return [*panels, Panel(distance, about, DISTANCE)] if known else panels
+    known = [point for point in points if point.distance is not None]
+    if known:
+        distance = _chart(
+            f"Distance over context length, N = {audit.reference_size}",
+            "Distance of the selected keys to the others, its bound and its expectation for random "
+            "keys against the context length, on logarithmic axes.",
+            x,
+            "sum of distances",
+            _distances([point.length for point in known], known),
+        )
+        about = (
+            "Mean over heads and over queries up to L. Expected: as many random keys; main term: "
+            "an approximation of that, from below. It and the bound are forms of theorem 1 that "
+            "are DERIVED, rebuilt by us from the paper's prose. Where weights outside are small, "
+            "each key outside adds about the length of s, so the sum grows with L by itself."
+        )
+        panels.append(Panel(distance, about, DISTANCE))
+    return panels
 
 
 def _effective_keys(points: Sequence[LengthPoint], x: Axis) -> Panel:

@@ -52,12 +52,12 @@ def train(
     import torch.distributed as dist
     from accelerate import PartialState
 
-    from wideneck.commands.progress import ProgressBars, TrainingLine
+    from wideneck.commands.progress import ProgressBars, training_line
     from wideneck.training.run import run
 
     folder = out or Path("runs") / (recipe.stem if seed is None else f"{recipe.stem}-seed{seed}")
     try:
-        with ProgressBars(time_left=True) as bars, TrainingLine() as line:
+        with ProgressBars(time_left=True) as bars, training_line() as line:
             result = run(
                 chosen,
                 folder,

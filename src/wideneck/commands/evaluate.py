@@ -47,16 +47,16 @@ def evaluate(
         text: a file, read whole; a folder of splits or `datasets:NAME`; or None for a run's own
             text, for a model the reference of the Python language.
         split: "train", "valid" or "test", the default, where the text has splits.
-        dynamic: of a run: the numbers of dynamic evaluation; its statistics are from the run's
-            training split.
-        cache_size: of a run: pairs in a neural cache, whose theta and weight are fitted on the
-            run's validation split.
+        dynamic: for a run: the numbers of dynamic evaluation, whose statistics are taken from the
+            run's training split.
+        cache_size: for a run: number of pairs in a neural cache, whose theta and weight are fitted
+            on the run's validation split.
         num_contexts: rows of the matrix of log-probabilities whose ranks are measured, at equal
             distances over the text; all if there are fewer.
-        num_tokens: read no more than so many from the start of the text.
-        context: of a model: predictions in a window; None for 512, or as many as it has positions
-            for.  A run's is its own.
-        tokenizer: of a model in memory.
+        num_tokens: read at most this many tokens from the start of the text.
+        context: for a model: number of predictions in a window; None for 512, or as many as it has
+            positions for.  A run has its own.
+        tokenizer: the tokenizer of a model in memory.
         progress: called as progress(stage, done, total).
 
     Cost: one pass over the text; neural cache: one over the validation split and one over the text;

@@ -47,7 +47,7 @@ def chosen_text(text: str, split: str | None) -> Chosen:
     Args:
         text: a file or a pipe, read whole; or a folder of splits or `datasets:NAME`, as for
             `read_corpus`.
-        split: of a folder or a dataset; None for its test split.
+        split: which split of a folder or a dataset; None for the test split.
 
     Raises:
         WideneckError: nothing is there, the split is missing, or it cannot be read.

@@ -50,13 +50,13 @@ def audit(
         text: a text file, or None for the reference of the Python language.  With "output" left
             out of `sections` the text is read only if given here.
         sections: any of "head" (weights alone), "output", "attention" and "memory" (on the text).
-        tokenizer: of a model in memory.
+        tokenizer: the tokenizer of a model in memory.
         num_tokens: predictions to make on the text.
         argmaxable: look for tokens that can never be predicted (2 V^2 D operations).
         attention: what the attention section measures; `num_tokens` is not for it.
         normalizers: names or configs (`wideneck.attention.names()`) that the attention section
             puts into the model in turn, without training it for them.
-        seed: of the choice of windows and of the Gaussian null.
+        seed: chooses the windows of the text and draws the Gaussian matrices to compare with.
         progress: called as progress(stage, done, total).
 
     Cost: "head" reads the head's tensor only; "output" and "memory" load the model in float32 and

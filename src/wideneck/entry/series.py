@@ -49,7 +49,7 @@ def audit_series(
             folders or files.  Steps are read off the names (`step1000`, `checkpoint-500`, `500`,
             `id@step1000`); without a step in every name the order given counts.
         argmaxable: also look for tokens that can never be predicted, at every checkpoint.
-        seed: of the Gaussian null.
+        seed: draws the Gaussian matrices to compare with.
         progress: called as progress(stage, done, total).
 
     Raises:
@@ -117,7 +117,8 @@ def _checkpoints(
     models: Sequence[str | os.PathLike],
 ) -> tuple[list[str | os.PathLike], list[str]]:
     """The checkpoints named, or those in the one folder named; and what was left out of it."""
-    names, notes = list(models), []
+    names: list[str | os.PathLike] = list(models)
+    notes: list[str] = []
     if len(names) == 1 and os.path.isdir(names[0]):
         entries = sorted(Path(names[0]).iterdir(), key=lambda path: _natural(path.name))
         inside = [path for path in entries if _holds_weights(path)]

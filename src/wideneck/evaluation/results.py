@@ -95,8 +95,8 @@ class WithLearning:
     epsilon: float = measure("added to the root mean square of the gradients")
     segment: int = measure("tokens between two updates; a model of windows takes its window")
     scaling: str = measure(
-        'of the gradients\' statistics: "new", as the paper has it, or "old", as its numbers were '
-        "made"
+        'scaling of the gradients\' statistics: "new", as the paper has it, or "old", as its '
+        "numbers were made"
     )
     num_batches: int = measure("batches of the training split that the statistics are from")
     perplexity: Perplexity = measure("on the text")
@@ -115,7 +115,7 @@ class Evaluation(Document):
     neural_cache: WithCache | None = measure("with a neural cache")
     dynamic: WithLearning | None = measure("with dynamic evaluation")
     ranks: LogProbRanks | None = measure(
-        "of the matrix of log-probabilities, at places at equal distances over the text"
+        "ranks of the matrix of log-probabilities, at places at equal distances over the text"
     )
 
     def page(self, reference: Reference) -> Page:

@@ -49,7 +49,7 @@ def _short(value: Any) -> bool:
 
 
 def _listed(tokens: Tokens) -> str:
-    """A line a group."""
+    """One line for each group."""
     return "\n".join(" = ".join(named(*token) for token in group) for group in tokens.groups)
 
 

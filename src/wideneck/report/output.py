@@ -139,7 +139,7 @@ def _cost(output: OutputAudit, reference: Reference) -> Iterator[Any]:
         ),
         (("plain", "centred"), "Truncations of the weights alone", reference[base].caution),
     )
-    found = [(charts.cost_chart(output, *which), about) for *which, about in drawn]
+    found = [(charts.cost_chart(output, which, title), about) for which, title, about in drawn]
     yield Pair([Panel(chart, about) for chart, about in found if chart is not None])
     yield from (_cost_table(cost, method) for method in ("fisher", "whitened"))
     yield Details(

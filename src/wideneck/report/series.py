@@ -52,7 +52,7 @@ class SeriesReport(Document):
     )
 
     def page(self, reference: Reference) -> Page:
-        """First of all the heads that are identical; then charts, and a row a checkpoint."""
+        """First of all the heads that are identical; then charts, and one row per checkpoint."""
         return Page(
             kicker="wideneck audit, series",
             title=self.provenance.model,

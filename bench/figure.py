@@ -18,14 +18,14 @@ text { font: 13px system-ui, sans-serif; fill: #7d858e }
 """
 
 
-def standalone(chart: Chart) -> str:
-    """The chart with its own style."""
-    opening, rest = str(chart.svg()).split(">", 1)
-    opening = opening.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')
-    return f"{opening}><style>{STYLE}</style>{rest}\n"
-
-
 def write_figure(path: Path, chart: Chart) -> None:
     """One file."""
-    path.write_text(standalone(chart))
+    write_svg(path, str(chart.svg()))
+
+
+def write_svg(path: Path, svg: str) -> None:
+    """A drawing of the report with its own style."""
+    opening, rest = svg.split(">", 1)
+    opening = opening.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')
+    path.write_text(f"{opening}><style>{STYLE}</style>{rest}\n")
     print(f"Figure: {path}")

@@ -237,7 +237,7 @@ def _seeds() -> tuple[list[str], list[list[str]]]:
 
 
 def _paired(draw: Callable, num: int) -> str:
-    from wideneck.lab.paired import paired
+    from wideneck.lab.spread import paired
 
     found = [paired(values) for values in (1 + draw((DRAWS // 4, num))).tolist()]
     return f"{100 * sum(_holds(f, 1) for f in found) / len(found):.1f}"

@@ -113,7 +113,7 @@ def _row(head: str, by_head: ByArm) -> list[str]:
 
 def _differences(by_head: ByArm, head: str) -> list[str]:
     """To the softmax: of each seed, and of each window as a mean over the seeds."""
-    from wideneck.lab.paired import paired
+    from wideneck.lab.spread import paired
 
     pair = by_head[head], by_head.get("softmax", {})
     over = difference(

@@ -80,7 +80,7 @@ def check_wideneck(words):
     assert set(given.get("section") or []) <= set(SECTIONS)
     if name == "reproduce" and given["paper"] != "PAPER":
         shared = {key: given[key] for key in ("scale", "model", "text")}
-        own = {option.name: given[option.name] for option in OF_PAPERS}
+        own = {name: given[name] for name in OF_PAPERS}
         Request(paper=given["paper"], num_seeds=given["seeds"], own=own, **shared)
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import stdtrit
 
 from pages import ROOT
-from wideneck.lab.paired import paired, seeds_to_see
+from wideneck.lab.spread import paired, seeds_to_see
 
 TEXT = (ROOT / "docs" / "results.md").read_text()
 SEEDS = 3

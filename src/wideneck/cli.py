@@ -7,7 +7,7 @@ import typer
 
 from wideneck import __version__, auto  # noqa: F401  # auto: folders with our heads are models
 from wideneck.commands.ending import ending
-from wideneck.commands.streams import native_output_apart, prepare_streams, printing
+from wideneck.commands.streams import native_output_apart, prepare_streams
 from wideneck.commands.usage import Commands, taking
 from wideneck.errors import WideneckError
 from wideneck.files.text_file import size_in_bytes, texts_up_to
@@ -153,13 +153,11 @@ def audit(
     ] = 0,
 ) -> None:
     """Measure a model's output layer and, if asked, its attention heads and its memory."""
-    from wideneck.commands.destination import Destination, check_apart
+    from wideneck.commands.destination import deliver, html_and_json
     from wideneck.commands.progress import ProgressBars
 
     models = model or []
-    as_html = Destination.of(html, reads=[*models, text])
-    as_json = Destination.of(json, reads=[*models, text])
-    check_apart(as_html, as_json)
+    as_html, as_json = html_and_json(html, json, reads=[*models, text])
     if len(models) > 1 and not series:
         raise WideneckError(
             f"One MODEL was expected, {len(models)} came; --series follows a head over checkpoints."
@@ -192,36 +190,32 @@ def audit(
                 seed=seed,
                 progress=progress,
             )
-    _deliver(report, as_html, as_json)
+    deliver(report.show, (as_html, report.to_html_text), (as_json, report.to_json_text))
 
 
 @app.command()
 def heads(
     hidden_size: Annotated[
-        int, typer.Option(metavar="D", help="Columns of the output matrix.")
+        int, typer.Option(metavar="D", help="Hidden size: columns of the output matrix.")
     ] = 576,
-    vocab_size: Annotated[int, typer.Option(metavar="V", help="Rows of it, one a token.")] = 49152,
-    json: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the table; - prints it instead."),
-    ] = None,
+    vocab_size: Annotated[
+        int,
+        typer.Option(metavar="V", help="Vocabulary size: rows of that matrix, one per token."),
+    ] = 49152,
+    json: Json = None,
 ) -> None:
     """List every output layer: formula, parameters, rank bound, cost, paper."""
-    from wideneck.commands.destination import Destination
+    from wideneck.commands.destination import Destination, deliver
     from wideneck.commands.heads import rows, show
     from wideneck.files.writing import json_text
     from wideneck.report.console import PlainConsole
 
     table = rows(hidden_size, vocab_size)
     content = {"hidden_size": hidden_size, "vocab_size": vocab_size, "heads": table}
-    as_json = Destination.of(json)
-    try:
-        if as_json is not None:
-            as_json.write(json_text(content))
-    finally:
-        if as_json is None or not as_json.on_stdout:
-            with printing():
-                show(hidden_size, vocab_size, PlainConsole())
+    deliver(
+        lambda: show(hidden_size, vocab_size, PlainConsole()),
+        (Destination.of(json), lambda: json_text(content)),
+    )
 
 
 @app.command()
@@ -312,13 +306,11 @@ def evaluate(
     json: Json = None,
 ) -> None:
     """Measure how well a model predicts a text: perplexity, bits per byte, and more."""
-    from wideneck.commands.destination import Destination, check_apart
+    from wideneck.commands.destination import deliver, html_and_json
     from wideneck.commands.options import besides_option
     from wideneck.commands.progress import ProgressBars
 
-    as_html = Destination.of(html, reads=[model, text])
-    as_json = Destination.of(json, reads=[model, text])
-    check_apart(as_html, as_json)
+    as_html, as_json = html_and_json(html, json, reads=[model, text])
     asked = besides_option(besides or [])
     from wideneck.commands.evaluate import evaluate as run
 
@@ -334,74 +326,52 @@ def evaluate(
             context=context,
             progress=progress,
         )
-    _deliver(found, as_html, as_json)
+    deliver(found.show, (as_html, found.to_html_text), (as_json, found.to_json_text))
 
 
 @app.command()
 @taking(OPTIONS)
 def reproduce(
-    paper: Annotated[str, typer.Argument(metavar="PAPER", help=f"{', '.join(PAPERS)}.")],
+    paper: Annotated[
+        str, typer.Argument(metavar="PAPER", help=f"Which paper: one of {', '.join(PAPERS)}.")
+    ],
     scale: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="small: minutes on 2 cores. paper: as in the paper, mostly for a GPU. Default: "
-            "small; histalign with --model: paper.",
+            help="small: runs in minutes on 2 cores. paper: as in the paper, mostly for a GPU. "
+            "Default: small, but paper for histalign with --model.",
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="A Hugging Face id or folder. Default at paper: gpt2."),
-    ] = None,
-    text: Annotated[
-        str | None,
         typer.Option(
-            metavar="PATH",
-            help="A text file, a folder with a file for each split, or datasets:NAME:SUBSET.",
+            metavar="ID",
+            help="A Hugging Face id or a folder. Default: gpt2 with --scale paper.",
         ),
     ] = None,
+    text: Annotated[str | None, typer.Option(metavar="PATH", help=f"Text to use: {TEXTS}.")] = None,
     max_text: MaxText = MAX_TEXT,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Runs of each kind.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", help="Number of runs of each kind, one per random seed.")
+    ] = 3,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Finished runs; the same command goes on there. Default: reproduce-PAPER-SCALE.",
+            help="Folder for the finished runs; the same command goes on from those in it. "
+            "Default: reproduce-PAPER-SCALE.",
         ),
     ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
-    ] = None,
+    html: Html = None,
+    json: Json = None,
     **own: Any,
 ) -> None:
-    """Repeat a paper's experiment over several seeds, its numbers beside ours."""
+    """Repeat a paper's experiment over several seeds and show its numbers beside ours."""
     from wideneck.commands.reproduce import reproduce as run
 
-    run(
-        paper,
-        scale=scale,
-        model=model,
-        text=text,
-        num_seeds=seeds,
-        out=out,
-        json=json,
-        **own,
-    )
-
-
-def _deliver(found: Any, as_html: Any, as_json: Any) -> None:
-    """The files, and the table where none of them went to standard output in its place."""
-    written = [one for one in (as_html, as_json) if one is not None]
-    try:
-        if as_html is not None:
-            as_html.write(found.to_html_text())
-        if as_json is not None:
-            as_json.write(found.to_json_text())
-    finally:  # a file that could not be written takes no numbers from the terminal
-        if not any(one.on_stdout for one in written):
-            with printing():
-                found.show()
+    named = {"scale": scale, "model": model, "text": text, "num_seeds": seeds, "out": out}
+    run(paper, html=html, json=json, **named, **own)
 
 
 def main() -> None:

@@ -17,15 +17,15 @@ GIVEN = {
     **{"scale": "small", "model": "gpt2", "text": "t"},
     **{"words": Path("w"), "split": "paper", "losses": Path("l")},
 }
-OWN = {option.name for option in OPTIONS}
 
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_a_paper_brings_its_two_modules(paper):
     run = import_module(f"wideneck.lab.{paper}.reproduction").reproduce
     assert list(inspect.signature(run).parameters) == ["request", "progress"]
-    show = import_module(f"wideneck.lab.{paper}.table").show
-    assert list(inspect.signature(show).parameters) == ["found", "console"]
+    table = import_module(f"wideneck.lab.{paper}.table")
+    assert list(inspect.signature(table.opening).parameters) == ["found"]
+    assert list(inspect.signature(table.sections).parameters) == ["found", "reference"]
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -33,7 +33,7 @@ def test_a_paper_brings_its_two_modules(paper):
 def test_an_option_that_a_paper_does_not_take_is_refused_with_its_owners(paper, option, tmp_path):
     given = {option: GIVEN[option]}
     if option in PAPERS[paper]:
-        fields = {"own": given} if option in OWN else given
+        fields = {"own": given} if option in OPTIONS else given
         request = Request(paper=paper, **fields)
         assert request.own.get(option, getattr(request, option, None)) == GIVEN[option]
         return
@@ -52,8 +52,8 @@ def test_the_sentence_is_as_a_reader_expects_it():
     with pytest.raises(WideneckError) as caught:
         Request(paper="attention", own={"words": Path("w")})
     assert str(caught.value) == (
-        "--words belongs to histalign; attention takes --scale, --model, --text, --seeds, --out "
-        "and --json."
+        "--words belongs to histalign; attention takes --scale, --model, --text, --seeds, --out, "
+        "--html and --json."
     )
 
 
@@ -82,20 +82,53 @@ def test_the_help_names_every_paper_and_loads_no_torch():
         assert paper in done.stdout
 
 
-def test_json_to_standard_output_takes_the_place_of_the_table(monkeypatch, capfdbinary):
-    class Found:
-        def to_dict(self):
-            return {"gap": 1.5}
+class Found:
+    """What a reproduction gives, without one."""
 
+    def show(self):
+        print("the table")
+
+    def to_json_text(self):
+        return '{\n "gap": 1.5\n}\n'
+
+    def to_html_text(self):
+        return "<p>the page</p>"
+
+
+@pytest.fixture
+def made(monkeypatch):
     module = import_module("wideneck.lab.attention.reproduction")
     monkeypatch.setattr(module, "reproduce", lambda request, progress: Found())
+
+
+def test_json_to_standard_output_takes_the_place_of_the_table(made, capfdbinary):
     reproduce("attention", json=Path("-"))
     assert capfdbinary.readouterr().out == b'{\n "gap": 1.5\n}\n'
 
 
-def test_the_json_s_place_is_looked_at_before_the_work(tmp_path):
+def test_a_page_in_a_file_stands_beside_the_table_and_on_standard_output_in_its_place(
+    made, tmp_path, capfd
+):
+    reproduce("attention", html=tmp_path / "a.html", json=tmp_path / "a.json")
+    assert capfd.readouterr().out == "the table\n"
+    assert (tmp_path / "a.html").read_text() == "<p>the page</p>"
+    assert (tmp_path / "a.json").read_text() == '{\n "gap": 1.5\n}\n'
+    reproduce("attention", html=Path("-"))
+    assert capfd.readouterr().out == "<p>the page</p>"
+
+
+@pytest.mark.parametrize("option", ["html", "json"])
+def test_the_place_of_a_file_is_looked_at_before_the_work(option, tmp_path):
+    place = {option: tmp_path / "none" / "a.file"}
     with pytest.raises(WideneckError, match="no folder"):
-        reproduce("attention", out=tmp_path / "runs", json=tmp_path / "none" / "a.json")
+        reproduce("attention", out=tmp_path / "runs", **place)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_page_and_the_numbers_want_a_file_each(tmp_path):
+    same = tmp_path / "a.file"
+    with pytest.raises(WideneckError, match="give each a file of its own"):
+        reproduce("attention", out=tmp_path / "runs", html=same, json=same)
     assert not (tmp_path / "runs").exists()
 
 

@@ -7,8 +7,7 @@ import pytest
 
 from report.attention_examples import attention_audit
 from wideneck.lab.attention import figures
-from wideneck.lab.attention.checks import CHECKS, NOT_COMPARED
-from wideneck.lab.attention.claims import judged_claims, judged_numbers
+from wideneck.lab.attention.claims import CHECKS, NOT_COMPARED, judged_claims, judged_numbers
 from wideneck.lab.published import published_results
 
 AUDIT = attention_audit()

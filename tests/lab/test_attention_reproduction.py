@@ -6,8 +6,9 @@ import json
 import shutil
 
 import pytest
-from papers.small_attention import CONTEXT, saved_model, saved_text, use_tiny
 
+from lab.paper_page import checked, rows
+from lab.small_attention import CONTEXT, saved_model, saved_text, use_tiny
 from wideneck.commands.reproduce import reproduce
 from wideneck.data import read_text
 from wideneck.errors import WideneckError
@@ -36,7 +37,8 @@ def finished(place):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         use_tiny(patch)
         patch.setenv("COLUMNS", "80")
-        reproduce("attention", **options(place, out=place / "runs", json=place / "all.json"))
+        files = {"json": place / "all.json", "html": place / "all.html"}
+        reproduce("attention", **options(place, out=place / "runs", **files))
     return printed.getvalue(), json.loads((place / "all.json").read_text())
 
 
@@ -52,6 +54,19 @@ def test_the_table_has_the_paper_s_words_and_ours(finished):
     assert "\N{PLUS-MINUS SIGN}" in table
     for size in SCALES["small"].sizes:
         assert any(line.split()[:1] == [str(size)] for line in table.splitlines())
+
+
+def test_the_page_has_the_paper_s_words_set_back_and_ours_below(place, finished):
+    page, content = (place / "all.html").read_text(), finished[1]
+    text = checked(page)
+    assert "Limitations of Normalization in Attention Mechanism" in text
+    assert "Not comparable: another model." in text
+    theirs = rows(page, beside=True)
+    judged = {one["published"]["says"] for one in content["claims"]}
+    assert len(theirs) == len(judged) + 4  # numbers that have a counterpart
+    tables = ("by_size", "by_length", "by_temperature", "numbers", "claims")
+    assert len(rows(page, beside=False)) == sum(len(content[name]) for name in tables)
+    assert page.count('class="over" colspan="4"') == len(theirs)
 
 
 def test_the_json_has_every_seed_s_audit_and_what_each_number_is(finished):

@@ -6,8 +6,13 @@ from dataclasses import replace
 import pytest
 
 from report.attention_examples import attention_audit
-from wideneck.lab.attention.checks import CHECKS, Check
-from wideneck.lab.attention.claims import claim_words, judged_claims, judged_numbers
+from wideneck.lab.attention.claims import (
+    CHECKS,
+    Check,
+    claim_words,
+    judged_claims,
+    judged_numbers,
+)
 from wideneck.lab.published import published_results
 from wideneck.lab.verdict import DESCRIBED, NOT_MEASURED
 

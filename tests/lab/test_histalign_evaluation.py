@@ -5,8 +5,8 @@ import math
 
 import pytest
 import torch
-from papers.small_reproduction import small, write_words
 
+from lab.small_reproduction import small, write_words
 from wideneck.attached.memory_views import three_ways
 from wideneck.audits.output.log_prob_rank import numerical_rank
 from wideneck.errors import WideneckError

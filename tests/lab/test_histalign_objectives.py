@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from papers.small_reproduction import TINY, small, write_words
 
+from lab.small_reproduction import TINY, small, write_words
 from wideneck.attached.memory_views import three_ways
 from wideneck.lab.ambiguous.words import read_analogies
 from wideneck.lab.histalign.objectives import COMMON, OBJECTIVES

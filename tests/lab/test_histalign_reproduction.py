@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 import transformers as tr
-from papers.small_reproduction import TINY, small, use_tiny, write_words
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from lab.paper_page import checked, rows
+from lab.small_reproduction import TINY, small, use_tiny, write_words
 from tiny import GPT2
 from wideneck.commands.reproduce import reproduce
 from wideneck.errors import WideneckError
@@ -34,9 +35,8 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         use_tiny(patch)
         patch.setenv("COLUMNS", "80")
-        reproduce(
-            "histalign", words=words, num_seeds=2, out=place / "runs", json=place / "all.json"
-        )
+        files = {"json": place / "all.json", "html": place / "all.html"}
+        reproduce("histalign", words=words, num_seeds=2, out=place / "runs", **files)
     return place / "runs", words, printed.getvalue(), json.loads((place / "all.json").read_text())
 
 
@@ -52,6 +52,16 @@ def test_the_table_has_ours_and_the_paper_s(finished):
     for rank in (762, 836, 854, 1280, 1377):
         assert str(rank) in table
     assert "\N{PLUS-MINUS SIGN}" in table
+
+
+def test_on_the_page_the_paper_s_rows_are_set_back(finished):
+    page = (finished[0].parent / "all.html").read_text()
+    text = checked(page)
+    for said in ("63.47", "+17.04", "Acc@k by k", "is DERIVED"):
+        assert said in text
+    # Three methods of two models in three tables, and the gap of one of them.
+    assert rows(page, beside=True) == ["paper, GPT2-small", "paper, GPT2-large"] * (3 * 3 + 1)
+    assert rows(page, beside=False).count("TRIME corrected") == 4
 
 
 def test_the_json_has_every_run_and_what_each_number_is(finished):

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from papers.small_reproduction import TINY, small, write_words
 
+from lab.small_reproduction import TINY, small, write_words
 from wideneck.lab.ambiguous.encoding import IGNORE, Example
 from wideneck.lab.ambiguous.instances import make_prompts
 from wideneck.lab.ambiguous.splits import SPLITS

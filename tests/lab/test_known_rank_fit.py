@@ -21,15 +21,16 @@ from wideneck.lab.sigsoftmax.known_rank.contenders import (
 from wideneck.lab.sigsoftmax.known_rank.fit import Fit, fit, fitted_log_probs, mean_kl
 from wideneck.lab.sigsoftmax.known_rank.language import softmax_language, topic_language
 from wideneck.lab.sigsoftmax.known_rank.run import known_rank
-from wideneck.lab.sigsoftmax.known_rank.table import below_bound, show
+from wideneck.lab.sigsoftmax.known_rank.table import below_bound, blocks
 from wideneck.lab.sigsoftmax.settings import MATCHED
+from wideneck.report.terminal import print_blocks
 
 D = 4
 
 
 def shown(fits):
     console = Console(width=80, file=io.StringIO())
-    show(fits, console)
+    print_blocks(blocks(fits), console)
     return console.file.getvalue()
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wideneck.lab.paired import _power, paired, seeds_to_see
-from wideneck.lab.spread import Spread, spread
+from wideneck.lab.spread import Spread, _power, paired, seeds_to_see, spread
 
 
 def test_the_interval_is_that_of_a_paired_t_test():

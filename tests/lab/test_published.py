@@ -97,16 +97,16 @@ CLAIM = '[[claims]]\nstatus = "verified"\nrows = [["n", "1", "s"]]\n'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (TOP + GRID + 'status = "sure"', "unknown status 'sure'"),
-        (TOP + GRID, "no status"),
-        (TOP + GRID + 'status = "verified"\nsprd = 1', "unknown sprd"),
+        (TOP + GRID + 'status = "sure"', "Invalid enum value 'sure'"),
+        (TOP + GRID, "missing required field `status`"),
+        (TOP + GRID + 'status = "verified"\nsprd = 1', r"unknown field `\$.sprd`"),
         (TOP + GRID + 'status = "secondary"', "no source"),
         (TOP + 2 * (GRID + 'status = "verified"\n'), "stands there twice"),
         (TOP + GRID.replace(', ""', "") + 'status = "verified"', "row r has 1 of 2 numbers"),
         (TOP + 2 * CLAIM, "stands there twice"),
-        (TOP + CLAIM + 'souce = "x"', "unknown souce"),
-        (TOP + 'where = "Table 1"\n', "unknown where"),
-        (GRID + 'status = "verified"', "no title"),
+        (TOP + CLAIM + 'souce = "x"', r"unknown field `\$.souce`"),
+        (TOP + 'where = "Table 1"\n', r"unknown field `\$.where`"),
+        (GRID + 'status = "verified"', "missing required field `title`"),
     ],
 )
 def test_a_mistake_in_a_file_of_ours_is_an_error(text, message):

@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from small_saturation import RANKS, WIDTHS, reproduced, tiny_settings
 
+from lab.paper_page import charts, checked, rows
 from wideneck import WideneckError
 from wideneck.data import encode_corpus, read_corpus
 from wideneck.files.writing import json_text
@@ -32,7 +33,7 @@ from wideneck.lab.saturation.settings import (
     whitened_rate,
     with_rate,
 )
-from wideneck.lab.saturation.table import show
+from wideneck.report.terminal import show
 from wideneck.training.batches import WindowBatches
 from wideneck.training.in_order import text_in_order
 from wideneck.training.loop import mean_nll
@@ -161,6 +162,22 @@ def test_the_table_has_80_columns_and_every_part(found: Reproduction):
         assert any(title in line for line in lines)
     assert "were chosen on seed 0, which is here" in " ".join(text.getvalue().split())
     assert "\N{HORIZONTAL ELLIPSIS}" not in text.getvalue()  # nothing was cut off
+
+
+def test_the_page_has_the_charts_and_the_paper_s_rows_set_back(found: Reproduction):
+    page = found.to_html_text()
+    text = checked(page)
+    assert "were chosen on seed 0, which is here" in text
+    assert "Here: no width whose held-out loss rises" in text
+    assert charts(page) == [
+        "Held-out loss over training",
+        "Singular entropy over training",
+        "Heads of rank r",
+    ]
+    assert [row for row in rows(page, beside=True) if row] == [
+        f"paper, {size}M" for size in (14, 31, 70, 160, 410)
+    ]
+    assert "d = 4" in rows(page, beside=False)
 
 
 def test_json_holds_all_with_definitions(found: Reproduction):

@@ -5,15 +5,13 @@ from dataclasses import replace
 import pytest
 
 from wideneck.audits.estimate import Estimate
-from wideneck.lab.paired import paired
 from wideneck.lab.published import published_results
 from wideneck.lab.saturation import verdicts
 from wideneck.lab.saturation.arms import Arm
-from wideneck.lab.saturation.beside import claims
 from wideneck.lab.saturation.ngram_run import Ngrams
 from wideneck.lab.saturation.ngrams import NgramDimensionality, NgramSpectrum
 from wideneck.lab.saturation.widths import Width
-from wideneck.lab.spread import Spread
+from wideneck.lab.spread import Spread, paired
 from wideneck.lab.verdict import CONSISTENT, CONTRADICTED, DESCRIBED, NOT_MEASURED, UNDECIDED
 
 LONG = 300_000_000_000
@@ -276,7 +274,7 @@ def test_the_dimensions_are_judged_where_the_curve_is_not_its_null(found, expect
 
 def test_every_statement_stands_beside_its_verdict():
     arms = with_full([arm(8, LOSES, w_error=0.9), arm(432, LOSES, w_error=0.3)])
-    found = claims(
+    found = verdicts.claims(
         published_results("saturation"),
         [width(FLAT, FLAT)],
         arms,

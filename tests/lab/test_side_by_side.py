@@ -56,7 +56,7 @@ def test_no_jobs_need_no_process():
 def test_processes_end_with_a_parent_that_is_killed(tmp_path):
     files = [tmp_path / "one", tmp_path / "two"]
     code = (
-        "from papers.test_side_by_side import side_by_side, sleeps\n"
+        "from lab.test_side_by_side import side_by_side, sleeps\n"
         f"list(side_by_side(sleeps, {[str(f) for f in files]}, lambda *a: None, processes=2))"
     )
     parent = subprocess.Popen(

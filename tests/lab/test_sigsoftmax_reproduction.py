@@ -6,6 +6,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from lab.paper_page import charts, checked, rows
 from wideneck import config as c
 from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.data import encode_corpus, read_corpus
@@ -13,12 +14,12 @@ from wideneck.errors import WideneckError
 from wideneck.lab.published import published_results
 from wideneck.lab.registry import Request
 from wideneck.lab.sigsoftmax import reproduction as module
-from wideneck.lab.sigsoftmax.beside import HEADS, beside, recalled, row_of, sign
 from wideneck.lab.sigsoftmax.known_rank.fit import Fit
 from wideneck.lab.sigsoftmax.one_run import Job, Run, train_and_measure
 from wideneck.lab.sigsoftmax.settings import MATCHED, Settings, small
-from wideneck.lab.sigsoftmax.table import show
+from wideneck.lab.sigsoftmax.table import HEADS, beside, recalled, row_of, sign
 from wideneck.models.small.config import AwdLstm, Transformer
+from wideneck.report.terminal import show
 from wideneck.training.optimizers import AdamW
 from wideneck.training.recipe import Recipe
 from wideneck.training.saved_run import load_run
@@ -124,6 +125,19 @@ def test_the_tables_fit_80_columns_and_name_every_head(found):
         assert name in text
     assert "recalled, not checked" in text
     assert "not comparable: another scale" in " ".join(text.split())
+
+
+def test_the_page_has_the_charts_and_recalled_numbers_set_back(found):
+    page = found.to_html_text()
+    text = checked(page)
+    for name in [*HEADS, MATCHED, "softmax x 1.5", "softmax x learned"]:
+        assert name in text
+    assert charts(page) == [
+        "Rank and loss",
+        "Spectra of the log-probabilities",
+        'KL on the language "topics"',
+    ]
+    assert rows(page, beside=True) == list(recalled(found, "WikiText-2"))
 
 
 def test_no_sign_is_compared_on_another_text(found):

@@ -1,5 +1,7 @@
 """What may be said of our number beside a published one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_ind_from_stats, ttest_rel
 
 from wideneck.lab.published import PublishedResult
-from wideneck.lab.spread import Spread, cell, spread
+from wideneck.lab.spread import Spread, cell, paired, spread
 from wideneck.lab.verdict import judge, judge_difference, published_cell
 
 
@@ -27,6 +29,11 @@ def result(value, std=None, seeds=None, status="verified"):
 
 def ours(mean, std=None):
     return Spread(mean=mean, std=std)
+
+
+def differences(mean, std):
+    """Three of that mean and deviation, or one."""
+    return paired([mean] if std is None else [mean - std, mean, mean + std])
 
 
 positive = st.floats(0.01, 10)
@@ -72,8 +79,8 @@ def test_what_is_recalled_is_shown_as_such_and_never_compared():
         verdict = judge(recalled, mine, seeds)
         assert (verdict.gap, verdict.words) == (None, "recalled, not checked")
     for pair in ((recalled, result(50.0)), (result(50.0), recalled)):
-        found = judge_difference(*pair, ours(1.0, 0.1), 3)
-        assert (found.published, found.words) == (None, "recalled, not checked")
+        found = judge_difference(*pair, differences(1.0, 0.1))
+        assert (found.gap, found.words) == (None, "recalled, not checked")
 
 
 def test_another_scale_has_a_gap_and_no_verdict():
@@ -96,25 +103,28 @@ def test_another_scale_has_a_gap_and_no_verdict():
 )
 def test_differences_of_rows_are_compared_by_their_sign(published, ours, words):
     more, less = result(57.0 + published, 0.15, 11), result(57.0, 0.09, 11)
-    mine = None if ours is None else Spread(mean=ours[0], std=ours[1])
-    found = judge_difference(more, less, mine, 3)
+    mine = None if ours is None else differences(*ours)
+    found = judge_difference(more, less, mine)
     assert found.words == words
-    assert found.published == pytest.approx(published)
-    assert found.published_low < published < found.published_high
+    assert found.gap == pytest.approx(published)
+    assert found.low < published < found.high
 
 
 def test_the_interval_of_our_differences_is_student_s():
     torch.manual_seed(1)
     a, b = torch.randn(2, 5, dtype=torch.float64)
-    found = judge_difference(result(1.0), result(2.0), spread((a - b).tolist()), 5)
     expected = ttest_rel(a.numpy(), b.numpy()).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    ends = ((expected.high, -1e-6, "opposite sign"), (expected.low, 1e-6, "same sign"))
+    for end, outside, words in ends:
+        for beyond, said in ((outside, words), (-outside, "not seen here")):
+            moved = paired((a - b - end + beyond).tolist())
+            assert judge_difference(result(2.0), result(1.0), moved).words == said
 
 
 def test_a_difference_without_spreads_is_taken_as_printed():
-    found = judge_difference(result(57.7), result(58.0), ours(-1.0, 0.1), 3)
+    found = judge_difference(result(57.7), result(58.0), differences(-1.0, 0.1))
     assert found.words == "same sign"
-    assert found.published_low is None
+    assert found.low is None
 
 
 def test_spreads_of_zero_leave_only_equal_numbers_within():
@@ -132,5 +142,6 @@ def test_a_number_that_is_none_is_not_measured_and_has_no_side(mean):
     diverged = ours(mean, float("nan"))
     verdict = judge(result(50.0, 0.1, 5), diverged, 3)
     assert (verdict.words, verdict.gap) == ("not measured", None)
-    difference = judge_difference(result(51.0, 0.1, 5), result(50.0, 0.1, 5), diverged, 3)
-    assert (difference.words, difference.ours, difference.low) == ("not measured", None, None)
+    lost = replace(differences(1.0, 0.1), mean=mean, low=mean, high=mean)
+    difference = judge_difference(result(51.0, 0.1, 5), result(50.0, 0.1, 5), lost)
+    assert (difference.words, difference.gap) == ("not measured", 1.0)

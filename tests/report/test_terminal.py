@@ -18,7 +18,8 @@ from report.examples import (
 from report.memory_examples import memory_audit
 from wideneck.audits.token import TokenRef
 from wideneck.report.html import render
-from wideneck.report.terminal import show
+from wideneck.report.parts import BOTH, Column, Table
+from wideneck.report.terminal import print_blocks, show
 
 
 def piped(function, found, encoding: str = "utf-8", width: int = 80) -> str:
@@ -165,3 +166,39 @@ def test_a_group_of_a_whole_vocabulary_is_cut():
     assert "w149999 (149999)" in page  # all of it, closed, as plain text
     assert "<details><summary>150,000 tokens in 1 group<" in page
     assert len(page) < 2**22
+
+
+def table(*rows, heads=("value", "verdict"), **more):
+    columns = [Column(head, words=head == "verdict") for head in heads]
+    return Table("A table", columns, rows, titled=True, face=BOTH, **more)
+
+
+def drawn(block, width=80):
+    return piped(lambda one, console: print_blocks([one], console), block, width=width)
+
+
+def test_a_row_without_cells_goes_over_all_columns_and_the_rest_stays_in_line():
+    said = "what the paper says, which is longer than all columns are wide"
+    block = table((said, "", []), ("ours", "", ["1", "holds"]), ("more", "", ["-10.5", "open"]))
+    title, _, _, whole, *lines = drawn(block).splitlines()
+    assert (title, whole) == ("A table", said)
+    assert [line.rstrip() for line in lines] == ["ours     1 holds", "more -10.5 open"]
+    folded = drawn(block, width=16).splitlines()
+    assert max(map(len, folded)) <= 16
+    assert folded[-1].split() == ["more", "-10.5", "open"]
+
+
+def test_rows_that_are_not_ours_are_set_back():
+    block = table(("ours", "", ["1", "a"]), ("theirs", "", ["2", "b"]), beside=[1])
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
+    print_blocks([block], console)
+    ours, theirs = console.file.getvalue().splitlines()[-2:]
+    assert "\x1b[2m" in theirs
+    assert "\x1b[2m" not in ours
+
+
+def test_heads_fold_before_cells_do():
+    block = table(("a b c d", "", ["-0.0153 ± 0.0107", "no"]), heads=("value", "a long head"))
+    lines = drawn(block, width=31).splitlines()
+    assert lines[-1].rstrip().split("  ")[0] == "a b c d -0.0153 ± 0.0107"
+    assert [line.split()[-1] for line in lines[1:3]] == ["long", "head"]

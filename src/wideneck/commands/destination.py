@@ -1,10 +1,10 @@
 """Where a command puts its numbers: into a file, or on standard output in place of its table."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wideneck.commands.streams import print_bytes
+from wideneck.commands.streams import print_bytes, printing
 from wideneck.errors import WideneckError
 from wideneck.files.place import check_writable, same_place, stream_number
 from wideneck.files.writing import write_text
@@ -50,16 +50,43 @@ class Destination:
             write_text(self.path, content)
 
 
-def check_apart(html: Destination | None, json: Destination | None) -> None:
-    """Refuse one place for two files.
+def html_and_json(
+    html: Path | None, json: Path | None, reads: Sequence[object] = ()
+) -> tuple[Destination | None, Destination | None]:
+    """What --html and --json say, checked before the work, each as by `Destination.of`.
 
     Raises:
-        WideneckError: both options name it, whatever they call it.
+        WideneckError: one cannot be written or is one of `reads`, or both name one place, whatever
+            they call it.
     """
-    if html is None or json is None:
-        return
-    if (html.on_stdout and json.on_stdout) or same_place(html.path, json.path):
-        also = "" if html.path == json.path else f", which {json.path} is too"
+    as_html, as_json = Destination.of(html, reads), Destination.of(json, reads)
+    if as_html is None or as_json is None:
+        return as_html, as_json
+    if (as_html.on_stdout and as_json.on_stdout) or same_place(as_html.path, as_json.path):
+        also = "" if html == json else f", which {json} is too"
         raise WideneckError(
-            f"--html and --json both name {html.path}{also}; give each a file of its own."
+            f"--html and --json both name {html}{also}; give each a file of its own."
         )
+    return as_html, as_json
+
+
+def deliver(
+    show: Callable[[], object], *files: tuple[Destination | None, Callable[[], str]]
+) -> None:
+    """The files, and the table where none of them went to standard output in its place.
+
+    Args:
+        show: prints the table.
+        files: where each goes, None for nowhere, and what makes its content.
+
+    Raises:
+        WideneckError: one could not be written; the table is printed nevertheless.
+    """
+    wanted = [(place, content) for place, content in files if place is not None]
+    try:
+        for place, content in wanted:
+            place.write(content())
+    finally:  # a file that could not be written takes no numbers from the terminal
+        if not any(place.on_stdout for place, _ in wanted):
+            with printing():
+                show()

@@ -1,15 +1,13 @@
 """Commands and options as typer takes them: complaints fit to be printed, options of papers."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from typer.core import TyperGroup
 
 from wideneck.files.printable import printable
-from wideneck.lab.option import Option
 
 
 class Commands(TyperGroup):
@@ -39,23 +37,15 @@ def _quoting() -> Iterator[None]:
         raise
 
 
-def taking(options: Iterable[Option]) -> Callable[[Callable], Callable]:
-    """Make these options what a command takes as its **keywords."""
-    annotated: Any = Annotated  # a value here, which no type checker is to read
+def taking(options: Mapping[str, Any]) -> Callable[[Callable], Callable]:
+    """Make these options, annotated for typer, what a command takes as its **keywords."""
 
     def decorated(command: Any) -> Callable:
         signature = inspect.signature(command)
         known = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         own = [
-            inspect.Parameter(
-                option.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=annotated[
-                    option.kind | None, typer.Option(metavar=option.metavar, help=option.help)
-                ],
-            )
-            for option in options
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+            for name, option in options.items()
         ]
         command.__signature__ = signature.replace(parameters=[*known, *own])
         return command

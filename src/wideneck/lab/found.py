@@ -1,27 +1,52 @@
-"""What every reproduction says of itself."""
+"""What every reproduction says of itself, and the page that the terminal and HTML show."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any
 
 from wideneck.audits.measure import measure
+from wideneck.lab.published import Published, published_results
+from wideneck.report.document import Document
 from wideneck.report.fields import definitions
-from wideneck.report.provenance import command
+from wideneck.report.parts import Heading, Page, Terms, Verbatim, lede
+from wideneck.report.provenance import LONG, command
+from wideneck.report.reference import Reference
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Found(Document):
     """What `wideneck reproduce PAPER` finds."""
 
     command: str = measure("what was run")
     time: str = measure("when, UTC")
+    published: Published = measure("what the paper prints, and others of the same experiment")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Nested dicts, with the definition of every number."""
-        said = {name: entry for name, entry in definitions(type(self)).items() if entry}
-        return asdict(self) | {"definitions": said}
+    def page(self, reference: Reference) -> Page:
+        """What the paper's `table` has to show, and where it comes from."""
+        paper = type(self).__module__.split(".")[-2]
+        table = import_module(f"wideneck.lab.{paper}.table")
+        of_records = [path.split(".")[0] for path in definitions(type(self)) if "." in path]
+        return Page(
+            kicker=f"wideneck reproduce {paper}",
+            title=self.published.title,
+            opening=[lede(table.opening(self))],
+            sections=list(table.sections(self, reference)),
+            source=[
+                Heading("Provenance", "provenance", "Provenance"),
+                Terms(
+                    [
+                        ("Paper", [f"{self.published.paper}, {self.published.url}"]),
+                        ("Command", [Verbatim(self.command, code=True, most=LONG)]),
+                        ("When", [self.time]),
+                    ]
+                ),
+            ],
+            headings={name: name.replace("_", " ").capitalize() for name in of_records},
+        )
 
 
-def made_now() -> dict[str, str]:
+def made_now(paper: str) -> dict[str, Any]:
     """The fields of `Found` for what this command makes."""
-    return {"command": command(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"command": command(), "time": time, "published": published_results(paper)}

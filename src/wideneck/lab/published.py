@@ -11,15 +11,18 @@ Every number is as printed; `status` says how it was checked.  A file has
 
 import tomllib
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
+
+from wideneck.files.records import exact_record
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 SMALL = Decimal("0.001")
 """Below it a number is written with a power of ten."""
-STATUSES = ("verified", "secondary", "figure", "recalled")
+Status = Literal["verified", "secondary", "figure", "recalled"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 """verified: read in the source itself.  secondary: another text reports it.  figure: read off a
 figure.  recalled: from memory; shown as "recalled, not checked" and never compared."""
 
@@ -38,8 +41,7 @@ class PublishedResult:
     """Standard deviation over seeds, where printed."""
     seeds: int | None = None
     """Runs behind the number, where known."""
-    status: str
-    """One of `STATUSES`."""
+    status: Status
     source: str = ""
     """Where it was read, when not in the paper itself."""
     printed: str
@@ -61,7 +63,7 @@ class PublishedClaim:
     """Where in the source."""
     says: str
     """The statement, in our words."""
-    status: str
+    status: Status
     source: str = ""
 
 
@@ -161,14 +163,7 @@ Checked = TypeVar("Checked", PublishedResult, PublishedClaim, Published)
 
 
 def _checked(kind: type[Checked], given: dict[str, Any], file: str) -> Checked:
-    known = {field.name: field.default is MISSING for field in fields(kind)}
-    wrong = [f"unknown {name}" for name in given if name not in known]
-    wrong += [f"no {name}" for name, needed in known.items() if needed and name not in given]
-    status = given.get("status", STATUSES[0])
-    if status not in STATUSES:
-        wrong.append(f"unknown status {status!r}")
-    if status == "secondary" and not given.get("source"):
-        wrong.append("no source of what is second-hand")
-    if wrong:
-        raise ValueError(f"{file}: {', '.join(wrong)} in {given}.")
-    return kind(**given)
+    found = exact_record(kind, given, file, "mend the file")
+    if not isinstance(found, Published) and found.status == "secondary" and not found.source:
+        raise ValueError(f"{file}: no source of what is second-hand in {given}.")
+    return found

@@ -4,44 +4,36 @@ A paper is a folder of this package, `lab/NAME/`, whose `__init__` says what it 
 shared options and which `OPTIONS` it brings, with two modules that are imported when it runs:
 
     reproduction.py    def reproduce(request: Request, progress: Progress) -> Found
-    table.py           def show(found, console: rich.console.Console) -> None
+    table.py           def opening(found) -> str
+                       def sections(found, reference: Reference) -> Iterable[Sequence[block]]
 
 `reproduce` checks what was asked for before it writes anything, makes the runs that the folder
 `request.folder(scale)` does not hold (a `wideneck.files.store.Store`), tells how far it
-is by `progress(stage, done, total)`, and raises WideneckError.  `show` prints in 80 columns.
+is by `progress(stage, done, total)`, and raises WideneckError.  `opening` is a paragraph; the
+blocks of `sections` (`wideneck.report.parts`) fit into 80 columns of a terminal.
 Published numbers are in `lab/NAME.toml` (`wideneck.lab.published`), and what may be said of
 ours beside them in `wideneck.lab.verdict`.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from wideneck.errors import WideneckError
 from wideneck.lab import attention, histalign, saturation, sigsoftmax
-from wideneck.lab.option import Option
 from wideneck.registry import did_you_mean
 
 _MODULES = (attention, histalign, saturation, sigsoftmax)
-OPTIONS: tuple[Option, ...] = tuple(option for module in _MODULES for option in module.OPTIONS)
-"""Those that single papers bring."""
+OPTIONS: dict[str, Any] = {name: o for module in _MODULES for name, o in module.OPTIONS.items()}
+"""Those that single papers bring: what the command line takes under a name, annotated for typer."""
 PAPERS: dict[str, tuple[str, ...]] = {
-    module.__name__.rpartition(".")[2]: (*module.TAKES, *(o.name for o in module.OPTIONS))
-    for module in _MODULES
+    module.__name__.rpartition(".")[2]: (*module.TAKES, *module.OPTIONS) for module in _MODULES
 }
 """Name of each paper -> the options that it takes beside those that all take."""
 
-COMMON = ("seeds", "out", "json")
+COMMON = ("seeds", "out", "html", "json")
 """The options that all take."""
 SCALES = ("small", "paper")
-
-
-class Found(Protocol):
-    """What a reproduction finds; a dataclass, as a rule."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every number as JSON holds it, with the definitions."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from scipy.special import stdtrit
-
 from wideneck.audits.measure import measure
 from wideneck.lab.published import PublishedClaim, PublishedResult
-from wideneck.lab.spread import Spread, spread
+from wideneck.lab.spread import Paired, Spread, spread_of_all, t95
 
 RECALLED = "recalled, not checked"
 MARKS = {
@@ -40,9 +38,13 @@ formula that is DERIVED, rebuilt by us and not read in the paper."""
 class Verdict:
     """What may be said of our number beside a published one."""
 
-    gap: float | None = measure("ours minus the published number; none where either is missing")
-    low: float | None = measure("lower end of the 95 % interval of the gap; none without a spread")
-    high: float | None = measure("upper end of it")
+    gap: float | None = measure(
+        "ours minus the published number; none where either is missing", default=None
+    )
+    low: float | None = measure(
+        "lower end of the 95 % interval of the gap; none without a spread", default=None
+    )
+    high: float | None = measure("upper end of it", default=None)
     words: str = measure(
         "what may be said of the gap; of a statement, whether it holds: in every seed, in how "
         "many, which is undecided, or not; not measured; or described, not judged",
@@ -72,31 +74,6 @@ class Comparison:
         """What may be said."""
         return self.verdict.words
 
-    @property
-    def number(self) -> PublishedResult:
-        """What is published, where it is a number."""
-        assert isinstance(self.published, PublishedResult)
-        return self.published
-
-    @property
-    def claim(self) -> PublishedClaim:
-        """What is published, where it is a statement."""
-        assert isinstance(self.published, PublishedClaim)
-        return self.published
-
-
-@dataclass(frozen=True, kw_only=True)
-class DifferenceVerdict:
-    """A difference of two rows, the paper's beside ours."""
-
-    published: float | None = measure("the paper's difference; none where it is not compared")
-    published_low: float | None = measure("lower end of its 95 % interval; none without spreads")
-    published_high: float | None = measure("upper end of it")
-    ours: float | None = measure("mean of our differences, seed by seed; none where not measured")
-    low: float | None = measure("lower end of its 95 % interval; none for one seed")
-    high: float | None = measure("upper end of it")
-    words: str = measure("what may be said of the two signs")
-
 
 def published_cell(result: PublishedResult) -> str:
     """The number as printed, with its spread, and with how it was read if not in the source."""
@@ -116,19 +93,26 @@ def judge(
             not compare.
     """
     if published.recalled:
-        return said(RECALLED)
+        return Verdict(words=RECALLED)
     if ours is None or not math.isfinite(ours.mean):
-        return said(NOT_MEASURED)
+        return Verdict(words=NOT_MEASURED)
     gap = ours.mean - published.value
     half = _half_width((ours.std, seeds), (published.spread, published.seeds))
-    low, high = (None, None) if half is None else (gap - half, gap + half)
     if other:
         words = f"not comparable: {other}"
-    elif low is None or high is None:
+    elif half is None:
         words = "no spread to judge by"
+    elif abs(gap) <= half:
+        words = "within the spreads"
     else:
-        words = "within the spreads" if low <= 0 <= high else f"outside, {_side(gap)}"
-    return Verdict(gap=gap, low=low, high=high, words=words)
+        words = f"outside, {'above' if gap > 0 else 'below'}"
+    return _verdict(gap, half, words)
+
+
+def _verdict(gap: float, half: float | None, words: str) -> Verdict:
+    """With its interval, from half of the width."""
+    ends = {} if half is None else {"low": gap - half, "high": gap + half}
+    return Verdict(gap=gap, **ends, words=words)
 
 
 def compared_number(
@@ -148,11 +132,11 @@ def compared_number(
         other: as for `judge`.
         derived: the formula that ours stands on, where it is DERIVED.
     """
-    known = [value for value in values if value is not None]
-    figure = spread(known) if known and len(known) == len(values) else None
+    figure = spread_of_all(values)
     if values and figure is None:
-        found = f"none in {len(values) - len(known)} of {len(values)} seeds"
-        verdict = said(f"not comparable: {other}" if other else found)
+        missing = sum(value is None for value in values)
+        found = f"none in {missing} of {len(values)} seeds"
+        verdict = Verdict(words=f"not comparable: {other}" if other else found)
     else:
         verdict = judge(published, figure, len(values), other=other)
     if derived:
@@ -167,14 +151,7 @@ def compared_number(
     )
 
 
-def said(words: str) -> Verdict:
-    """A verdict without a gap."""
-    return Verdict(gap=None, low=None, high=None, words=words)
-
-
-def judge_difference(
-    more: PublishedResult, less: PublishedResult, ours: Spread | None, seeds: int
-) -> DifferenceVerdict:
+def judge_difference(more: PublishedResult, less: PublishedResult, ours: Paired | None) -> Verdict:
     """Compare the sign of a published difference, `more` minus `less`, with that of ours.
 
     Valid at another scale too.  A difference has a sign where its interval leaves 0 out; a
@@ -182,49 +159,29 @@ def judge_difference(
 
     Args:
         more, less: two rows of one measure; a recalled one is never compared.
-        ours: over the differences between runs of equal seed; None where they were not measured.
-        seeds: how many those are.
+        ours: the differences between runs of equal seed; None where they were not measured.
+
+    Returns:
+        What may be said of the two signs; its gap and interval are those of the paper's difference.
     """
-    published = half = low = high = None
-    if ours is not None and not math.isfinite(ours.mean):
-        ours = None  # a number that is none has no sign
-    if not more.recalled and not less.recalled:
-        published = more.value - less.value
-        half = _half_width((more.spread, more.seeds), (less.spread, less.seeds))
-    if ours is not None and ours.std is not None:
-        reach = _t(seeds - 1) * ours.std / math.sqrt(seeds)
-        low, high = ours.mean - reach, ours.mean + reach
-    return DifferenceVerdict(
-        published=published,
-        published_low=None if published is None or half is None else published - half,
-        published_high=None if published is None or half is None else published + half,
-        ours=None if ours is None else ours.mean,
-        low=low,
-        high=high,
-        words=_signs(published, half, ours, low, high),
-    )
-
-
-def _signs(
-    published: float | None,
-    half: float | None,
-    ours: Spread | None,
-    low: float | None,
-    high: float | None,
-) -> str:
-    if published is None:
-        return RECALLED
-    if ours is None:
-        return NOT_MEASURED
-    if low is None or high is None:
-        return "one seed, not judged"
-    theirs = _sign(published, half or 0.0)
-    here = 0 if low <= 0 <= high else _sign(ours.mean, 0.0)
-    if here == theirs:
-        return "same sign" if here else "no difference in either"
-    if here == 0:
-        return "not seen here"
-    return "opposite sign" if theirs else "seen here only"
+    if more.recalled or less.recalled:
+        return Verdict(words=RECALLED)
+    gap = more.value - less.value
+    half = _half_width((more.spread, more.seeds), (less.spread, less.seeds))
+    theirs = _sign(gap, half or 0.0)
+    if ours is None or not math.isfinite(ours.mean):
+        words = NOT_MEASURED
+    elif ours.low is None or ours.high is None:
+        words = "one seed, not judged"
+    else:
+        here = 0 if ours.low <= 0 <= ours.high else _sign(ours.mean, 0.0)
+        if here == theirs:
+            words = "same sign" if here else "no difference in either"
+        elif here == 0:
+            words = "not seen here"
+        else:
+            words = "opposite sign" if theirs else "seen here only"
+    return _verdict(gap, half, words)
 
 
 def _sign(value: float, within: float) -> int:
@@ -242,17 +199,9 @@ def _half_width(*sides: tuple[float | None, int | None]) -> float | None:
         return None
     if len(known) == 1:
         ((variance, num),) = known
-        return _t(num - 1) * math.sqrt(variance * (1 + 1 / num))
+        return t95(num - 1) * math.sqrt(variance * (1 + 1 / num))
     parts = [variance / num for variance, num in known]
     if sum(parts) == 0:
         return 0.0
     freedom = sum(parts) ** 2 / sum(p**2 / (n - 1) for p, (_, n) in zip(parts, known, strict=True))
-    return _t(freedom) * math.sqrt(sum(parts))
-
-
-def _t(freedom: float) -> float:
-    return float(stdtrit(freedom, 0.975))
-
-
-def _side(gap: float) -> str:
-    return "above" if gap > 0 else "below"
+    return t95(freedom) * math.sqrt(sum(parts))

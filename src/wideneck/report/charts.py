@@ -95,7 +95,7 @@ def cost_chart(output: OutputAudit, methods: Sequence[str], title: str) -> Chart
     lines = []
     for method in methods:
         drawn = [p for p in points if p.method == method and not p.measured.value < LOWEST]
-        lines += _cost_lines(drawn, method)
+        lines += cost_lines(drawn, method)
     return Chart(
         title,
         "Loss of the truncated head minus loss of the head against its rank, on a logarithmic "
@@ -107,7 +107,8 @@ def cost_chart(output: OutputAudit, methods: Sequence[str], title: str) -> Chart
     )
 
 
-def _cost_lines(points: list[RankLoss], method: str) -> list[Line]:
+def cost_lines(points: Sequence[RankLoss], method: str) -> list[Line]:
+    """What truncations of one method lose: rings as predicted, dots as measured."""
     ranks, color = [p.rank for p in points], f"c-{method}"
     return [
         Line("", color, ranks, [p.predicted for p in points], markers="ring", joined=False),

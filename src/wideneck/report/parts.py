@@ -78,6 +78,8 @@ class Prose(Part):
     css: str = "note"
     face: str = HTML
     style: str = ""
+    apart: bool = False
+    """Whether the terminal leaves an empty line before it, even behind another paragraph."""
 
 
 def note(*pieces: Piece, css: str = "note", face: str = HTML) -> Prose:
@@ -93,6 +95,11 @@ def line(*pieces: Piece, style: str = "") -> Prose:
 def lede(*pieces: Piece) -> Prose:
     """One of the paragraphs that a document opens with."""
     return Prose(pieces, "lede", BOTH)
+
+
+def paragraph(*pieces: Piece) -> Prose:
+    """One of several that stand apart, on the page and in the terminal."""
+    return Prose(pieces, face=BOTH, apart=True)
 
 
 @dataclass(frozen=True)
@@ -156,7 +163,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table(Part):
-    """Rows of text: (label, path of its definition or "", one cell a column)."""
+    """Rows of text: (label, path of its definition or "", one cell a column).
+
+    The label of a row without cells goes over all columns.
+    """
 
     caption: str
     columns: Sequence[Column]
@@ -165,6 +175,12 @@ class Table(Part):
     """Head of the labels."""
     captioned: bool = True
     """Whether the caption is printed, or a heading above says as much."""
+    titled: bool = False
+    """Whether the terminal prints the caption above, as a title, not at the head of the labels."""
+    beside: Collection[int] = ()
+    """Rows that are not ours but stand beside ours, such as a paper's; they are set back."""
+    gap: int = 0
+    """Spaces more between the terminal's columns."""
     note: str = ""
     face: str = HTML
 
@@ -216,10 +232,13 @@ def by_measure(
 
 @dataclass(frozen=True)
 class Panel(Part):
-    """A drawing (`title`, `svg()`), what it shows, and the path of what it does not."""
+    """A drawing (`title`, `svg()`), what it shows, and the path of what it does not.
+
+    What a chart shows is its `description`, where `about` says nothing else.
+    """
 
     chart: Any
-    about: str | Sequence[Piece]
+    about: str | Sequence[Piece] = ""
     caution: str = ""
 
 

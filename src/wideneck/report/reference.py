@@ -90,6 +90,8 @@ def _place(path: str) -> str:
 def _holds(value: Any, path: list[str]) -> bool:
     """True if the report reaches the field: no None and no empty list on the way."""
     for step in path:
+        if isinstance(value, dict):
+            value = next(iter(value.values()), None)
         if value is None:
             return False
         value = getattr(value, step.rstrip("[]"))

@@ -5,9 +5,11 @@ and what the terminal cannot encode as well.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table as Grid
@@ -43,7 +45,8 @@ def print_blocks(blocks: Iterable[Any], console: Console) -> None:
         if isinstance(block, parts.Prose | parts.Table) and block.face == parts.HTML:
             continue
         drawn = list(DRAW[block.kind](block, console)) if block.kind in DRAW else []
-        if drawn and before and not (block.kind == before == "prose"):
+        tight = block.kind == before == "prose" and not block.apart
+        if drawn and before and not tight:
             console.print()
         for one in drawn:
             console.print(one)
@@ -98,19 +101,60 @@ def _numbers(block: parts.Numbers, console: Console) -> Iterator[RenderableType]
 
 
 def _table(block: parts.Table, console: Console) -> Iterator[RenderableType]:
-    shown = [i for i, column in enumerate(block.columns) if not column.wide]
-    table = _grid()
-    head = block.first or (block.caption if block.captioned else "")
-    table.add_column(head, overflow="fold")
-    for column in (block.columns[i] for i in shown):
-        left = column.words or column.verbatim
-        table.add_column(column.text, justify="left" if left else "right", overflow="fold")
-    for label, _, cells in block.rows:
-        row = (label, *(cells[i] for i in shown))
-        table.add_row(*(Text(encodable(printable(cell), console)) for cell in row))
+    def written(cells: Iterable[str]) -> list[str]:
+        return [encodable(printable(cell), console) for cell in cells]
+
+    shown = [column for column in block.columns if not column.wide]
+    kept = [not column.wide for column in block.columns]
+    captioned = block.captioned and not block.titled
+    heads = written([block.first or (block.caption if captioned else ""), *(c.text for c in shown)])
+    rows = [written([label, *compress(cells, kept)]) for label, _, cells in block.rows]
+    whole = [row for row in rows if len(row) == len(heads)]
+    room = console.width - (1 + block.gap) * len(shown)
+    layout = _layout(heads, whole, room, parted=len(whole) < len(rows))
+
+    def grid(*, header: bool) -> Grid:
+        found = _grid(padding=(0, block.gap, 0, 0), show_header=header)
+        lefts = [True, *(column.words or column.verbatim for column in shown)]
+        for head, left, how in zip(heads, lefts, layout, strict=True):
+            found.add_column(head, justify="left" if left else "right", overflow="fold", **how)
+        return found
+
+    if block.titled:
+        yield Text(*written([block.caption]), style="bold")
+    table = grid(header=True)
+    for place, row in enumerate(rows):
+        style = "dim" if place in block.beside else ""
+        if len(row) == len(heads):
+            table.add_row(*map(Text, row), style=style)
+            continue
+        if table.row_count or table.show_header:
+            yield table
+        yield Text(*row, style=style, overflow="fold")
+        table = grid(header=False)
     yield table
     if block.note:
         yield from _prose(parts.line(block.note), console)
+
+
+def _layout(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], room: int, *, parted: bool
+) -> list[dict[str, Any]]:
+    """How each column gives way where the room is short: heads first, if that is enough.
+
+    Where rows over all columns part a table, its widths are fixed, so that its parts stand in
+    line, and what is too wide folds in the last column.
+    """
+    columns = list(zip(heads, *rows, strict=True))
+    of_cells = [max(map(cell_len, cells), default=0) for _, *cells in columns]
+    if parted:
+        *widths, last = [max(map(cell_len, column)) for column in columns]
+        widths.append(max(1, min(last, room - sum(widths))))
+        return [{"width": width} for width in widths]
+    words = [max(map(cell_len, head.split()), default=0) for head in heads]
+    enough = sum(map(max, words, of_cells)) <= room
+    pairs = zip(heads, of_cells, strict=True)
+    return [{"no_wrap": enough and cells >= cell_len(head)} for head, cells in pairs]
 
 
 def _tokens(block: parts.Tokens, console: Console) -> Iterator[RenderableType]:
@@ -133,8 +177,9 @@ def _group(group: Sequence[tuple[int, str | None]], console: Console) -> str:
     return " = ".join([*names, *more])
 
 
-def _grid() -> Grid:
-    return Grid(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=0)
+def _grid(**more: Any) -> Grid:
+    look: dict[str, Any] = {"pad_edge": False, "show_edge": False, "padding": 0} | more
+    return Grid(box=SIMPLE_HEAD, header_style="bold", **look)
 
 
 DRAW: dict[str, Callable[[Any, Console], Iterator[RenderableType]]] = {

@@ -9,14 +9,12 @@ from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.data import Text
 from wideneck.files.store import Store
-from wideneck.lab.attention.checks import NOT_COMPARED
-from wideneck.lab.attention.claims import judged_claims, judged_numbers
+from wideneck.lab.attention.claims import NOT_COMPARED, judged_claims, judged_numbers
 from wideneck.lab.attention.runs import Run, all_runs, text_of
 from wideneck.lab.attention.settings import Settings, settings
 from wideneck.lab.found import Found, made_now
-from wideneck.lab.published import Published, published_results
 from wideneck.lab.registry import Request
-from wideneck.lab.spread import Spread, spread
+from wideneck.lab.spread import Spread, spread_of_all
 from wideneck.lab.verdict import Comparison
 
 
@@ -35,7 +33,6 @@ class Reproduction(Found):
     settings: dict[str, Any] = measure("what is measured, shared by all runs")
     text: str = measure("the text")
     other: str = measure("what is not as in the paper, so that numbers do not compare; or empty")
-    published: Published = measure("the paper's numbers and statements")
     runs: list[Run] = measure("each seed")
     by_size: list[Point] = measure("over N: fields of runs[].audit.by_size[]")
     by_length: list[Point] = measure("over L: fields of runs[].audit.by_length[]")
@@ -71,14 +68,14 @@ def reproduction(
     chosen: Settings, text: Text, runs: Sequence[Run], *, default_text: bool
 ) -> Reproduction:
     """The comparison of finished runs."""
-    published = published_results("attention")
+    made = made_now("attention")
+    published = made["published"]
     audits = [run.audit for run in runs]
     other = chosen.other(default_text=default_text)
     return Reproduction(
         settings=asdict(chosen),
         text=text.name,
         other=other,
-        published=published,
         runs=list(runs),
         by_size=_points(audits, _of_sizes),
         by_length=_points(audits, _of_lengths),
@@ -86,7 +83,7 @@ def reproduction(
         numbers=judged_numbers(published, audits, other),
         claims=judged_claims(published, audits),
         not_compared=NOT_COMPARED,
-        **made_now(),
+        **made,
     )
 
 
@@ -101,12 +98,8 @@ def _points(audits: Sequence[AttentionAudit], curve: Callable[[AttentionAudit], 
 
 
 def _over_seeds(given: Sequence[dict[str, float | None]]) -> dict[str, Spread]:
-    found = {}
-    for name in given[0]:
-        values = [value for figures in given if (value := figures[name]) is not None]
-        if len(values) == len(given):
-            found[name] = spread(values)
-    return found
+    found = {name: spread_of_all([figures[name] for figures in given]) for name in given[0]}
+    return {name: figure for name, figure in found.items() if figure is not None}
 
 
 MEANS = ("distance", "bound", "expected_paper", "expected_monte_carlo")

@@ -1,137 +1,135 @@
-"""The reproduction in the terminal, in 80 columns: curves, then the paper's words beside ours."""
+"""The reproduction on a page and in 80 columns: curves, then the paper's words beside ours."""
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
 from wideneck.lab.attention.reproduction import Point, Reproduction
-from wideneck.lab.printing import print_rows, say
 from wideneck.lab.spread import Spread, cell
+from wideneck.lab.tables import Columns, Line, table
 from wideneck.lab.verdict import Comparison, published_cell
+from wideneck.report.parts import BOTH, Heading, Table, note, paragraph
+from wideneck.report.reference import Reference
 
 NONE = "-"
+SIZES = {
+    "mass": ("mass", 2),
+    "distance": ("distance", 0),
+    "bound, derived": ("bound", 0),
+    "expectation": ("expected_monte_carlo", 0),
+    "N_s / N": ("separability", 2),
+}
+LENGTHS = {
+    "effective keys": ("effective_keys", 1),
+    "distance": ("distance", 0),
+    "bound, derived": ("bound", 0),
+    "expectation": ("expected_monte_carlo", 1),
+}
+NORMS = {
+    "exact norm": ("spectral", 3),
+    "largest row": ("spectral_highest", 3),
+    "bound": ("paper_bound", 3),
+}
+"""Head of a column -> the figure, and its digits."""
+NUMBERS: Columns = (
+    ("", "  {ours}"),
+    ("ours", lambda one: _number(one)),
+    ("gap", lambda one: NONE if one.verdict.gap is None else f"{one.verdict.gap:+.2f}"),
+    ("verdict", lambda one: one.words.partition(":")[0]),
+)
+CLAIMS: Columns = (
+    ("", "  {ours}"),
+    ("ours", lambda one: _cell(one.figure, 2)),
+    ("holds if", lambda one: _criterion(one)),
+    ("verdict", lambda one: one.words),
+)
 
 
-def show(found: Reproduction, console: Console) -> None:
-    """Print the curves, the numbers, the statements and what cannot be compared."""
-    say(_opening(found), console)
-    _curve(
-        "Over N selected keys: sums over all other keys, means over queries and heads",
-        "N",
-        found.by_size,
-        {
-            "mass": ("mass", 2),
-            "distance": ("distance", 0),
-            "bound, derived": ("bound", 0),
-            "expectation": ("expected_monte_carlo", 0),
-            "N_s / N": ("separability", 2),
-        },
-        console,
-    )
-    _curve(
-        f"Over L tokens, N = {found.runs[0].audit.reference_size}",
-        "L",
-        found.by_length,
-        {
-            "effective keys": ("effective_keys", 1),
-            "distance": ("distance", 0),
-            "bound, derived": ("bound", 0),
-            "expectation": ("expected_monte_carlo", 1),
-        },
-        console,
-    )
+def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any]]:
+    """The curves, the numbers, the statements and what cannot be compared."""
+    size = found.runs[0].audit.reference_size
     steps = [name for point in found.by_temperature[:1] for name in point.figures if "step" in name]
-    if steps:
+    over_n = "Over N selected keys: sums over all other keys, means over queries and heads"
+    over_t = "Over T, largest head: finite differences by step, exact norm, corollary 3"
+    norms = {name: (name, 4) for name in steps} | NORMS
+    yield [
+        Heading("What heads select", "curves", "Curves"),
+        _curve(over_n, "N", "by_size[]", found.by_size, SIZES, reference),
         _curve(
-            "Over T, largest head: finite differences by step, exact norm, corollary 3",
-            "T",
-            found.by_temperature,
-            {name: (name, 4) for name in steps}
-            | {
-                "exact norm": ("spectral", 3),
-                "largest row": ("spectral_highest", 3),
-                "bound": ("paper_bound", 3),
-            },
-            console,
-        )
-    _beside(
-        "The paper's numbers, and below each of them ours",
-        f"  {'':<30}{'ours':>14}{'gap':>8}  verdict",
-        found.numbers,
-        lambda published: f"{published.table}: {published.measure}: {published_cell(published)}",
-        _number,
-        console,
-    )
-    if found.other:
-        say(f"Not comparable: {found.other}.", console)
-    _beside(
-        "The paper's statements, and below each of them ours",
-        f"  {'':<34}{'ours':>14}  {'holds if':<13}verdict",
-        found.claims,
-        lambda claim: f"{claim.table}: {claim.says}",
-        _claim,
-        console,
-    )
-    say("Not compared:", console)
-    for line in _left(found):
-        console.print(Text(f"- {line}"))
-    console.print()
-    for line in _reading(found):
-        say(line, console)
+            f"Over L tokens, N = {size}", "L", "by_length[]", found.by_length, LENGTHS, reference
+        ),
+        _curve(over_t, "T", "by_temperature[]", found.by_temperature, norms, reference)
+        if steps
+        else None,
+    ]
+    yield [
+        Heading("The paper's numbers", "numbers", "Numbers"),
+        _beside(
+            "The paper's numbers, and below each of them ours",
+            found.numbers,
+            lambda published: (
+                f"{published.table}: {published.measure}: {published_cell(published)}"
+            ),
+            NUMBERS,
+            gap=1,
+        ),
+        paragraph(f"Not comparable: {found.other}.") if found.other else None,
+    ]
+    yield [
+        Heading("The paper's statements", "statements", "Statements"),
+        _beside(
+            "The paper's statements, and below each of them ours",
+            found.claims,
+            lambda claim: f"{claim.table}: {claim.says}",
+            CLAIMS,
+            gap=0,
+        ),
+        paragraph("Not compared:"),
+        *(note(f"- {line}", face=BOTH) for line in _left(found)),
+    ]
+    yield [Heading("How to read it", "reading", "Reading"), *map(paragraph, _reading(found))]
 
 
 def _curve(
     title: str,
     at: str,
+    fields: str,
     points: Sequence[Point],
-    columns: dict[str, tuple[str, int]],
-    console: Console,
-) -> None:
+    figures: dict[str, tuple[str, int]],
+    reference: Reference,
+) -> Table:
     def of(name: str, digits: int) -> Callable[[Point], str]:
         return lambda point: _cell(point.figures.get(name), digits)
 
     place = (at, lambda point: f"{point.at:.3g}" if point.at < 10 else f"{point.at:g}")
-    shown = [place, *((name, of(*column)) for name, column in columns.items())]
-    print_rows(title, points, shown, console)
+    columns = [place, *((head, of(*figure), "figures") for head, figure in figures.items())]
+    return table(title, points, columns, fields, reference)
 
 
 def _beside(
     title: str,
-    head: str,
     found: Sequence[Comparison],
     says: Callable[[Any], str],
-    line: Callable[[Comparison], str],
-    console: Console,
-) -> None:
+    columns: Columns,
+    *,
+    gap: int,
+) -> Table:
     """What the paper has, and below each of it ours."""
-    console.print(Text(title, style="bold"))
-    console.print(Text(head, style="bold"))
-    console.print("\N{BOX DRAWINGS LIGHT HORIZONTAL}" * 80)
-    for published, several in groupby(found, lambda one: one.published):
-        console.print(Text(says(published), style="dim"))
-        for one in several:
-            console.print(Text(line(one)))
-    console.print()
+    rows: list[Any] = []
+    for published, ours in groupby(found, lambda one: one.published):
+        rows += [Line([says(published)]), *ours]
+    return table(title, rows, columns, gap=gap, words=["verdict"])
 
 
 def _number(one: Comparison) -> str:
-    gap = NONE if one.verdict.gap is None else f"{one.verdict.gap:+.2f}"
-    ours = f"none in {one.values.count(None)} of {len(one.values)}"
-    if one.figure is not None:
-        ours = cell(one.figure, 2)
-    return f"  {one.ours:<30}{ours:>14}{gap:>8}  {one.words.partition(':')[0]}"
+    if one.figure is None:
+        return f"none in {one.values.count(None)} of {len(one.values)}"
+    return cell(one.figure, 2)
 
 
-def _claim(one: Comparison) -> str:
-    said = one.words if one.derived else f"{_criterion(one):<13}{one.words}"
-    return f"  {one.ours:<34}{_cell(one.figure, 2):>14}  {said}"
-
-
-def _opening(found: Reproduction) -> str:
+def opening(found: Reproduction) -> str:
+    """Model, text and what is measured."""
     audit, settings = found.runs[0].audit, found.settings
     seeds = len(found.runs)
     model = settings["model"] or "the default model"
@@ -181,13 +179,11 @@ def _reading(found: Reproduction) -> Iterable[str]:
 
 
 def _criterion(one: Comparison) -> str:
-    if one.high is None:
+    if one.low is not None and one.high is not None:
+        return f"{one.low:g} to {one.high:g}"
+    if one.low is not None:
         return f"\N{GREATER-THAN OR EQUAL TO} {one.low:g}"
-    return (
-        f"\N{LESS-THAN OR EQUAL TO} {one.high:g}"
-        if one.low is None
-        else (f"{one.low:g} to {one.high:g}")
-    )
+    return "" if one.high is None else f"\N{LESS-THAN OR EQUAL TO} {one.high:g}"
 
 
 def _cell(spread: Spread | None, digits: int) -> str:

@@ -14,7 +14,6 @@ from wideneck.lab.histalign.results import Gap, Run, Summary, gap, summarize
 from wideneck.lab.histalign.runs import all_runs
 from wideneck.lab.histalign.settings import Settings, settings
 from wideneck.lab.histalign.task import sha256_of
-from wideneck.lab.published import Published, published_results
 from wideneck.lab.registry import Request
 
 
@@ -27,7 +26,6 @@ class Reproduction(Found):
         "fields of wideneck.Memory of each objective; the ranking loss is as released, the second "
         "half of the paper's Equation 5 being DERIVED from the code, by us"
     )
-    published: Published = measure("the paper's table")
     runs: list[Run] = measure("each objective with each seed")
     summaries: list[Summary] = measure("each objective over its seeds")
     gaps: list[Gap] = measure("with the ranking loss minus without, over seeds")
@@ -60,7 +58,6 @@ def reproduction(chosen: Settings, runs: Sequence[Run]) -> Reproduction:
     return Reproduction(
         settings=asdict(chosen),
         objectives={name: COMMON | one.memory for name, one in OBJECTIVES.items()},
-        published=published_results("histalign"),
         runs=list(runs),
         summaries=[summarize(name, some) for name, some in by_name.items()],
         gaps=[
@@ -68,5 +65,5 @@ def reproduction(chosen: Settings, runs: Sequence[Run]) -> Reproduction:
             for name, one in OBJECTIVES.items()
             if one.over is not None
         ],
-        **made_now(),
+        **made_now("histalign"),
     )

@@ -1,16 +1,16 @@
-"""The reproduction in the terminal: ours over seeds, the paper's lines below, in 80 columns."""
+"""The reproduction on a page and in 80 columns: ours over seeds, the paper's lines below."""
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
-
 from wideneck.lab.histalign.objectives import OBJECTIVES
 from wideneck.lab.histalign.reproduction import Reproduction
 from wideneck.lab.histalign.results import PRINTED, Gap, Summary
-from wideneck.lab.printing import Columns, Line, print_rows, say
-from wideneck.lab.spread import Spread, cell
+from wideneck.lab.spread import cell
+from wideneck.lab.tables import Columns, Line, table
+from wideneck.report.parts import Heading, paragraph
+from wideneck.report.reference import Reference
 
 VIEWS = {
     "full": "Acc@k, %: full, the mixture of model and memory",
@@ -21,9 +21,10 @@ PUBLISHED_VIEWS = ("full", "cache")
 MODELS = ("GPT2-small", "GPT2-large")
 """Of the paper's table."""
 NAME = ("", lambda row: OBJECTIVES[row.objective].title)
+OVER = ("", lambda gap: f"over {OBJECTIVES[gap.over].title}")
 MEASURES: Columns = (
     NAME,
-    ("share, %", lambda row: cell(_percent(row.figures["memory_share"]))),
+    ("share, %", lambda row: cell(row.figures["memory_share"].times(100)), "figures"),
     ("loss", "{loss:.2f ± }"),
     ("model's", "{loss_model:.2f ± }"),
     ("rank", "{rank:.0f ± }"),
@@ -32,42 +33,58 @@ MEASURES: Columns = (
 GAPS = [f"{view}.{k}" for view in PUBLISHED_VIEWS for k in PRINTED[:2]]
 
 
-def show(found: Reproduction, console: Console) -> None:
-    """Print the accuracies, the other measures, the gaps and how to read them."""
-    say(_opening(found), console)
-    for view, title in VIEWS.items():
-        names = [f"{view}.{k}" for k in PRINTED]
-        columns = [NAME, *((f"@{k}", f"{{{view}.{k}:.1f ± }}") for k in PRINTED)]
-        shown = names if view in PUBLISHED_VIEWS else None
-        print_rows(title, _lined(found, found.summaries, shown, _printed), columns, console)
-    print_rows(
-        "Memory's share of the probability; loss in nats; rank",
-        _lined(found, found.summaries, ["", "", "", "rank", ""], _printed),
-        MEASURES,
-        console,
-    )
-    name = ("", lambda gap: f"over {OBJECTIVES[gap.over].title}")
-    print_rows(
-        "What the ranking loss of HistAlign adds, points",
-        _lined(found, found.gaps, GAPS, _difference),
-        [name, *((gap.replace(".", "@"), f"{{{gap}:+.1f ± }}") for gap in GAPS)],
-        console,
-    )
-    for line in _reading(found):
-        say(line, console)
+def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any]]:
+    """The accuracies, the other measures, the gaps and how to read them."""
+    ours = found.summaries
+    yield [
+        Heading("Accuracy", "accuracy", "Accuracy"),
+        *(
+            table(
+                title,
+                _lined(found, ours, [f"{view}.{k}" for k in PRINTED], _printed)
+                if view in PUBLISHED_VIEWS
+                else ours,
+                [NAME, *((f"@{k}", f"{{{view}.{k}:.1f ± }}") for k in PRINTED)],
+                "summaries[]",
+                reference,
+            )
+            for view, title in VIEWS.items()
+        ),
+    ]
+    yield [
+        Heading("Loss and rank", "loss", "Loss and rank"),
+        table(
+            "Memory's share of the probability; loss in nats; rank",
+            _lined(found, ours, ["", "", "", "rank", ""], _printed),
+            MEASURES,
+            "summaries[]",
+            reference,
+        ),
+    ]
+    yield [
+        Heading("What the ranking loss adds", "gaps", "What it adds"),
+        table(
+            "What the ranking loss of HistAlign adds, points",
+            _lined(found, found.gaps, GAPS, _difference),
+            [OVER, *((gap.replace(".", "@"), f"{{{gap}:+.1f ± }}") for gap in GAPS)],
+            "gaps[]",
+            reference,
+        ),
+    ]
+    yield [Heading("How to read it", "reading", "Reading"), *map(paragraph, _reading(found))]
 
 
 def _lined(
     found: Reproduction,
     ours: Sequence[Summary | Gap],
-    measures: Sequence[str] | None,
+    measures: Sequence[str],
     cell: Callable[[Reproduction, str, str, str], str],
 ) -> Iterable[Any]:
     """Each of ours, and below it what the paper has of its method for two models."""
     for one in ours:
         yield one
         method = OBJECTIVES[one.objective].method
-        if method is not None and measures is not None:
+        if method is not None:
             for model in MODELS:
                 cells = (m and cell(found, model, method, m) for m in measures)
                 yield Line([f"  paper, {model}", *cells])
@@ -85,11 +102,8 @@ def _difference(found: Reproduction, model: str, method: str, measure: str) -> s
     return f"{more - less:+.2f}"
 
 
-def _percent(share: Spread) -> Spread:
-    return Spread(mean=100 * share.mean, std=None if share.std is None else 100 * share.std)
-
-
-def _opening(found: Reproduction) -> str:
+def opening(found: Reproduction) -> str:
+    """Split, model and training."""
     settings, first = found.settings, found.runs[0]
     recipe, shape = settings["recipe"], settings["recipe"]["shape"]
     seeds = sorted({run.seed for run in found.runs})

@@ -1,15 +1,18 @@
 """Why do small language models underperform? (Godey et al. 2024, arXiv 2404.07647)."""
 
 from pathlib import Path
+from typing import Annotated, Any
 
-from wideneck.lab.option import Option
+import typer
 
 TAKES = ("scale", "model", "text")
-OPTIONS = (
-    Option(
-        name="losses",
-        metavar="FILE",
-        kind=Path,
-        help="A CSV table of losses of models of many sizes; the scaling law is fitted on it too.",
-    ),
-)
+OPTIONS: dict[str, Any] = {
+    "losses": Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A CSV table of losses of models of many sizes; the scaling law is fitted on it "
+            "too.",
+        ),
+    ]
+}

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def read_losses(path: str | os.PathLike) -> list[LossRow]:
     content = read_text_file(path, "table of losses", LARGEST)
     reader = csv.DictReader(io.StringIO(content, newline=""), skipinitialspace=True, strict=True)
     try:
-        _check_header(path, reader.fieldnames)
+        _check_header(path, reader.fieldnames or ())
         rows = [_row(f"{path}, line {reader.line_num}", line) for line in reader]
     except csv.Error as error:
         line = reader.reader.line_num  # the line that broke, not the last whole one
@@ -83,8 +83,7 @@ def read_losses(path: str | os.PathLike) -> list[LossRow]:
     return rows
 
 
-def _check_header(path: Path, names: Any) -> None:
-    names = [] if names is None else list(names)
+def _check_header(path: Path, names: Sequence[str]) -> None:
     for name in names:
         if name not in COLUMNS:
             raise WideneckError(
@@ -99,11 +98,15 @@ def _check_header(path: Path, names: Any) -> None:
         )
 
 
-def _row(where: str, line: dict[str | None, Any]) -> LossRow:
+def _row(where: str, line: dict[str | Any, Any]) -> LossRow:
     if None in line or None in line.values():
         raise WideneckError(f"{where}: expected {len(COLUMNS)} values, as in the header.")
-    read = {name: _READERS[name](where, str(name), line[name].strip()) for name in COLUMNS}
-    row = LossRow(**read)
+    row = LossRow(
+        **{
+            field.name: READERS[field.type](f"{where}: {field.name}", line[field.name].strip())
+            for field in fields(LossRow)
+        }
+    )
     if row.num_embedding_parameters >= row.num_parameters:
         raise WideneckError(
             f"{where}: num_parameters is the total and num_embedding_parameters a part of it, got "
@@ -112,44 +115,42 @@ def _row(where: str, line: dict[str | None, Any]) -> LossRow:
     return row
 
 
-def _name(where: str, column: str, text: str) -> str:
+def _name(column: str, text: str) -> str:
     if not text:
-        raise WideneckError(f"{where}: {column} needs a name, got nothing.")
+        raise WideneckError(f"{column} needs a name, got nothing.")
     return text
 
 
-def _number(where: str, column: str, text: str) -> float:
+def _number(column: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise WideneckError(f"{where}: {column} needs a finite number > 0, got {shown(text)}.")
+        raise WideneckError(f"{column} needs a finite number > 0, got {shown(text)}.")
     if value > LARGEST_NUMBER:
         raise WideneckError(
-            f"{where}: {column} needs a number of at most {LARGEST_NUMBER:g}, got {shown(text)}."
+            f"{column} needs a number of at most {LARGEST_NUMBER:g}, got {shown(text)}."
         )
     return value
 
 
-def _count(where: str, column: str, text: str) -> int:
-    value = 0.0 if text == "0" else _number(where, column, text)
+def _count(column: str, text: str) -> int:
+    value = 0.0 if text == "0" else _number(column, text)
     if value != int(value):
-        raise WideneckError(f"{where}: {column} needs a whole number, got {shown(text)}.")
+        raise WideneckError(f"{column} needs a whole number, got {shown(text)}.")
     return int(value)
 
 
-def _flag(where: str, column: str, text: str) -> bool:
+def _flag(column: str, text: str) -> bool:
     if text.lower() not in ("true", "false"):
-        raise WideneckError(f"{where}: {column} needs true or false, got {shown(text)}.")
+        raise WideneckError(f"{column} needs true or false, got {shown(text)}.")
     return text.lower() == "true"
 
 
-_READERS: dict[str, Callable[[str, str, str], Any]] = {
-    "name": _name,
-    "num_parameters": _count,
-    "num_embedding_parameters": _count,
-    "tokens": _number,
-    "loss": _number,
-    "fitted": _flag,
+READERS: dict[Any, Callable[[str, str], Any]] = {
+    str: _name,
+    int: _count,
+    float: _number,
+    bool: _flag,
 }

@@ -13,10 +13,8 @@ from wideneck.data import encode_corpus, read_corpus
 from wideneck.files.store import Store
 from wideneck.lab.found import Found, made_now
 from wideneck.lab.jobs import all_runs
-from wideneck.lab.published import Published, published_results
 from wideneck.lab.registry import Request
 from wideneck.lab.saturation.arms import Arm, head_arms
-from wideneck.lab.saturation.beside import claims, compared
 from wideneck.lab.saturation.family_run import (
     FamilyJob,
     FamilyRun,
@@ -29,6 +27,7 @@ from wideneck.lab.saturation.loss_table import read_losses
 from wideneck.lab.saturation.ngram_run import AllNgrams, Ngrams, all_ngrams
 from wideneck.lab.saturation.settings import Settings, head_recipe, paper, small, with_rate
 from wideneck.lab.saturation.truncated import Truncated, truncated
+from wideneck.lab.saturation.verdicts import claims, compared
 from wideneck.lab.saturation.widths import Width, loss_rows, summarize
 from wideneck.lab.verdict import Comparison
 from wideneck.models.small.config import Transformer
@@ -43,7 +42,6 @@ class Reproduction(Found):
     settings: dict[str, Any] = measure("recipes and what is measured")
     data: str = measure("the text")
     counts: dict[str, int] = measure("tokens of each split, and words of the vocabulary")
-    published: Published = measure("what the paper prints")
     widths: list[Width] = measure("the models of each width over seeds")
     family: list[FamilyRun] = measure("each model with its measurements")
     arms: list[Arm] = measure("heads of each rank over seeds")
@@ -81,7 +79,8 @@ def reproduction(settings: Settings, request: Request, progress: Progress) -> Re
         family = _family(settings, encoded.train.ids, seeds, store, progress)
         cut, heads = _heads(settings, seeds, store, progress)
     widths, arms = summarize(family), head_arms(heads, cut)
-    known = published_results("saturation")
+    made = made_now("saturation")
+    known = made["published"]
     law = laws(loss_rows(widths, family[0].tokens), given)
     return Reproduction(
         settings=content,
@@ -91,7 +90,6 @@ def reproduction(settings: Settings, request: Request, progress: Progress) -> Re
             "valid": len(encoded.valid.ids),
             "vocab_size": encoded.vocab_size,
         },
-        published=known,
         widths=widths,
         family=family,
         arms=arms,
@@ -101,7 +99,7 @@ def reproduction(settings: Settings, request: Request, progress: Progress) -> Re
         laws=law,
         compared=compared(known, counted.found, law),
         claims=claims(known, widths, arms, counted.found, family[0].tokens),
-        **made_now(),
+        **made,
     )
 
 

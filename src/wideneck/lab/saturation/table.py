@@ -1,20 +1,25 @@
-"""The reproduction in the terminal: ours over seeds, the paper's beside, in 80 columns."""
+"""The reproduction on a page and in 80 columns: ours over seeds, the paper's beside."""
 
 import statistics
-from collections.abc import Iterable
-
-from rich.console import Console
-from rich.text import Text
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 from wideneck.audits.estimate import Estimate
-from wideneck.lab.printing import Columns, Line, print_rows, say
+from wideneck.lab import tables
 from wideneck.lab.published import Published
+from wideneck.lab.saturation.charts import heads_of_rank, over_steps
 from wideneck.lab.saturation.ngrams import NgramDimensionality
 from wideneck.lab.saturation.reproduction import Reproduction
 from wideneck.lab.saturation.scaling import ScalingFit
 from wideneck.lab.spread import PLUS_MINUS
+from wideneck.lab.tables import Columns, Line
 from wideneck.lab.verdict import MARKS, published_cell
 from wideneck.report.numbers import basis
+from wideneck.report.parts import BOTH, Heading, Pair, Panel, Table, line, note, paragraph
+from wideneck.report.reference import Reference
+
+table = partial(tables.table, gap=0)  # nine columns leave no room
 
 FIGURE_6 = ("Pythia-410M", "Pythia-1B", "Llama-7B")
 LARGEST = "Pythia-410M"
@@ -66,21 +71,38 @@ COMPARED: Columns = (
 )
 
 
-def show(found: Reproduction, console: Console) -> None:
-    """Print the tables and how to read them."""
-    say(_opening(found), console)
+def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any]]:
+    """The tables, the charts and how to read them."""
     losses = "The family: held-out and training loss, nats a token"
-    print_rows(losses, found.widths, LOSSES, console, gap=0)
     geometry = "Output layer (singular entropy of squared values, nats) and held-out states"
+    heads = f"Heads of rank r on frozen states of {_short(found.truncated.model)}"
     rows = [*found.widths, *_figure_5(found.published)]
-    print_rows(geometry, rows, GEOMETRY, console, gap=0)
-    _heads(found, console)
-    _figure_6(found.published, console)
-    _ngrams(found, console)
-    _laws(found, console)
-    _compared(found, console)
-    for line in _reading(found):
-        say(line, console)
+    yield [
+        Heading("Models of every width", "family", "Widths"),
+        table(losses, found.widths, LOSSES, "widths[]", reference),
+        table(geometry, rows, GEOMETRY, "widths[]", reference),
+        Pair(
+            [
+                Panel(over_steps(found, "loss", "held-out loss, nats")),
+                Panel(over_steps(found, "kl_sigma2", "singular entropy, nats")),
+            ]
+        ),
+    ]
+    yield [
+        Heading("Heads of every rank", "heads", "Ranks"),
+        table(heads, found.arms, HEADS, "arms[]", reference),
+        paragraph(_of_heads(found)),
+        Pair([Panel(heads_of_rank(found))]),
+        _figure_6(found.published),
+        paragraph(
+            "Another experiment: there both factors start at random and see 150M tokens; here they "
+            "start from the model's own output layer and see few."
+        ),
+    ]
+    yield [Heading("n-grams", "ngrams", "n-grams"), *_ngrams(found)]
+    yield [Heading("Scaling laws", "laws", "Scaling laws"), *_laws(found)]
+    yield [Heading("Beside the paper", "beside", "Beside the paper"), *_compared(found)]
+    yield [Heading("How to read it", "reading", "Reading"), *map(paragraph, _reading(found))]
 
 
 def _figure_5(published: Published) -> Iterable[Line]:
@@ -96,25 +118,22 @@ def _figure_5(published: Published) -> Iterable[Line]:
         yield Line([f"  paper, {row.row.removeprefix('Pythia-')}", *lowest, row.printed, *shown])
 
 
-def _heads(found: Reproduction, console: Console) -> None:
-    model = _short(found.truncated.model)
-    print_rows(f"Heads of rank r on frozen states of {model}", found.arms, HEADS, console, gap=0)
+def _of_heads(found: Reproduction) -> str:
     untouched, chosen = found.arms[-1].first, ""
     if found.settings["scale"] == "small":
         chosen = " The rates, a power of r, were chosen on seed 0, which is here, and flatter it."
-    say(
+    return (
         "W-err: W-error(r) of the model's own output layer; cent.: the same without its mean row, "
         "which a softmax does not see. "
         f"Nats a token; the untouched output layer's loss is {untouched.value:.3f}. cut: whitened "
         "truncation less the untouched; foreseen: the audit's second-order prediction of it; "
         "plain: the plain truncation; trained: after training, less the untouched; to r=d: less "
         f"the trained softmax. {PLUS_MINUS}: half the width, {basis(untouched)}. "
-        f"slope: change over the last 10 % of the steps.{chosen}",
-        console,
+        f"slope: change over the last 10 % of the steps.{chosen}"
     )
 
 
-def _figure_6(published: Published, console: Console) -> None:
+def _figure_6(published: Published) -> Table:
     found: dict[float, dict[str, float]] = {}
     for model in FIGURE_6:
         rows = published.find(table="Figure 6", data=model, measure="loss, nats")
@@ -128,15 +147,10 @@ def _figure_6(published: Published, console: Console) -> None:
         if 1 / 64 <= share != 1
     ]
     title = f"The paper's Figure 6: loss less that of r = d, nats{MARKS['figure']}"
-    print_rows(title, lines, [(name, "") for name in ("", "r/d", *FIGURE_6)], console, gap=0)
-    say(
-        "Another experiment: there both factors start at random and see 150M tokens; here they "
-        "start from the model's own output layer and see few.",
-        console,
-    )
+    return table(title, lines, [(name, "") for name in ("", "r/d", *FIGURE_6)])
 
 
-def _ngrams(found: Reproduction, console: Console) -> None:
+def _ngrams(found: Reproduction) -> Iterator[Any]:
     def error(n: NgramDimensionality, d: int, name: str) -> str:
         at = [getattr(e, name) for e in n.unweighted.errors if e.d == d]
         return "" if not at or at[0] is None else f"{at[0]:.3f}"
@@ -154,73 +168,73 @@ def _ngrams(found: Reproduction, console: Console) -> None:
             (f"W({d})", lambda row, d=d: error(row[1], d, "w_error")),
             ("null", lambda row, d=d: error(row[1], d, "w_error_null")),
         ]
-    print_rows(
+    yield table(
         "n-grams: W-error(d), each context once, beside the diagonal's null",
         [(one, n) for one in found.ngrams for n in one.orders],
         columns,
-        console,
-        gap=0,
     )
-    say(
+    yield paragraph(
         "once: contexts that occur once; one-hot: that one token alone follows; half: the smallest "
         "d with W-error <= 1/2. null: from the diagonal of W^T W alone, how often and how surely "
         "each token follows, as if no two shared a context; where it is the curve, the curve says "
-        f"nothing of what contexts share. {found.ngrams[0].num_tokens:,} tokens of the text.",
-        console,
+        f"nothing of what contexts share. {found.ngrams[0].num_tokens:,} tokens of the text."
     )
 
 
-def _laws(found: Reproduction, console: Console) -> None:
+def _laws(found: Reproduction) -> Iterator[Any]:
     laws = found.laws
-    fits = [("paper's law, its small models", laws.published)]
-    fits += [("fitted on those small models", fit) for fit in laws.pythia]
-    fits += [("ours", fit) for fit in laws.family]
-    fits += [("ours, A / N^alpha alone", fit) for fit in laws.power]
-    fits += [("on the table of --losses", fit) for fit in laws.given]
-    print_rows(
+    fits = {
+        "paper's law, its small models": [laws.published],
+        "fitted on those small models": laws.pythia,
+        "ours": laws.family,
+        "ours, A / N^alpha alone": laws.power,
+        "on the table of --losses": laws.given,
+    }
+    yield table(
         "Scaling laws L = A / N^alpha + B / T^beta + E",
-        (_law(name, fit) for name, fit in fits),
+        (_law(name, fit) for name, several in fits.items() for fit in several),
         [(name, "") for name in ("", "N counts", "A", "alpha", "residual", "others' gap")],
-        console,
-        gap=0,
     )
     small = [row.gap_percent for row in laws.published.rows if row.name != LARGEST]
     says = found.published.one(row="final checkpoints", table="section 3")
-    say(
+    yield paragraph(
         f"The paper says that its small models end {says.printed} % above its law; the losses read "
         f"off its figure, those below 410M, do so by {statistics.fmean(small):.1f} %. residual: "
         "root mean square of the fitted rows, nats; others' gap: of the rows that were not fitted, "
-        "for ours the final losses.",
-        console,
+        "for ours the final losses."
     )
     if laws.refused:
-        say(f"Ours with the frozen B, beta and E: no fit. {laws.refused}", console)
+        yield paragraph(f"Ours with the frozen B, beta and E: no fit. {laws.refused}")
 
 
 def _law(name: str, fit: ScalingFit) -> Line:
     residual, gap = fit.rms_residual, fit.mean_gap_percent
     cells = [name, fit.counted.replace("_", "-"), f"{fit.law.A:.4g}", f"{fit.law.alpha:.3f}"]
     cells.append("" if residual is None else f"{residual:.3f}")
-    return Line([*cells, "" if gap is None else f"{gap:+.1f} %"], style="")
+    return Line([*cells, "" if gap is None else f"{gap:+.1f} %"], beside=False)
 
 
-def _compared(found: Reproduction, console: Console) -> None:
+def _compared(found: Reproduction) -> Iterator[Any]:
     """Of the W-errors only the first of each text; JSON has all."""
+    numbers: Sequence[Any] = found.compared  # of which each stands beside a `PublishedResult`,
+    claims: Sequence[Any] = found.claims  # and these beside a `PublishedClaim`
     rows = [
         one
-        for one in found.compared
+        for one in numbers
         if one.figure is not None
-        and (not one.number.row.startswith("d = ") or one.number.row == "d = 1000")
+        and (not one.published.row.startswith("d = ") or one.published.row == "d = 1000")
     ]
-    title = "Numbers of the paper that have a counterpart"
-    print_rows(title, rows, COMPARED, console, gap=0, wrapped=[""])
-    console.print(Text("Statements of the paper", style="bold"))
-    for one in found.claims:
-        says = f"{one.claim.table}{MARKS[one.claim.status]}: {one.claim.says}"
-        say(f"{says}.\n  Here: {one.ours}: {one.words}.", console)
+    yield table("Numbers of the paper that have a counterpart", rows, COMPARED)
+    yield Heading("Statements of the paper", level=3)
+    yield line("Statements of the paper", style="bold")
+    for one in claims:
+        says = f"{one.published.table}{MARKS[one.published.status]}: {one.published.says}"
+        yield paragraph(f"{says}.")
+        yield note(f"Here: {one.ours}: {one.words}.", css="ours", face=BOTH)
 
 
-def _opening(found: Reproduction) -> str:
+def opening(found: Reproduction) -> str:
+    """Text, sizes and length of the runs."""
     first = found.family[0]
     seeds = len({run.seed for run in found.family})
     return (

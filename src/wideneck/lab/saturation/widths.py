@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from wideneck.audits.measure import measure
-from wideneck.lab.paired import Paired, paired
 from wideneck.lab.saturation.family_run import FamilyRun, Measured
 from wideneck.lab.saturation.loss_table import LossRow
-from wideneck.lab.spread import Spread, spread
+from wideneck.lab.spread import Paired, Spread, paired, spread
 
 Of = Callable[[FamilyRun], float]
 

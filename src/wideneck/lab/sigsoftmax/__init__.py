@@ -1,6 +1,6 @@
 """The reproduction of Sigsoftmax (Kanai et al. 2018), beside Parthiban et al. (AAAI 2021)."""
 
-from wideneck.lab.option import Option
+from typing import Any
 
 TAKES = ("scale", "model", "text")
-OPTIONS: tuple[Option, ...] = ()
+OPTIONS: dict[str, Any] = {}

@@ -12,8 +12,6 @@ from wideneck.errors import WideneckError
 from wideneck.files.store import Store
 from wideneck.lab.found import Found, made_now
 from wideneck.lab.jobs import all_runs
-from wideneck.lab.paired import Paired, paired
-from wideneck.lab.published import Published, published_results
 from wideneck.lab.registry import Request
 from wideneck.lab.sigsoftmax.known_rank.fit import Fit
 from wideneck.lab.sigsoftmax.known_rank.run import known_rank
@@ -27,7 +25,7 @@ from wideneck.lab.sigsoftmax.settings import (
     small,
     with_seed,
 )
-from wideneck.lab.spread import Spread, spread
+from wideneck.lab.spread import Paired, Spread, paired, spread
 
 FIGURES = (
     "num_parameters",
@@ -65,7 +63,6 @@ class Reproduction(Found):
     settings: dict[str, Any] = measure("recipes and evaluation")
     data: str = measure("the text")
     counts: dict[str, int] = measure("tokens of each split, and words of the vocabulary")
-    published: Published = measure("what the papers print")
     arms: list[Arm] = measure("each head over its seeds")
     runs: list[Run] = measure("each head with each seed")
     known_rank: list[Fit] = measure("the language whose true log-probabilities are known")
@@ -122,7 +119,6 @@ def reproduction(
         settings=settings.to_dict(),
         data=settings.data,
         counts=counts,
-        published=published_results("sigsoftmax"),
         arms=[
             Arm(
                 name=name,
@@ -138,7 +134,7 @@ def reproduction(
         ],
         runs=list(runs),
         known_rank=list(fits),
-        **made_now(),
+        **made_now("sigsoftmax"),
     )
 
 

@@ -14,9 +14,9 @@ from bench.__main__ import BENCHES, bench
 from pages import ROOT, blocks, command_lines, pages
 from wideneck.cli import app
 from wideneck.commands.options import attention_settings, besides_option, normalizer_option
-from wideneck.entry.audit import ALL_SECTIONS
 from wideneck.lab.registry import OPTIONS as OF_PAPERS
 from wideneck.lab.registry import Request
+from wideneck.report.section import SECTIONS
 
 WIDENECK = typer.main.get_command(app)
 OPTIONS = {
@@ -76,7 +76,7 @@ def check_wideneck(words):
     besides_option(given.get("besides") or [])
     for one in given.get("normalizer") or []:
         normalizer_option(one)
-    assert set(given.get("section") or []) <= set(ALL_SECTIONS)
+    assert set(given.get("section") or []) <= set(SECTIONS)
     if name == "reproduce" and given["paper"] != "PAPER":
         shared = {key: given[key] for key in ("scale", "model", "text")}
         own = {name: given[name] for name in OF_PAPERS}

@@ -7,12 +7,12 @@ import typer
 
 from wideneck import __version__, auto  # noqa: F401  # auto: folders with our heads are models
 from wideneck.commands.ending import ending
-from wideneck.commands.own_options import taking
 from wideneck.commands.streams import native_output_apart, prepare_streams
-from wideneck.commands.usage import Commands
+from wideneck.commands.usage import Commands, taking
 from wideneck.errors import WideneckError
 from wideneck.files.text_file import size_in_bytes, texts_up_to
 from wideneck.lab.registry import OPTIONS, PAPERS
+from wideneck.report.section import DEFAULT, SECTIONS
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -38,16 +38,23 @@ MaxText = Annotated[
     str,
     typer.Option(
         metavar="SIZE",
-        help="Refuse a larger text, unpacked: 500MB, 2GB or bytes.",
+        help="Refuse a text that is larger than this when unpacked: 500MB, 2GB or a number of "
+        "bytes.",
         callback=_limit_texts,
     ),
 ]
 MAX_TEXT = "2GB"
-Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report.")]
+Html = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write a report as one HTML file.")
+]
 Json = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Write every number; - prints it instead of the table."),
+    typer.Option(
+        metavar="FILE",
+        help="Write every number as JSON; - prints the JSON in place of the usual output.",
+    ),
 ]
+TEXTS = "a file, a folder with one file for each split, or datasets:NAME:SUBSET"
 
 
 def _print_version(asked: bool) -> None:
@@ -74,19 +81,21 @@ def audit(
         list[str] | None,
         typer.Argument(
             metavar="[MODEL]",
-            help="A Hugging Face id (id@revision), a folder, a .safetensors, .gguf, .bin or .pt "
-            "file; none for the default model. With --series: several, or a folder of them.",
+            help="A Hugging Face id (id or id@revision), a folder, or a .safetensors, .gguf, .bin "
+            "or .pt file. Without it the default model is measured. With --series: several of "
+            "them, or one folder that holds them.",
         ),
     ] = None,
     series: Annotated[
-        bool, typer.Option("--series", help="Follow the head over several checkpoints.")
+        bool,
+        typer.Option("--series", help="Follow the output layer over several checkpoints."),
     ] = False,
     text: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="UTF-8 text, perhaps gzip; a pipe is read whole. Default: Python's language "
-            "reference.",
+            help="A UTF-8 text, gzipped or not; a pipe is read to its end. Default: Python's "
+            "language reference.",
         ),
     ] = None,
     max_text: MaxText = MAX_TEXT,
@@ -94,22 +103,23 @@ def audit(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="head, output, attention or memory; repeat for more. Default: head, output.",
+            help=f"Section to measure, one of {', '.join(SECTIONS)}. Repeat for more. Default: "
+            f"{' and '.join(DEFAULT)}.",
         ),
     ] = None,
     tokens: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Predictions to make, in windows of 512. Default: 4096. Truncations fitted to the "
-            "data need four times the hidden size.",
+            help="Number of predictions to make, in windows of 512. Default: 4096. Truncations "
+            "fitted to the data need four times the hidden size.",
         ),
     ] = None,
     argmaxable: Annotated[
         bool | None,
         typer.Option(
-            help="Look for tokens that can never be predicted, the longest step. "
-            "Default: yes; with --series no.",
+            help="Search for tokens that can never be predicted, which takes longest. Default: "
+            "yes, but no with --series.",
             show_default=False,
         ),
     ] = None,
@@ -117,22 +127,29 @@ def audit(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="With --section attention: the model under this normalizer too, untrained for it; "
-            "topk:k=32 sets a parameter. Repeat for more.",
+            help="With --section attention: also run the model under this normalizer, for which "
+            "it was not trained; topk:k=32 sets a parameter. Repeat for more.",
         ),
     ] = None,
     attention: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SETTING=VALUE",
-            help="With --section attention: context=1024, num_queries=all, critical_up_to=100, "
-            "vectors=hidden, ...; repeat for more.",
+            help="With --section attention: change a setting, such as context=1024, "
+            "num_queries=all, critical_up_to=100 or vectors=hidden. Repeat for more.",
         ),
     ] = None,
     html: Html = None,
     json: Json = None,
     seed: Annotated[
-        int, typer.Option(metavar="N", min=0, max=2**63 - 1, help="Seed of the choice of text.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=2**63 - 1,
+            help="Random seed that chooses the passages of the text and draws the Gaussian "
+            "matrices to compare with.",
+        ),
     ] = 0,
 ) -> None:
     """Measure a model's output layer and, if asked, its attention heads and its memory."""
@@ -160,12 +177,12 @@ def audit(
 
             settings = None if attention is None else attention_settings(attention)
             normalizers = [normalizer_option(text) for text in normalizer or []]
-            from wideneck.entry.audit import SECTIONS, audit
+            from wideneck.entry.audit import audit
 
             report = audit(
                 models[0] if models else None,
                 text,
-                section or SECTIONS,
+                section or DEFAULT,
                 num_tokens=4096 if tokens is None else tokens,
                 argmaxable=argmaxable is not False,
                 attention=settings,
@@ -179,13 +196,13 @@ def audit(
 @app.command()
 def heads(
     hidden_size: Annotated[
-        int, typer.Option(metavar="D", help="Columns of the output matrix.")
+        int, typer.Option(metavar="D", help="Hidden size: columns of the output matrix.")
     ] = 576,
-    vocab_size: Annotated[int, typer.Option(metavar="V", help="Rows of it, one a token.")] = 49152,
-    json: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the table; - prints it instead."),
-    ] = None,
+    vocab_size: Annotated[
+        int,
+        typer.Option(metavar="V", help="Vocabulary size: rows of that matrix, one per token."),
+    ] = 49152,
+    json: Json = None,
 ) -> None:
     """List every output layer: formula, parameters, rank bound, cost, paper."""
     from wideneck.commands.destination import Destination, deliver
@@ -203,36 +220,35 @@ def heads(
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to train, and how.")],
+    recipe: Annotated[
+        Path,
+        typer.Argument(metavar="RECIPE.toml", help="The file that says what to train, and how."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="The run's folder; the same command goes on there. Default: runs/RECIPE.",
+            help="Folder of the run; the same command resumes the run in it. Default: runs/RECIPE.",
         ),
     ] = None,
     text: Annotated[
         str | None,
-        typer.Option(
-            metavar="PATH",
-            help="In place of the recipe's: a file, a folder with a file for each split, or "
-            "datasets:NAME:SUBSET.",
-        ),
+        typer.Option(metavar="PATH", help=f"Text to use in place of the recipe's: {TEXTS}."),
     ] = None,
     max_text: MaxText = MAX_TEXT,
     seed: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="In place of the recipe's.")
+        int | None,
+        typer.Option(metavar="N", min=0, help="Random seed to use in place of the recipe's."),
     ] = None,
     track: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="tensorboard or trackio, besides metrics.jsonl."),
+        typer.Option(
+            metavar="NAME", help="Log to tensorboard or trackio as well as to metrics.jsonl."
+        ),
     ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write every number; - prints it instead of the lines."),
-    ] = None,
+    json: Json = None,
 ) -> None:
-    """Train a language model, or a head alone, from a recipe; interrupted, go on."""
+    """Train a language model, or only its head, from a recipe; an interrupted run is resumed."""
     from wideneck.commands.train import train as run
 
     run(recipe, out=out, text=text, seed=seed, track_with=track, json=json)
@@ -244,40 +260,46 @@ def evaluate(
         str | None,
         typer.Argument(
             metavar="[RUN|MODEL]",
-            help="A folder of `wideneck train`; or a Hugging Face id, a folder or file as for "
-            "audit, with a head of wideneck or not; none for the default model.",
+            help="A folder that `wideneck train` has written; or a Hugging Face id, a folder or a "
+            "file, as for audit, with a head of wideneck or its own. Without it the default model "
+            "is evaluated.",
         ),
     ] = None,
     text: Annotated[
         str | None,
         typer.Option(
             metavar="PATH",
-            help="A file, read whole; a folder with a file for each split, or "
-            "datasets:NAME:SUBSET. Default: the run's own; of a model Python's reference.",
+            help=f"Text to predict: {TEXTS}. A file is read whole. Default: the text that a run "
+            "was trained on; for a model, Python's language reference.",
         ),
     ] = None,
     max_text: MaxText = MAX_TEXT,
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="train, valid or test. Default: test.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Split of the text: train, valid or test. Default: test."
+        ),
     ] = None,
     besides: Annotated[
         list[str] | None,
         typer.Option(
             "--with",
             metavar="NAME",
-            help="ranks; of a run also dynamic or neural-cache. dynamic:scaling=old, "
-            "neural-cache:size=500 or ranks:num_contexts=8192 sets a number. Repeat for more.",
+            help="What to measure besides: ranks, or for a run also dynamic or neural-cache. "
+            "dynamic:scaling=old, neural-cache:size=500 or ranks:num_contexts=8192 changes a "
+            "setting. Repeat for more.",
         ),
     ] = None,
     tokens: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Read no more than N tokens of the text. Default: all."),
+        typer.Option(metavar="N", help="Read at most N tokens of the text. Default: all of it."),
     ] = None,
     context: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="For a model: predictions in a window. Default: 512, if it has the positions.",
+            help="For a model: number of predictions in a window. Default: 512, or fewer if the "
+            "model has positions for fewer.",
         ),
     ] = None,
     html: Html = None,
@@ -310,40 +332,42 @@ def evaluate(
 @app.command()
 @taking(OPTIONS)
 def reproduce(
-    paper: Annotated[str, typer.Argument(metavar="PAPER", help=f"{', '.join(PAPERS)}.")],
+    paper: Annotated[
+        str, typer.Argument(metavar="PAPER", help=f"Which paper: one of {', '.join(PAPERS)}.")
+    ],
     scale: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="small: minutes on 2 cores. paper: as in the paper, mostly for a GPU. Default: "
-            "small; histalign with --model: paper.",
+            help="small: runs in minutes on 2 cores. paper: as in the paper, mostly for a GPU. "
+            "Default: small, but paper for histalign with --model.",
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="A Hugging Face id or folder. Default at paper: gpt2."),
-    ] = None,
-    text: Annotated[
-        str | None,
         typer.Option(
-            metavar="PATH",
-            help="A text file, a folder with a file for each split, or datasets:NAME:SUBSET.",
+            metavar="ID",
+            help="A Hugging Face id or a folder. Default: gpt2 with --scale paper.",
         ),
     ] = None,
+    text: Annotated[str | None, typer.Option(metavar="PATH", help=f"Text to use: {TEXTS}.")] = None,
     max_text: MaxText = MAX_TEXT,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Runs of each kind.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", help="Number of runs of each kind, one per random seed.")
+    ] = 3,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Finished runs; the same command goes on there. Default: reproduce-PAPER-SCALE.",
+            help="Folder for the finished runs; the same command goes on from those in it. "
+            "Default: reproduce-PAPER-SCALE.",
         ),
     ] = None,
     html: Html = None,
     json: Json = None,
     **own: Any,
 ) -> None:
-    """Repeat a paper's experiment over several seeds, its numbers beside ours."""
+    """Repeat a paper's experiment over several seeds and show its numbers beside ours."""
     from wideneck.commands.reproduce import reproduce as run
 
     named = {"scale": scale, "model": model, "text": text, "num_seeds": seeds, "out": out}

@@ -1,4 +1,4 @@
-"""The attention section: its maps, charts, tables and figures, also of next to nothing."""
+"""The attention section: its maps, charts, tables and numbers, also of next to nothing."""
 
 import dataclasses
 import json
@@ -9,14 +9,13 @@ import pytest
 from report.attention_examples import attention_audit
 from report.examples import report
 from wideneck.audits.attention.results import AttentionAudit
-from wideneck.report import attention_tables as tables
+from wideneck.report import attention_numbers as shown
 from wideneck.report.attention_charts import (
     critical_chart,
     length_charts,
     size_charts,
     step_chart,
 )
-from wideneck.report.attention_figures import attention_figures
 from wideneck.report.attention_maps import heat_maps
 from wideneck.report.heatmap import (
     FAINTEST,
@@ -203,13 +202,13 @@ def test_the_scan_says_which_n_it_found():
     panel = critical_chart(CASES["common"])
     assert panel is not None
     assert "Monte Carlo 17 (3.32 % of the context); derived main term none up to 40" in panel.about
-    table = tables.critical_table(CASES["common"])
+    table = shown.critical_table(CASES["common"])
     assert table is not None
     assert [cells[0] for _, _, cells in table.rows] == ["17", "none up to 40", "23"]
 
 
 def test_the_strongest_heads_come_first_and_no_more_than_twelve():
-    table = tables.strongest_table(CASES["30 x 9"])
+    table = shown.strongest_table(CASES["30 x 9"])
     assert table is not None
     assert len(table.rows) == 12
     assert table.rows[0][0] == "layer 1, head 1"
@@ -218,13 +217,14 @@ def test_the_strongest_heads_come_first_and_no_more_than_twelve():
 
 
 def test_tables_of_what_was_not_measured_are_none():
-    for name in ("strongest", "link", "comparison", "distance", "separability", "length"):
-        assert getattr(tables, f"{name}_table")(CASES["nothing"]) is None
-    assert tables.critical_table(BARE) is None
+    for name in ("strongest", "link", "comparison"):
+        assert getattr(shown, f"{name}_table")(CASES["nothing"]) is None
+    assert shown.curve_tables(CASES["nothing"]) == [None, None, None]
+    assert shown.critical_table(BARE) is None
 
 
-def test_figures_stand_beside_what_uniform_weights_or_chance_would_give():
-    found = {figure.label: figure for figure in attention_figures(CASES["30 x 9"])}
+def test_numbers_stand_beside_what_uniform_weights_or_chance_would_give():
+    found = {row.label: row for row in shown.attention_numbers(CASES["30 x 9"])}
     assert found["effective keys, median"].baselines == ("256 visible, mean",)
     assert found["first key's weight, median"].baselines == ("0.0114 uniform",)
     assert found["ablation, interval above 0"].baselines == ("about 6.8 by chance",)
@@ -246,7 +246,7 @@ def test_json_holds_the_section_with_its_definitions():
 
 def test_the_limit_of_a_softmax_is_claimed_for_no_other_normalizer():
     audit = attention_audit(normalizer="sparsemax")
-    found = {figure.label: figure for figure in attention_figures(audit)}
+    found = {row.label: row for row in shown.attention_numbers(audit)}
     assert found["Jacobian norm, median"].baselines == ()
     panel = next(p for p in heat_maps(audit) if p.chart.title == "Jacobian")
     assert "1/2" not in panel.about
@@ -258,7 +258,7 @@ def test_the_limit_of_a_softmax_is_claimed_for_no_other_normalizer():
     assert panel.chart.scale.high == 9.4
 
 
-def test_a_terminal_s_columns_hold_the_figures():
+def test_a_terminal_s_columns_hold_the_numbers():
     for audit in CASES.values():
-        for figure in attention_figures(audit):
-            assert len(figure.detail) <= 16, figure
+        for row in shown.attention_numbers(audit):
+            assert len(row.detail) <= 16, row

@@ -1,4 +1,4 @@
-"""The memory section: its chart, tables, figures and sentences, also of next to nothing."""
+"""The memory section: its chart, tables, numbers and sentences, also of next to nothing."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -7,10 +7,8 @@ import pytest
 
 from report.examples import report
 from report.memory_examples import memory_audit
-from wideneck.report import memory_tables as tables
+from wideneck.report import memory_numbers as shown
 from wideneck.report.memory import summary
-from wideneck.report.memory_charts import rank_chart
-from wideneck.report.memory_figures import memory_figures
 
 CASES = {
     "common": memory_audit(),
@@ -25,7 +23,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_chart_is_xml_with_words_and_finite_places(name):
-    chart = rank_chart(CASES[name])
+    chart = shown.rank_chart(CASES[name])
     if chart is None:
         assert name == "no target in the context"
         return
@@ -37,7 +35,7 @@ def test_the_chart_is_xml_with_words_and_finite_places(name):
 
 
 def test_the_chart_has_both_similarities_and_every_baseline():
-    chart = rank_chart(CASES["common"])
+    chart = shown.rank_chart(CASES["common"])
     assert chart is not None
     assert [line.name for line in chart.lines] == ["dot", "cosine"]
     level = [rule.name for rule in chart.rules if not rule.vertical]
@@ -47,8 +45,8 @@ def test_the_chart_has_both_similarities_and_every_baseline():
 
 def test_tables_hold_every_layer_cache_and_baseline():
     audit = CASES["80 layers"]
-    layers, baselines = tables.layer_table(audit), tables.baseline_table(audit)
-    caches, fitted = tables.cache_table(audit), tables.fitted_table(audit)
+    layers, baselines = shown.layer_table(audit), shown.baseline_table(audit)
+    caches, fitted = shown.cache_table(audit), shown.fitted_table(audit)
     assert layers is not None
     assert len(layers.rows) == 82
     assert baselines is not None
@@ -58,19 +56,19 @@ def test_tables_hold_every_layer_cache_and_baseline():
     assert len(caches.rows) == 7
     assert fitted is not None
     assert len(fitted.rows) == 6
-    assert [name for name, _, _ in tables.distance_table(audit).rows] == ["1 to 8", "129 and more"]
+    assert [name for name, _, _ in shown.distance_table(audit).rows] == ["1 to 8", "129 and more"]
 
 
 def test_tables_of_what_was_not_measured_are_none():
     nothing = CASES["no target in the context"]
-    assert tables.layer_table(nothing) is None
-    assert tables.baseline_table(nothing) is None
-    assert tables.cache_table(CASES["no caches"]) is None
-    assert tables.fitted_table(CASES["no caches"]) is None
+    assert shown.layer_table(nothing) is None
+    assert shown.baseline_table(nothing) is None
+    assert shown.cache_table(CASES["no caches"]) is None
+    assert shown.fitted_table(CASES["no caches"]) is None
 
 
-def test_figures_stand_beside_their_baselines():
-    found = {figure.label: figure for figure in memory_figures(CASES["common"])}
+def test_numbers_stand_beside_their_baselines():
+    found = {row.label: row for row in shown.memory_numbers(CASES["common"])}
     assert found["next token in the context"].value == "60.3 %"
     assert found["next token in the context"].baselines == ("39.0 % other text",)
     assert found["reciprocal rank, into head"].baselines == (

@@ -14,9 +14,9 @@ from wideneck.audits.measure import measure
 from wideneck.cli import main
 from wideneck.errors import WideneckError
 from wideneck.report.numbers import number
-from wideneck.report.parts import BOTH, Column, Figure, Figures, Heading, Table, note
+from wideneck.report.parts import BOTH, Column, Heading, Number, Numbers, Table, note
 from wideneck.report.report import Report
-from wideneck.report.section import Section, section
+from wideneck.report.section import SECTIONS, Section, section, sections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ def audit(subject):
 def blocks(toy, reference):
     yield Heading("Toy", "toy", "Toys")
     yield note(f"Defined: {reference['toy.largest'].definition}")
-    yield Figures("toy", [Figure("largest", number(toy.largest), ["0 of nothing"], "toy.largest")])
+    yield Numbers("toy", [Number("largest", number(toy.largest), ["0 of nothing"], "toy.largest")])
     yield Table("Toys", [Column("entry", "toy.largest")], [("first", "", ["7 <b>"])], face=BOTH)
 
 
@@ -96,3 +96,7 @@ def test_the_command_shows_it_in_the_terminal_and_on_the_page(saved, monkeypatch
 def test_what_no_row_names_is_refused_with_all_that_there_are(saved):
     with pytest.raises(WideneckError, match="head, output, attention, memory, toy; 'toys' was"):
         wn.audit(saved, sections="toys")
+
+
+def test_the_sections_that_help_names_are_those_of_a_report():
+    assert list(sections(Report)) == list(SECTIONS)

@@ -1,19 +1,29 @@
 """`wideneck evaluate`: how well a model predicts a text, and by which conventions."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from wideneck.attached.swap import attached_head
+from wideneck.audits.clock import Clock
+from wideneck.audits.estimate import estimate
+from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.audits.states import Progress
-from wideneck.commands.evaluate_model import evaluate_model
 from wideneck.commands.evaluate_run import evaluate_run
-from wideneck.commands.evaluated_text import chosen_text, the_default_text
+from wideneck.commands.evaluated_text import Chosen, chosen_text, device, origin, the_default_text
 from wideneck.errors import WideneckError
 from wideneck.evaluation.config import DynamicEvaluation
-from wideneck.evaluation.results import Evaluation
+from wideneck.evaluation.documents import document_losses, own_head, windows_of
+from wideneck.evaluation.perplexity import Perplexity, total
+from wideneck.evaluation.results import Evaluation, OverDocuments
+from wideneck.models import LoadedModel, load_language_model
 from wideneck.training.folder import is_run
+
+CONTEXT = 512
+"""Predictions in a window where nobody says otherwise, as in an audit."""
 
 
 def evaluate(
@@ -37,16 +47,16 @@ def evaluate(
         text: a file, read whole; a folder of splits or `datasets:NAME`; or None for a run's own
             text, for a model the reference of the Python language.
         split: "train", "valid" or "test", the default, where the text has splits.
-        dynamic: of a run: the numbers of dynamic evaluation; its statistics are from the run's
-            training split.
-        cache_size: of a run: pairs in a neural cache, whose theta and weight are fitted on the
-            run's validation split.
+        dynamic: for a run: the numbers of dynamic evaluation, whose statistics are taken from the
+            run's training split.
+        cache_size: for a run: number of pairs in a neural cache, whose theta and weight are fitted
+            on the run's validation split.
         num_contexts: rows of the matrix of log-probabilities whose ranks are measured, at equal
             distances over the text; all if there are fewer.
-        num_tokens: read no more than so many from the start of the text.
-        context: of a model: predictions in a window; None for 512, or as many as it has positions
-            for.  A run's is its own.
-        tokenizer: of a model in memory.
+        num_tokens: read at most this many tokens from the start of the text.
+        context: for a model: number of predictions in a window; None for 512, or as many as it has
+            positions for.  A run has its own.
+        tokenizer: the tokenizer of a model in memory.
         progress: called as progress(stage, done, total).
 
     Cost: one pass over the text; neural cache: one over the validation split and one over the text;
@@ -60,6 +70,11 @@ def evaluate(
     for name, number in (("tokens", num_tokens), ("context", context)):
         if number is not None and number < 1:
             raise WideneckError(f"An evaluation needs --{name} of at least 1, got {number}.")
+    shared: dict[str, Any] = {
+        "num_contexts": num_contexts,
+        "num_tokens": num_tokens,
+        "progress": progress,
+    }
     if model is not None and not isinstance(model, nn.Module) and is_run(Path(model)):
         if context is not None:
             raise WideneckError(
@@ -72,9 +87,7 @@ def evaluate(
             split=split,
             dynamic=dynamic,
             cache_size=cache_size,
-            num_contexts=num_contexts,
-            num_tokens=num_tokens,
-            progress=progress,
+            **shared,
         )
     if dynamic is not None or cache_size is not None:
         what = "Dynamic evaluation" if cache_size is None else "A neural cache"
@@ -83,12 +96,97 @@ def evaluate(
             "perplexity, bits per byte and ranks."
         )
     chosen = the_default_text(split) if text is None else chosen_text(os.fspath(text), split)
-    return evaluate_model(
-        model,
-        chosen,
-        tokenizer=tokenizer,
-        num_contexts=num_contexts,
-        num_tokens=num_tokens,
-        context=context,
-        progress=progress,
+    return _evaluate_model(model, chosen, tokenizer=tokenizer, context=context, **shared)
+
+
+def _evaluate_model(
+    model: str | os.PathLike | nn.Module | None,
+    text: Chosen,
+    *,
+    tokenizer: Any,
+    num_contexts: int | None,
+    num_tokens: int | None,
+    context: int | None,
+    progress: Progress | None,
+) -> Evaluation:
+    clock = Clock()
+    if progress:
+        progress("loading the model", 0, 1)
+    with clock("load the model"):
+        loaded = load_language_model(model, tokenizer=tokenizer)
+        if loaded.model.config.is_encoder_decoder:
+            raise WideneckError(
+                f"{loaded.source} has an encoder: an evaluation reads a text from left to right; "
+                "give a model that predicts its next token."
+            )
+        if not isinstance(model, nn.Module):
+            loaded.model.to(device())
+    window = _window(loaded, context)
+    with clock("read the text"):
+        windows = windows_of(
+            text.documents,
+            loaded.tokenizer,
+            window=window,
+            prefix=loaded.bos,
+            num_tokens=num_tokens,
+            name=text.name,
+        )
+        head = None if num_contexts is None else own_head(loaded.model, windows[0])
+        found = document_losses(
+            loaded.model, windows, num_hidden=num_contexts or 0, progress=progress
+        )
+    ranks = None
+    if head is not None:
+        assert found.hidden is not None
+        with clock("ranks"):
+            ranks = log_prob_ranks(
+                head, found.hidden, num_contexts=len(found.hidden), progress=progress
+            )
+    num_predicted, num_read = int(found.counted.sum()), len(found.document.unique())
+    notes = []
+    if num_tokens is not None and num_predicted >= num_tokens:
+        notes.append(
+            f"{num_tokens:,} tokens were asked for: {num_read:,} of {len(text.documents):,} "
+            "documents."
+        )
+    nats = estimate(found.nll, found.document, found.counted)
+    per_byte = num_predicted / found.num_bytes / math.log(2)
+    front = f" behind {len(loaded.bos)} that the tokenizer puts in front" if loaded.bos else ""
+    conventions = (
+        f"each document in non-overlapping windows of {window:,} tokens{front}, each read anew; "
+        "every token of a document after its first is predicted, and bytes are those of the "
+        "predicted tokens"
     )
+    return Evaluation(
+        source=origin(
+            loaded.model,
+            attached_head(loaded.model),
+            text,
+            model=loaded.source,
+            kind="model",
+            seconds=clock.seconds,
+            notes=notes,
+        ),
+        plain=Perplexity.of(total(found.nll), num_predicted, conventions, found.num_bytes),
+        over_documents=OverDocuments(
+            loss=nats,
+            perplexity=nats.map(lambda x: math.exp(min(x, 700.0))),  # beyond, float64 overflows
+            bits_per_byte=nats.map(lambda x: x * per_byte),
+        ),
+        neural_cache=None,
+        dynamic=None,
+        ranks=ranks,
+    )
+
+
+def _window(loaded: LoadedModel, context: int | None) -> int:
+    """T, where the model has positions for it and for what stands in front."""
+    limit = None if loaded.max_positions is None else loaded.max_positions - len(loaded.bos)
+    if limit is None:
+        return context or CONTEXT
+    if context is not None and context > limit:
+        raise WideneckError(
+            f"A context of {context:,} tokens was asked for, and {loaded.source} has positions for "
+            f"{limit:,} beside what its tokenizer puts in front: give at most as many."
+        )
+    return context or max(1, min(CONTEXT, limit))

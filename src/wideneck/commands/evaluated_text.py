@@ -1,14 +1,25 @@
-"""The text that `wideneck evaluate` reads: a run's own, a split of another, or a whole file."""
+"""What an evaluation reads, and where its numbers come from.
+
+The text is a run's own, a split of another, or a whole file.
+"""
 
 import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+from torch import nn
+
+from wideneck.config import name_of
 from wideneck.data.corpus import Corpus, Documents, read_corpus, read_documents
 from wideneck.data.text import default_text, update_joined
 from wideneck.errors import WideneckError
+from wideneck.evaluation.results import Origin
+from wideneck.heads import Head
 from wideneck.registry import did_you_mean
+from wideneck.report.provenance import stamped
 
 SPLITS = ("train", "valid", "test")
 
@@ -36,7 +47,7 @@ def chosen_text(text: str, split: str | None) -> Chosen:
     Args:
         text: a file or a pipe, read whole; or a folder of splits or `datasets:NAME`, as for
             `read_corpus`.
-        split: of a folder or a dataset; None for its test split.
+        split: which split of a folder or a dataset; None for the test split.
 
     Raises:
         WideneckError: nothing is there, the split is missing, or it cannot be read.
@@ -69,7 +80,37 @@ def of_split(corpus: Corpus, split: str | None) -> Chosen:
     split = split or "test"
     if split not in SPLITS:
         raise WideneckError(f"No split is called '{split}'.{did_you_mean(split, list(SPLITS))}")
-    documents = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}[split]
+    documents = getattr(corpus, split)
     if documents is None:
         raise WideneckError(f"{corpus.name} has no test split: give --split valid, or --text.")
     return Chosen(name=corpus.name, split=split, documents=documents)
+
+
+def device() -> torch.device:
+    """Where a model that is loaded for it runs: an accelerator, or else the CPU."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device("cpu") if found is None else found
+
+
+def origin(module: nn.Module, head: Head | None, text: Chosen, **known: Any) -> Origin:
+    """Where the numbers come from, with versions, command and time.
+
+    Args:
+        module: the model itself.
+        head: None for a model's own output layer.
+        text: what it read.
+        known: the other fields of `Origin`.
+    """
+    first: Any = next(module.parameters())
+    return stamped(
+        Origin,
+        head="own" if head is None else name_of(head.config),
+        num_parameters=sum(parameter.numel() for parameter in module.parameters()),
+        text=text.name,
+        split=text.split,
+        text_sha256=text.sha256,
+        num_documents=len(text.documents),
+        device=str(first.device),
+        dtype=str(first.dtype).removeprefix("torch."),
+        **known,
+    )

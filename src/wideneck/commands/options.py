@@ -30,11 +30,7 @@ def attention_settings(pairs: Sequence[str]) -> AttentionSettings:
         WideneckError: an unknown name, or a value that is not of its kind.
     """
     known = {field.name: field.default for field in fields(AttentionSettings)}
-    given = {}
-    for name, text in map(_pair, pairs):
-        check_option(name, list(known), "the attention section")
-        given[name] = _value(name, text, known[name])
-    return AttentionSettings(**given)
+    return AttentionSettings(**_settings(pairs, known, "the attention section"))
 
 
 def normalizer_option(text: str) -> Normalizer:
@@ -45,12 +41,9 @@ def normalizer_option(text: str) -> Normalizer:
     """
     name, _, rest = text.partition(":")
     default = normalizer_config(name)
-    given = {}
-    for field, value in map(_pair, rest.split(",") if rest else []):
-        check_option(field, [f.name for f in fields(default)], f"normalizer '{name}'")
-        known = getattr(default, field)
-        given[field] = _value(field, value, 0.0 if known is None else known)
-    return normalizer_config(name, **given)
+    numbers = {f.name: getattr(default, f.name) for f in fields(default)}
+    known = {field: 0.0 if number is None else number for field, number in numbers.items()}
+    return normalizer_config(name, **_settings(_parts(rest), known, f"normalizer '{name}'"))
 
 
 def besides_option(texts: Sequence[str]) -> Besides:
@@ -70,10 +63,7 @@ def besides_option(texts: Sequence[str]) -> Besides:
                 f"{did_you_mean(name, list(_BESIDES))}"
             )
         default = _BESIDES[name]
-        given = {}
-        for setting, value in map(_pair, rest.split(",") if rest else []):
-            check_option(setting, list(default), f"'{name}'")
-            given[setting] = _value(setting, value, default[setting])
+        given = _settings(_parts(rest), default, f"'{name}'")
         if name == "dynamic":
             old = given.get("scaling") == "old"
             start = DynamicEvaluation.published() if old else DynamicEvaluation()
@@ -92,6 +82,19 @@ _BESIDES: dict[str, dict[str, Any]] = {
     "neural-cache": {"size": SIZE},
     "ranks": {"num_contexts": CONTEXTS},
 }
+
+
+def _parts(text: str) -> list[str]:
+    return text.split(",") if text else []
+
+
+def _settings(pairs: Sequence[str], known: dict[str, Any], where: str) -> dict[str, Any]:
+    """NAME=VALUE pairs as values of the kinds of those that are known by these names."""
+    given = {}
+    for name, text in map(_pair, pairs):
+        check_option(name, list(known), where)
+        given[name] = _value(name, text, known[name])
+    return given
 
 
 def _pair(text: str) -> tuple[str, str]:

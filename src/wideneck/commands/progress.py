@@ -1,6 +1,8 @@
 """Progress bars on standard error, one for each stage of a long run."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from tqdm import tqdm
@@ -51,20 +53,20 @@ class ProgressBars:
             self._bar = None
 
 
-class TrainingLine:
+@contextmanager
+def training_line() -> Iterator[Callable[[float, float, float], None]]:
     """A `show(share, loss, tokens a second)` callback: one line that is alive while a run trains.
 
-    tqdm keeps quiet where TQDM_DISABLE is set.
+    It takes how much is done, the last loss in nats a token, and the speed.  tqdm keeps quiet where
+    TQDM_DISABLE is set.
     """
+    bar: tqdm | None = None
 
-    def __init__(self):
-        self._bar: tqdm | None = None
-
-    def __call__(self, share: float, loss: float, speed: float) -> None:
-        """Show how much is done, the last loss in nats a token, and the speed."""
+    def show(share: float, loss: float, speed: float) -> None:
+        nonlocal bar
         said = f"loss {loss:.3f}, {speed:,.0f} tokens/s"
-        if self._bar is None:
-            self._bar = tqdm(
+        if bar is None:
+            bar = tqdm(
                 desc=said,
                 total=1.0,
                 initial=share,  # where a run goes on, for the time left
@@ -72,12 +74,11 @@ class TrainingLine:
                 leave=False,
                 bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left",
             )
-        self._bar.set_description_str(said, refresh=False)
-        self._bar.update(share - self._bar.n)
+        bar.set_description_str(said, refresh=False)
+        bar.update(share - bar.n)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.close()

@@ -4,9 +4,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wideneck.commands.destination import Destination
+from wideneck.commands.destination import Destination, deliver
 from wideneck.commands.same_bits import same_bits
-from wideneck.commands.streams import printing
 from wideneck.errors import WideneckError
 from wideneck.files.printable import printable
 from wideneck.files.writing import json_text
@@ -52,12 +51,12 @@ def train(
     import torch.distributed as dist
     from accelerate import PartialState
 
-    from wideneck.commands.progress import ProgressBars, TrainingLine
+    from wideneck.commands.progress import ProgressBars, training_line
     from wideneck.training.run import run
 
     folder = out or Path("runs") / (recipe.stem if seed is None else f"{recipe.stem}-seed{seed}")
     try:
-        with ProgressBars(time_left=True) as bars, TrainingLine() as line:
+        with ProgressBars(time_left=True) as bars, training_line() as line:
             result = run(
                 chosen,
                 folder,
@@ -74,13 +73,7 @@ def train(
         dist.destroy_process_group()
     if not PartialState().is_main_process:
         return
-    try:
-        if as_json is not None:
-            as_json.write(json_text(result))
-    finally:
-        if as_json is None or not as_json.on_stdout:
-            with printing():
-                print(summary(folder, result))
+    deliver(lambda: print(summary(folder, result)), (as_json, lambda: json_text(result)))
 
 
 def _check_model(recipe: "Recipe") -> None:

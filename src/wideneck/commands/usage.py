@@ -1,6 +1,7 @@
-"""Complaints about the usage of a command, made fit to be printed."""
+"""Commands and options as typer takes them: complaints fit to be printed, options of papers."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,3 +35,19 @@ def _quoting() -> Iterator[None]:
         if isinstance(message, str):
             vars(error)["message"] = printable(message)
         raise
+
+
+def taking(options: Mapping[str, Any]) -> Callable[[Callable], Callable]:
+    """Make these options, annotated for typer, what a command takes as its **keywords."""
+
+    def decorated(command: Any) -> Callable:
+        signature = inspect.signature(command)
+        known = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        own = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+            for name, option in options.items()
+        ]
+        command.__signature__ = signature.replace(parameters=[*known, *own])
+        return command
+
+    return decorated

@@ -20,12 +20,9 @@ from wideneck.models import evaluating, load_language_model, measure_logit_map
 from wideneck.models.head_weights import head_in
 from wideneck.report.provenance import provenance
 from wideneck.report.report import Report
-from wideneck.report.section import Section
+from wideneck.report.section import DEFAULT, Section
 from wideneck.report.section import sections as sections_of
 
-SECTIONS = ("head", "output")
-"""What an audit measures if nothing else is asked for: a minute's work for the default model."""
-ALL_SECTIONS = tuple(sections_of(Report))
 WINDOW = 512
 """Predictions in a row.  Long enough for context to count, short enough for eight documents in
 4,096 tokens."""
@@ -34,7 +31,7 @@ WINDOW = 512
 def audit(
     model: str | os.PathLike | torch.nn.Module | None = None,
     text: str | os.PathLike | Text | None = None,
-    sections: str | Sequence[str] = SECTIONS,
+    sections: str | Sequence[str] = DEFAULT,
     *,
     tokenizer: Any = None,
     num_tokens: int = 4096,
@@ -53,13 +50,13 @@ def audit(
         text: a text file, or None for the reference of the Python language.  With "output" left
             out of `sections` the text is read only if given here.
         sections: any of "head" (weights alone), "output", "attention" and "memory" (on the text).
-        tokenizer: of a model in memory.
+        tokenizer: the tokenizer of a model in memory.
         num_tokens: predictions to make on the text.
         argmaxable: look for tokens that can never be predicted (2 V^2 D operations).
         attention: what the attention section measures; `num_tokens` is not for it.
         normalizers: names or configs (`wideneck.attention.names()`) that the attention section
             puts into the model in turn, without training it for them.
-        seed: of the choice of windows and of the Gaussian null.
+        seed: chooses the windows of the text and draws the Gaussian matrices to compare with.
         progress: called as progress(stage, done, total).
 
     Cost: "head" reads the head's tensor only; "output" and "memory" load the model in float32 and
@@ -102,7 +99,9 @@ def audit(
             found[name] = row.audit(subject)
     if all(section is None for section in found.values()):
         raise UnmeasurableError(" ".join(subject.notes))
-    read = None if dtype is None else chosen
+    read = {}
+    if chosen is not None and dtype is not None:
+        read = {"text": chosen.name, "text_sha256": chosen.sha256, "num_tokens": subject.num_read}
     return Report(
         provenance=provenance(
             model=head.model,
@@ -111,9 +110,7 @@ def audit(
             seed=seed,
             seconds=clock.seconds,
             compute_dtype=dtype,
-            text=None if read is None else read.name,
-            text_sha256=None if read is None else read.sha256,
-            num_tokens=None if read is None else subject.num_read,
+            **read,
             notes=[*subject.notes, *subject.remarks],
         ),
         **found,

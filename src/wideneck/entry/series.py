@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wideneck.audits.clock import Clock
-from wideneck.audits.head import HeadAudit, audit_head
+from wideneck.audits.head import audit_head
 from wideneck.audits.states import Progress
 from wideneck.entry.heads import head_of
 from wideneck.errors import WideneckError
@@ -49,7 +49,7 @@ def audit_series(
             folders or files.  Steps are read off the names (`step1000`, `checkpoint-500`, `500`,
             `id@step1000`); without a step in every name the order given counts.
         argmaxable: also look for tokens that can never be predicted, at every checkpoint.
-        seed: of the Gaussian null.
+        seed: draws the Gaussian matrices to compare with.
         progress: called as progress(stage, done, total).
 
     Raises:
@@ -65,7 +65,9 @@ def audit_series(
     reasons: list[str] = []
     for done, i in enumerate(sorted(range(len(names)), key=lambda i: steps[i] or 0)):
         try:
-            head = _measure(names[i], clock, argmaxable, seed)
+            with clock("read the heads"):
+                read = head_of(names[i])
+            head = audit_head(read, clock, argmaxable=argmaxable, seed=seed)
             measured.append(SeriesPoint(name=str(names[i]), step=steps[i] or 0, head=head))
         except WideneckError as error:
             reasons.append(f"{names[i]} is left out: {error}")
@@ -95,12 +97,6 @@ def audit_series(
     )
 
 
-def _measure(name: str | os.PathLike, clock: Clock, argmaxable: bool, seed: int) -> HeadAudit:
-    with clock("read the heads"):
-        head = head_of(name)
-    return audit_head(head, clock, argmaxable=argmaxable, seed=seed)
-
-
 def _of_one_shape(measured: Sequence[SeriesPoint]) -> tuple[list[SeriesPoint], list[str]]:
     """The checkpoints whose heads have the commonest shape, and why the others are left out."""
     shapes = [(point.head.vocab_size, point.head.hidden_size) for point in measured]
@@ -123,15 +119,15 @@ def _checkpoints(
     """The checkpoints named, or those in the one folder named; and what was left out of it."""
     names: list[str | os.PathLike] = list(models)
     notes: list[str] = []
-    if len(names) == 1 and _is_folder(Path(names[0])):
+    if len(names) == 1 and os.path.isdir(names[0]):
         entries = sorted(Path(names[0]).iterdir(), key=lambda path: _natural(path.name))
         inside = [path for path in entries if _holds_weights(path)]
         held = set(inside)
-        without = [path for path in entries if path not in held and _is_seen(path)]
+        without = [path.name for path in entries if path not in held and _is_seen(path)]
         if without:
-            notes.append(f"Without weights: {listed([path.name for path in without], NAMED_ONES)}.")
+            notes.append(f"Without weights: {listed(without, NAMED_ONES)}.")
         with_step = [path for path in inside if _step(path) is not None]
-        if len(with_step) > 1 and len(with_step) < len(inside):
+        if 1 < len(with_step) < len(inside):
             left = [path.name for path in inside if _step(path) is None]
             notes.append(f"Left out, having no step in the name: {listed(left, NAMED_ONES)}.")
             inside = with_step
@@ -142,13 +138,6 @@ def _checkpoints(
             f"{' '.join(map(str, models)) or 'nothing'} gives {len(names)}."
         )
     return names, notes
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):  # no name of a file
-        return False
 
 
 def _holds_weights(path: Path) -> bool:

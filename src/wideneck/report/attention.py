@@ -7,18 +7,17 @@ from typing import Any
 from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.subject import Subject
 from wideneck.report import attention_charts as charts
-from wideneck.report import attention_tables as tables
-from wideneck.report.attention_figures import attention_figures
+from wideneck.report import attention_numbers as shown
 from wideneck.report.attention_maps import heat_maps
 from wideneck.report.heatmap import NAMED
-from wideneck.report.numbers import basis, estimate, known, number, share
+from wideneck.report.numbers import basis, counted, estimate, known, number, share
 from wideneck.report.parts import (
     Caution,
     Details,
-    Figures,
     Heading,
     Link,
     Notes,
+    Numbers,
     Pair,
     Verbatim,
     line,
@@ -46,7 +45,7 @@ LUCKIEST = (
 def summary(audit: AttentionAudit) -> list[str]:
     """How far the median head spreads its weight, and what a head is worth."""
     heads = audit.heads
-    windows = "1 window" if audit.num_windows == 1 else f"{audit.num_windows:,} windows"
+    windows = counted(audit.num_windows, "window")
     if not heads:
         return [f"No attention head was measured on {windows} of {audit.context:,} tokens."]
     keys = [h.effective_keys for h in heads if known(h.effective_keys)]
@@ -54,13 +53,13 @@ def summary(audit: AttentionAudit) -> list[str]:
     if not keys or not first:
         return [f"On {windows} of {audit.context:,} tokens no head's weights are measurable."]
     found = [
-        f"{'1 attention head' if len(heads) == 1 else f'{len(heads):,} attention heads'} "
-        f"({audit.normalizer}) on {windows} of {audit.context:,} tokens: the median head spreads "
-        f"its weight over {number(float(median(keys)))} effective keys, "
-        f"where a query sees {number((audit.context + 1) / 2)} on average, and gives "
+        f"{counted(len(heads), 'attention head')} ({audit.normalizer}) on {windows} of "
+        f"{audit.context:,} tokens: the median head spreads its weight over "
+        f"{number(median(keys))} effective keys, where a query sees "
+        f"{number((audit.context + 1) / 2)} on average, and gives "
         f"{share(median(first))} of it to the first key.",
     ]
-    strongest = tables.by_ablation(audit)
+    strongest = shown.by_ablation(audit)
     if strongest:
         top = strongest[0]
         assert top.ablation is not None
@@ -76,11 +75,11 @@ def summary(audit: AttentionAudit) -> list[str]:
 def blocks(audit: AttentionAudit, reference: Reference) -> Iterator[Any]:
     """The heads on the whole, one by one, by what they select, and under other normalizers."""
     yield Heading("Attention", "attention", "Attention")
-    layers, heads = _plural(audit.num_layers, "layer"), _plural(audit.num_heads, "head")
+    layers, heads = counted(audit.num_layers, "layer"), counted(audit.num_heads, "head")
     yield note(
         Verbatim(audit.normalizer),
         f"; {layers} with {heads} of width {number(audit.head_dim)}; "
-        f"{_plural(audit.num_windows, 'window')} of {number(audit.context)} tokens, ",
+        f"{counted(audit.num_windows, 'window')} of {number(audit.context)} tokens, ",
         Link("geometry", "attention.num_queries"),
         f" at {number(audit.num_queries)} queries of each; ",
         Link("vectors", "attention.vectors"),
@@ -100,7 +99,7 @@ def blocks(audit: AttentionAudit, reference: Reference) -> Iterator[Any]:
         )
     within = basis(audit.loss)
     yield note(ABOUT.format(within))
-    yield Figures("attention", attention_figures(audit))
+    yield Numbers("attention", [*shown.attention_numbers(audit)])
     yield line(
         "Median: over heads; a to b: between which half of the heads lie; in brackets: "
         + within
@@ -109,7 +108,7 @@ def blocks(audit: AttentionAudit, reference: Reference) -> Iterator[Any]:
     yield Notes(audit.notes)
     yield from _one_by_one(audit, reference)
     yield from _selected(audit)
-    others = tables.comparison_table(audit)
+    others = shown.comparison_table(audit)
     if others:
         yield Heading("Other normalizers", "normalizers")
         yield others
@@ -123,7 +122,7 @@ def _one_by_one(audit: AttentionAudit, reference: Reference) -> Iterator[Any]:
         yield Heading("Head by head", "heads", "Heads")
         yield note(f"One cell a head, layers from left to right. {where}")
         yield Pair(maps)
-    strongest, links = tables.strongest_table(audit), tables.link_table(audit)
+    strongest, links = shown.strongest_table(audit), shown.link_table(audit)
     if strongest is None:
         yield note("No head was replaced to see what it costs.")
         return
@@ -145,16 +144,11 @@ def _selected(audit: AttentionAudit) -> Iterator[Any]:
         yield Heading("Selected and other keys", "selection")
         yield note(SELECTION)
         yield Pair([*charts.length_charts(audit), *charts.size_charts(audit)])
-        found = (tables.length_table, tables.distance_table, tables.separability_table)
-        yield Details(["The numbers of these curves"], [table(audit) for table in found])
+        yield Details(["The numbers of these curves"], shown.curve_tables(audit))
     single = [charts.step_chart(audit), charts.critical_chart(audit)]
     if any(single):
         yield Pair(single)
-    yield tables.critical_table(audit)
-
-
-def _plural(count: int, name: str) -> str:
-    return f"{number(count)} {name}{'' if count == 1 else 's'}"
+    yield shown.critical_table(audit)
 
 
 def _audit(subject: Subject) -> AttentionAudit | None:

@@ -5,13 +5,13 @@ After the figures of Mudarisov et al. 2025 (arXiv:2508.17821), for the model at 
 
 import math
 from collections.abc import Sequence
+from dataclasses import astuple, replace
 
 from wideneck.audits.attention.results import AttentionAudit, CriticalN, LengthPoint, SizePoint
 from wideneck.report.axes import Axis, linear, logarithmic
-from wideneck.report.boxes import Box
 from wideneck.report.numbers import known, number, share
 from wideneck.report.parts import Panel
-from wideneck.report.svg import Chart, Line, Rule
+from wideneck.report.svg import Box, Chart, Line, Rule
 
 DECADES = 1e8
 """How far below its largest value a logarithmic axis reaches; a softmax underflows far below."""
@@ -34,24 +34,25 @@ def length_charts(audit: AttentionAudit) -> list[Panel]:
     if not points:
         return []
     x = _marked("context length L, tokens", [point.length for point in points])
-    known = [point for point in points if point.distance is not None]
-    lines = _distances([point.length for point in known], known)
-    distance = _chart(
-        f"Distance over context length, N = {audit.reference_size}",
-        "Distance of the selected keys to the others, its bound and its expectation for random "
-        "keys against the context length, on logarithmic axes.",
-        x,
-        "sum of distances",
-        lines,
-    )
-    about = (
-        "Mean over heads and over queries up to L. Expected: as many random keys; main term: an "
-        "approximation of that, from below. It and the bound are forms of theorem 1 that are "
-        "DERIVED, rebuilt by us from the paper's prose. Where weights outside are small, each key "
-        "outside adds about the length of s, so the sum grows with L by itself."
-    )
     panels = [_effective_keys(points, x)]
-    return [*panels, Panel(distance, about, DISTANCE)] if known else panels
+    known = [point for point in points if point.distance is not None]
+    if known:
+        distance = _chart(
+            f"Distance over context length, N = {audit.reference_size}",
+            "Distance of the selected keys to the others, its bound and its expectation for random "
+            "keys against the context length, on logarithmic axes.",
+            x,
+            "sum of distances",
+            _distances([point.length for point in known], known),
+        )
+        about = (
+            "Mean over heads and over queries up to L. Expected: as many random keys; main term: "
+            "an approximation of that, from below. It and the bound are forms of theorem 1 that "
+            "are DERIVED, rebuilt by us from the paper's prose. Where weights outside are small, "
+            "each key outside adds about the length of s, so the sum grows with L by itself."
+        )
+        panels.append(Panel(distance, about, DISTANCE))
+    return panels
 
 
 def _effective_keys(points: Sequence[LengthPoint], x: Axis) -> Panel:
@@ -107,11 +108,10 @@ def _separability(points: Sequence[SizePoint]) -> Panel:
     lower = [-1.0 if p.separability_lower is None else p.separability_lower for p in points]
     upper = [point.separability_upper for point in points]
     below = frozenset(i for i, value in enumerate(lower) if value < 0)  # False of NaN
-    boxes = []
-    for at, point in zip(places, points, strict=True):
-        s = point.separability
-        numbers = (s.lowest, s.quarter, s.median, s.three_quarters, s.highest)
-        boxes.append(Box(at, numbers, "c-centred"))
+    boxes = [
+        Box(at, astuple(point.separability), "c-centred")
+        for at, point in zip(places, points, strict=True)
+    ]
     drawn = [0.0 if i in below else value for i, value in enumerate(lower)]
     lines = [
         Line("upper", "c-raw", places, upper, dashed=True, markers="dot"),
@@ -182,9 +182,7 @@ def critical_chart(audit: AttentionAudit) -> Panel | None:
         return None
     lines = []
     for scan in scans:
-        name, color, dashed = EXPECTATIONS.get(
-            scan.expectation, (scan.expectation, "c-null", False)
-        )
+        name, color, dashed = EXPECTATIONS[scan.expectation]
         sizes = range(1, len(scan.statistics) + 1)
         lines.append(Line(name, color, sizes, scan.statistics, dashed))
         if scan.size is not None:
@@ -208,7 +206,7 @@ def critical_chart(audit: AttentionAudit) -> Panel | None:
 
 def expectation_name(scan: CriticalN) -> str:
     """The name of the expectation, for readers."""
-    return EXPECTATIONS.get(scan.expectation, (scan.expectation,))[0]
+    return EXPECTATIONS[scan.expectation][0]
 
 
 def _found(scan: CriticalN) -> str:
@@ -260,9 +258,8 @@ def _chart(
 ) -> Chart:
     """With a logarithmic axis of values, cut where they become nothing."""
     values = [value for line in lines for value in line.y if math.isfinite(value)]
-    low = None
-    if values and min(values) < max(values) / DECADES:
-        low = max(values) / DECADES
+    least = max(values, default=0.0) / DECADES
+    low = least if values and min(values) < least else None
     return Chart(title, description, x, logarithmic(label, values, low=low), lines, rules)
 
 
@@ -277,4 +274,4 @@ def _widened(axis: Axis) -> Axis:
     """Room for a single value, which would else stand on the axis."""
     if axis.low < axis.high:
         return axis
-    return Axis(axis.label, axis.low / 2, axis.high * 2, axis.log, axis.ticks)
+    return replace(axis, low=axis.low / 2, high=axis.high * 2)

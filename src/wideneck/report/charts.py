@@ -1,7 +1,7 @@
 """The charts of one audit."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from wideneck.audits.geometry import Spectra
 from wideneck.audits.output import OutputAudit
@@ -18,10 +18,11 @@ LOWEST = 1e-3
 
 def spectrum_chart(spectra: Spectra) -> Chart:
     """Singular values over their root mean square, so that all matrices share one scale."""
-    lines = []
-    for name, color, dashed, spectrum in _gauges(spectra):
-        y = _over_rms(spectrum)
-        lines.append(Line(name, color, range(1, len(y) + 1), y, dashed))
+    lines = [
+        Line(name, color, range(1, len(y) + 1), y, dashed)
+        for name, color, dashed, spectrum in _gauges(spectra)
+        for y in [_over_rms(spectrum)]
+    ]
     return Chart(
         "Singular values",
         "Singular values in falling order, each divided by the root mean square of its matrix, "
@@ -59,17 +60,17 @@ def error_chart(spectra: Spectra) -> Chart:
     )
 
 
-def _gauges(spectra: Spectra) -> list[tuple[str, str, bool, Spectrum]]:
-    found = [
+def _gauges(spectra: Spectra) -> Iterator[tuple[str, str, bool, Spectrum]]:
+    """Name, colour and whether dashed, of every spectrum that was measured."""
+    for name, color, dashed, spectrum in (
         ("raw", "c-raw", False, spectra.raw),
         ("centred", "c-centred", False, spectra.centred),
         ("Gaussian", "c-null", True, spectra.null),
-    ]
-    if spectra.data_weighted is not None:
-        found.append(("weighted", "c-data", False, spectra.data_weighted))
-    if spectra.data_weighted_null is not None:
-        found.append(("its Gaussian", "c-data", True, spectra.data_weighted_null))
-    return found
+        ("weighted", "c-data", False, spectra.data_weighted),
+        ("its Gaussian", "c-data", True, spectra.data_weighted_null),
+    ):
+        if spectrum is not None:
+            yield name, color, dashed, spectrum
 
 
 def rank_axis(d: int) -> Axis:

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from wideneck.report.axes import SUPERSCRIPT, logarithmic
 from wideneck.report.numbers import MINUS, TIMES
-from wideneck.report.svg import LETTER, WIDTH
+from wideneck.report.svg import LETTER, WIDTH, drawing, text_at
 
 LEFT, RIGHT, TOP, FOOT = 40.0, 8.0, 56.0, 46.0
 LARGEST, TALLEST = 26.0, 300.0
@@ -115,18 +115,14 @@ class HeatMap:
         wide = min(LARGEST, (WIDTH - LEFT - RIGHT) / max(1, len(layers)))
         high = min(LARGEST, wide * 1.6, TALLEST / max(1, num_heads))
         foot = TOP + high * num_heads
-        parts = [*self._key(), _text(0, TOP - 10, "head", "axis")]
+        parts = [*self._key(), text_at(0, TOP - 10, "head", "axis")]
         parts += self._heads(column, wide, high)
         for i in _ticks(num_heads, DOWN / high):
-            parts.append(_text(LEFT - 7, TOP + (i + 0.5) * high + 4.5, f"{i + 1}", "tick end"))
+            parts.append(text_at(LEFT - 7, TOP + (i + 0.5) * high + 4.5, f"{i + 1}", "tick end"))
         for i in _ticks(len(layers), ALONG / wide):
-            parts.append(_text(LEFT + (i + 0.5) * wide, foot + 17, f"{layers[i]}", "tick middle"))
-        parts.append(_text(LEFT + len(layers) * wide / 2, foot + 38, "layer", "axis middle"))
-        return Markup(
-            f'<svg viewBox="0 0 {WIDTH} {foot + FOOT:.0f}" role="img" class="chart">'
-            f"<title>{escape(self.title)}</title><desc>{escape(self.description)}</desc>"
-            f"{''.join(parts)}</svg>"
-        )
+            parts.append(text_at(LEFT + (i + 0.5) * wide, foot + 17, f"{layers[i]}", "tick middle"))
+        parts.append(text_at(LEFT + len(layers) * wide / 2, foot + 38, "layer", "axis middle"))
+        return drawing(self, foot + FOOT, parts)
 
     def _heads(self, column: dict[int, int], wide: float, high: float):
         """The cells, each with its name and value unless there are too many."""
@@ -135,13 +131,14 @@ class HeatMap:
         for cell in self.cells:
             left, top = LEFT + column[cell.layer] * wide, TOP + (cell.head - 1) * high
             name = f"layer {cell.layer}, head {cell.head}: {cell.text}" if named else ""
-            yield _cell(left, top, wide - gap, high - gap, self._strength(cell.value), name)
+            strength = None if cell.value is None else self.scale.strength(cell.value)
+            yield _cell(left, top, wide - gap, high - gap, strength, name)
         yield "</g>"
 
     def _key(self):
         """The scale: swatches between the two ends, and what an empty cell is."""
         scale, start = self.scale, 1.1 * LETTER * len(self.scale.low_text) + 7
-        yield _text(0, 13, scale.low_text, "tick")
+        yield text_at(0, 13, scale.low_text, "tick")
         yield '<g class="heat">'
         for i in range(NUM_SWATCHES):
             share = i / (NUM_SWATCHES - 1)
@@ -150,29 +147,22 @@ class HeatMap:
         yield "</g>"
         end = start + NUM_SWATCHES * SWATCH + 8
         note = f"{scale.high_text}{' (logarithmic)' if scale.log else ''}"
-        yield _text(end, 13, note, "tick")
+        yield text_at(end, 13, note, "tick")
         texts = {cell.text for cell in self.cells if cell.value is None}
         for name in sorted(texts, reverse=True)[:1]:  # "not measurable" before "none"
             place = WIDTH - RIGHT - 30 - LETTER * len(name)
             yield '<g class="heat">' + _cell(place, 2, SWATCH, 13, None, "") + "</g>"
-            yield _text(WIDTH - RIGHT, 13, name, "tick end")
-
-    def _strength(self, value: float | None) -> float | None:
-        return None if value is None else self.scale.strength(value)
+            yield text_at(WIDTH - RIGHT, 13, name, "tick end")
 
 
 def _cell(left: float, top: float, wide: float, high: float, strength: float | None, name: str):
     title = f"<title>{escape(name)}</title>" if name else ""
+    route = f"M{left:.1f} {top:.1f}h{wide:.1f}v{high:.1f}h{-wide:.1f}z"
     if strength is None:
-        route = f"M{left:.1f} {top + high:.1f}l{wide:.1f} {-high:.1f}"
-        css = ' class="missing"'
-        route += f"M{left:.1f} {top:.1f}h{wide:.1f}v{high:.1f}h{-wide:.1f}z"
-        opacity = ""
-    else:
-        route = f"M{left:.1f} {top:.1f}h{wide:.1f}v{high:.1f}h{-wide:.1f}z"
-        css = ' class="cold"' if strength < 0 else ""
-        shown = FAINTEST + (1 - FAINTEST) * abs(strength)
-        opacity = f' fill-opacity="{shown:.2f}"'
+        crossed = f"M{left:.1f} {top + high:.1f}l{wide:.1f} {-high:.1f}"
+        return f'<path class="missing" d="{crossed}{route}">{title}</path>'
+    css = ' class="cold"' if strength < 0 else ""
+    opacity = f' fill-opacity="{FAINTEST + (1 - FAINTEST) * abs(strength):.2f}"'
     return f'<path{css}{opacity} d="{route}">{title}</path>'
 
 
@@ -195,7 +185,3 @@ def _set(text: str) -> str:
         text,
     )
     return text.replace("-", MINUS)
-
-
-def _text(x: float, y: float, text: str, css: str) -> str:
-    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'

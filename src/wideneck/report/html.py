@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wideneck.files.printable import printable
 from wideneck.report.document import Document
-from wideneck.report.numbers import pretty, visible
+from wideneck.report.numbers import counted, pretty, visible
 from wideneck.report.parts import Tokens
 from wideneck.report.reference import Reference
 from wideneck.report.tokens import named
@@ -49,15 +49,11 @@ def _short(value: Any) -> bool:
 
 
 def _listed(tokens: Tokens) -> str:
-    """A line a group."""
+    """One line for each group."""
     return "\n".join(" = ".join(named(*token) for token in group) for group in tokens.groups)
 
 
 def _counted(tokens: Tokens) -> str:
     groups, many = len(tokens.groups), sum(map(len, tokens.groups))
-    grouped = f" in {_many(groups, 'group')}" if many > groups else ""
-    return f"{_many(many, 'token')}{grouped}"
-
-
-def _many(count: int, name: str) -> str:
-    return f"{count:,} {name}{'' if count == 1 else 's'}"
+    grouped = f" in {counted(groups, 'group')}" if many > groups else ""
+    return f"{counted(many, 'token')}{grouped}"

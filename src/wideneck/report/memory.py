@@ -6,17 +6,24 @@ from typing import Any
 from wideneck.audits.memory import LayerRanks
 from wideneck.audits.memory.results import MemoryAudit
 from wideneck.audits.memory.section import section
-from wideneck.report import memory_tables as tables
-from wideneck.report.memory_charts import rank_chart
-from wideneck.report.memory_figures import memory_figures
-from wideneck.report.numbers import basis, estimate, known, number, percentage, share, value
+from wideneck.report import memory_numbers as shown
+from wideneck.report.numbers import (
+    basis,
+    counted,
+    estimate,
+    known,
+    number,
+    percentage,
+    share,
+    value,
+)
 from wideneck.report.parts import (
     Caution,
     Details,
-    Figures,
     Heading,
     Link,
     Notes,
+    Numbers,
     Pair,
     Panel,
     Strong,
@@ -74,11 +81,10 @@ def summary(audit: MemoryAudit) -> list[str]:
 def blocks(audit: MemoryAudit, reference: Reference) -> Iterator[Any]:
     """Recurrence and ranks, then caches."""
     within = basis(audit.recurrence.share)
-    documents = "document" if audit.num_documents == 1 else "documents"
     yield Heading("Memory", "memory", "Memory")
     yield note(
         f"{number(audit.num_tokens)} predictions in windows of {number(audit.window)}, from "
-        f"{number(audit.num_documents)} {documents}. In brackets: {within}.",
+        f"{counted(audit.num_documents, 'document')}. In brackets: {within}.",
         css="facts",
     )
     yield note(
@@ -87,15 +93,15 @@ def blocks(audit: MemoryAudit, reference: Reference) -> Iterator[Any]:
         "before it. The model was not trained for it. ",
         *_ranked(audit),
     )
-    yield Figures("memory", memory_figures(audit))
+    yield Numbers("memory", [*shown.memory_numbers(audit)])
     yield line(f"In brackets: {within}.")
     yield Notes(audit.notes)
-    ranks, dot = rank_chart(audit), "memory.layers[].dot"
+    ranks, dot = shown.rank_chart(audit), "memory.layers[].dot"
     yield Pair(
         [
             None if ranks is None else Panel(ranks, CHART, dot),
             [
-                tables.distance_table(audit),
+                shown.distance_table(audit),
                 note(
                     "Shares of all predictions; the rest did not stand in the window.",
                     Caution(reference["memory.recurrence.share"].caution),
@@ -103,9 +109,9 @@ def blocks(audit: MemoryAudit, reference: Reference) -> Iterator[Any]:
             ],
         ]
     )
-    yield tables.baseline_table(audit)
+    yield shown.baseline_table(audit)
     if audit.layers:
-        yield Details(["The numbers of these curves"], [tables.layer_table(audit)])
+        yield Details(["The numbers of these curves"], [shown.layer_table(audit)])
     yield from _caches(audit, reference)
 
 
@@ -133,9 +139,9 @@ def _caches(audit: MemoryAudit, reference: Reference) -> Iterator[Any]:
         Link("spread", "memory.gain.spread"),
         f" by {number(gain.spread)}. Counts and same token are caches without hidden states.",
     )
-    yield tables.cache_table(audit)
+    yield shown.cache_table(audit)
     yield line("Nats per token, fitted on one half of the text, measured on the other.")
-    yield Details(["The fitted numbers"], [tables.fitted_table(audit)])
+    yield Details(["The fitted numbers"], [shown.fitted_table(audit)])
     yield note(reference[f"{base}[].mixture"].definition)
     yield note(Caution(f"{reference[f'{base}[].gain'].caution} {reference[base].caution}"))
 

@@ -5,6 +5,8 @@ Everything here is plain ASCII; `pretty` turns it into typography for HTML.
 
 import math
 import re
+from collections.abc import Callable
+from typing import Any, TypeGuard
 
 from markupsafe import Markup, escape
 
@@ -17,14 +19,14 @@ UNMEASURED = "not measurable"
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
 
-def known(x: float | None) -> bool:
+def known(x: float | None) -> TypeGuard[float]:
     """Whether there is a number: NaN stands for what could not be measured."""
     return x is not None and math.isfinite(x)
 
 
 def number(x: float | None, digits: int = 3) -> str:
     """Three significant digits, thousands separated; whole numbers in full."""
-    if x is None or not math.isfinite(x):
+    if not known(x):
         return UNMEASURED
     if isinstance(x, int):
         return f"{x:,}"
@@ -39,7 +41,17 @@ def number(x: float | None, digits: int = 3) -> str:
 
 def hundredths(x: float | None) -> str:
     """Two decimals, for what lies between -1 and 1."""
-    return UNMEASURED if x is None or not math.isfinite(x) else f"{x:.2f}"
+    return f"{x:.2f}" if known(x) else UNMEASURED
+
+
+def optional(without: str, write: Callable[[Any], str] = number) -> Callable[[Any], str]:
+    """A way to write what may be None, in whose place `without` stands."""
+    return lambda x: without if x is None else write(x)
+
+
+def counted(count: int, name: str) -> str:
+    """A count of things: `1 token`, `2,000 tokens`."""
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
 def with_name(text: str, name: str) -> str:
@@ -54,18 +66,20 @@ def in_unit(text: str, unit: str) -> str:
 
 def share(x: float | None, digits: int = 3) -> str:
     """A part of one as a percentage."""
-    if x is None or not math.isfinite(x):
-        return UNMEASURED
-    return f"{number(100.0 * x, digits)} %"
+    return in_unit(number(100.0 * x, digits), "%") if known(x) else UNMEASURED
 
 
 def percentage(e: Estimate) -> str:
     """The value of an estimated part of one, as a percentage."""
-    return f"{value(percent(e))} %" if math.isfinite(e.value) else UNMEASURED
+    return in_unit(value(_percent(e)), "%")
 
 
-def percent(e: Estimate) -> Estimate:
-    """An estimated part of one in percent, to be written with a sign behind its value."""
+def percent_interval(e: Estimate) -> str:
+    """The interval of an estimated part of one, in percent."""
+    return interval(_percent(e))
+
+
+def _percent(e: Estimate) -> Estimate:
     return e.map(lambda x: 100.0 * x)
 
 

@@ -1,23 +1,41 @@
 """How a report shows section "output": the output layer on a text."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from wideneck.audits.output import OutputAudit
+from wideneck.audits.output.log_prob_rank import LogProbRank
 from wideneck.audits.output.own_head import section
-from wideneck.report import charts, tables
-from wideneck.report.figures import half_rank, output_figures
-from wideneck.report.numbers import basis, estimate, known, number
+from wideneck.audits.output.rank_cost import RankCost, RankLoss
+from wideneck.report import charts
+from wideneck.report.numbers import (
+    basis,
+    counted,
+    estimate,
+    interval,
+    known,
+    number,
+    optional,
+    share,
+    value,
+    with_name,
+)
 from wideneck.report.parts import (
     Caution,
+    Column,
     Details,
-    Figures,
     Heading,
     Link,
     Notes,
+    Number,
+    Numbers,
     Pair,
     Panel,
     Strong,
+    Table,
+    by_item,
+    by_measure,
     line,
     note,
 )
@@ -28,6 +46,13 @@ LEGEND = (
     "Dots: measured, with 95 % intervals. Rings: predicted. Dotted: what it costs to predict "
     "from the frequencies of the text alone, or uniformly. Losses under 0.001 nat are not drawn. "
     "The prediction is"
+)
+LOGITS = (
+    ("mean", "mean", number),
+    ("standard deviation", "std", number),
+    ("spread over the vocabulary", "spread", number),
+    ("smallest", "minimum", number),
+    ("largest", "maximum", number),
 )
 
 
@@ -57,14 +82,13 @@ def blocks(output: OutputAudit, reference: Reference) -> Iterator[Any]:
     cap = "" if logits.cap is None else f", cap {number(logits.cap)}"
     yield note(
         f"{number(output.num_tokens)} predictions in windows of {number(output.window)}, from "
-        f"{number(output.num_documents)} {'document' if output.num_documents == 1 else 'documents'}"
-        "; ",
+        f"{counted(output.num_documents, 'document')}; ",
         Link("logit map", "output.logit_map.kind"),
         f" {logits.kind}{scale}{cap}. In brackets: {basis(output.loss.nats_per_token)}.",
         css="facts",
     )
     yield note(Caution(reference["output.window"].caution))
-    yield Figures("output", output_figures(output))
+    yield Numbers("output", [*_numbers(output)])
     yield Notes(output.notes)
     yield note(
         f"Uniform: {reference['output.loss.uniform_nats'].definition} Unigram: "
@@ -86,8 +110,10 @@ def blocks(output: OutputAudit, reference: Reference) -> Iterator[Any]:
                 "0 for random directions. Dominated by the mean state: a description, not a "
                 "defect.",
             ),
-            tables.rank_table(output),
-            tables.logit_table(output),
+            _ranks(rank),
+            by_measure(
+                "Logits", [("score", "output.logits", output.logits)], LOGITS, "output.logits"
+            ),
         ]
     )
 
@@ -105,24 +131,108 @@ def _cost(output: OutputAudit, reference: Reference) -> Iterator[Any]:
         yield note(Strong("Not measured:"), f" {cost.skipped}.", css="flag")
         yield line(f"Not measured: {cost.skipped}.")
     caution = reference[f"{base}[].predicted"].caution if cost.points else ""
-    fitted = f"{LEGEND} {caution[:1].lower()}{caution[1:]}"
-    plain = reference[base].caution
     drawn = (
         (
-            charts.cost_chart(output, ("whitened", "fisher"), "Truncations fitted to the data"),
-            fitted,
+            ("whitened", "fisher"),
+            "Truncations fitted to the data",
+            f"{LEGEND} {caution[:1].lower()}{caution[1:]}",
         ),
-        (
-            charts.cost_chart(output, ("plain", "centred"), "Truncations of the weights alone"),
-            plain,
-        ),
+        (("plain", "centred"), "Truncations of the weights alone", reference[base].caution),
     )
-    yield Pair([Panel(chart, about) for chart, about in drawn if chart is not None])
-    yield from (tables.cost_table(cost, method) for method in ("fisher", "whitened"))
+    found = [(charts.cost_chart(output, which, title), about) for which, title, about in drawn]
+    yield Pair([Panel(chart, about) for chart, about in found if chart is not None])
+    yield from (_cost_table(cost, method) for method in ("fisher", "whitened"))
     yield Details(
         ["Plain and centred truncation, which say nothing about capacity"],
-        [tables.cost_table(cost, method) for method in ("plain", "centred")],
+        [_cost_table(cost, method) for method in ("plain", "centred")],
     )
+
+
+def _cost_table(cost: RankCost, method: str) -> Table | None:
+    """One truncation at every rank."""
+    return by_item(
+        f"Nats lost, {method} truncation",
+        [p for p in cost.points if p.method == method],
+        lambda p: number(p.rank),
+        [
+            ("measured", "measured", value),
+            ("95 % interval", "measured.low", interval),
+            ("predicted", "predicted", number),
+            ("= first order", "first_order", number),
+            ("+ Fisher", "fisher", number),
+        ],
+        "output.rank_cost.points[]",
+        first="rank r",
+    )
+
+
+def _ranks(rank: LogProbRank) -> Table:
+    """Ranks of the matrix of log-probabilities."""
+    bound = optional("none")(rank.bound)
+    return Table(
+        "Rank of the log-probabilities",
+        [Column("rank"), Column("bound", "output.rank.bound")],
+        [
+            (label, f"output.rank.{name}", [number(getattr(rank, name)), bound])
+            for label, name in (
+                ("above the tolerance", "press"),
+                ("99.9 % of energy", "effective_1e3"),
+                ("99.99 % of energy", "effective_1e4"),
+                ("99.999 % of energy", "effective_1e5"),
+            )
+        ],
+    )
+
+
+def _numbers(output: OutputAudit) -> Iterator[Number]:
+    """Loss, nats lost, ranks, gradient."""
+    loss, rank, gradient = output.loss, output.rank, output.gradient
+    nats, base = loss.nats_per_token, "output.loss"
+    per_byte = loss.bits_per_byte.value / nats.value if nats.value else 0.0
+    uniform = round(math.exp(loss.uniform_nats)) if known(loss.uniform_nats) else None
+
+    def beside(function: Callable[[float], float]) -> list[str]:
+        pairs = (("uniform", loss.uniform_nats), ("unigram", loss.unigram_nats))
+        return [with_name(number(float(function(x))), name) for name, x in pairs]
+
+    perplexities = [with_name(number(uniform), "uniform"), beside(math.exp)[1]]
+    bits = beside(lambda x: x * per_byte)
+    yield Number.of("nats per token", nats, beside(lambda x: x), f"{base}.nats_per_token")
+    yield Number.of("bits per byte", loss.bits_per_byte, bits, f"{base}.bits_per_byte")
+    yield Number.of("perplexity", loss.perplexity, perplexities, f"{base}.perplexity")
+    for point in half_rank(output):
+        points = "output.rank_cost.points[]"
+        yield Number.of(
+            f"nats lost, r = {point.rank:,}, {point.method}",
+            point.measured,
+            [with_name(number(point.predicted), "predicted")],
+            f"{points}.measured",
+            caution=f"{points}.predicted",
+        )
+    bound = [] if rank.bound is None else [f"{rank.bound:,} max"]
+    for label, name in ((" (Press)", "press"), (", 99.9 %", "effective_1e3")):
+        found = number(getattr(rank, name))
+        yield Number(f"rank of log p{label}", found, bound, f"output.rank.{name}")
+    kept, by_chance = (
+        gradient.energy_share,
+        [with_name(share(gradient.energy_baseline), "at random")],
+    )
+    yield Number.part("logit gradient kept", kept, by_chance, "output.gradient.energy_share")
+    cosine, path = number(output.anisotropy[-1].mean_cosine), "output.anisotropy[].mean_cosine"
+    yield Number("mean cosine into the head", cosine, ["about 0 at random"], path)
+    yield Number("logit spread", number(output.logits.spread), [], "output.logits.spread")
+
+
+def half_rank(output: OutputAudit) -> list[RankLoss]:
+    """The data-aware truncations at the rank nearest to half: fisher first, then whitened.
+
+    Plain truncation is left out: it says nothing about capacity.
+    """
+    points = [p for p in output.rank_cost.points if p.method in ("fisher", "whitened")]
+    if not points:
+        return []
+    rank = min((p.rank for p in points), key=lambda r: (abs(r - output.hidden_size / 2), r))
+    return sorted((p for p in points if p.rank == rank), key=lambda p: p.method)
 
 
 SECTION = Section(audit=section, summary=summary, blocks=blocks, headings={"": "Output"})

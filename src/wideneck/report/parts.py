@@ -110,8 +110,8 @@ class Notes(Part):
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A number, what it is read against, and the path of its definition."""
+class Number:
+    """A measured number, what it is read against, and the path of its definition."""
 
     label: str
     value: str
@@ -127,24 +127,24 @@ class Figure:
     @classmethod
     def of(
         cls, label: str, found: Estimate, baselines: Sequence[str], path: str, **more: str
-    ) -> "Figure":
+    ) -> "Number":
         """An estimate with its interval."""
         text, inside = numbers.value(found), numbers.interval(found)
         return cls(label, text, baselines, path, inside, **more)
 
     @classmethod
-    def part(cls, label: str, found: Estimate, baselines: Sequence[str], path: str) -> "Figure":
+    def part(cls, label: str, found: Estimate, baselines: Sequence[str], path: str) -> "Number":
         """An estimated part of one, in percent, with its interval."""
-        text, inside = numbers.percentage(found), numbers.interval(numbers.percent(found))
+        text, inside = numbers.percentage(found), numbers.percent_interval(found)
         return cls(label, text, baselines, path, inside)
 
 
 @dataclass(frozen=True)
-class Figures(Part):
+class Numbers(Part):
     """The most telling numbers of a section."""
 
     title: str
-    rows: Sequence[Figure]
+    rows: Sequence[Number]
 
 
 @dataclass(frozen=True)
@@ -185,39 +185,49 @@ class Table(Part):
     face: str = HTML
 
 
+Measure = tuple[str, str, Callable[[Any], str]]
+"""Its head in a table, an attribute of the item, which is its path below the item's too, and how it
+is written.  An interval is defined at its low end, so "change.low" is written from `change`."""
+
+
+def cells(item: Any, measures: Iterable[Measure]) -> list[str]:
+    """Each measure of one item, written."""
+    return [write(attrgetter(path.removesuffix(".low"))(item)) for _, path, write in measures]
+
+
 def by_item(
     caption: str,
     items: Iterable[Any],
     label: Callable[[Any], str],
-    columns: Sequence[tuple[str, str, Callable[[Any], str]]],
+    measures: Sequence[Measure],
     base: str,
     *,
-    at: str = "",
+    at: Callable[[Any], str] = lambda _: "",
     wide: Collection[str] = (),
     **more: Any,
 ) -> Table | None:
-    """A row an item, a column a measure: (head, path below `base`, cell); None without items.
+    """A row for each item, a column for each measure; None without items.
 
-    `at` is the path of the labels' definition, `wide` has the heads of columns that the terminal
-    leaves out, `more` is what else a table has.
+    `base` is the path of an item, `at` gives that of a label's definition, `wide` has the heads of
+    columns that the terminal leaves out, `more` is what else a table has.
     """
-    rows = [(label(item), at, [write(item) for _, _, write in columns]) for item in items]
-    heads = [Column(text, f"{base}.{path}", wide=text in wide) for text, path, _ in columns]
+    rows = [(label(item), at(item), cells(item, measures)) for item in items]
+    heads = [Column(text, f"{base}.{path}", wide=text in wide) for text, path, _ in measures]
     return Table(caption, heads, rows, **more) if rows else None
 
 
 def by_measure(
     caption: str,
     columns: Sequence[tuple[str, str, Any]],
-    rows: Sequence[tuple[str, str, Callable[[Any], str]]],
+    measures: Sequence[Measure],
     base: str,
 ) -> Table:
-    """A column an item: (head, path, item); a row a measure: (label, attribute, how to write)."""
-    found = [
-        (label, f"{base}.{name}", [write(attrgetter(name)(item)) for _, _, item in columns])
-        for label, name, write in rows
+    """A column for each item: (head, path, item); a row for each measure, defined below `base`."""
+    rows = [
+        (measure[0], f"{base}.{measure[1]}", [*(cells(item, [measure])[0] for *_, item in columns)])
+        for measure in measures
     ]
-    return Table(caption, [Column(text, path) for text, path, _ in columns], found)
+    return Table(caption, [Column(text, path) for text, path, _ in columns], rows)
 
 
 @dataclass(frozen=True)

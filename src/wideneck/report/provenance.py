@@ -36,7 +36,7 @@ class Provenance:
     text: str | None = measure("the text; none for weights alone", default=None)
     text_sha256: str | None = measure("hash of the text's documents", default=None)
     num_tokens: int | None = measure("predictions made on the text", unit="tokens", default=None)
-    seed: int = measure("of the choice of windows and of the Gaussian null")
+    seed: int = measure("random seed that chose the windows and drew the Gaussian null")
     versions: dict[str, str] = measure("software")
     command: str = measure("what was run")
     time: str = measure("when, UTC")

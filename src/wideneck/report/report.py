@@ -16,7 +16,7 @@ from wideneck.report.output import SECTION as OUTPUT
 from wideneck.report.parts import Page, lede
 from wideneck.report.provenance import Provenance, shown
 from wideneck.report.reference import Reference
-from wideneck.report.section import section, sections
+from wideneck.report.section import SECTIONS, section, sections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,10 @@ class Report(Document):
     """An audit.  Sections that were not asked for are None."""
 
     provenance: Provenance = measure("where the numbers come from")
-    head: HeadAudit | None = section("the output layer, from its weights", HEAD)
-    output: OutputAudit | None = section("the output layer on a text", OUTPUT)
-    attention: AttentionAudit | None = section("attention heads on a text", ATTENTION)
-    memory: MemoryAudit | None = section(
-        "what the context of a text holds of the next token", MEMORY
-    )
+    head: HeadAudit | None = section(SECTIONS["head"], HEAD)
+    output: OutputAudit | None = section(SECTIONS["output"], OUTPUT)
+    attention: AttentionAudit | None = section(SECTIONS["attention"], ATTENTION)
+    memory: MemoryAudit | None = section(SECTIONS["memory"], MEMORY)
 
     def page(self, reference: Reference) -> Page:
         """Every section that was asked for, in the order of the fields."""

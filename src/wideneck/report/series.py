@@ -1,6 +1,6 @@
 """What a series of checkpoints found."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,12 @@ from wideneck.audits.head import HeadAudit
 from wideneck.audits.measure import measure
 from wideneck.report.document import Document
 from wideneck.report.head import GEOMETRY, SYMBOLS
-from wideneck.report.numbers import known, number, share
+from wideneck.report.numbers import UNMEASURED, known, number, optional, share
 from wideneck.report.parts import (
     BOTH,
     Column,
     Heading,
+    Measure,
     Notes,
     Page,
     Pair,
@@ -20,6 +21,7 @@ from wideneck.report.parts import (
     Strong,
     Table,
     Verbatim,
+    cells,
     lede,
     line,
     note,
@@ -50,7 +52,7 @@ class SeriesReport(Document):
     )
 
     def page(self, reference: Reference) -> Page:
-        """First of all the heads that are identical; then charts, and a row a checkpoint."""
+        """First of all the heads that are identical; then charts, and one row per checkpoint."""
         return Page(
             kicker="wideneck audit, series",
             title=self.provenance.model,
@@ -126,36 +128,32 @@ def _checkpoints(points: list[SeriesPoint]) -> Iterator[Any]:
         yield Notes([f"Step {point.step:,}: {note}" for note in point.head.notes])
 
 
+MEASURES: Sequence[Measure] = (
+    ("head", "sha256", lambda sha256: sha256[:10]),
+    ("entropy, raw", "spectrum.raw.kl_sigma2", number),
+    ("centred", "spectrum.centred.kl_sigma2", number),
+    ("eff. rank, centred", "spectrum.centred.effective_rank", number),
+    ("stable rank, centred", "spectrum.centred.stable_rank", number),
+    ("mean row", "mean_row_share", share),
+    ("median norm", "row_norms.median", number),
+)
+SEARCHED: Measure = (
+    "never first",
+    "argmaxable",
+    optional(UNMEASURED, lambda found: number(len(found.unargmaxable))),
+)
+
+
 def series_table(points: list[SeriesPoint]) -> Table:
     """The checkpoints with their hashes and the main numbers, and what a Gaussian matrix has."""
     searched = any(point.head.argmaxable is not None for point in points)
+    measures = (*MEASURES, SEARCHED) if searched else MEASURES
     columns = [
-        Column("head", f"{HEAD}.sha256", verbatim=True),
-        Column("entropy, raw", f"{HEAD}.spectrum.raw.kl_sigma2"),
-        Column("centred", f"{HEAD}.spectrum.centred.kl_sigma2"),
-        Column("eff. rank, centred", f"{HEAD}.spectrum.centred.effective_rank"),
-        Column("stable rank, centred", f"{HEAD}.spectrum.centred.stable_rank", wide=True),
-        Column("mean row", f"{HEAD}.mean_row_share"),
-        Column("median norm", f"{HEAD}.row_norms.median"),
-        *([Column("never first", f"{HEAD}.argmaxable")] if searched else []),
-        Column("checkpoint", "points[].name", verbatim=True, wide=True),
+        Column(text, f"{HEAD}.{path}", verbatim=path == "sha256", wide=path.endswith("stable_rank"))
+        for text, path, _ in measures
     ]
-    rows = []
-    for point in points:
-        head, centred = point.head, point.head.spectrum.centred
-        count = None if head.argmaxable is None else len(head.argmaxable.unargmaxable)
-        cells = [
-            head.sha256[:10],
-            number(head.spectrum.raw.kl_sigma2),
-            number(centred.kl_sigma2),
-            number(centred.effective_rank),
-            number(centred.stable_rank),
-            share(head.mean_row_share),
-            number(head.row_norms.median),
-            *([number(count)] if searched else []),
-            point.name,
-        ]
-        rows.append((f"{point.step:,}", "", cells))
+    columns.append(Column("checkpoint", "points[].name", verbatim=True, wide=True))
+    rows = [(f"{point.step:,}", "", [*cells(point.head, measures), point.name]) for point in points]
     null, rest = points[-1].head.spectrum.null, [""] * (len(columns) - 6)
     entropy, mean_row = number(null.kl_sigma2), share(null.stable_rank / points[-1].head.vocab_size)
     ranks = [number(null.effective_rank), number(null.stable_rank)]

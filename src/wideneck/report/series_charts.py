@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from operator import attrgetter
 
 from wideneck.audits.head import HeadAudit
 from wideneck.audits.spectrum import Spectrum
@@ -10,6 +12,9 @@ from wideneck.report.svg import Chart, Line
 
 Measure = Callable[[HeadAudit], float]
 HEAD = "points[].head"
+
+
+Row = tuple[str, str, str, list[tuple[str, str, Measure]]]
 
 
 def _gauges(measure: Callable[[Spectrum], float]) -> list[tuple[str, str, Measure]]:
@@ -21,6 +26,10 @@ def _gauges(measure: Callable[[Spectrum], float]) -> list[tuple[str, str, Measur
     ]
 
 
+def _of_spectrum(title: str, label: str, name: str) -> Row:
+    return title, label, f"spectrum.raw.{name}", _gauges(attrgetter(name))
+
+
 def _second(spectrum: Spectrum) -> float:
     sigma = spectrum.singular_values
     if not sigma:
@@ -28,13 +37,8 @@ def _second(spectrum: Spectrum) -> float:
     return 0.0 if len(sigma) < 2 or sigma[0] == 0 else sigma[1] / sigma[0]
 
 
-PANELS: tuple[tuple[str, str, str, list[tuple[str, str, Measure]]], ...] = (
-    (
-        "Singular entropy",
-        "KL(p || uniform), nats",
-        "spectrum.raw.kl_sigma2",
-        _gauges(lambda s: s.kl_sigma2),
-    ),
+PANELS: tuple[Row, ...] = (
+    _of_spectrum("Singular entropy", "KL(p || uniform), nats", "kl_sigma2"),
     (
         "Mean row",
         "share of the largest s²",
@@ -44,24 +48,9 @@ PANELS: tuple[tuple[str, str, str, list[tuple[str, str, Measure]]], ...] = (
             ("Gaussian", "c-null", lambda h: h.spectrum.null.stable_rank / h.vocab_size),
         ],
     ),
-    (
-        "Effective rank",
-        "exp of the entropy of s",
-        "spectrum.raw.effective_rank",
-        _gauges(lambda s: s.effective_rank),
-    ),
-    (
-        "Stable rank",
-        "‖W‖² / s₀², Frobenius norm",
-        "spectrum.raw.stable_rank",
-        _gauges(lambda s: s.stable_rank),
-    ),
-    (
-        "Participation ratio",
-        "(Σ s²)² / Σ s⁴",
-        "spectrum.raw.participation_ratio",
-        _gauges(lambda s: s.participation_ratio),
-    ),
+    _of_spectrum("Effective rank", "exp of the entropy of s", "effective_rank"),
+    _of_spectrum("Stable rank", "‖W‖² / s₀², Frobenius norm", "stable_rank"),
+    _of_spectrum("Participation ratio", "(Σ s²)² / Σ s⁴", "participation_ratio"),
     ("Second singular value", "s₁ / s₀", "spectrum", _gauges(_second)),
     (
         "Anisotropy of the rows",
@@ -149,7 +138,4 @@ def step_axis(steps: list[int]) -> tuple[Axis, list[float]]:
     ticks = axis.ticks
     if zero is not None:
         ticks = ((zero, "0"), *(tick for tick in ticks if tick[0] >= min(positive)))
-    return (
-        Axis(axis.label, axis.low, axis.high, True, ticks),
-        [float(s) if s > 0 else zero or 0.0 for s in steps],
-    )
+    return replace(axis, ticks=ticks), [float(s) if s > 0 else zero or 0.0 for s in steps]

@@ -4,14 +4,14 @@ One size, made for half of a wide page and for the whole of a phone.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from markupsafe import Markup, escape
 
 from wideneck.report.axes import Axis
-from wideneck.report.boxes import Box, draw_box
 from wideneck.report.numbers import UNMEASURED
 
 WIDTH, HEIGHT = 440, 330
@@ -25,6 +25,9 @@ POINTS = 150
 
 SHAPES = {"dot": ("dot", 3.0), "ring": ("ring", 5.0)}
 """Marker -> (class, radius): a ring leaves a dot visible that it agrees with."""
+
+HALF = 11.0
+"""Half of a box's width."""
 
 Place = Callable[[float], float]
 
@@ -60,6 +63,15 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Box:
+    """Five ascending numbers standing at `at`; whiskers reach to the smallest and the largest."""
+
+    at: float
+    numbers: tuple[float, float, float, float, float]
+    color: str
+
+
+@dataclass(frozen=True)
 class Chart:
     """What a chart shows, in words and in lines."""
 
@@ -88,7 +100,7 @@ class Chart:
             parts += _rule(rule, left, right, x, y)
         for box in self.boxes:
             if all(map(math.isfinite, box.numbers)):
-                parts += draw_box(box, x, y)
+                parts += _box(box, x, y)
         for line in self.lines:
             parts += _draw(line, self, x, y)
             drawn = [(a, b) for a, b in zip(line.x, line.y, strict=True) if math.isfinite(b)]
@@ -98,16 +110,12 @@ class Chart:
         if self.label_at is None:
             places = _spread([label[0] for label in labels])
             for place, (_, name, color) in zip(places, labels, strict=True):
-                parts.append(_text(right + 8, place + 4, name, f"label {color}"))
+                parts.append(text_at(right + 8, place + 4, name, f"label {color}"))
         else:
             parts += _along(sorted(labels), x(self.label_at) + 6, right)
         for i, said in enumerate(self._missing()):
-            parts.append(_text(left + 6, TOP + 12 + LINE * i, said, "label halo muted"))
-        return Markup(
-            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart">'
-            f"<title>{escape(self.title)}</title><desc>{escape(self.description)}</desc>"
-            f"{''.join(parts)}</svg>"
-        )
+            parts.append(text_at(left + 6, TOP + 12 + LINE * i, said, "label halo muted"))
+        return drawing(self, HEIGHT, parts)
 
     def _missing(self) -> Iterator[str]:
         """What is not drawn because it could not be measured."""
@@ -124,16 +132,25 @@ class Chart:
                 yield f"box at {box.at:g}: {UNMEASURED}"
 
     def _frame(self, left: float, right: float, x: Place, y: Place):
-        yield _text(0, 13, self.y.label, "axis")
+        yield text_at(0, 13, self.y.label, "axis")
         for value, text in self.y.ticks:
             yield _path("grid", f"M{left:.1f} {y(value):.1f}H{right:.1f}")
-            yield _text(left - 7, y(value) + 4.5, text, "tick end")
+            yield text_at(left - 7, y(value) + 4.5, text, "tick end")
         foot = HEIGHT - BOTTOM
         yield _path("base", f"M{left:.1f} {foot}H{right:.1f}")
         for value, text in self.x.ticks:
             yield _path("base", f"M{x(value):.1f} {foot}v5")
-            yield _text(x(value), foot + 19, text, "tick middle")
-        yield _text((left + right) / 2, HEIGHT - 6, self.x.label, "axis middle")
+            yield text_at(x(value), foot + 19, text, "tick middle")
+        yield text_at((left + right) / 2, HEIGHT - 6, self.x.label, "axis middle")
+
+
+def drawing(shown: Any, height: float, parts: Iterable[str]) -> Markup:
+    """The parts as one drawing, with the title and the description of what it shows."""
+    return Markup(
+        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" class="chart">'
+        f"<title>{escape(shown.title)}</title><desc>{escape(shown.description)}</desc>"
+        f"{''.join(parts)}</svg>"
+    )
 
 
 def _draw(line: Line, chart: Chart, x: Place, y: Place):
@@ -185,7 +202,17 @@ def _rule(rule: Rule, left: float, right: float, x: Place, y: Place):
     at = x(rule.at)
     yield _path("rule", f"M{at:.1f} {TOP}V{HEIGHT - BOTTOM}")
     side = "end" if at > (left + right) / 2 else ""
-    yield _text(at + (-6 if side else 6), TOP + 12, rule.name, f"label muted {side}")
+    yield text_at(at + (-6 if side else 6), TOP + 12, rule.name, f"label muted {side}")
+
+
+def _box(box: Box, x: Place, y: Place):
+    center = x(box.at)
+    lowest, quarter, median, three_quarters, highest = (f"{y(value):.1f}" for value in box.numbers)
+    left, right = f"{center - HALF:.1f}", f"{center + HALF:.1f}"
+    whiskers = f"M{center:.1f} {lowest}V{quarter}M{center:.1f} {three_quarters}V{highest}"
+    yield _path(f"whisker {box.color}", whiskers)
+    yield _path(f"box {box.color}", f"M{left} {quarter}V{three_quarters}H{right}V{quarter}Z")
+    yield _path(f"median {box.color}", f"M{left} {median}H{right}")
 
 
 def _along(labels: list[tuple[float, str, str]], left: float, right: float):
@@ -196,9 +223,9 @@ def _along(labels: list[tuple[float, str, str]], left: float, right: float):
     crowded = any(b - a < LINE for a, b in pairwise(heights))
     for i, (height, (_, name, color)) in enumerate(zip(heights, labels, strict=True)):
         if crowded:
-            yield _text(right, TOP + 8 + LINE * i, name, f"label end {color}")
+            yield text_at(right, TOP + 8 + LINE * i, name, f"label end {color}")
         else:
-            yield _text(left, height, name, f"label halo {color}")
+            yield text_at(left, height, name, f"label halo {color}")
 
 
 def _at(points: list[tuple[float, float]], at: float) -> float:
@@ -241,5 +268,5 @@ def _path(css: str, d: str) -> str:
     return f'<path class="{css}" d="{d}"/>'
 
 
-def _text(x: float, y: float, text: str, css: str) -> str:
+def text_at(x: float, y: float, text: str, css: str) -> str:
     return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'

@@ -1,4 +1,4 @@
-"""A document in the terminal: its short sentences, its figures, and the tables that fit.
+"""A document in the terminal: its short sentences, its numbers, and the tables that fit.
 
 Plain text without markup: names come from strangers' files, so what does not print is spelt out,
 and what the terminal cannot encode as well.
@@ -78,7 +78,7 @@ def _notes(block: parts.Notes, console: Console) -> Iterator[RenderableType]:
         yield from _prose(parts.line(text), console)
 
 
-def _figures(block: parts.Figures, console: Console) -> Iterator[RenderableType]:
+def _numbers(block: parts.Numbers, console: Console) -> Iterator[RenderableType]:
     table = _grid()
     # Fixed widths, so that the tables of a report stand under each other; where the terminal is
     # narrower, whatever folds into it.
@@ -90,12 +90,12 @@ def _figures(block: parts.Figures, console: Console) -> Iterator[RenderableType]
     ):
         width = columns if console.width >= COLUMNS else None
         table.add_column(name, justify=justify, width=width, overflow="fold")
-    for figure in block.rows:
-        beside = ", ".join(figure.baselines)
+    for row in block.rows:
+        beside = ", ".join(row.baselines)
         if len(beside) > BESIDE:
-            beside = ",\n".join(figure.baselines)
+            beside = ",\n".join(row.baselines)
         table.add_row(
-            Text(figure.label), Text(figure.value, style="bold"), Text(figure.detail), Text(beside)
+            Text(row.label), Text(row.value, style="bold"), Text(row.detail), Text(beside)
         )
     yield table
 
@@ -185,7 +185,7 @@ def _grid(**more: Any) -> Grid:
 DRAW: dict[str, Callable[[Any, Console], Iterator[RenderableType]]] = {
     "prose": _prose,
     "notes": _notes,
-    "figures": _figures,
+    "numbers": _numbers,
     "table": _table,
     "tokens": _tokens,
 }

@@ -7,13 +7,13 @@ from wideneck.audits.argmaxable import Argmaxable
 from wideneck.audits.argmaxable.result import Unargmaxable
 from wideneck.audits.head import HeadAudit
 from wideneck.files.printable import LONGEST
-from wideneck.report.numbers import TIMES, number, visible
+from wideneck.report.numbers import TIMES, counted, number, visible
 from wideneck.report.parts import (
     Details,
-    Figure,
-    Figures,
     Heading,
     Link,
+    Number,
+    Numbers,
     Piece,
     Tokens,
     Verbatim,
@@ -32,8 +32,8 @@ Listed = Sequence[tuple[int, str | None]]
 def token_blocks(head: HeadAudit) -> Iterator[Any]:
     """Counts, proofs, and every list."""
     yield Heading("Tokens", "tokens", "Tokens")
-    yield Figures("tokens", token_figures(head))
-    lists = token_lists(head)
+    yield Numbers("tokens", _counts(head))
+    lists = _lists(head)
     if head.argmaxable is None:
         why = ", or the notes on the head say why it has no result" if head.notes else ""
         yield note(
@@ -54,29 +54,28 @@ def token_blocks(head: HeadAudit) -> Iterator[Any]:
     yield from lists
 
 
-def token_figures(head: HeadAudit) -> list[Figure]:
+def _counts(head: HeadAudit) -> list[Number]:
     """How many of each kind."""
     rows, verdicts, of = head.rows, head.argmaxable, f"of {head.vocab_size:,} tokens"
-    figures, groups = [], len(rows.duplicates)
-    grouped = (f"in {groups:,} group{'' if groups == 1 else 's'}",) if groups else ()
+    found, groups = [], len(rows.duplicates)
+    grouped = (f"in {counted(groups, 'group')}",) if groups else ()
 
     def add(label: str, count: int, path: str, *baselines: str) -> None:
-        figures.append(Figure(label, number(count), (*baselines, of), path))
+        found.append(Number(label, number(count), (*baselines, of), f"head.{path}"))
 
     if verdicts is not None:
-        path = "head.argmaxable.unargmaxable"
-        add("never the most probable", len(verdicts.unargmaxable), path)
-        add("undecided", len(verdicts.undecided), "head.argmaxable.undecided")
+        add("never the most probable", len(verdicts.unargmaxable), "argmaxable.unargmaxable")
+        add("undecided", len(verdicts.undecided), "argmaxable.undecided")
     shared = sum(map(len, rows.duplicates))
-    add("with a row like another's", shared, "head.rows.duplicates", *grouped)
+    add("with a row like another's", shared, "rows.duplicates", *grouped)
     if rows.undertrained is not None:
-        add("undertrained, by place", len(rows.undertrained), "head.rows.undertrained")
+        add("undertrained, by place", len(rows.undertrained), "rows.undertrained")
     if rows.beyond_tokenizer is not None:
-        add("beyond the tokenizer", len(rows.beyond_tokenizer), "head.rows.beyond_tokenizer")
-    return figures
+        add("beyond the tokenizer", len(rows.beyond_tokenizer), "rows.beyond_tokenizer")
+    return found
 
 
-def token_lists(head: HeadAudit) -> list[Tokens]:
+def _lists(head: HeadAudit) -> list[Tokens]:
     """Every list that is not empty."""
     rows, verdicts = head.rows, head.argmaxable
     found: list[tuple[str, str, list[Listed]]] = []

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from wideneck.audits.measure import measure
-from wideneck.lab.published import Published, published_results
+from wideneck.lab.published import Published, prose, published_results
 from wideneck.report.document import Document
 from wideneck.report.fields import definitions
 from wideneck.report.parts import Heading, Page, Terms, Verbatim, lede, paragraph
@@ -26,16 +26,17 @@ class Found(Document):
         """What the paper's `table` has to show, and where it comes from."""
         paper = type(self).__module__.split(".")[-2]
         table = import_module(f"wideneck.lab.{paper}.table")
+        words, said = prose(paper), {"found": self} | table.said(self)
         of_records = [path.split(".")[0] for path in definitions(type(self)) if "." in path]
         return Page(
             kicker=f"wideneck reproduce {paper}",
             title=self.published.title,
-            opening=[lede(table.opening(self))],
+            opening=[lede(words["opening"].format_map(said))],
             sections=[
                 *table.sections(self, reference),
                 [
                     Heading("How to read it", "reading", "Reading"),
-                    *map(paragraph, table.reading(self)),
+                    *(paragraph(text.format_map(said)) for text in words["reading"]),
                 ],
             ],
             source=[

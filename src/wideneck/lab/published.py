@@ -103,7 +103,16 @@ def published_results(name: str) -> Published:
         ValueError: the file, which is ours, is not as it should be.
     """
     file = f"{name}.toml"
-    return read_published(resources.files("wideneck.lab").joinpath(file).read_text("utf-8"), file)
+    return read_published(_text(file), file)
+
+
+def prose(name: str) -> dict[str, Any]:
+    """What our page of a paper says in words: sentences by name, with places for what was found."""
+    return tomllib.loads(_text(f"{name}.toml"))["prose"]
+
+
+def _text(file: str) -> str:
+    return resources.files("wideneck.lab").joinpath(file).read_text("utf-8")
 
 
 def read_published(text: str, file: str) -> Published:
@@ -114,6 +123,7 @@ def read_published(text: str, file: str) -> Published:
             second-hand number without its source.
     """
     content = tomllib.loads(text, parse_float=Decimal)
+    content.pop("prose", None)  # ours, see `prose`
     results = [
         _checked(PublishedResult, _result(one), file)
         for grid in content.pop("grid", [])

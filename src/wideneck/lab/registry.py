@@ -4,14 +4,15 @@ A paper is a folder of this package, `lab/NAME/`, whose `__init__` says what it 
 shared options and which `OPTIONS` it brings, with two modules that are imported when it runs:
 
     reproduction.py    def reproduce(request: Request, progress: Progress) -> Found
-    table.py           def opening(found) -> str
+    table.py           def said(found) -> dict[str, object]
                        def sections(found, reference: Reference) -> Iterable[Sequence[block]]
-                       def reading(found) -> Iterable[str]
 
 `reproduce` checks what was asked for before it writes anything, makes the runs that the folder
 `request.folder(scale)` does not hold (a `wideneck.files.store.Store`), tells how far it
-is by `progress(stage, done, total)`, and raises WideneckError.  `opening` is a paragraph, `reading`
-the last ones, and the blocks between (`wideneck.report.parts`) fit into 80 columns of a terminal.
+is by `progress(stage, done, total)`, and raises WideneckError.  `sections` are blocks
+(`wideneck.report.parts`) that fit into 80 columns of a terminal.  The sentences before and after
+them are `opening` and `reading` of the table `prose` in `lab/NAME.toml`, whose places are `found`
+and what `said` names.
 Published numbers are in `lab/NAME.toml` (`wideneck.lab.published`), and what may be said of
 ours beside them in `wideneck.lab.verdict`.
 """

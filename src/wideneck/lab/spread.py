@@ -120,3 +120,8 @@ def _power(size: float, n: int) -> float:
     """Of the two-sided test at 5 % of n differences, for an effect of `size` deviations."""
     # The square of a noncentral t has a noncentral F distribution.
     return 1 - float(ncfdtr(1, n - 1, n * size**2, t95(n - 1) ** 2))
+
+
+def in_words(num_seeds: int) -> str:
+    """What figures are taken over, as a page says it."""
+    return f"{num_seeds} seeds, mean and standard deviation" if num_seeds > 1 else "one seed"

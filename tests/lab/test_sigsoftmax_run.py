@@ -15,7 +15,6 @@ from wideneck.lab.registry import Request
 from wideneck.lab.sigsoftmax import one_run
 from wideneck.lab.sigsoftmax import reproduction as module
 from wideneck.lab.sigsoftmax.one_run import train_and_measure
-from wideneck.lab.sigsoftmax.settings import small
 from wideneck.models.small.config import AwdLstm
 from wideneck.training.folder import METRICS
 from wideneck.training.optimizers import AdamW
@@ -130,7 +129,9 @@ def test_without_a_test_split_the_validation_loss_stands_in(tmp_path):
 @pytest.mark.parametrize("scale", ["small", "paper"])
 def test_jobs_have_the_seeds_that_were_asked_for(tmp_path, monkeypatch, scale):
     """Counted from the recipe's own; only at the paper's scale are the contexts the first."""
-    settings = small("lstm", None, "a text", 100, 1000)
+    recipes = module.recipes(module.SCALES["paper"]["PTB"], None, {"vocab_size": 10_000})
+    of_arms = {arm: recipe.to_dict() for arm, recipe in recipes.items()}
+    settings = {"num_contexts": 17, "recipes": of_arms}
     monkeypatch.setattr(module, "_settings", lambda *_: (settings, {}))
     given = []
 
@@ -143,11 +144,12 @@ def test_jobs_have_the_seeds_that_were_asked_for(tmp_path, monkeypatch, scale):
     monkeypatch.setattr(module, "reproduction", lambda *_: None)
     request = Request(paper="sigsoftmax", scale=scale, num_seeds=2, out=tmp_path / "out")
     module.reproduce(request, lambda *_: None)
-    assert {arm for arm, *_ in given} == settings.recipes.keys()
+    assert {arm for arm, *_ in given} == recipes.keys()
     for arm, seed, recipe, _, num_contexts, contexts_are_first in given:
-        assert recipe.seed == settings.recipes[arm].seed + seed
+        assert recipe == replace(recipes[arm], seed=recipes[arm].seed + seed)
         assert contexts_are_first == (scale == "paper")
-        assert num_contexts == settings.num_contexts
+        assert num_contexts == 17
+    assert [recipe.seed for arm, _, recipe, *_ in given if arm == "softmax"] == [141, 142]
     seeds = [seed for _, seed, *_ in given]
     assert seeds == sorted(seeds)
     assert set(seeds) == {0, 1}

@@ -27,6 +27,7 @@ class Found(Document):
         paper = type(self).__module__.split(".")[-2]
         table = import_module(f"wideneck.lab.{paper}.table")
         words, said = prose(paper), {"found": self} | table.said(self)
+        reading = (text.format_map(said) for text in words["reading"])
         of_records = [path.split(".")[0] for path in definitions(type(self)) if "." in path]
         return Page(
             kicker=f"wideneck reproduce {paper}",
@@ -36,7 +37,7 @@ class Found(Document):
                 *table.sections(self, reference),
                 [
                     Heading("How to read it", "reading", "Reading"),
-                    *(paragraph(text.format_map(said)) for text in words["reading"]),
+                    *(paragraph(text) for text in reading if text),
                 ],
             ],
             source=[

@@ -12,7 +12,7 @@ shared options and which `OPTIONS` it brings, with two modules that are imported
 is by `progress(stage, done, total)`, and raises WideneckError.  `sections` are blocks
 (`wideneck.report.parts`) that fit into 80 columns of a terminal.  The sentences before and after
 them are `opening` and `reading` of the table `prose` in `lab/NAME.toml`, whose places are `found`
-and what `said` names.
+and what `said` names; a paragraph that comes out empty is left out.
 Published numbers are in `lab/NAME.toml` (`wideneck.lab.published`), and what may be said of
 ours beside them in `wideneck.lab.verdict`.
 """

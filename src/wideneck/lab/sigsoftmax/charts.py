@@ -1,5 +1,10 @@
-"""Rank against loss, and the spectra of the log-probabilities."""
+"""Rank against loss, spectra of the log-probabilities, and the KL on a known language."""
 
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from wideneck.lab.sigsoftmax.known_rank.fit import Fit
 from wideneck.lab.sigsoftmax.reproduction import Reproduction
 from wideneck.lab.spread import paired
 from wideneck.report.axes import linear, logarithmic
@@ -8,6 +13,10 @@ from wideneck.report.svg import Chart, Line
 COLORS = ("c-raw", "c-centred", "c-data", "c-fisher", "c-null")
 SHOWN = ("softmax", "sigsoftmax", "GSS", "MoS", "MoSS")
 """Heads whose spectra are drawn."""
+FITTED = ("softmax", "sigsoftmax", "PLIF", "MoS", "MoSS")
+"""Heads whose KL is drawn."""
+LEAST = 1e-7
+"""Nats at which less is drawn."""
 UNTRAINED = 0.5
 """Nats from the softmax beyond which a head would flatten the rest; the table has it."""
 
@@ -58,5 +67,31 @@ def spectra(found: Reproduction) -> Chart:
         "Singular values of the matrix of log-probabilities, as shares of the largest, seed 0.",
         logarithmic("number", [1, max(len(line.x) for line in lines)]),
         logarithmic("singular value, of the largest", [y for line in lines for y in line.y]),
+        lines,
+    )
+
+
+def kl_chart(fits: Sequence[Fit]) -> Chart:
+    """KL against d, of one language."""
+    widths = sorted({fit.width for fit in fits})
+
+    def line(name: str, color: str, figure: str, some: Sequence[Fit], **more: Any) -> Line:
+        cells = [[getattr(fit, figure) for fit in some if fit.width == d] for d in widths]
+        return Line(name, color, widths, [max(LEAST, fmean(c)) for c in cells], **more)
+
+    by_head = {head: [fit for fit in fits if fit.head == head] for head in FITTED}
+    lines = [
+        line(head, color, "kl", own, markers="dot")
+        for color, (head, own) in zip(COLORS, by_head.items(), strict=True)
+        if own
+    ]
+    of_width = [fit for fit in fits if fit.hidden_size == fit.width] or fits
+    lines.append(line("bound", COLORS[0], "bound", of_width, dashed=True))
+    return Chart(
+        f'KL on the language "{fits[0].language}"',
+        "Mean KL over seeds against the hidden size d, and what no softmax of that d is below; "
+        f"less than {LEAST:g} nats is drawn there.",
+        logarithmic("hidden size d", widths, low=widths[0], high=widths[-1]),
+        logarithmic("KL, nats", [value for line in lines for value in line.y]),
         lines,
     )

@@ -1,6 +1,5 @@
 """One head with one seed: trained by its recipe, then measured on the test text."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from wideneck.errors import WideneckError
 from wideneck.evaluation import spread_contexts
 from wideneck.lab.jobs import Show
 from wideneck.training.folder import METRICS
+from wideneck.training.loop import perplexity
 from wideneck.training.metrics import read_metrics, train_again
 from wideneck.training.recipe import Recipe
 from wideneck.training.run import run
@@ -114,7 +114,7 @@ def train_and_measure(
         **{name: result[name] for name in OF_TRAINING},
         **{name: getattr(ranks, name) for name in OF_RANKS},
         test_loss=test_loss,
-        test_perplexity=math.exp(min(test_loss, 700)),
+        test_perplexity=perplexity(test_loss),
         train_loss=losses[-1],
         rank=ranks.press,
         rank_bound=ranks.bound,

@@ -1,14 +1,13 @@
 """The reproduction on a page and in 80 columns: heads over seeds, the papers' lines beside."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
-from wideneck.lab.published import Published, PublishedResult
+from wideneck.lab.published import Published, PublishedResult, prose
 from wideneck.lab.sigsoftmax.charts import rank_and_loss, spectra
 from wideneck.lab.sigsoftmax.known_rank.table import blocks as known_rank
-from wideneck.lab.sigsoftmax.reproduction import Arm, Reproduction
-from wideneck.lab.sigsoftmax.settings import MATCHED
+from wideneck.lab.sigsoftmax.reproduction import SCALES, Arm, Reproduction
 from wideneck.lab.spread import Paired, cell, spread
 from wideneck.lab.tables import Columns, Line, table
 from wideneck.lab.verdict import (
@@ -20,10 +19,14 @@ from wideneck.lab.verdict import (
 )
 from wideneck.report.parts import Heading, Pair, Panel, Table
 from wideneck.report.reference import Reference
+from wideneck.training.loop import perplexity
 
+DATA = list(SCALES["paper"])
+"""The texts of the papers."""
 REPLICATION = "Table 2"
 """Of Parthiban et al.: 11 seeds, the target that is checked."""
-DATA = ("PTB", "WikiText-2")
+DIGITS = {"test perplexity": 2, "rank": 0}
+"""Its numbers that stand beside ours."""
 OURS = {"PLIF": "another start"}
 """Arms that differ from the paper's at its own scale: a PLIF of ours starts as the softmax, that of
 Ganea et al. with random slopes."""
@@ -36,35 +39,40 @@ AGAINST: Columns = (
 )
 
 
+def said(found: Reproduction) -> dict[str, str]:
+    """Places of the page's sentences."""
+    seeds, words = len({run.seed for run in found.runs}), prose("sigsoftmax")
+    return {
+        "seeds": f"{seeds} seeds" if seeds > 1 else "one seed",
+        "sign": words["sign"] if found.data in DATA else "",
+        "small": words["small"] if found.settings["scale"] == "small" else "",
+    }
+
+
 def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any]]:
     """The tables, the charts."""
-    perplexity = "Perplexity, mean and standard deviation over seeds"
-    data = [found.data] if found.data in DATA else []  # another text's sign says nothing
+    of_arms = partial(table, fields="arms[]", known=reference)
+    compared = [arm for arm in found.arms if arm.against_softmax is not None]
+    if found.data in DATA:
+        texts, signs = [found.data], [(f"{found.data}'s sign", partial(sign, found))]
+    else:
+        texts, signs = DATA, []  # another text's sign says nothing
+    ranks = "Ranks of the matrix of log-probabilities, and the scores"
     yield [
         Heading("Perplexity", "perplexity", "Perplexity"),
-        table(perplexity, found.arms, _perplexities(found), "arms[]", reference),
-        table(
-            "Test loss minus that of the softmax, seed by seed",
-            [arm for arm in found.arms if arm.against_softmax is not None],
-            [*AGAINST, *((f"{d}'s sign", lambda arm, d=d: sign(found, arm, d)) for d in data)],
-            "arms[]",
-            reference,
+        of_arms(
+            "Perplexity, mean and standard deviation over seeds", found.arms, _perplexities(found)
         ),
+        of_arms("Test loss minus that of the softmax, seed by seed", compared, [*AGAINST, *signs]),
     ]
     yield [
         Heading("Rank", "rank", "Rank"),
-        table(
-            "Ranks of the matrix of log-probabilities, and the scores",
-            found.arms,
-            _ranks(found),
-            "arms[]",
-            reference,
-        ),
+        of_arms(ranks, found.arms, _ranks(found)),
         Pair([Panel(rank_and_loss(found)), Panel(spectra(found))]),
     ]
     yield [
         Heading("The papers' numbers", "numbers", "Numbers"),
-        *(shown(found, data) for data in of_data(found) for shown in (_published, _recalled)),
+        *(shown(found, data) for data in texts for shown in (_published, _recalled)),
     ]
     if found.known_rank:
         yield [
@@ -77,49 +85,46 @@ def _perplexities(found: Reproduction) -> Columns:
     digits = 2 if found.settings["scale"] == "paper" else 1
 
     def valid(arm: Arm) -> str:
-        losses = [run.valid_loss for run in found.runs if run.arm == arm.name]
-        return cell(spread([_exp(loss) for loss in losses]), digits)
+        losses = _of_runs(found, arm, "valid_loss")
+        return cell(spread([perplexity(loss) for loss in losses]), digits)
 
     return (
         ("", "{name}"),
         ("parameters", "{num_parameters:,.0f}"),
         ("validation", valid, "figures"),
         ("test", f"{{test_perplexity:.{digits}f ± }}"),
-        ("training", lambda arm: f"{_exp(arm.figures['train_loss'].mean):,.1f}", "figures"),
+        ("training", lambda arm: f"{perplexity(arm.figures['train_loss'].mean):,.1f}", "figures"),
         ("tokens/s", "{tokens_per_second:,.0f}"),
     )
 
 
 def _ranks(found: Reproduction) -> Columns:
-    bounds = {run.arm: run.rank_bound for run in reversed(found.runs)}
     return (
         ("", "{name}"),
-        ("bound", lambda arm: f"{bounds[arm.name]:,}"),
+        ("bound", lambda arm: f"{_of_runs(found, arm, 'rank_bound')[0]:,}"),
         ("Press", "{rank:.0f ± }"),
         ("1e-3", "{effective_1e3:.0f ± }"),
         ("1e-4", "{effective_1e4:.0f ± }"),
         ("1e-5", "{effective_1e5:.0f ± }"),
         ("mean z", "{mean_logit:.1f}"),
-        ("|z| < 5, %", lambda arm: f"{arm.figures['share_curved'].times(100):.0f}", "figures"),
+        ("|z| < 5, %", lambda arm: f"{100 * arm.figures['share_curved'].mean:.0f}", "figures"),
     )
 
 
 def _published(found: Reproduction, data: str) -> Table:
-    shown = []
-    for measure, figure, digits in (("test perplexity", "test_perplexity", 2), ("rank", "rank", 0)):
-        for one in beside(found, data, measure, figure):
-            gap = "" if one.verdict.gap is None else f"{one.verdict.gap:+,.{digits}f}"
-            ours = "" if one.figure is None else cell(one.figure, digits)
-            name = f"{one.ours}, {measure}"
-            published: Any = one.published
-            shown.append([name, published_cell(published), ours, gap, one.words])
-    words = {cells[-1] for cells in shown}
-    names = ["", "published", "ours", "gap", "verdict"]
+    columns: list[Any] = [
+        ("", "{ours}, {published.measure}"),
+        ("published", lambda one: published_cell(one.published)),
+        ("ours", lambda one: cell(one.figure, DIGITS[one.published.measure])),
+        ("gap", lambda one: f"{one.verdict.gap:+,.{DIGITS[one.published.measure]}f}"),
+        ("verdict", "{verdict.words}"),
+    ]
+    rows = [one for measure in DIGITS for one in beside(found, data, measure)]
     title = f"{data}: Parthiban, Mao & Inkpen, AAAI 2021, Table 2 (11 seeds), and ours"
+    words = {one.words for one in rows}
     if len(words) == 1:  # one sentence for the whole table, where it is the same everywhere
-        title, names = f"{title}; {words.pop()}", names[:-1]
-    lines = [Line(cells[: len(names)], beside=False) for cells in shown]
-    return table(title, lines, [(name, "") for name in names])
+        title, columns = f"{title}; {words.pop()}", columns[:-1]
+    return table(title, rows, columns)
 
 
 def _recalled(found: Reproduction, data: str) -> Table:
@@ -133,39 +138,31 @@ def _recalled(found: Reproduction, data: str) -> Table:
     return table(title, lines, [(name, "") for name in ("", *measures)])
 
 
-def of_data(found: Reproduction) -> list[str]:
-    """The texts of the papers to show: the one that was used, or both beside another text."""
-    return [found.data] if found.data in DATA else list(DATA)
+def rows_of(published: Published, **wanted: str) -> dict[str, PublishedResult]:
+    """The papers' numbers by the name of the head, with which their rows begin."""
+    return {row.row.split(" ")[0]: row for row in published.find(**wanted)}
 
 
-def row_of(published: Published, arm: str, **wanted: str) -> PublishedResult | None:
-    """The paper's number of an arm, where there is one: its row begins with the head's name."""
-    rows = [r for r in published.find(**wanted) if r.row.split(" ")[0] == arm.lower()]
-    return rows[0] if rows else None
-
-
-def beside(found: Reproduction, data: str, measure: str, figure: str) -> Iterator[Comparison]:
+def beside(found: Reproduction, data: str, measure: str) -> Iterator[Comparison]:
     """The replication's numbers of one measure beside ours."""
-    other = "" if found.settings["scale"] == "paper" and data == found.data else "another scale"
+    other = "" if found.settings["scale"] == "paper" else "another scale"
     if data != found.data:
         other = "another text"
+    rows = rows_of(found.published, table=REPLICATION, data=data, measure=measure)
     for arm in found.arms:
-        row = row_of(found.published, arm.name, table=REPLICATION, data=data, measure=measure)
-        if row is None:
-            continue
-        values = [getattr(run, figure) for run in found.runs if run.arm == arm.name]
-        yield compared_number(row, arm.name, values, other=other or OURS.get(arm.name, ""))
+        if row := rows.get(arm.name.lower()):
+            values = _of_runs(found, arm, measure.replace(" ", "_"))
+            yield compared_number(row, arm.name, values, other=other or OURS.get(arm.name, ""))
 
 
-def sign(found: Reproduction, arm: Arm, data: str) -> str:
-    """Whether our difference to the softmax has the sign of the replication's."""
-    wanted = {"table": REPLICATION, "data": data, "measure": "test perplexity"}
-    more = row_of(found.published, arm.name, **wanted)
-    less = row_of(found.published, "softmax", **wanted)
-    ours = arm.against_softmax
-    if more is None or less is None or ours is None:
+def sign(found: Reproduction, arm: Arm) -> str:
+    """Whether our difference to the softmax has the sign of the replication's, if it has one."""
+    wanted = {"table": REPLICATION, "data": found.data, "measure": "test perplexity"}
+    rows = rows_of(found.published, **wanted)
+    more = rows.get(arm.name.lower())
+    if more is None:
         return ""
-    return judge_difference(more, less, ours).words
+    return judge_difference(more, rows["softmax"], arm.against_softmax).words
 
 
 def recalled(found: Reproduction, data: str) -> dict[str, dict[str, PublishedResult]]:
@@ -176,48 +173,11 @@ def recalled(found: Reproduction, data: str) -> dict[str, dict[str, PublishedRes
     return rows
 
 
-def opening(found: Reproduction) -> str:
-    """Scale, text and length of the runs."""
-    first = found.runs[0]
-    seeds = len({run.seed for run in found.runs})
-    counts = found.counts
-    return (
-        f"Sigsoftmax at the {found.settings['scale']} scale on {found.data}: "
-        f"{counts['train']:,} training tokens, {counts['vocab_size']:,} words; "
-        f"{first.epochs:.3g} epochs ({first.tokens:,} tokens) a run, "
-        f"{f'{seeds} seeds' if seeds > 1 else 'one seed'}."
-    )
-
-
-def reading(found: Reproduction) -> Iterable[str]:
-    """What the numbers say and do not say."""
-    first = found.runs[0]
-    yield (
-        "Seeds: runs of each arm with which a t-test at 5 % would see a difference of this size in "
-        "80 % of repetitions, from the deviation of these few; not that these few did."
-    )
-    if found.data in DATA:
-        yield "Sign: our difference beside the replication's, for rows that it has."
-    yield (
-        f"Ranks: of {first.num_contexts:,} x {found.counts['vocab_size']:,} log-probabilities. "
-        "Press: singular values above sqrt(N + V + 1)/2 s_0 2^-23; 1e-3, 1e-4, 1e-5: the fewest "
-        "squared singular values that sum to all but that share. A rank is no quality: compare it "
-        "with the perplexities above."
-    )
-    if found.settings["scale"] == "small":
-        yield (
-            "A small model trained briefly is another experiment than the papers'. One learning "
-            f"rate for all heads. {MATCHED}: a wider model with no fewer parameters than the "
-            "mixtures'. "
-            "tokens/s: one thread a run, runs side by side."
-        )
+def _of_runs(found: Reproduction, arm: Arm, figure: str) -> list[Any]:
+    return [getattr(run, figure) for run in found.runs if run.arm == arm.name]
 
 
 def _interval(ours: Paired) -> str:
     if ours.low is None or ours.high is None:
         return ""
     return f"[{ours.low:+.4f}, {ours.high:+.4f}]"
-
-
-def _exp(loss: float) -> float:
-    return math.exp(min(loss, 700.0))

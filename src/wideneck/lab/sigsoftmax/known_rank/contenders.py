@@ -1,11 +1,11 @@
-"""The heads that are compared.  Imports no torch.
+"""The heads that are compared.
 
 A scale of the scores is nothing new where the matrix is free, so the softmax has one control of
 this kind.  The GSS learns its bend and slope, and the PLIF has knots at every half.
 """
 
 from wideneck import config as c
-from wideneck.lab.sigsoftmax.settings import MATCHED
+from wideneck.lab.sigsoftmax.matched import MATCHED
 from wideneck.sizes import num_parameters
 
 NUM_COMPONENTS = 4

@@ -85,6 +85,7 @@ def kl_chart(fits: Sequence[Fit]) -> Chart:
         for color, (head, own) in zip(COLORS, by_head.items(), strict=True)
         if own
     ]
+    # Not the matched softmax's, which is wider than its column.
     of_width = [fit for fit in fits if fit.hidden_size == fit.width] or fits
     lines.append(line("bound", COLORS[0], "bound", of_width, dashed=True))
     return Chart(

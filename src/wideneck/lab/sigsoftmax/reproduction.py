@@ -83,6 +83,7 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
         jobs = {}
         for seed in range(request.num_seeds):
             for arm, given in chosen["recipes"].items():
+                # A name that every file system takes.
                 name = re.sub("( x|,)? ", "-", f"{arm.lower()}-seed{seed}")
                 jobs[name] = partial(
                     train_and_measure,

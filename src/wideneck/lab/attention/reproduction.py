@@ -30,7 +30,7 @@ from wideneck.models import LoadedModel, load_language_model
 
 CURVES = ours("attention", "curves")
 _SCALE = ours("attention", "scale")
-_PAPER = _SCALE["paper"] | {"num_queries": None}
+_PAPER = _SCALE["paper"] | {"num_queries": None}  # every query: TOML has no value for it
 PAPER = record(AttentionSettings, _PAPER, "attention.toml", "mend the file", exact=True)
 SCALES = {"small": replace(PAPER, **_SCALE["small"]), "paper": PAPER}
 """For each seed: its windows and random sets are drawn anew."""
@@ -93,7 +93,9 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
         text=text.name,
         other=other,
         runs=runs,
-        **{name: _points(audits, curve) for name, curve in CURVES.items()},
+        by_size=_points(audits, CURVES["by_size"]),
+        by_length=_points(audits, CURVES["by_length"]),
+        by_temperature=_points(audits, CURVES["by_temperature"]),
         numbers=judged_numbers(made["published"], audits, other),
         claims=judged_claims(made["published"], audits),
         not_compared=NOT_COMPARED,

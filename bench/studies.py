@@ -29,7 +29,7 @@ from wideneck.report.fields import strict
 Line = dict[str, Any]
 """What a run found, with its `arm` and `seed`; once read, with the settings of its `study`."""
 Runs = Mapping[int, Line]
-"""Of one arm, by seed."""
+"""The runs of one arm, by seed."""
 ByArm = dict[str, dict[int, Line]]
 """Runs by arm and seed."""
 

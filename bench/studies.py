@@ -187,7 +187,7 @@ def difference(
 
     Args:
         ours, theirs: runs by seed.
-        values: of a run, one number a text.
+        values: of a run, one number per text.
         our_values: the same of ours, where it is another.
         groups: the document of each text; None where each is one of its own.
     """

@@ -21,6 +21,7 @@ from wideneck.files.records import record
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 SMALL = Decimal("0.001")
 """Below it a number is written with a power of ten."""
+Scale = TypeVar("Scale")
 Status = Literal["verified", "secondary", "figure", "recalled"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 """verified: read in the source itself.  secondary: another text reports it.  figure: read off a
@@ -111,6 +112,19 @@ def prose(name: str) -> dict[str, Any]:
     return tomllib.loads(_text(f"{name}.toml"))["prose"]
 
 
+def scales(name: str, kind: type[Scale]) -> dict[str, Scale]:
+    """What our reproduction of a paper does at each scale, in the fields of a dataclass.
+
+    Raises:
+        WideneckError: the file, which is ours, is not as it should be.
+    """
+    found = tomllib.loads(_text(f"{name}.toml"))["scale"]
+    return {
+        scale: record(kind, fields, f"{name}.toml", "mend the file", exact=True)
+        for scale, fields in found.items()
+    }
+
+
 def _text(file: str) -> str:
     return resources.files("wideneck.lab").joinpath(file).read_text("utf-8")
 
@@ -124,6 +138,7 @@ def read_published(text: str, file: str) -> Published:
     """
     content = tomllib.loads(text, parse_float=Decimal)
     content.pop("prose", None)  # ours, see `prose`
+    content.pop("scale", None)  # see `scales`
     results = [
         _checked(PublishedResult, _result(one), file)
         for grid in content.pop("grid", [])

@@ -25,6 +25,7 @@ OURS = ("prose", "scale", "curves")
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 SMALL = Decimal("0.001")
 """Below it a number is written with a power of ten."""
+Scale = TypeVar("Scale")
 Status = Literal["verified", "secondary", "figure", "recalled"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 """verified: read in the source itself.  secondary: another text reports it.  figure: read off a
@@ -118,6 +119,18 @@ def prose(name: str) -> dict[str, Any]:
 def ours(name: str, table: str) -> dict[str, Any]:
     """What we run and say of a paper: one of the tables `OURS` of its file."""
     return tomllib.loads(_text(f"{name}.toml"))[table]
+
+
+def scales(name: str, kind: type[Scale]) -> dict[str, Scale]:
+    """What our reproduction of a paper does at each scale, in the fields of a dataclass.
+
+    Raises:
+        WideneckError: the file, which is ours, is not as it should be.
+    """
+    return {
+        scale: record(kind, fields, f"{name}.toml", "mend the file", exact=True)
+        for scale, fields in ours(name, "scale").items()
+    }
 
 
 def _text(file: str) -> str:

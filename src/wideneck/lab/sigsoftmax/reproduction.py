@@ -19,7 +19,7 @@ from wideneck.errors import WideneckError
 from wideneck.files.store import Store
 from wideneck.lab.found import Found, made_now
 from wideneck.lab.jobs import all_runs
-from wideneck.lab.published import scales
+from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
 from wideneck.lab.sigsoftmax.known_rank.fit import Fit, known_rank
 from wideneck.lab.sigsoftmax.matched import MATCHED, matched
@@ -30,7 +30,7 @@ from wideneck.registry import did_you_mean
 from wideneck.training.recipe import Recipe
 from wideneck.training.recipe_file import read_recipe, recipe
 
-SCALES = scales("sigsoftmax")
+SCALES = ours("sigsoftmax", "scale")
 """Scale -> model or text -> what is run; and the heads and mixtures by the names of their arms."""
 WIKITEXT2 = "datasets:Salesforce/wikitext:wikitext-2-v1"
 SHARED = ("seed", "rank_bound", "num_contexts", "epochs", "tokens")

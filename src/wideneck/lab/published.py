@@ -111,6 +111,11 @@ def prose(name: str) -> dict[str, Any]:
     return tomllib.loads(_text(f"{name}.toml"))["prose"]
 
 
+def scales(name: str) -> dict[str, Any]:
+    """What is run for a paper at each of its scales, by the scale's name."""
+    return tomllib.loads(_text(f"{name}.toml"))["scale"]
+
+
 def _text(file: str) -> str:
     return resources.files("wideneck.lab").joinpath(file).read_text("utf-8")
 
@@ -124,6 +129,7 @@ def read_published(text: str, file: str) -> Published:
     """
     content = tomllib.loads(text, parse_float=Decimal)
     content.pop("prose", None)  # ours, see `prose`
+    content.pop("scale", None)  # likewise, see `scales`
     results = [
         _checked(PublishedResult, _result(one), file)
         for grid in content.pop("grid", [])

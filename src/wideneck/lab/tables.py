@@ -71,7 +71,7 @@ def table(
 def _cell(row: Any, cell: Cell) -> str:
     if not isinstance(cell, str):
         return cell(row)
-    return _ROW.vformat(cell, (), vars(row) | getattr(row, "figures", {}))
+    return _ROW.vformat(cell, (row,), getattr(row, "figures", {}))
 
 
 def _path(column: Sequence[Any], fields: str, known: Container[str]) -> str:
@@ -89,11 +89,10 @@ class _Row(Formatter):
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:
         if field_name in kwargs:  # some names of figures have a point
             return kwargs[field_name], field_name
-        first, *names = field_name.split(".")
-        value = kwargs[first]
-        for name in names:
+        (value,) = args
+        for name in field_name.split("."):
             value = None if value is None else getattr(value, name)
-        return value, first
+        return value, field_name
 
     def format_field(self, value: Any, format_spec: str) -> str:
         return "" if value is None else format(value, format_spec)

@@ -8,6 +8,7 @@ from typing import Any
 
 from wideneck.lab.published import Published, prose
 from wideneck.lab.saturation.charts import heads_of_rank, over_steps
+from wideneck.lab.saturation.ngrams import Ngrams
 from wideneck.lab.saturation.reproduction import Reproduction
 from wideneck.lab.saturation.scaling import Laws
 from wideneck.lab.spread import in_words
@@ -58,7 +59,7 @@ def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any
     def shown(name: str, rows: Iterable[Any]) -> Table:
         kind = WORDS["tables"][name]
         caption = kind["caption"].format_map(places)
-        # Nine columns leave no room for a gap.
+        # No gap: nine columns leave no room.
         return table(**kind | {"caption": caption}, rows=rows, known=reference, gap=0)
 
     yield [
@@ -80,7 +81,11 @@ def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any
         shown("figure_6", _figure_6(found.published)),
         told("other_heads"),
     ]
-    yield [Heading("n-grams", "ngrams", "n-grams"), shown("ngrams", _ngrams(found)), told("ngrams")]
+    yield [
+        Heading("n-grams", "ngrams", "n-grams"),
+        shown("ngrams", _ngrams(found.ngrams)),
+        told("ngrams"),
+    ]
     yield [
         Heading("Scaling laws", "laws", "Scaling laws"),
         shown("laws", _laws(found.laws)),
@@ -89,10 +94,10 @@ def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any
     ]
     yield [
         Heading("Beside the paper", "beside", "Beside the paper"),
-        shown("compared", _compared(found)),
+        shown("compared", _compared(found.compared)),
         Heading("Statements of the paper", level=3),
         line("Statements of the paper", style="bold"),
-        *_statements(found),
+        *_statements(found.claims),
     ]
 
 
@@ -115,12 +120,12 @@ def _figure_6(published: Published) -> Iterator[Line]:
         yield Line(["", f"{share:.3f}", *(of.get(share, "") for of in gaps)])
 
 
-def _ngrams(found: Reproduction) -> Iterator[Any]:
-    for one in found.ngrams:
-        for n in one.orders:
+def _ngrams(texts: Sequence[Ngrams]) -> Iterator[Any]:
+    for text in texts:
+        for n in text.orders:
             at = {point.d: point for point in n.unweighted.errors}
             yield SimpleNamespace(
-                text=_short(one.tokens)[:8],
+                text=_short(text.tokens)[:8],
                 n=n,
                 once=100 * n.seen_once_share,
                 one_hot=100 * n.one_hot_share,
@@ -142,17 +147,15 @@ def _laws(laws: Laws) -> Iterator[Any]:
             )
 
 
-def _compared(found: Reproduction) -> Iterator[Any]:
+def _compared(numbers: Sequence[Any]) -> Iterator[Any]:
     """The law, and of the W-errors only the first of each text; JSON has all."""
-    numbers: Sequence[Any] = found.compared  # of which each stands beside a `PublishedResult`
     for one in numbers:
         if one.figure is not None and one.published.row in ("fitted", "d = 1000"):
             printed = published_cell(one.published).replace(MARKS["figure"], " (figure)")
             yield SimpleNamespace(**vars(one), printed=printed, said=one.words.split(":")[0])
 
 
-def _statements(found: Reproduction) -> Iterator[Prose]:
-    claims: Sequence[Any] = found.claims  # of which each stands beside a `PublishedClaim`
+def _statements(claims: Sequence[Any]) -> Iterator[Prose]:
     for one in claims:
         says = f"{one.published.table}{MARKS[one.published.status]}: {one.published.says}"
         yield paragraph(f"{says}.")

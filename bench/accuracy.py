@@ -32,7 +32,7 @@ PARTS = ("loss", "dX", "dW")
 WHO = ("naive", "wideneck")
 
 Losses = Callable[[Batch], Tensor]
-"""One loss a token, (N,)."""
+"""One loss per token, (N,)."""
 
 
 def accuracy(scale: float) -> None:

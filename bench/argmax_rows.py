@@ -166,7 +166,7 @@ def judge(rows: torch.Tensor, bias: torch.Tensor | None, tally: Tally) -> list[s
 
 
 def main(seed: int | None = None, num_rows: int = 3000) -> int:
-    """Prints the tally of so many rows; the number of disagreements."""
+    """Print the tally of this many rows; return the number of disagreements."""
     seed = time.time_ns() % 2**32 if seed is None else seed
     tally = Tally()
     for kind, rows, bias in heads(seed):

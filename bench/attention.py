@@ -38,7 +38,7 @@ PARTS = {
     "scan": "attention.scan",
 }
 CONTEXT, VOCAB, LARGEST = 1024, 50_257, 100
-"""Of the section, and N of the scan."""
+"""Sizes of the section, and the largest N of the scan."""
 NUM_HEADS, LENGTH, WIDTH = 12, 1024, 64
 LIMIT = 1.15
 PLAIN = "F.scaled_dot_product_attention"

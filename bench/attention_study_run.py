@@ -44,7 +44,8 @@ class Recipe:
     context: int = 256
     early_context: int = 64
     early_share: float = 0.5
-    """Of the steps, the first ones, in the shorter context; without them no needle is learned."""
+    """Share of the steps, the first ones, that use the shorter context; without them no needle is
+    learned."""
     layers: int = 2
     heads: int = 2
     hidden: int = 128

@@ -40,7 +40,7 @@ CASES = {  # name: (arguments, seconds allowed, GB allowed)
 SHAPE = 150_000, 896, 3000
 """Rows, columns, and rows around one point."""
 PLACES = {"typical": 1.0, "mean": 0.02}
-"""Of the point: at the distance of a typical row from the mean, and near the mean."""
+"""Where the point lies: at the distance of a typical row from the mean, and near the mean."""
 SUFFIX = {"Q8_0": ".gguf", "Q6_K": ".safetensors"}
 """By kind the file, of Q6_K with the numbers that come back from its blocks: the format allows no
 rows of 896, and the gguf package does not write it."""

@@ -17,7 +17,7 @@ ENTROPY = "wideneck, token outputs, entropy learned"
 BIAS = "wideneck, with a bias"
 SMOOTHING = "wideneck, label smoothing"
 OUTPUTS_LIMIT = 1.10
-"""Of token outputs, over the loss with reduction "none"."""
+"""The most that token outputs may take, over the loss with reduction "none"."""
 COMPILED = "torch.compile of naive"
 X_TRANSFORMERS = "x-transformers"
 

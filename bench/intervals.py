@@ -37,7 +37,7 @@ from wideneck.lab.verdict import judge
 SEED = 0
 DRAWS = 10_000
 ROUNDS = 4
-"""Of DRAWS each, for what is not drawn anew."""
+"""Rounds of DRAWS each, for what is not drawn anew."""
 ANEW = 400
 """Draws where each has lengths of its own, and so a factor of its own."""
 KINDS: dict[str, Callable] = {
@@ -46,7 +46,7 @@ KINDS: dict[str, Callable] = {
     "skewed": lambda rng, size: rng.exponential(1, size) - 1,
 }
 SHARES = (1.0, 0.5, 0.1, 0.0)
-"""Of the variance between documents."""
+"""Shares of the variance that lie between documents."""
 
 
 def main(arguments: list[str]) -> None:
@@ -146,7 +146,7 @@ def _dependent() -> tuple[list[str], list[list[str]]]:
 
 
 def _hall(means: Any, n: Any) -> Any:
-    """Of (M - mean) / sqrt(V) by his cubic, with the skewness of M by its residuals."""
+    """(M - mean) / sqrt(V) by his cubic, with the skewness of M from its residuals."""
     w = n / n.sum()
     mean = means @ w
     parts = w * (means - mean[:, None])

@@ -40,9 +40,9 @@ class Recipe:
     lr: float = 1e-3
     """The best of 1e-4, 3e-4 and 1e-3 for plain, seed 0, 96 steps, on the validation text."""
     memory_lr: float = 5e-2
-    """Of temperature and bias, which at the other rate would stay where they start."""
+    """Rate of temperature and bias, which at the other rate would stay where they start."""
     weight_decay: float = 0.1
-    """Of matrices."""
+    """Weight decay of the matrices."""
     warm_up: float = 0.1
     clip: float = 1.0
     prompts: int = 20
@@ -51,10 +51,10 @@ class Recipe:
     continuation: int = 128
     top_p: float = 0.95
     common_words: int = 200
-    """Of the training text, the most frequent ones, which are no content."""
+    """How many of the training text's most frequent words count as no content."""
 
     def factor(self, step: int) -> float:
-        """Of the learning rates: linear warm-up, then linear decay to 0."""
+        """Factor of the learning rates: linear warm-up, then linear decay to 0."""
         warm_up = max(1, round(self.warm_up * self.steps))
         if step < warm_up:
             return (step + 1) / warm_up

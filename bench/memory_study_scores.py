@@ -81,7 +81,7 @@ def starting_from(model: Any, first: int, states: Tensor) -> Iterator[None]:
 
 @torch.no_grad()
 def largest_difference(model: Any, first: int, ids: Tensor, states: Tensor) -> float:
-    """Of a logit, between the whole model and its upper layers from the stored states."""
+    """How far a logit of the upper layers, from the stored states, is from the whole model's."""
     whole = model(input_ids=ids, use_cache=False).logits
     with starting_from(model, first, states):
         part = model(input_ids=ids, use_cache=False).logits

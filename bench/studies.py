@@ -29,7 +29,7 @@ from wideneck.report.fields import strict
 Line = dict[str, Any]
 """What a run found, with its `arm` and `seed`; once read, with the settings of its `study`."""
 Runs = Mapping[int, Line]
-"""Of one arm, by seed."""
+"""The runs of one arm, by seed."""
 ByArm = dict[str, dict[int, Line]]
 """Runs by arm and seed."""
 
@@ -187,7 +187,7 @@ def difference(
 
     Args:
         ours, theirs: runs by seed.
-        values: of a run, one number a text.
+        values: of a run, one number per text.
         our_values: the same of ours, where it is another.
         groups: the document of each text; None where each is one of its own.
     """

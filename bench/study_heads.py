@@ -35,11 +35,11 @@ class Recipe:
     batch: int
     """Tokens a step, drawn from all windows."""
     lr: float
-    """Of the output matrix."""
+    """Rate of the output matrix."""
     projection_lr: float
-    """Of the prior and the projections of a mixture."""
+    """Rate of the prior and the projections of a mixture."""
     scalar_lr: float
-    """Of the learned numbers of an activation."""
+    """Rate of the learned numbers of an activation."""
 
 
 @torch.no_grad()

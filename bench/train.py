@@ -53,7 +53,7 @@ MODEL = AwdLstm(
     input_dropout=0.4,
 )
 DROPOUT = 0.29
-"""Of the contexts."""
+"""Dropout of the contexts."""
 LEARNING_RATE, WEIGHT_DECAY, CLIP = 20.0, 1.2e-6, 0.25
 HEADER = ("", "rounds", "min s", "median s", "x floor", "of minima")
 

@@ -38,9 +38,9 @@ from wideneck.training.tensor_file import Stored, tensor_sum
 SECONDS, SHARE, SUMS = 5.0, 1.0, 0.05
 HEADER = ("", "seconds", "memory MB", "of the checkpoint")
 WORDS, LINES, TYPES = 2_051_910, 36_718, 33_278
-"""Of the training text of WikiText-2; the validation text here has a tenth of it."""
+"""The counts of WikiText-2's training text; the validation text here has a tenth of it."""
 NUM_TOKENS = 929_589
-"""Of the training text of PTB."""
+"""The tokens of PTB's training text."""
 OPTIMIZERS = {"adamw": AdamW(), "averaged sgd": SGD(average_from=0.0)}
 PATIENCE = 300.0
 """Seconds to wait for a process that should write something."""

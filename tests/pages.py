@@ -19,9 +19,9 @@ class Block:
     text: str
     line: int
     headings: tuple[str, ...]
-    """Of the sections that hold it, the page's title first."""
+    """Headings of the sections that hold it, the page's title first."""
     language: str = ""
-    """Of a fenced block."""
+    """Language of a fenced block."""
 
 
 def pages() -> dict[str, Path]:

@@ -1,6 +1,7 @@
 """What the documents say is what the code does."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 from tiny import tiny_model
 from tiny_text import character_tokenizer, write_text
 from wideneck.attention.config import NORMALIZERS
+from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.commands.heads import rows
+from wideneck.commands.options import attention_settings
 from wideneck.report.fields import definitions
 from wideneck.report.report import Report
 from wideneck.report.schema import page
@@ -81,6 +84,17 @@ def test_the_table_of_normalizers_is_the_registry_s():
         ]
         assert page[place] == "| " + " | ".join(cells) + " |"
     assert not page[place + 1].startswith("|")
+
+
+def test_the_table_of_attention_settings_is_the_code_s():
+    """Every setting with its default, in words that the command line takes."""
+    page = ATTENTION_PAGE.read_text()
+    table = page.partition("| setting | default | what it is |")[2].partition("\n\n")[0]
+    pairs = re.findall(r"^\| `(\w+)` \| (\S+) \|", table, re.MULTILINE)
+    assert [name for name, _ in pairs] == [field.name for field in fields(AttentionSettings)]
+    assert attention_settings([f"{name}={default}" for name, default in pairs]) == (
+        AttentionSettings()
+    )
 
 
 def test_the_table_of_heads_is_the_registry_s():

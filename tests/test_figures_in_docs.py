@@ -45,6 +45,7 @@ NO_MEASURE = {"report.md": "generated from the definitions of the fields"}
 NOT_MEASURED = {
     "attention.md": {
         "windows in which it is above 0.3": "a threshold of a definition",
+        "| setting | default |": "defaults, compared by tests/test_docs.py",
         "proved; 0.354 seen": "tests/attention/test_jacobian.py; the table is the registry's",
     },
     "evaluate.md": {"takes the settings of Krause et al.": "settings of a paper"},

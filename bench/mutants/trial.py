@@ -32,7 +32,7 @@ class Outcome:
     """How the tests ended."""
 
     code: int
-    """Of pytest: 0 where all passed."""
+    """Exit code of pytest: 0 where all passed."""
     timeout: bool
     seconds: float
     cpu: float

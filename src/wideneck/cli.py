@@ -16,22 +16,39 @@ from wideneck.report.section import DEFAULT, SECTIONS
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 
-EXAMPLES = (
-    "Examples: wideneck audit gpt2 --html gpt2.html   "
-    "wideneck audit model.gguf --section head   "
-    "wideneck audit --series runs/checkpoints --html head.html"
-)
+# A blank line, or the help would set them as one paragraph.
+EXAMPLES = """Examples:
 
-EVALUATIONS = (
-    "Examples: wideneck evaluate runs/small --with neural-cache --with ranks   "
-    "wideneck evaluate runs/small --split valid --with dynamic:scaling=old   "
-    "wideneck evaluate gpt2 --text novel.txt --context 1024"
-)
+wideneck audit gpt2 --html gpt2.html
+
+wideneck audit model.gguf --section head
+
+wideneck audit --series runs/checkpoints --html head.html"""
+
+EVALUATIONS = """Examples:
+
+wideneck evaluate runs/small --with neural-cache --with ranks
+
+wideneck evaluate runs/small --split valid --with dynamic:scaling=old
+
+wideneck evaluate gpt2 --text novel.txt --context 1024"""
+
+REPRODUCTIONS = """Examples:
+
+wideneck reproduce histalign --html histalign.html
+
+wideneck reproduce sigsoftmax --text wikitext2/ --seeds 1"""
 
 
 def _limit_texts(context: typer.Context, size: str) -> str:
     context.with_resource(texts_up_to(size_in_bytes(size)))  # while the command runs
     return size
+
+
+def _seed(given: int) -> int:
+    if not 0 <= given < 2**63:
+        raise typer.BadParameter(f"{given} is not a whole number from 0 to 2^63 - 1.")
+    return given
 
 
 MaxText = Annotated[
@@ -54,7 +71,7 @@ Json = Annotated[
         help="Write every number as JSON; - prints the JSON in place of the usual output.",
     ),
 ]
-TEXTS = "a file, a folder with one file for each split, or datasets:NAME:SUBSET"
+TEXTS = "a file, a folder with one file for each split, or datasets:NAME[:SUBSET]"
 
 
 def _print_version(asked: bool) -> None:
@@ -80,15 +97,19 @@ def audit(
     model: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="A Hugging Face id (id or id@revision), a folder, or a .safetensors, .gguf, .bin "
-            "or .pt file. Without it the default model is measured. With --series: several of "
+            "or .pt file. Without it SmolLM2-135M-Instruct is measured. With --series: several of "
             "them, or one folder that holds them.",
         ),
     ] = None,
     series: Annotated[
         bool,
-        typer.Option("--series", help="Follow the output layer over several checkpoints."),
+        typer.Option(
+            "--series",
+            help="Follow the output layer over several checkpoints; the weights alone are "
+            "measured, without a text.",
+        ),
     ] = False,
     text: Annotated[
         Path | None,
@@ -111,15 +132,15 @@ def audit(
         int | None,
         typer.Option(
             metavar="N",
-            help="Number of predictions to make, in windows of 512. Default: 4096. Truncations "
-            "fitted to the data need four times the hidden size.",
+            help="Number of predictions to make, in windows of 512. Default: 4096. The fitted "
+            "truncations need at least four times the hidden size.",
         ),
     ] = None,
     argmaxable: Annotated[
         bool | None,
         typer.Option(
-            help="Search for tokens that can never be predicted, which takes longest. Default: "
-            "yes, but no with --series.",
+            help="Search for tokens that can never be predicted, the slowest part. Default: on; "
+            "off with --series.",
             show_default=False,
         ),
     ] = None,
@@ -128,7 +149,8 @@ def audit(
         typer.Option(
             metavar="NAME",
             help="With --section attention: also run the model under this normalizer, for which "
-            "it was not trained; topk:k=32 sets a parameter. Repeat for more.",
+            "it was not trained, such as entmax15; topk:k=32 sets a parameter. docs/attention.md "
+            "lists all. Repeat for more.",
         ),
     ] = None,
     attention: Annotated[
@@ -136,7 +158,8 @@ def audit(
         typer.Option(
             metavar="SETTING=VALUE",
             help="With --section attention: change a setting, such as context=1024, "
-            "num_queries=all, critical_up_to=100 or vectors=hidden. Repeat for more.",
+            "num_queries=all, critical_up_to=100 or vectors=hidden. docs/attention.md lists all. "
+            "Repeat for more.",
         ),
     ] = None,
     html: Html = None,
@@ -145,8 +168,7 @@ def audit(
         int,
         typer.Option(
             metavar="N",
-            min=0,
-            max=2**63 - 1,
+            callback=_seed,
             help="Random seed that chooses the passages of the text and draws the Gaussian "
             "matrices to compare with.",
         ),
@@ -259,10 +281,10 @@ def evaluate(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RUN|MODEL]",
+            metavar="RUN|MODEL",
             help="A folder that `wideneck train` has written; or a Hugging Face id, a folder or a "
-            "file, as for audit, with a head of wideneck or its own. Without it the default model "
-            "is evaluated.",
+            "file, as for audit, with its own head or one of wideneck. Without it "
+            "SmolLM2-135M-Instruct is evaluated.",
         ),
     ] = None,
     text: Annotated[
@@ -285,9 +307,9 @@ def evaluate(
         typer.Option(
             "--with",
             metavar="NAME",
-            help="What to measure besides: ranks, or for a run also dynamic or neural-cache. "
-            "dynamic:scaling=old, neural-cache:size=500 or ranks:num_contexts=8192 changes a "
-            "setting. Repeat for more.",
+            help="Also measure ranks; of a run, dynamic or neural-cache too. Settings follow a "
+            "colon, as in dynamic:scaling=old, neural-cache:size=500 or ranks:num_contexts=8192. "
+            "Repeat for more.",
         ),
     ] = None,
     tokens: Annotated[
@@ -329,7 +351,7 @@ def evaluate(
     deliver(found.show, (as_html, found.to_html_text), (as_json, found.to_json_text))
 
 
-@app.command()
+@app.command(epilog=REPRODUCTIONS)
 @taking(OPTIONS)
 def reproduce(
     paper: Annotated[
@@ -347,7 +369,8 @@ def reproduce(
         str | None,
         typer.Option(
             metavar="ID",
-            help="A Hugging Face id or a folder. Default: gpt2 with --scale paper.",
+            help="What to measure or to train: a Hugging Face id or a folder; for sigsoftmax lstm "
+            "or transformer. docs/reproduce.md has each paper's default.",
         ),
     ] = None,
     text: Annotated[str | None, typer.Option(metavar="PATH", help=f"Text to use: {TEXTS}.")] = None,
@@ -367,7 +390,7 @@ def reproduce(
     json: Json = None,
     **own: Any,
 ) -> None:
-    """Repeat a paper's experiment over several seeds and show its numbers beside ours."""
+    """Repeat a paper's experiment over several seeds and show the paper's numbers beside ours."""
     from wideneck.commands.reproduce import reproduce as run
 
     named = {"scale": scale, "model": model, "text": text, "num_seeds": seeds, "out": out}

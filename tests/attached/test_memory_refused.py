@@ -86,7 +86,7 @@ def test_encoder_outputs_alone_say_nothing_of_the_source():
         decoder_input_ids=decoder,
         decoder_memory_ids=prompts()["input_ids"],
     )
-    with pytest.raises(WideneckError, match="one state a token"):
+    with pytest.raises(WideneckError, match="one state per token"):
         model(
             encoder_outputs=outputs,
             decoder_input_ids=decoder,

@@ -133,7 +133,7 @@ def test_gradients_reach_a_tensor_along_another_dim(name, field, dim):
 def test_a_shape_that_is_not_one_number_a_row_is_said_in_one_sentence(name, field):
     scores, _ = example()
     for shape, dim in (((3,), -1), ((4,), -1), ((2, 3, 1), 0), ((5, 1, 1, 1), -1), ((2, 1), 2)):
-        with pytest.raises(WideneckError, match=r"takes one number a row for .* got shape"):
+        with pytest.raises(WideneckError, match=r"takes one number per row for .* got shape"):
             normalize(scores, name, dim=dim, **{field: torch.ones(shape)})
     for wrong in (torch.tensor(True), torch.tensor(1j), object()):
         with pytest.raises(WideneckError, match=f"{name} needs .*{field}"):

@@ -85,8 +85,8 @@ def _check(model: Any, config: Memory) -> None:
         mixes = hasattr(head, "projections") and not isinstance(head.config, MoC)
         if config.scores == "logits" and mixes:
             raise WideneckError(
-                f"scores='logits' needs one score a token, and a {name_of(head.config)} head mixes "
-                "distributions: leave it out, for normalized scores."
+                f"scores='logits' needs one score per token, and a {name_of(head.config)} head "
+                "mixes distributions: leave it out, for normalized scores."
             )
     if not model.config.is_encoder_decoder:
         return

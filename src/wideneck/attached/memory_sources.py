@@ -114,7 +114,7 @@ class EncoderStates:
         if keys.shape[:2] != self.ids.shape:
             raise WideneckError(
                 f"The source tokens have shape {tuple(self.ids.shape)} and the encoder's states "
-                f"{tuple(keys.shape)}: there must be one state a token."
+                f"{tuple(keys.shape)}: there must be one state per token."
             )
         visible = self.valid.to(place)[:, None].expand(-1, hidden.shape[1], -1)
         return Shown(keys.to(place), self.ids.to(place), visible, None)

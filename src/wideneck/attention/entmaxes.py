@@ -68,7 +68,7 @@ class Entmax(EntmaxLike):
 
     name = "entmax"
     formula = "max((alpha - 1) l_i - tau, 0)^(1 / (alpha - 1))"
-    jacobian = "1 for alpha <= 2, 2^(alpha - 2) for two keys; unbounded above"
+    jacobian = "1 for alpha <= 2, 2^(alpha - 2) for two keys; unbounded for alpha > 2"
 
     def __post_init__(self):
         check_number(name_of, self, "alpha", least=1, tensor=True)

@@ -271,6 +271,7 @@ def _fused(call: Call, config: SoftmaxLike) -> Tensor:
         scaling = scaling * factor
     grouped = call.groups > 1 and call.mask is None  # with a mask, kernels of a GPU want copies
     key, value = (call.key, call.value) if grouped else every_head(call)
+    # A row without a visible key, such as one of padding, gets zeros from PyTorch.
     return F.scaled_dot_product_attention(
         query,
         key,
@@ -323,5 +324,7 @@ def every_head(call: Call) -> tuple[Tensor, Tensor]:
     return call.key.repeat_interleave(call.groups, 1), call.value.repeat_interleave(call.groups, 1)
 
 
+# transformers builds a mask only for a name that has a mask function: without the second line every
+# token would see its future.
 AttentionInterface.register(NAME, attention_forward)
 AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -78,9 +78,9 @@ def _per_row(config: Normalizer, scores: Tensor, dim: int, rows: Tensor) -> Norm
         aligned = (1,) * (scores.ndim - value.ndim) + tuple(value.shape)
         if not fits(value.shape, scores.shape) or aligned[keys] != 1:
             raise WideneckError(
-                f"{name} takes one number a row for {field}, a tensor that broadcasts to scores of "
-                f"shape {tuple(scores.shape)} with size 1 along dim = {dim}, where the keys are; "
-                f"got shape {tuple(value.shape)}."
+                f"{name} takes one number per row for {field}, a tensor that broadcasts to scores "
+                f"of shape {tuple(scores.shape)} with size 1 along dim = {dim}, where the keys "
+                f"are; got shape {tuple(value.shape)}."
             )
         return value.reshape(aligned).movedim(dim, -1)
 

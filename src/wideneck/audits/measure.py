@@ -1,8 +1,8 @@
 """A dataclass field that carries its own definition.
 
-Every number of an audit is a field made by `measure`. The terminal table, the JSON file,
-the HTML report and docs/report.md all print these strings, so a definition is written once,
-beside the value it defines.
+Every number of an audit is a field made by `measure`.  The JSON file, the HTML report and
+docs/report.md all print these strings, so a definition is written once, beside the value that it
+defines; the terminal, without room for it, prints the values.
 """
 
 from dataclasses import MISSING, field

@@ -35,7 +35,7 @@ class Chosen:
 
     @property
     def sha256(self) -> str:
-        """Of the documents."""
+        """Hash of the documents."""
         digest = hashlib.sha256()
         update_joined(digest, self.documents)
         return digest.hexdigest()

@@ -141,7 +141,7 @@ def read_vocabulary(path: str | os.PathLike) -> Vocabulary:
     for number, word in enumerate(words, start=1):
         if word.split() != [word] or word in seen:
             raise WideneckError(
-                f"{os.fspath(path)} is no vocabulary: it should hold one word a line, each once, "
+                f"{os.fspath(path)} is no vocabulary: it should hold one word per line, each once, "
                 f"and line {number} is {word!r}."
             )
         seen.add(word)

@@ -157,7 +157,7 @@ def _conventions(found: Evaluation) -> Iterator[str]:
     if found.over_documents is not None:
         over = found.over_documents
         yield (
-            f"Perplexity {estimate(over.perplexity)}, nats {estimate(over.loss)}, bits a byte "
+            f"Perplexity {estimate(over.perplexity)}, nats {estimate(over.loss)}, bits per byte "
             f"{estimate(over.bits_per_byte)}; {basis(over.loss)}."
         )
     if found.neural_cache is not None:

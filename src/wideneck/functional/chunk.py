@@ -49,7 +49,9 @@ class Chunk:
         return cls(z, form, *row, sums.weighted, mode)
 
     def to_gradient_(self, up: Tensor, ut: Tensor, parameters: list[Tensor]) -> Tensor:
-        """Makes z such that a z is the gradient of the scores, but for the term of the target.
+        """The rows' scales a: a z is the gradient of the scores, but for the term of the target.
+
+        `of` has made z G f' already, unless the mode is "keep"; then it becomes so here.
 
         Args:
             up: (R,), weight of the log-normalizer in the loss.

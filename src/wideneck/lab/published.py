@@ -1,4 +1,4 @@
-"""What papers print, as data: one TOML file a paper, read into rows.
+"""What papers print, as data: one TOML file per paper, read into rows.
 
 Every number is as printed; `status` says how it was checked.  A file has
 

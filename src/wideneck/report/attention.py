@@ -120,7 +120,7 @@ def _one_by_one(audit: AttentionAudit, reference: Reference) -> Iterator[Any]:
         few = len(audit.heads) <= NAMED
         where = "Point at a cell for its value." if few else "All values are in the JSON file."
         yield Heading("Head by head", "heads", "Heads")
-        yield note(f"One cell a head, layers from left to right. {where}")
+        yield note(f"One cell per head, layers from left to right. {where}")
         yield Pair(maps)
     strongest, links = shown.strongest_table(audit), shown.link_table(audit)
     if strongest is None:

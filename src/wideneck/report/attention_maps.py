@@ -65,7 +65,7 @@ def heat_maps(audit: AttentionAudit) -> list[Panel]:
             "ablation",
             around_zero(losses, "nats"),
             f"{HEADS}.ablation",
-            "Nats a token more (blue) or fewer (orange) with the head's output replaced by the "
+            "Nats per token more (blue) or fewer (orange) with the head's output replaced by the "
             "plain mean of its values. Colours are full where the scale ends.",
         ),
     )
@@ -73,7 +73,7 @@ def heat_maps(audit: AttentionAudit) -> list[Panel]:
     for title, field, scale, caution, about in maps:
         cells = [Cell(head.layer, head.head, *_shown(getattr(head, field))) for head in audit.heads]
         if any(cell.value is not None for cell in cells):
-            said = f"{about} One cell a head, from {scale.low_text} to {scale.high_text}."
+            said = f"{about} One cell per head, from {scale.low_text} to {scale.high_text}."
             found.append(Panel(HeatMap(title, said, scale, cells), about, caution))
     return found
 

@@ -2,7 +2,8 @@
 
 JSON holds every field under the name it has in the dataclass, `schema` (a whole number that
 rises when a field goes or changes its meaning; 2: a number that could not be measured is null;
-3: the tolerance of a margin is that of its two rows, bits a byte of a run count predicted bytes),
+3: the tolerance of a margin is that of its two rows, bits per byte of a run count predicted bytes;
+4: rows are `undertrained`, no longer `never_trained`),
 and `definitions`: what each number is, its unit and what it does not say, by dotted path.
 """
 

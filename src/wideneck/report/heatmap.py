@@ -1,4 +1,4 @@
-"""A heat map as inline SVG: one cell a head, layers along, heads down.
+"""A heat map as inline SVG: one cell per head, layers along, heads down.
 
 One hue from the page to full, so that it reads in light, in dark and in grey; two hues around 0.
 The colour is an opacity of the page's variables, which every browser that draws SVG can mix.

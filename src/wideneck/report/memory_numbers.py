@@ -84,7 +84,7 @@ def distance_table(audit: MemoryAudit) -> Table | None:
         return f"{point.nearest}{far}"
 
     return by_item(
-        "Last seen so many tokens back",
+        "Distance back to the last occurrence, in tokens",
         audit.recurrence.by_distance,
         label,
         [

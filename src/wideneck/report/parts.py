@@ -163,7 +163,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table(Part):
-    """Rows of text: (label, path of its definition or "", one cell a column).
+    """Rows of text: (label, path of its definition or "", one cell per column).
 
     The label of a row without cells goes over all columns.
     """

@@ -56,7 +56,7 @@ def provenance(**known: Any) -> Provenance:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that numbers depend on."""
+    """The versions of Python and of the packages that numbers depend on."""
     return {"python": platform.python_version()} | {p: version(p) for p in PACKAGES}
 
 

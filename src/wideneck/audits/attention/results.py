@@ -230,7 +230,7 @@ class AttentionAudit:
     ablation_tokens: int = measure(
         "predictions that ablation was measured on, from the start of each window; 0 for none"
     )
-    heads: list[HeadMeasures] = measure("one record a head, layer by layer")
+    heads: list[HeadMeasures] = measure("one record per head, layer by layer")
     by_size: list[SizePoint] = measure("over N")
     by_length: list[LengthPoint] = measure("over the context length")
     by_step: list[StepPoint] = measure(

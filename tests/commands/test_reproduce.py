@@ -24,9 +24,8 @@ def test_a_paper_brings_its_two_modules(paper):
     run = import_module(f"wideneck.lab.{paper}.reproduction").reproduce
     assert list(inspect.signature(run).parameters) == ["request", "progress"]
     table = import_module(f"wideneck.lab.{paper}.table")
-    assert list(inspect.signature(table.opening).parameters) == ["found"]
+    assert list(inspect.signature(table.said).parameters) == ["found"]
     assert list(inspect.signature(table.sections).parameters) == ["found", "reference"]
-    assert list(inspect.signature(table.reading).parameters) == ["found"]
 
 
 @pytest.mark.parametrize("paper", PAPERS)

@@ -10,7 +10,7 @@ import transformers as tr
 
 from tiny import GPT2
 from tiny_text import character_tokenizer, write_text
-from wideneck.lab.attention.runs import SCALES
+from wideneck.lab.attention.reproduction import SCALES
 
 CONTEXT = 128
 

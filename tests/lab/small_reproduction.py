@@ -6,10 +6,18 @@ from pathlib import Path
 import pytest
 
 from wideneck.lab.ambiguous.words import SECTIONS
-from wideneck.lab.histalign.settings import SCALES, SMALL, Recipe, Settings, settings
+from wideneck.lab.histalign.reproduction import SCALES, settings
+from wideneck.lab.histalign.runs import Settings
+from wideneck.lab.histalign.training import Recipe
+from wideneck.lab.registry import Request
 
 TINY = replace(
-    SMALL, batch_size=8, micro_batch=8, num_steps=4, num_test_prompts=40, num_rank_rows=100
+    SCALES["small"],
+    batch_size=8,
+    micro_batch=8,
+    num_steps=4,
+    num_test_prompts=40,
+    num_rank_rows=100,
 )
 
 
@@ -28,7 +36,7 @@ def write_words(folder: Path, num_pairs: int = 10) -> Path:
 
 
 def small(recipe: Recipe = TINY) -> Settings:
-    return replace(settings(None, None, None), recipe=recipe)
+    return replace(settings(Request(paper="histalign")), recipe=recipe)
 
 
 def use_tiny(monkeypatch: pytest.MonkeyPatch, recipe: Recipe = TINY) -> None:

@@ -12,8 +12,8 @@ from lab.small_attention import CONTEXT, saved_model, saved_text, use_tiny
 from wideneck.commands.reproduce import reproduce
 from wideneck.data import read_text
 from wideneck.errors import WideneckError
-from wideneck.lab.attention import runs
-from wideneck.lab.attention.runs import SCALES, settings, text_of
+from wideneck.lab.attention import reproduction
+from wideneck.lab.attention.reproduction import SCALES, other_than_paper, settings, text_of
 from wideneck.lab.registry import Request
 
 
@@ -90,8 +90,8 @@ def test_running_again_makes_only_what_is_missing(place, finished, monkeypatch, 
     before = json.loads((place / "again" / "seed1.json").read_text())
     (place / "again" / "seed1.json").unlink()
     made = []
-    real = runs.run
-    monkeypatch.setattr(runs, "run", lambda *a: made.append(a[3]) or real(*a))
+    real = reproduction.run
+    monkeypatch.setattr(reproduction, "run", lambda *a: made.append(a[3]) or real(*a))
     reproduce("attention", **options(place, out=place / "again"))
     assert made == [1]
     after = json.loads((place / "again" / "seed1.json").read_text())
@@ -149,12 +149,12 @@ def test_settings_of_a_command_line():
     small, paper = (
         settings(Request(paper="attention", scale=scale, text="t")) for scale in (None, "paper")
     )
-    assert (small.scale, small.model) == ("small", None)
-    assert (paper.scale, paper.model) == ("paper", "gpt2")
-    assert paper.measured.num_queries is None
-    assert small.other(default_text=True) == "another model and text"
-    assert small.other(default_text=False) == "another model"
-    assert paper.other(default_text=False) == ""
+    assert (small["scale"], small["model"]) == ("small", None)
+    assert (paper["scale"], paper["model"]) == ("paper", "gpt2")
+    assert paper["measured"]["num_queries"] is None
+    assert other_than_paper(small["model"], None) == "another model and text"
+    assert other_than_paper(small["model"], "t") == "another model"
+    assert other_than_paper(paper["model"], "t") == ""
 
 
 def test_of_a_folder_of_splits_the_test_split_is_read(tmp_path):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lab.small_reproduction import small, write_words
+from lab.small_reproduction import TINY, small, write_words
 from wideneck.attached.memory_model import three_ways
 from wideneck.audits.output.log_prob_rank import numerical_rank
 from wideneck.errors import WideneckError
@@ -15,7 +15,7 @@ from wideneck.lab.ambiguous.encoding import make_task
 from wideneck.lab.ambiguous.words import read_analogies
 from wideneck.lab.histalign import evaluation
 from wideneck.lab.histalign.objectives import OBJECTIVES
-from wideneck.lab.histalign.reproduction import figures, gap, summarize
+from wideneck.lab.histalign.reproduction import figures, reproduction
 from wideneck.lab.histalign.runs import Run
 from wideneck.lab.histalign.training import start
 
@@ -27,7 +27,7 @@ def evaluate(*given):
 @pytest.fixture
 def started(tmp_path):
     analogies = read_analogies(write_words(tmp_path))
-    model, encoding = start(small(), OBJECTIVES["trime"], analogies, 0)
+    model, encoding = start(None, TINY, OBJECTIVES["trime"], analogies, 0)
     return model.eval(), make_task(analogies, encoding, "leak-free", 0, 40)
 
 
@@ -95,10 +95,10 @@ def test_three_ways_wants_a_memory(tmp_path):
         three_ways(tiny_model("gpt2"), torch.tensor([[1, 2]]))
 
 
-def a_run(seed, full):
+def a_run(seed, full, objective="trime"):
     numbers = {"2": full, "25": 100.0}
     return Run(
-        objective="trime",
+        objective=objective,
         seed=seed,
         num_prompts=10,
         full=numbers,
@@ -119,19 +119,36 @@ def a_run(seed, full):
     )
 
 
+def summarized(*full, added=0.0):
+    """Of runs with these accuracies, one a seed, and what the ranking loss adds to each."""
+    runs = [
+        a_run(seed, value + added * (OBJECTIVES[name].over is not None), name)
+        for seed, value in enumerate(full)
+        for name in OBJECTIVES
+    ]
+    found = reproduction(small(), runs)
+    assert [one.objective for one in found.summaries] == list(OBJECTIVES)
+    return found.summaries, found.gaps
+
+
 def test_a_summary_has_the_mean_and_the_deviation_of_n_minus_1():
-    found = summarize("trime", [a_run(0, 10.0), a_run(1, 20.0), a_run(2, 60.0)])
+    (found, *_), _ = summarized(10.0, 20.0, 60.0)
     assert found.figures["full.2"].mean == pytest.approx(30)
     assert found.figures["full.2"].std == pytest.approx(math.sqrt((400 + 100 + 900) / 2))
     assert found.figures["rank"].std == 0
-    assert summarize("trime", [a_run(0, 10.0)]).figures["full.2"].std is None
+    (found, *_), _ = summarized(10.0)
+    assert found.figures["full.2"].std is None
 
 
 def test_a_gap_is_taken_seed_by_seed():
-    more, less = [a_run(0, 30.0), a_run(1, 80.0)], [a_run(0, 20.0), a_run(1, 70.0)]
-    found = gap(more, less).figures["full.2"]
-    assert (found.mean, found.std) == (10, 0)
-    assert figures(more[0])["cache.25"] == 100
+    _, gaps = summarized(20.0, 70.0, added=10.0)
+    assert [gap.over for gap in gaps] == ["cross_entropy", "trime_released", "trime"]
+    for gap in gaps:
+        assert gap.objective == f"{gap.over}_histalign"
+        found = gap.figures["full.2"]
+        assert (found.mean, found.std) == (10, 0)
+        assert gap.figures["cache.25"].mean == 0
+    assert figures(a_run(0, 30.0))["cache.25"] == 100
 
 
 def test_every_view_has_its_own_accuracies_losses_and_rank(started):

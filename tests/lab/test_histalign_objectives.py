@@ -59,7 +59,7 @@ def test_cross_entropy_leaves_the_memory_alone_and_the_ranking_loss_orders_it():
 
 def test_the_loss_of_each_trime_is_read_off_the_three_distributions(analogies):
     for name in ("trime_released", "trime"):
-        model, encoding = start(small(), OBJECTIVES[name], analogies, 0)
+        model, encoding = start(None, TINY, OBJECTIVES[name], analogies, 0)
         task = make_task(analogies, encoding, "leak-free", 0, 10)
         row = task.rows[0]
         loss = model(**padded([row], model.device)).loss
@@ -75,7 +75,7 @@ def test_the_loss_of_each_trime_is_read_off_the_three_distributions(analogies):
 def test_every_objective_starts_from_the_same_weights_and_never_moves_its_output_matrix(analogies):
     starts = []
     for objective in OBJECTIVES.values():
-        model, _ = start(small(), objective, analogies, 3)
+        model, _ = start(None, TINY, objective, analogies, 3)
         head = model.get_output_embeddings().weight
         assert head is model.get_input_embeddings().weight
         assert not head.requires_grad

@@ -12,7 +12,7 @@ import transformers as tr
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lab.paper_page import checked, rows
-from lab.small_reproduction import TINY, small, use_tiny, write_words
+from lab.small_reproduction import TINY, use_tiny, write_words
 from tiny import GPT2
 from wideneck.commands.reproduce import reproduce
 from wideneck.errors import WideneckError
@@ -20,10 +20,11 @@ from wideneck.files.folder import LOCK
 from wideneck.files.store import Store
 from wideneck.lab import jobs
 from wideneck.lab.ambiguous.words import read_analogies
-from wideneck.lab.histalign import runs
+from wideneck.lab.histalign import reproduction as module
 from wideneck.lab.histalign.objectives import OBJECTIVES
+from wideneck.lab.histalign.reproduction import SCALES, settings
 from wideneck.lab.histalign.runs import Run
-from wideneck.lab.histalign.settings import PAPER, SCALES, settings
+from wideneck.lab.registry import Request
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +85,8 @@ def test_running_again_makes_only_what_is_missing(finished, monkeypatch, capsys)
     before = lost.read_text()
     lost.unlink()
     made = []
-    real = runs.run
-    monkeypatch.setattr(runs, "run", lambda *a, **k: made.append(a[2:4]) or real(*a, **k))
+    real = module.run
+    monkeypatch.setattr(module, "run", lambda *a, **k: made.append(a[2:4]) or real(*a, **k))
     reproduce("histalign", words=words, num_seeds=2, out=folder)
     assert made == [("trime", 1)]
     again, first = (json.loads(text) for text in (lost.read_text(), before))
@@ -123,14 +124,17 @@ def test_a_damaged_run_is_named(tmp_path):
 
 def test_processes_side_by_side_find_what_one_finds(tmp_path, monkeypatch):
     words = write_words(tmp_path)
-    monkeypatch.setattr(runs, "OBJECTIVES", {name: OBJECTIVES[name] for name in ("trime",)})
+    use_tiny(monkeypatch)
+    monkeypatch.setattr(module, "OBJECTIVES", {name: OBJECTIVES[name] for name in ("trime",)})
     monkeypatch.setattr(jobs, "cores", lambda: 2)
     shown = []
     found = []
     for processes in (1, 2):
         monkeypatch.setattr(jobs, "PROCESSES", processes)
-        with Store.opened(tmp_path / str(processes), {}) as folder:
-            found.append(runs.all_runs(small(), words, (0, 1), folder, lambda *a: shown.append(a)))
+        request = Request(
+            paper="histalign", own={"words": words}, num_seeds=2, out=tmp_path / str(processes)
+        )
+        found.append(module.reproduce(request, lambda *a: shown.append(a)).runs)
     for one, two in zip(*found, strict=True):
         assert one.full == two.full
         assert one.loss == two.loss
@@ -142,7 +146,12 @@ def test_a_model_of_hugging_face_is_fine_tuned(tmp_path, monkeypatch, capsys):
     words = write_words(tmp_path, num_pairs=6)
     model = saved_model(tmp_path / "model", words, positions=256)
     recipe = replace(
-        PAPER, num_epochs=None, num_steps=1, batch_size=8, micro_batch=4, num_test_prompts=6
+        SCALES["paper"],
+        num_epochs=None,
+        num_steps=1,
+        batch_size=8,
+        micro_batch=4,
+        num_test_prompts=6,
     )
     monkeypatch.setitem(SCALES, "paper", replace(recipe, num_rank_rows=30))
     reproduce("histalign", model=str(model), words=words, num_seeds=1, out=tmp_path / "runs")
@@ -197,9 +206,13 @@ def test_words_that_are_missing_are_asked_for_before_a_folder_is_made(tmp_path):
 def test_the_settings_know_the_splits_that_there_are():
     from wideneck.lab.ambiguous.splits import SPLITS
 
-    assert settings(None, None, None).split == next(iter(SPLITS)) == "leak-free"
-    assert settings(None, "gpt2", None).scale == "paper"
-    assert settings("paper", None, None).model == "gpt2"
+    def of(**given):
+        return settings(Request(paper="histalign", **given))
+
+    assert of().split == next(iter(SPLITS)) == "leak-free"
+    assert of(own={"split": "paper"}).split == "paper"
+    assert of(model="gpt2").scale == "paper"
+    assert of(scale="paper").model == "gpt2"
 
 
 def saved_model(folder, words, *, positions):

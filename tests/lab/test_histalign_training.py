@@ -12,7 +12,7 @@ from wideneck.lab.ambiguous.splits import SPLITS
 from wideneck.lab.ambiguous.words import make_prompts, read_analogies
 from wideneck.lab.histalign import runs as module
 from wideneck.lab.histalign.objectives import COMMON, OBJECTIVES
-from wideneck.lab.histalign.settings import settings
+from wideneck.lab.histalign.reproduction import SCALES
 from wideneck.lab.histalign.training import MAX_NORM, start, steps, train
 
 
@@ -23,7 +23,7 @@ def analogies(tmp_path):
 
 @pytest.fixture
 def encoding(analogies):
-    return start(small(), OBJECTIVES["trime"], analogies, 0)[1]
+    return start(None, TINY, OBJECTIVES["trime"], analogies, 0)[1]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -177,7 +177,7 @@ def test_the_seed_of_a_run_is_that_of_all_that_is_drawn(analogies, monkeypatch):
 
         monkeypatch.setattr(module, name, called)
 
-    for name, place in (("start", 3), ("make_task", 3), ("train", 3)):
+    for name, place in (("start", 4), ("make_task", 3), ("train", 3)):
         record(name, place)
     found = module.run(small(), analogies, "trime", 7)
     assert found.seed == 7
@@ -190,7 +190,7 @@ def test_the_seed_of_a_run_is_that_of_all_that_is_drawn(analogies, monkeypatch):
 
 def test_a_model_starts_from_its_seed(analogies):
     first, again, other = (
-        start(small(), OBJECTIVES["trime"], analogies, seed)[0] for seed in (0, 0, 1)
+        start(None, TINY, OBJECTIVES["trime"], analogies, seed)[0] for seed in (0, 0, 1)
     )
     weights = [model.get_output_embeddings().weight for model in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
@@ -206,4 +206,4 @@ def test_objectives_differ_in_likelihood_values_and_ranking_loss_alone():
         assert one.over == (name.removesuffix("_histalign") if ranked else None)
         assert (one.memory.get("loss") == "cross_entropy") == name.startswith("cross_entropy")
         assert (one.memory.get("values") == "labels") == name.startswith("trime_released")
-    assert settings(None, None, None).recipe.num_test_prompts == 4096
+    assert SCALES["small"].num_test_prompts == SCALES["paper"].num_test_prompts == 4096

@@ -7,6 +7,8 @@ Every number is as printed; `status` says how it was checked.  A file has
                    are of, `data."PTB" = [...]`, each a name and for each measure a number,
                    [number, spread] or "" for none
     [[claims]]     statements: fields that they share, and `rows`, each [name, table, statement]
+
+and the tables `OURS` of what we run and say, which are not the paper's.
 """
 
 import tomllib
@@ -18,9 +20,12 @@ from typing import Any, Literal, TypeVar, get_args
 
 from wideneck.files.records import record
 
+OURS = ("prose", "scale", "curves")
+"""Our sentences, settings by the name of the scale, and tables of curves."""
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 SMALL = Decimal("0.001")
 """Below it a number is written with a power of ten."""
+Scale = TypeVar("Scale")
 Status = Literal["verified", "secondary", "figure", "recalled"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 """verified: read in the source itself.  secondary: another text reports it.  figure: read off a
@@ -108,12 +113,24 @@ def published_results(name: str) -> Published:
 
 def prose(name: str) -> dict[str, Any]:
     """What our page of a paper says in words: sentences by name, with places for what was found."""
-    return tomllib.loads(_text(f"{name}.toml"))["prose"]
+    return ours(name, "prose")
 
 
-def scales(name: str) -> dict[str, Any]:
-    """What is run for a paper at each of its scales, by the scale's name."""
-    return tomllib.loads(_text(f"{name}.toml"))["scale"]
+def ours(name: str, table: str) -> dict[str, Any]:
+    """What we run and say of a paper: one of the tables `OURS` of its file."""
+    return tomllib.loads(_text(f"{name}.toml"))[table]
+
+
+def scales(name: str, kind: type[Scale]) -> dict[str, Scale]:
+    """What our reproduction of a paper does at each scale, in the fields of a dataclass.
+
+    Raises:
+        WideneckError: the file, which is ours, is not as it should be.
+    """
+    return {
+        scale: record(kind, fields, f"{name}.toml", "mend the file", exact=True)
+        for scale, fields in ours(name, "scale").items()
+    }
 
 
 def _text(file: str) -> str:
@@ -128,8 +145,7 @@ def read_published(text: str, file: str) -> Published:
             second-hand number without its source.
     """
     content = tomllib.loads(text, parse_float=Decimal)
-    content.pop("prose", None)  # ours, see `prose`
-    content.pop("scale", None)  # likewise, see `scales`
+    content = {name: table for name, table in content.items() if name not in OURS}
     results = [
         _checked(PublishedResult, _result(one), file)
         for grid in content.pop("grid", [])

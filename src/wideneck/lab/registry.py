@@ -1,7 +1,8 @@
 """The papers that `wideneck reproduce` knows, and what one brings.  Imports no torch.
 
 A paper is a folder of this package, `lab/NAME/`, whose `__init__` says what it `TAKES` of the
-shared options and which `OPTIONS` it brings, with two modules that are imported when it runs:
+shared options and which `OPTIONS` it brings (name -> type, metavar and help), with two modules that
+are imported when it runs:
 
     reproduction.py    def reproduce(request: Request, progress: Progress) -> Found
     table.py           def said(found) -> dict[str, object]
@@ -19,14 +20,20 @@ ours beside them in `wideneck.lab.verdict`.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from wideneck.errors import WideneckError
 from wideneck.lab import attention, histalign, saturation, sigsoftmax
 from wideneck.registry import did_you_mean
 
 _MODULES = (attention, histalign, saturation, sigsoftmax)
-OPTIONS: dict[str, Any] = {name: o for module in _MODULES for name, o in module.OPTIONS.items()}
+OPTIONS: dict[str, Any] = {
+    name: Annotated[kind | None, typer.Option(metavar=metavar, help=text)]
+    for module in _MODULES
+    for name, (kind, metavar, text) in module.OPTIONS.items()
+}
 """Those that single papers bring: what the command line takes under a name, annotated for typer."""
 PAPERS: dict[str, tuple[str, ...]] = {
     module.__name__.rpartition(".")[2]: (*module.TAKES, *module.OPTIONS) for module in _MODULES

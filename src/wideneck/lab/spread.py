@@ -39,10 +39,11 @@ class Spread:
             return f"{self.mean:{number}}"
         return f"{self.mean:{number}}{between}{self.std:{number.removeprefix('+')}}"
 
-    def times(self, factor: float) -> "Spread":
-        """In another unit."""
-        std = None if self.std is None else factor * self.std
-        return Spread(mean=factor * self.mean, std=std)
+    @property
+    def percent(self) -> "Spread":
+        """That of a share, in percent."""
+        std = None if self.std is None else 100 * self.std
+        return Spread(mean=100 * self.mean, std=std)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,21 +1,52 @@
-"""The whole reproduction: runs over seeds, their curves, the paper's words beside them."""
+"""The audit's attention section on a text, once for each seed, and the paper's words beside it.
 
+Cost at the small scale: for 270 heads of width 64 some two minutes a seed on two cores, most of it
+the scan for the critical N; 1 GB with the default model.
+"""
+
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
 from wideneck.audits.attention.results import AttentionAudit
+from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
-from wideneck.data import Text
+from wideneck.data import Text, default_text, read_corpus, read_text
+from wideneck.entry.audit import audit
+from wideneck.errors import WideneckError
+from wideneck.files.records import record
 from wideneck.files.store import Store
 from wideneck.lab.attention.claims import NOT_COMPARED, judged_claims, judged_numbers
-from wideneck.lab.attention.runs import Run, Settings, all_runs, settings, text_of
 from wideneck.lab.found import Found, made_now
+from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
 from wideneck.lab.spread import Spread, over_seeds
 from wideneck.lab.verdict import Comparison
+from wideneck.models import LoadedModel, load_language_model
+
+CURVES = ours("attention", "curves")
+_SCALE = ours("attention", "scale")
+_PAPER = _SCALE["paper"] | {"num_queries": None}  # every query: TOML has no value for it
+PAPER = record(AttentionSettings, _PAPER, "attention.toml", "mend the file", exact=True)
+SCALES = {"small": replace(PAPER, **_SCALE["small"]), "paper": PAPER}
+"""For each seed: its windows and random sets are drawn anew."""
+GPT2 = ("gpt2", "openai-community/gpt2")
+"""Names of the paper's model; the first is the default of its scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """All heads on the windows of one seed."""
+
+    seed: int = measure("decides the windows, the random sets and the random directions")
+    head_sha256: str = measure("hash of the model's output layer: runs of one model agree in it")
+    seconds: float = measure("wall-clock time of the measurement", unit="seconds")
+    versions: dict[str, str] = measure("software")
+    audit: AttentionAudit = measure("the attention section, as `wideneck audit` reports it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,64 +80,128 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
 
     Raises:
         WideneckError: no text for the paper's scale, a folder of other settings, a model that
-            cannot be used.
+            cannot be used or is not that of the finished runs.
     """
-    chosen = settings(request)
-    text = text_of(request.text)
-    chosen = replace(chosen, text_sha256=text.sha256)
-    shared = {"paper": "attention", **asdict(chosen)}
-    with Store.opened(request.folder(chosen.scale), shared) as store:
-        runs = all_runs(chosen, text, request.num_seeds, store, progress)
-    return reproduction(chosen, text, runs, default_text=request.text is None)
-
-
-def reproduction(
-    chosen: Settings, text: Text, runs: Sequence[Run], *, default_text: bool
-) -> Reproduction:
-    """The comparison of finished runs."""
-    made = made_now("attention")
-    published = made["published"]
-    audits = [run.audit for run in runs]
-    other = chosen.other(default_text=default_text)
+    chosen, text = settings(request), text_of(request.text)
+    chosen |= {"text_sha256": text.sha256}
+    with Store.opened(request.folder(chosen["scale"]), {"paper": "attention"} | chosen) as store:
+        runs = _runs(chosen, text, request.num_seeds, store, progress)
+    made, audits = made_now("attention"), [run.audit for run in runs]
+    other = other_than_paper(chosen["model"], request.text)
     return Reproduction(
-        settings=asdict(chosen),
+        settings=chosen,
         text=text.name,
         other=other,
-        runs=list(runs),
-        by_size=_points(audits, "by_size", "size", SIZES),
-        by_length=_points(audits, "by_length", "length", LENGTHS),
-        by_temperature=_points(audits, "by_step", "temperature", TEMPERATURES),
-        numbers=judged_numbers(published, audits, other),
-        claims=judged_claims(published, audits),
+        runs=runs,
+        by_size=_points(audits, CURVES["by_size"]),
+        by_length=_points(audits, CURVES["by_length"]),
+        by_temperature=_points(audits, CURVES["by_temperature"]),
+        numbers=judged_numbers(made["published"], audits, other),
+        claims=judged_claims(made["published"], audits),
         not_compared=NOT_COMPARED,
         **made,
     )
 
 
-MEANS = {name: name for name in ("distance", "bound", "expected_paper", "expected_monte_carlo")}
-SIZES = {
-    "mass": "mass",
-    **MEANS,
-    **{n: n for n in ("expected_upper", "separability_lower", "separability_upper")},
-    "separability": "separability.median",
-    "separability_highest": "separability.highest",
-}
-LENGTHS = {**MEANS, "effective_keys": "effective_keys.median"}
-TEMPERATURES = {
-    "step {0.step:g}": "largest_head",
-    **{n: n for n in ("spectral", "spectral_highest", "paper_bound")},
-}
-"""What figures of a point are called, and the attributes that they are."""
+def settings(request: Request) -> dict[str, Any]:
+    """All that finished runs must share but the hash of the text; the seeds are not among it.
+
+    Raises:
+        WideneckError: the paper's scale without a text.
+    """
+    scale = request.scale or "small"
+    if scale == "paper" and request.text is None:
+        raise WideneckError(
+            "--scale paper needs a long text, and the paper's is War and Peace: give one by "
+            "--text FILE."
+        )
+    model = GPT2[0] if request.model is None and scale == "paper" else request.model
+    return {"scale": scale, "model": model, "measured": asdict(SCALES[scale])}
 
 
-def _points(
-    audits: Sequence[AttentionAudit], curve: str, at: str, figures: dict[str, str]
-) -> list[Point]:
+def text_of(given: str | None) -> Text:
+    """The text that is read: a file whole, of a folder or a dataset the test split.
+
+    Raises:
+        WideneckError: it is missing, empty or not text.
+    """
+    if given is None:
+        return default_text()
+    if not given.startswith("datasets:") and not os.path.isdir(given):
+        return read_text(given)
+    corpus = read_corpus(given)
+    split, documents = ("test", corpus.test) if corpus.test else ("valid", corpus.valid)
+    name = f"{corpus.name}, {split} split"
+    return Text(name=name, documents=list(documents), sha256=corpus.sha256)
+
+
+def other_than_paper(model: str | None, text: str | None) -> str:
+    """What is not as in the paper, such as "another model and text"; empty for nothing."""
+    differs = {"model": model not in GPT2, "text": text is None}
+    names = " and ".join(name for name in differs if differs[name])
+    return f"another {names}" if names else ""
+
+
+def _runs(
+    chosen: dict[str, Any], text: Text, num_seeds: int, store: Store, progress: Progress
+) -> list[Run]:
+    """Every seed, read from the store or measured and written there."""
+    measured = SCALES[chosen["scale"]]
+
+    @cache
+    def loaded() -> LoadedModel:
+        progress("loading the model", 0, 1)
+        model = load_language_model(chosen["model"])
+        if model.max_positions is not None and model.max_positions < measured.context:
+            raise WideneckError(
+                f"The experiment reads {measured.context:,} tokens at a time, and {model.source} "
+                f"has positions for {model.max_positions:,}: name another model by --model."
+            )
+        return model
+
+    def made(seed: int) -> Run:
+        return store.made(f"seed{seed}", Run, lambda: run(loaded(), text, measured, seed, progress))
+
+    found = [made(seed) for seed in range(num_seeds)]
+    if len({one.head_sha256 for one in found}) > 1:
+        raise WideneckError(
+            f"The runs in {store.path} are of models with different weights; name another folder "
+            "by --out."
+        )
+    return found
+
+
+def run(
+    loaded: LoadedModel, text: Text, measured: AttentionSettings, seed: int, progress: Progress
+) -> Run:
+    """One seed."""
+    report = audit(
+        loaded.model,
+        text,
+        "attention",
+        tokenizer=loaded.tokenizer,
+        attention=measured,
+        seed=seed,
+        progress=lambda stage, done, total: progress(f"seed {seed}: {stage}", done, total),
+    )
+    assert report.attention is not None
+    where = report.provenance
+    return Run(
+        seed=seed,
+        head_sha256=where.head_sha256,
+        seconds=round(sum(where.seconds.values()), 1),
+        versions=where.versions,
+        audit=report.attention,
+    )
+
+
+def _points(audits: Sequence[AttentionAudit], curve: dict[str, Any]) -> list[Point]:
     """The points that every seed has; those of one place are one."""
+    figures = dict((f, f) if isinstance(f, str) else f for f in curve["figures"])
     found: list[dict[float, dict[str, float | None]]] = [{} for _ in audits]
-    for audit, by_place in zip(audits, found, strict=True):
-        for point in getattr(audit, curve):
-            by_place.setdefault(getattr(point, at), {}).update(
+    for audited, by_place in zip(audits, found, strict=True):
+        for point in getattr(audited, curve["of"]):
+            by_place.setdefault(getattr(point, curve["at"]), {}).update(
                 {name.format(point): attrgetter(path)(point) for name, path in figures.items()}
             )
     shared = [place for place in found[0] if all(place in other for other in found)]

@@ -1,24 +1,36 @@
-"""The whole table: settings, runs, summaries and gaps beside what the paper prints."""
+"""Every objective with every seed: runs, summaries, and what the ranking loss adds."""
 
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
+from wideneck.errors import WideneckError
 from wideneck.files.store import Store
+from wideneck.lab.ambiguous.splits import SPLITS
 from wideneck.lab.ambiguous.words import read_analogies
 from wideneck.lab.found import Found, made_now
+from wideneck.lab.histalign.evaluation import VIEWS
 from wideneck.lab.histalign.objectives import COMMON, OBJECTIVES
-from wideneck.lab.histalign.runs import Run, all_runs
-from wideneck.lab.histalign.settings import Settings, settings
+from wideneck.lab.histalign.runs import Run, Settings, run
+from wideneck.lab.histalign.training import Recipe
+from wideneck.lab.jobs import all_runs
+from wideneck.lab.published import scales
 from wideneck.lab.registry import Request
 from wideneck.lab.spread import Spread, over_seeds
+from wideneck.registry import did_you_mean
 
-PRINTED = ("2", "5", "10", "25")
-"""The k of the paper's table; `Run` has all of the released evaluation."""
+SCALES = scales("histalign", Recipe)
+DEFAULT_MODEL = "gpt2"
+"""The paper's scale has it: the GPT2-small of its Table 1."""
+FIGURES = ("memory_share", "loss", "loss_model", "rank", "rank_model", "seconds", "cpu_seconds")
+"""Fields of a run that a mean makes sense of, beside its accuracies."""
+Figures = dict[int, dict[str, float]]
+"""Seed -> the figures of its run, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,28 +75,62 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
         WideneckError: settings that do not go together, no words, a folder of other settings, a
             model that cannot be used.
     """
-    chosen = settings(request.scale, request.model, request.own.get("split"))
-    words = request.own.get("words")
+    chosen = settings(request)
+    analogies = read_analogies(request.own.get("words"))
     # Of the words that are used, whatever file they came from.
-    content = json.dumps(read_analogies(words)).encode()
+    content = json.dumps(analogies).encode()
     chosen = replace(chosen, words_sha256=hashlib.sha256(content).hexdigest())
-    seeds = range(request.num_seeds)
     shared = {"paper": "histalign", **asdict(chosen)}
     with Store.opened(request.folder(chosen.scale), shared) as store:
-        runs = all_runs(chosen, words, seeds, store, progress)
+        runs = all_runs(
+            {
+                f"{name}-seed{seed}": partial(run, chosen, analogies, name, seed)
+                for seed in range(request.num_seeds)
+                for name in OBJECTIVES
+            },
+            Run,
+            store,
+            progress,
+            processes=None if chosen.model is None else 1,  # a loaded model fills a machine
+        )
     return reproduction(chosen, runs)
+
+
+def settings(request: Request) -> Settings:
+    """The settings of a command line, defaults filled in.
+
+    Raises:
+        WideneckError: an unknown split, or a model where one is made from scratch.
+    """
+    model, split = request.model, request.own.get("split", next(iter(SPLITS)))
+    scale = request.scale or ("small" if model is None else "paper")
+    if scale == "small" and model is not None:
+        raise WideneckError(
+            f"--scale small trains a small model of its own from scratch: leave out --model, or "
+            f"fine-tune {model} by --scale paper."
+        )
+    if scale == "paper" and model is None:
+        model = DEFAULT_MODEL
+    if split not in SPLITS:
+        raise WideneckError(f"No split is called '{split}'.{did_you_mean(split, list(SPLITS))}")
+    return Settings(scale=scale, model=model, split=split, recipe=SCALES[scale])
 
 
 def reproduction(chosen: Settings, runs: Sequence[Run]) -> Reproduction:
     """The table of finished runs, for all objectives and the same seeds of each."""
-    by_name = {name: [run for run in runs if run.objective == name] for name in OBJECTIVES}
+    found: dict[str, Figures] = {name: {} for name in OBJECTIVES}
+    for one in runs:
+        found[one.objective][one.seed] = figures(one)
     return Reproduction(
         settings=asdict(chosen),
         objectives={name: COMMON | one.memory for name, one in OBJECTIVES.items()},
         runs=list(runs),
-        summaries=[summarize(name, some) for name, some in by_name.items()],
+        summaries=[
+            Summary(objective=name, figures=over_seeds([*by_seed.values()]))
+            for name, by_seed in found.items()
+        ],
         gaps=[
-            gap(by_name[name], by_name[one.over])
+            Gap(objective=name, over=one.over, figures=_differences(found[name], found[one.over]))
             for name, one in OBJECTIVES.items()
             if one.over is not None
         ],
@@ -92,28 +138,14 @@ def reproduction(chosen: Settings, runs: Sequence[Run]) -> Reproduction:
     )
 
 
-def summarize(objective: str, runs: Sequence[Run]) -> Summary:
-    """Mean and deviation of every figure."""
-    return Summary(objective=objective, figures=over_seeds([figures(run) for run in runs]))
-
-
-def gap(more: Sequence[Run], less: Sequence[Run]) -> Gap:
-    """The differences of two objectives over the same seeds, in the same order."""
-    assert [run.seed for run in more] == [run.seed for run in less]
-    pairs = [(figures(a), figures(b)) for a, b in zip(more, less, strict=True)]
-    return Gap(
-        objective=more[0].objective,
-        over=less[0].objective,
-        figures=over_seeds([{name: a[name] - b[name] for name in a} for a, b in pairs]),
-    )
-
-
 def figures(run: Run) -> dict[str, float]:
     """The numbers of a run that a mean makes sense of, by name."""
-    found: dict[str, Any] = {
-        f"{view}.{k}": value
-        for view in ("full", "model", "cache")
-        for k, value in getattr(run, view).items()
-    }
-    names = ("memory_share", "loss", "loss_model", "rank", "rank_model", "seconds", "cpu_seconds")
-    return found | {name: float(getattr(run, name)) for name in names}
+    accuracies = {f"{view}.{k}": value for view in VIEWS for k, value in getattr(run, view).items()}
+    return accuracies | {name: float(getattr(run, name)) for name in FIGURES}
+
+
+def _differences(more: Figures, less: Figures) -> dict[str, Spread]:
+    """Of two objectives, seed by seed."""
+    return over_seeds(
+        [{name: a[name] - less[seed][name] for name in a} for seed, a in more.items()]
+    )

@@ -1,24 +1,31 @@
-"""Every objective with every seed, from the words to a `Run` each."""
+"""One objective with one seed: trained, then measured."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 from wideneck.audits.measure import measure
-from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
-from wideneck.files.store import Store
-from wideneck.lab import jobs
 from wideneck.lab.ambiguous.encoding import make_task
-from wideneck.lab.ambiguous.words import Analogies, read_analogies
+from wideneck.lab.ambiguous.words import Analogies
 from wideneck.lab.histalign.evaluation import evaluate
 from wideneck.lab.histalign.objectives import OBJECTIVES
-from wideneck.lab.histalign.settings import Settings
-from wideneck.lab.histalign.training import start, steps, train
+from wideneck.lab.histalign.training import Recipe, start, steps, train
+from wideneck.lab.jobs import Show
 from wideneck.models.positions import max_positions
 from wideneck.report.provenance import versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All that finished runs must share to stand in one table; the seeds are not among it."""
+
+    scale: str
+    model: str | None
+    """Id or folder of a causal language model of Hugging Face; None: from scratch."""
+    split: str
+    recipe: Recipe
+    words_sha256: str = ""
+    """The hash of the analogies, once they are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,34 +68,12 @@ class Run:
     versions: dict[str, str] = measure("software")
 
 
-def all_runs(
-    settings: Settings, words: Path | None, seeds: Sequence[int], store: Store, progress: Progress
-) -> list[Run]:
-    """Every objective with every seed, seed by seed, read from the store or made."""
-    return jobs.all_runs(
-        {
-            f"{name}-seed{seed}": partial(_run, settings, words, name, seed)
-            for seed in seeds
-            for name in OBJECTIVES
-        },
-        Run,
-        store,
-        progress,
-        processes=None if settings.model is None else 1,  # a loaded model fills a machine
-    )
-
-
-def _run(settings: Settings, words: Path | None, objective: str, seed: int, show: jobs.Show) -> Run:
-    """A process reads the words from their file, whose name is shorter than they are."""
-    return run(settings, read_analogies(words), objective, seed, show)
-
-
 def run(
     settings: Settings,
     analogies: Analogies,
     objective: str,
     seed: int,
-    show: jobs.Show = lambda share: None,
+    show: Show = lambda share: None,
 ) -> Run:
     """Train by one of `OBJECTIVES` and measure; the seed decides everything that is drawn.
 
@@ -96,7 +81,7 @@ def run(
         WideneckError: the model has too few positions, or a loss is not finite.
     """
     began, began_cpu, recipe = time.perf_counter(), time.process_time(), settings.recipe
-    model, encoding = start(settings, OBJECTIVES[objective], analogies, seed)
+    model, encoding = start(settings.model, recipe, OBJECTIVES[objective], analogies, seed)
     task = make_task(analogies, encoding, settings.split, seed, recipe.num_test_prompts)
     longest = max(map(len, [*(row.ids for row in task.rows), *task.prompts]))
     positions = max_positions(model)

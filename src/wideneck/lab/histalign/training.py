@@ -4,6 +4,7 @@ Rows come in random order, with the loss on the pieces of the label alone.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +18,6 @@ from wideneck.errors import WideneckError
 from wideneck.lab.ambiguous.encoding import IGNORE, Encoding, Example, Pieces, Vocabulary
 from wideneck.lab.ambiguous.words import Analogies
 from wideneck.lab.histalign.objectives import COMMON, Objective
-from wideneck.lab.histalign.settings import Recipe, Settings, Shape
 from wideneck.lab.jobs import Show
 from wideneck.memory.config import Memory
 from wideneck.models import load_language_model
@@ -28,21 +28,53 @@ MAX_NORM = 1.0
 """The gradient is clipped to it, as the Trainer of transformers does."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A GPT-2 that is trained from scratch; input and output share their frozen matrix."""
+
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How each objective is trained and measured.  AdamW, no decay, the rate falling to 0."""
+
+    shape: Shape | None = None
+    """None: a pretrained model is fine-tuned."""
+    batch_size: int
+    """Rows in each step of the optimizer."""
+    micro_batch: int
+    """Rows in each forward pass; the ranking loss is averaged over these."""
+    num_steps: int | None = None
+    """Optimizer's steps; None: `num_epochs`."""
+    num_epochs: int | None = None
+    learning_rate: float
+    num_test_prompts: int = 4096
+    """Distinct prompts of the test part, drawn by the seed; all where there are fewer."""
+    num_rank_rows: int
+    """Contexts N of the matrix whose rank is measured: every position of the first of them."""
+
+
 def start(
-    settings: Settings, objective: Objective, analogies: Analogies, seed: int
+    source: str | None, recipe: Recipe, objective: Objective, analogies: Analogies, seed: int
 ) -> tuple[Any, Encoding]:
     """A model with its memory and a frozen output matrix, and how words become its ids.
 
     Equal seeds give equal weights, whatever the objective.
+
+    Args:
+        source: id or folder of a causal language model of Hugging Face; None: from scratch.
     """
     torch.manual_seed(seed)
-    if settings.model is None:
-        assert settings.recipe.shape is not None
+    if source is None:
+        assert recipe.shape is not None
         words = Vocabulary(analogies)
-        model: Any = from_scratch(settings.recipe.shape, len(words), words.bos)
+        model: Any = from_scratch(recipe.shape, len(words), words.bos)
         encoding: Encoding = words
     else:
-        loaded = load_language_model(settings.model)
+        loaded = load_language_model(source)
         device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
         model, encoding = loaded.model.to(device), Pieces(loaded.tokenizer)
     attach_memory(model, Memory.published(**COMMON, **objective.memory))

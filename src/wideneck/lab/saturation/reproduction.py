@@ -15,7 +15,7 @@ from wideneck.errors import WideneckError
 from wideneck.files.store import Store
 from wideneck.lab.found import Found, made_now
 from wideneck.lab.jobs import all_runs
-from wideneck.lab.published import scales
+from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
 from wideneck.lab.saturation.arms import Arm, head_arms
 from wideneck.lab.saturation.family import FamilyRun, train_and_measure
@@ -97,7 +97,7 @@ def settings(scale: str, model: str | None, text: str | None) -> Settings:
             "The paper's scale trains on a large text, which wideneck does not bring: give a file, "
             "a folder or datasets:NAME by --text, or leave out --scale paper."
         )
-    given = scales("saturation")[scale]
+    given = ours("saturation", "scale")[scale]
     base, heads = (read_recipe(shipped(name), text=text) for name in given.pop("recipes"))
     assert isinstance(base.model, Transformer)
     assert isinstance(base.optimizer, AdamW)

@@ -100,7 +100,7 @@ def _ranks(found: Reproduction) -> Columns:
         ("1e-4", "{effective_1e4:.0f ± }"),
         ("1e-5", "{effective_1e5:.0f ± }"),
         ("mean z", "{mean_logit:.1f}"),
-        ("|z| < 5, %", lambda arm: f"{arm.figures['share_curved'].times(100):.0f}", "figures"),
+        ("|z| < 5, %", "{share_curved.percent:.0f}"),
     )
 
 

@@ -89,10 +89,11 @@ class _Row(Formatter):
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:
         if field_name in kwargs:  # some names of figures have a point
             return kwargs[field_name], field_name
-        (value,) = args
-        for name in field_name.split("."):
+        first, *names = field_name.split(".")
+        value = kwargs[first] if first in kwargs else getattr(args[0], first)
+        for name in names:
             value = None if value is None else getattr(value, name)
-        return value, field_name
+        return value, first
 
     def format_field(self, value: Any, format_spec: str) -> str:
         return "" if value is None else format(value, format_spec)

@@ -3,13 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from small_attention import saved_model
 
 from tiny_text import character_tokenizer, write_text
 from wideneck.lab.registry import Request
-from wideneck.lab.saturation.reproduction import Reproduction, reproduction
-from wideneck.lab.saturation.settings import Settings, settings
+from wideneck.lab.saturation import reproduction
+from wideneck.lab.saturation.reproduction import Reproduction, Settings, settings
 from wideneck.models.small.config import States, Transformer
 from wideneck.training.recipe import Recipe
 
@@ -45,7 +46,8 @@ def tiny_settings(folder: Path) -> Settings:
 def reproduced(folder: Path, *, num_seeds: int = 1, **changes: Any) -> Reproduction:
     chosen = replace(tiny_settings(folder), **changes)
     request = Request(paper="saturation", num_seeds=num_seeds, out=folder / "out")
-    return reproduction(chosen, request, lambda stage, done, total: None)
+    with patch.object(reproduction, "settings", return_value=chosen):
+        return reproduction.reproduce(request, lambda stage, done, total: None)
 
 
 def _narrow(recipe: Recipe, width: int) -> Recipe:

@@ -16,23 +16,13 @@ from wideneck.data import encode_corpus, read_corpus
 from wideneck.files.writing import json_text
 from wideneck.lab import jobs
 from wideneck.lab.registry import Request
-from wideneck.lab.saturation.family import (
-    checkpoint_steps,
-    train_and_measure,
-)
+from wideneck.lab.saturation.family import checkpoint_steps, train_and_measure
+from wideneck.lab.saturation.heads_run import head_recipe, random_rate, whitened_rate
 from wideneck.lab.saturation.loss_table import PYTHIA
-from wideneck.lab.saturation.reproduction import Reproduction, reproduce
+from wideneck.lab.saturation.reproduction import Reproduction, reproduce, settings
 from wideneck.lab.saturation.scaling import laws
-from wideneck.lab.saturation.settings import (
-    PAPER_RANKS,
-    SHAPES,
-    head_recipe,
-    random_rate,
-    settings,
-    whitened_rate,
-)
 from wideneck.report.terminal import show
-from wideneck.training.batches import WindowBatches, text_in_order
+from wideneck.training.batches import text_in_order
 from wideneck.training.loop import mean_nll
 from wideneck.training.saved_run import load_run
 from wideneck.training.states_task import recipe_states
@@ -200,13 +190,10 @@ def test_a_model_interrupted_between_two_measurements_goes_on_to_the_same_ones(
 
     run = found.family[0]
     recipe = tiny_settings(place).family[run.width]
-    corpus = encode_corpus(read_corpus(recipe.data.text), recipe.data)
-    windows = WindowBatches(corpus.train.ids, 8, recipe.training, 0)
-    length = run.tokens / windows.tokens_per_epoch
-    often = replace(recipe.training, epochs=length, evaluate_every=length, checkpoint_every=0.0)
-    steps = [one.checkpoint.step for one in run.measured]
-    recipe = replace(recipe, training=often)
-    job = partial(train_and_measure, run.width, run.seed, recipe, steps, 64, place / "interrupted")
+    recipe = replace(recipe, training=replace(recipe.training, checkpoint_every=0.0))
+    lengths = (run.tokens, 2, 64)
+    folder = place / "interrupted"
+    job = partial(train_and_measure, run.width, run.seed, recipe, *lengths, folder)
     with pytest.raises(InterruptedError):
         job(kill)
     assert job(lambda share: None).measured == run.measured
@@ -229,7 +216,7 @@ def test_measurements_are_spaced_by_powers_of_two_and_then_evenly():
 
 def test_rates_fall_with_the_rank_and_the_papers_are_as_read_off():
     for rate in (whitened_rate, random_rate):
-        rates = [rate(rank) for rank in PAPER_RANKS]
+        rates = [rate(rank) for rank in settings("paper", None, "datasets:a/text").ranks]
         assert rates == sorted(rates, reverse=True)
     assert [random_rate(r) for r in (32, 64, 256, 512, 768)] == [2e-2, 1e-2, 1e-2, 7e-3, 5e-3]
 
@@ -239,10 +226,10 @@ def test_both_scales_have_a_recipe_for_every_model_and_head():
     for chosen in (small, paper):
         assert len({r.training.batch_size for r in chosen.family.values()}) == 1
         for start in (*chosen.starts, "own"):
-            recipe = head_recipe(chosen, 32, start, 2)
+            recipe = head_recipe(chosen.heads, 32, start, 2)
             assert recipe.seed == 2
             assert recipe.to_dict()["model"]["start"] == start
-    assert list(paper.family) == list(SHAPES["paper"])
+    assert list(paper.family) == [128, 256, 512, 768, 1024]
 
 
 def test_a_power_law_is_found_again_where_the_frozen_constants_allow_none():

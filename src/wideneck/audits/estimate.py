@@ -36,6 +36,11 @@ class Estimate:
         "tokens of each that the mean is over"
     )
 
+    @property
+    def half(self) -> float | None:
+        """Half of the interval's width; None without one."""
+        return None if self.high is None else self.high - self.value
+
     def map(self, function) -> "Estimate":
         """The same estimate on another scale; `function` must be increasing."""
         return replace(

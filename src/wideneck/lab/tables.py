@@ -71,7 +71,7 @@ def table(
 def _cell(row: Any, cell: Cell) -> str:
     if not isinstance(cell, str):
         return cell(row)
-    return _ROW.vformat(cell, (), vars(row) | getattr(row, "figures", {}))
+    return _ROW.vformat(cell, (row,), getattr(row, "figures", {}))
 
 
 def _path(column: Sequence[Any], fields: str, known: Container[str]) -> str:
@@ -90,7 +90,7 @@ class _Row(Formatter):
         if field_name in kwargs:  # some names of figures have a point
             return kwargs[field_name], field_name
         first, *names = field_name.split(".")
-        value = kwargs[first]
+        value = kwargs[first] if first in kwargs else getattr(args[0], first)
         for name in names:
             value = None if value is None else getattr(value, name)
         return value, first

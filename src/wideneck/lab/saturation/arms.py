@@ -18,8 +18,8 @@ from wideneck.lab.saturation.heads_run import HeadRun
 from wideneck.lab.saturation.truncated import Truncated
 from wideneck.lab.spread import Spread, spread
 
-STARTS = ("whitened", "random", "own")
-"""In the order of the table."""
+STARTS = {"whitened": "r = {}", "random": "random {}", "own": "softmax"}
+"""In the order of the table, and how it calls a head of a rank."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,11 @@ class Arm:
     plain: RankLoss | None = measure("the audit's figures of the plain truncation; none at r = d")
     whitened: RankLoss | None = measure("the same of the whitened truncation")
 
+    @property
+    def name(self) -> str:
+        """As the table has it."""
+        return STARTS[self.start].format(self.rank)
+
 
 def head_arms(runs: Sequence[HeadRun], cut: Truncated) -> list[Arm]:
     """Each rank and start, rising; the softmax last.
@@ -71,8 +76,9 @@ def head_arms(runs: Sequence[HeadRun], cut: Truncated) -> list[Arm]:
     document = torch.tensor(cut.document)
     points = {(point.method, point.rank): point for point in cut.cost.points}
     found = []
-    for start, rank in sorted({(STARTS.index(run.start), run.rank) for run in runs}):
-        some = [run for run in runs if (run.start, run.rank) == (STARTS[start], rank)]
+    ranks = {start: sorted({r.rank for r in runs if r.start == start}) for start in STARTS}
+    for start, rank in [(name, rank) for name in STARTS for rank in ranks[name]]:
+        some = [run for run in runs if (run.start, run.rank) == (start, rank)]
         first = torch.stack([_windows(run.first) for run in some]).mean(0)
         last = torch.stack([_windows(run.last) for run in some]).mean(0)
         gaps = [_windows(run.last) - full[run.seed] for run in some]
@@ -81,7 +87,7 @@ def head_arms(runs: Sequence[HeadRun], cut: Truncated) -> list[Arm]:
             Arm(
                 rank=rank,
                 share=rank / cut.hidden_size,
-                start=STARTS[start],
+                start=start,
                 learning_rate=some[0].learning_rate,
                 num_seeds=len(some),
                 w_error=cut.w_error[place],

@@ -6,8 +6,7 @@ softmax does not see the mean row, so everything comes centred too.
 Cost: three products of (V + N) D^2 operations and four eigenvalue problems of D x D.
 """
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +21,9 @@ from wideneck.errors import WideneckError
 from wideneck.files.records import record
 from wideneck.lab.jobs import Show
 from wideneck.models import evaluating
+from wideneck.models.small.config import Transformer
 from wideneck.models.small.language_model import LanguageModel
-from wideneck.training.batches import Observation, text_in_order
+from wideneck.training.batches import Observation, WindowBatches, text_in_order
 from wideneck.training.folder import METRICS
 from wideneck.training.loop import mean_nll
 from wideneck.training.metrics import read_metrics, train_again
@@ -110,14 +110,19 @@ def train_and_measure(
     width: int,
     seed: int,
     recipe: Recipe,
-    steps: Collection[int],
+    tokens: int,
+    linear: int,
     train_tokens: int,
     folder: Path,
     show: Show,
 ) -> FamilyRun:
-    """Train in a folder, or read the run that is finished there, measured after each of `steps`.
+    """Train in a folder, or read the run that is finished there, measured on the way.
 
     Args:
+        seed: counts from the recipe's own.
+        recipe: of a transformer, for as many epochs as `tokens` are of its text.
+        tokens: training tokens.
+        linear: measurements at equal distances (`checkpoint_steps`).
         train_tokens: length of the start of the training text, on which its loss is measured.
 
     Raises:
@@ -125,8 +130,15 @@ def train_and_measure(
     """
     corpus = encode_corpus(read_corpus(recipe.data.text), recipe.data)
     train = corpus.train.ids[: train_tokens + 1]
+    model, schedule = recipe.model, recipe.training
+    assert isinstance(model, Transformer)
+    num_steps = tokens // (schedule.batch_size * model.context)
+    epochs = num_steps / WindowBatches(corpus.train.ids, model.context, schedule, 0).num_batches
+    schedule = replace(schedule, epochs=epochs, evaluate_every=epochs)
+    recipe = replace(recipe, training=schedule, seed=recipe.seed + seed)
     observe = Observation(
-        frozenset(steps), lambda model: _observed(model, recipe, train, corpus.valid.ids)
+        frozenset(checkpoint_steps(num_steps, linear)),
+        lambda model: _observed(model, recipe, train, corpus.valid.ids),
     )
     result = run(recipe, folder, show=lambda share, loss, speed: show(share), observe=observe)
     lines = read_metrics(folder / METRICS, _Line)

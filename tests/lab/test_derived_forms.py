@@ -101,7 +101,7 @@ def test_the_forms_are_named_in_code_report_and_documents():
     assert {path.name for path in files() if naming(path)} >= {
         *("distance.py", "expectation.py", "separability.py", "critical.py", "results.py"),
         *("claims.py", "figures.py", "attention_charts.py", "attention_numbers.py", "ranking.py"),
-        *("config.py", "objectives.py", "reproduction.py", "table.py"),
+        *("config.py", "objectives.py", "reproduction.py"),
         *("attention.toml", "histalign.toml"),
         *("attention.md", "memory.md", "reproduce.md", "report.md"),
     }

@@ -28,15 +28,18 @@ from wideneck.errors import WideneckError
 from wideneck.lab import attention, histalign, saturation, sigsoftmax
 from wideneck.registry import did_you_mean
 
-_MODULES = (attention, histalign, saturation, sigsoftmax)
+_MODULES = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (attention, histalign, saturation, sigsoftmax)
+}
 OPTIONS: dict[str, Any] = {
-    name: Annotated[kind | None, typer.Option(metavar=metavar, help=text)]
-    for module in _MODULES
+    name: Annotated[kind | None, typer.Option(metavar=metavar, help=f"For {paper}: {text}")]
+    for paper, module in _MODULES.items()
     for name, (kind, metavar, text) in module.OPTIONS.items()
 }
 """Those that single papers bring: what the command line takes under a name, annotated for typer."""
 PAPERS: dict[str, tuple[str, ...]] = {
-    module.__name__.rpartition(".")[2]: (*module.TAKES, *module.OPTIONS) for module in _MODULES
+    paper: (*module.TAKES, *module.OPTIONS) for paper, module in _MODULES.items()
 }
 """Name of each paper -> the options that it takes beside those that all take."""
 

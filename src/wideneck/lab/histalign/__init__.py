@@ -12,6 +12,6 @@ OPTIONS = {
     "split": (
         str,
         "NAME",
-        "leak-free: no test word is in training. paper: as in the paper. Default: leak-free.",
+        "leak-free (no test word is in training) or paper (as in the paper). Default: leak-free.",
     ),
 }

@@ -7,6 +7,7 @@ OPTIONS = {
     "losses": (
         Path,
         "FILE",
-        "A CSV table of losses of models of many sizes; the scaling law is fitted on it too.",
+        "a CSV table of losses of models of many sizes, on which the scaling law is fitted too; "
+        "docs/reproduce.md has its columns.",
     )
 }

@@ -7,7 +7,7 @@ both as they are.  The first name that is used registers with transformers.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from wideneck.lazy import homes_in
+from wideneck import lazy as _lazy
 
 if TYPE_CHECKING:
     from wideneck import attention as attention
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = homes_in(__name__)
+_HOMES = _lazy.homes_in(__name__)
 
 
 def _configs() -> dict[str, type]:

@@ -45,8 +45,8 @@ def _limit_texts(context: typer.Context, size: str) -> str:
     return size
 
 
-def _seed(given: int) -> int:
-    if not 0 <= given < 2**63:
+def _seed(given: int | None) -> int | None:
+    if given is not None and not 0 <= given < 2**63:
         raise typer.BadParameter(f"{given} is not a whole number from 0 to 2^63 - 1.")
     return given
 
@@ -260,7 +260,9 @@ def train(
     max_text: MaxText = MAX_TEXT,
     seed: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="Random seed to use in place of the recipe's."),
+        typer.Option(
+            metavar="N", callback=_seed, help="Random seed to use in place of the recipe's."
+        ),
     ] = None,
     track: Annotated[
         str | None,

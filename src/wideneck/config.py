@@ -22,6 +22,7 @@ from wideneck.activations import Sigsoftmax as Sigsoftmax
 from wideneck.activations import SoftCap as SoftCap
 from wideneck.activations import Softmax as Softmax
 from wideneck.errors import WideneckError
+from wideneck.files.folder import renamed
 from wideneck.registry import as_number, check_count, check_number, configure
 from wideneck.registry import name_of as name_of
 
@@ -146,9 +147,9 @@ def head_config(head: "str | dict | HeadConfig", **options) -> HeadConfig:
     Raises:
         WideneckError: an unknown name or option (with the nearest known one), a value out of range.
     """
-    if isinstance(head, dict):  # a file of before December 2026 may say context_size
-        head = {"embedding_size" if key == "context_size" else key: x for key, x in head.items()}
-    return configure(head, options, HEADS, "head", name_of=name_of, convert=_with_activation)
+    return configure(
+        renamed(head), options, HEADS, "head", name_of=name_of, convert=_with_activation
+    )
 
 
 def _with_activation(options: dict) -> dict:

@@ -1,7 +1,6 @@
 """Names of a package that are loaded on first use, so that what needs no torch imports none."""
 
-import ast
-import inspect
+import dis
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -24,13 +23,18 @@ def on_first_use(package: str) -> tuple[Callable[[str], Any], Callable[[], list[
 
 
 def homes_in(package: str) -> dict[str, str]:
-    """Each name that a package imports under `if TYPE_CHECKING:`, and the module that has it."""
-    source = ast.parse(inspect.getsource(sys.modules[package]))
-    return {
-        alias.name: found.module
-        for block in source.body
-        if isinstance(block, ast.If)
-        for found in block.body
-        if isinstance(found, ast.ImportFrom) and found.module is not None
-        for alias in found.names
-    }
+    """Each name that a package imports under `if TYPE_CHECKING:`, and the module that has it.
+
+    Read from its compiled code, which a package without source files has as well.
+    """
+    spec: Any = sys.modules[package].__spec__
+    steps = list(dis.get_instructions(spec.loader.get_code(package)))
+    asked = [(step.opname, step.argval) for step in steps].index(("LOAD_NAME", "TYPE_CHECKING"))
+    end = next(step.argval for step in steps[asked:] if "JUMP" in step.opname)
+    homes, home = {}, ""
+    for step in steps[asked:]:
+        if step.opname == "IMPORT_NAME":
+            home = step.argval
+        elif step.opname == "IMPORT_FROM" and step.offset < end:
+            homes[step.argval] = home
+    return homes

@@ -177,3 +177,20 @@ def test_and_when_it_is_written(tmp_path):
         with pytest.raises(WideneckError, match="The run seed0 measured a number"):
             folder.write("seed0", run)
         assert folder.finished("seed0", Outer) is None
+
+
+def test_settings_of_before_a_field_was_renamed_are_the_same(tmp_path):
+    """Files of before December 2026 call a mixture's `embedding_size` its `context_size`."""
+
+    def asked(name: str, size: int) -> dict[str, Any]:
+        return {"arms": [{"head": {"name": "mos", name: size}}]}
+
+    with Store.opened(tmp_path / "runs", asked("context_size", 16)) as store:
+        store.write("a", RUN)
+    with Store.opened(tmp_path / "runs", asked("embedding_size", 16)) as store:
+        assert store.finished("a", Outer) == RUN
+    with (
+        pytest.raises(WideneckError, match=r"arms.*embedding_size|arms is"),
+        Store.opened(tmp_path / "runs", asked("embedding_size", 8)),
+    ):
+        pass

@@ -1,5 +1,6 @@
 """A run that is killed and started again ends as the run left alone does, to the last bit."""
 
+import json
 import os
 import random
 
@@ -129,6 +130,17 @@ def test_a_finished_run_gives_its_result_again(recipes, alone):
     before = metrics(out)
     assert trained(recipes["awd_lstm"], out, kill_after=1) == result
     assert metrics(out) == before
+
+
+def test_a_run_of_before_a_field_was_renamed_goes_on(recipes, tmp_path):
+    """Its recipe says `context_size`, which is `embedding_size` since December 2026."""
+    content = changed(recipes["awd_lstm"], head={"embedding_size": 8})
+    result = trained(content, tmp_path / "run")
+    file = tmp_path / "run" / "recipe.json"
+    old = json.loads(file.read_text())
+    old["head"]["context_size"] = old["head"].pop("embedding_size")
+    file.write_text(json.dumps(old))
+    assert trained(content, tmp_path / "run", kill_after=1) == result
 
 
 def test_a_run_with_other_lengths_of_text_is_not_the_same(recipes, alone, tmp_path):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from wideneck.lazy import on_first_use
 
 if TYPE_CHECKING:
+    from wideneck.audits.output.head_ranks import LogProbRanks as LogProbRanks
+    from wideneck.audits.output.head_ranks import log_prob_ranks as log_prob_ranks
     from wideneck.evaluation.config import DynamicEvaluation as DynamicEvaluation
     from wideneck.evaluation.config import NeuralCache as NeuralCache
     from wideneck.evaluation.dynamic import GradientStatistics as GradientStatistics

@@ -65,7 +65,7 @@ class FolderKind:
         """Refuse a folder of other settings, or a stranger's."""
         if not (path / self.settings).is_file():
             raise self.strangers(path)
-        wrong = difference(asked, self.read(path / self.settings))
+        wrong = difference(renamed(asked), renamed(self.read(path / self.settings)))
         if wrong:
             raise WideneckError(
                 f"{self.others.format(path)} ({wrong}); name another folder by --out."
@@ -90,6 +90,17 @@ class FolderKind:
 def unusable(path: Path, error: OSError) -> WideneckError:
     """What to say of a folder that the system does not let us have."""
     return WideneckError(f"{path} cannot be used as a folder: {reason(error)}.")
+
+
+RENAMED = {"context_size": "embedding_size"}
+"""Fields of settings: what files of before December 2026 call them -> what they are called."""
+
+
+def renamed(content: Any) -> Any:
+    """Settings under today's names."""
+    if isinstance(content, dict):
+        return {RENAMED.get(key, key): renamed(x) for key, x in content.items()}
+    return [renamed(x) for x in content] if isinstance(content, list) else content
 
 
 def difference(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> str | None:

@@ -32,14 +32,15 @@ MEASURES = (
 
 def said(found: Reproduction) -> dict[str, object]:
     """What the sentences have places for."""
-    untouched = found.arms[-1].first
+    untouched, heads = found.arms[-1].first, found.settings["heads"]
+    other = heads["model"].get("model") or heads["data"].get("text")
     small = [row.gap_percent for row in found.laws.published.rows if row.name != LARGEST]
     return {
         "over": in_words(len({run.seed for run in found.family})),
         "model": _short(found.truncated.model),
         "untouched": untouched,
         "basis": basis(untouched),
-        "chosen": WORDS["chosen"] if found.settings["scale"] == "small" else "",
+        "chosen": "" if other or found.settings["scale"] != "small" else WORDS["chosen"],
         "its_gap": found.published.one(row="final checkpoints", table="section 3"),
         "read_gap": statistics.fmean(small),
         "num_models": len(found.family),

@@ -8,70 +8,37 @@ import typer
 from wideneck import __version__, auto  # noqa: F401  # auto: folders with our heads are models
 from wideneck.commands.ending import ending
 from wideneck.commands.streams import native_output_apart, prepare_streams
-from wideneck.commands.usage import Commands, taking
+from wideneck.commands.usage import (
+    MAX_TEXT,
+    TEXTS,
+    Commands,
+    Html,
+    Json,
+    MaxText,
+    check_seed,
+    examples,
+    taking,
+)
 from wideneck.errors import WideneckError
-from wideneck.files.text_file import size_in_bytes, texts_up_to
 from wideneck.lab.registry import OPTIONS, PAPERS
 from wideneck.report.section import DEFAULT, SECTIONS
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 
-# A blank line, or the help would set them as one paragraph.
-EXAMPLES = """Examples:
-
-wideneck audit gpt2 --html gpt2.html
-
-wideneck audit model.gguf --section head
-
-wideneck audit --series runs/checkpoints --html head.html"""
-
-EVALUATIONS = """Examples:
-
-wideneck evaluate runs/small --with neural-cache --with ranks
-
-wideneck evaluate runs/small --split valid --with dynamic:scaling=old
-
-wideneck evaluate gpt2 --text novel.txt --context 1024"""
-
-REPRODUCTIONS = """Examples:
-
-wideneck reproduce histalign --html histalign.html
-
-wideneck reproduce sigsoftmax --text wikitext2/ --seeds 1"""
-
-
-def _limit_texts(context: typer.Context, size: str) -> str:
-    context.with_resource(texts_up_to(size_in_bytes(size)))  # while the command runs
-    return size
-
-
-def _seed(given: int | None) -> int | None:
-    if given is not None and not 0 <= given < 2**63:
-        raise typer.BadParameter(f"{given} is not a whole number from 0 to 2^63 - 1.")
-    return given
-
-
-MaxText = Annotated[
-    str,
-    typer.Option(
-        metavar="SIZE",
-        help="Refuse a text that is larger than this when unpacked: 500MB, 2GB or a number of "
-        "bytes.",
-        callback=_limit_texts,
-    ),
-]
-MAX_TEXT = "2GB"
-Html = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Also write a report as one HTML file.")
-]
-Json = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Write every number as JSON; - prints the JSON in place of the usual output.",
-    ),
-]
-TEXTS = "a file, a folder with one file for each split, or datasets:NAME[:SUBSET]"
+EXAMPLES = examples(
+    "wideneck audit gpt2 --html gpt2.html",
+    "wideneck audit model.gguf --section head",
+    "wideneck audit --series runs/checkpoints --html head.html",
+)
+EVALUATIONS = examples(
+    "wideneck evaluate runs/small --with neural-cache --with ranks",
+    "wideneck evaluate runs/small --split valid --with dynamic:scaling=old",
+    "wideneck evaluate gpt2 --text novel.txt --context 1024",
+)
+REPRODUCTIONS = examples(
+    "wideneck reproduce histalign --html histalign.html",
+    "wideneck reproduce sigsoftmax --text wikitext2/ --seeds 1",
+)
 
 
 def _print_version(asked: bool) -> None:
@@ -168,7 +135,7 @@ def audit(
         int,
         typer.Option(
             metavar="N",
-            callback=_seed,
+            callback=check_seed,
             help="Random seed that chooses the passages of the text and draws the Gaussian "
             "matrices to compare with.",
         ),
@@ -261,7 +228,7 @@ def train(
     seed: Annotated[
         int | None,
         typer.Option(
-            metavar="N", callback=_seed, help="Random seed to use in place of the recipe's."
+            metavar="N", callback=check_seed, help="Random seed to use in place of the recipe's."
         ),
     ] = None,
     track: Annotated[

@@ -1,13 +1,16 @@
-"""Commands and options as typer takes them: complaints fit to be printed, options of papers."""
+"""Commands and options as typer takes them: printable complaints, shared options, papers' own."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from typer.core import TyperGroup
 
 from wideneck.files.printable import printable
+from wideneck.files.text_file import size_in_bytes, texts_up_to
 
 
 class Commands(TyperGroup):
@@ -51,3 +54,43 @@ def taking(options: Mapping[str, Any]) -> Callable[[Callable], Callable]:
         return command
 
     return decorated
+
+
+def examples(*commands: str) -> str:
+    """An end of a help text; without blank lines they would be set as one paragraph."""
+    return "\n\n".join(("Examples:", *commands))
+
+
+def check_seed(given: int | None) -> int | None:
+    """A seed as it was given, which PyTorch takes."""
+    if given is not None and not 0 <= given < 2**63:
+        raise typer.BadParameter(f"{given} is not a whole number from 0 to 2^63 - 1.")
+    return given
+
+
+def _limit_texts(context: typer.Context, size: str) -> str:
+    context.with_resource(texts_up_to(size_in_bytes(size)))  # while the command runs
+    return size
+
+
+MaxText = Annotated[
+    str,
+    typer.Option(
+        metavar="SIZE",
+        help="Refuse a text that is larger than this when unpacked: 500MB, 2GB or a number of "
+        "bytes.",
+        callback=_limit_texts,
+    ),
+]
+MAX_TEXT = "2GB"
+Html = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write a report as one HTML file.")
+]
+Json = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write every number as JSON; - prints the JSON in place of the usual output.",
+    ),
+]
+TEXTS = "a file, a folder with one file for each split, or datasets:NAME[:SUBSET]"

@@ -25,9 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wideneck.lab.tasks.measures import GRAMS, diversity, repetition
+
 ROWS = 8
 """Texts that are judged at a time."""
-NGRAMS = (2, 3, 4)
 WINDOW = 16
 """Tokens that `rep_window` looks back."""
 WORD = re.compile(r"[^\W\d_]{2,}")
@@ -50,7 +51,7 @@ def judged(
     tokens = continuations.tolist()
     found = {
         "diversity": [diversity(row) for row in tokens],
-        **{f"rep-{n}": [rep_n(row, n) for row in tokens] for n in NGRAMS},
+        **{f"rep-{n}": [repetition(row, n) for row in tokens] for n in GRAMS},
         "rep-w": [rep_window(row) for row in tokens],
         "pmi": own.mean(1).tolist(),
         "pmi mismatched": other.mean(1).tolist(),
@@ -93,20 +94,6 @@ def shares(prompts: list[str], continuations: list[str], common: frozenset[str])
 def others(table: Tensor) -> Tensor:
     """(N,): for each continuation the mean over the prompts of all others, from (N, N)."""
     return (table.sum(0) - table.diag()) / (len(table) - 1)
-
-
-def rep_n(tokens: Sequence[int], n: int) -> float:
-    """Share of the n-grams that repeat an earlier one; 0 where there are none."""
-    grams = list(zip(*(tokens[i:] for i in range(n)), strict=False))
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
-
-
-def diversity(tokens: Sequence[int]) -> float:
-    """The product over n = 2, 3, 4 of 1 - rep-n (as in Wan et al. 2023, Table 3, a share)."""
-    product = 1.0
-    for n in NGRAMS:
-        product *= 1 - rep_n(tokens, n)
-    return product
 
 
 def rep_window(tokens: Sequence[int], window: int = WINDOW) -> float:

@@ -8,10 +8,8 @@ import transformers as tr
 from bench.memory_study_judge import (
     common_words,
     cosines,
-    diversity,
     others,
     read,
-    rep_n,
     rep_window,
     shared_words,
 )
@@ -31,6 +29,7 @@ from bench.memory_study_scores import (
 
 import wideneck as wn
 from tiny import LLAMA, V
+from wideneck.lab.tasks.measures import diversity, repetition
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def test_no_ngram_twice_is_full_diversity():
 
 
 def test_repeated_ngrams_are_counted_once():
-    assert rep_n([1, 2, 1, 2, 1], 2) == pytest.approx(1 - 2 / 4)
+    assert repetition([1, 2, 1, 2, 1], 2) == pytest.approx(1 - 2 / 4)
     assert diversity([1, 2, 1, 2, 1]) == pytest.approx(2 / 4 * 2 / 3 * 1)
 
 
@@ -56,7 +55,7 @@ def test_a_window_looks_back_so_far_and_no_further():
 
 
 def test_nothing_repeats_nothing():
-    assert rep_n([1], 2) == 0
+    assert repetition([1], 2) == 0
     assert rep_window([]) == 0
     assert shared_words("the the", "the", frozenset({"the"})) == 0
 

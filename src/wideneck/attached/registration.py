@@ -25,7 +25,7 @@ _FOLLOW_UPS = {
     "peft.utils.other": ("registration.say_of_tokens",),
     "transformers.models.auto.configuration_auto": ("saved_config.register_config",),
     "transformers.models.auto.modeling_auto": ("auto_model.register_model",),
-    "transformers.trainer": ("parameter_groups.teach_trainer", "model_card.teach_trainer"),
+    "transformers.trainer": ("parameter_groups.teach_trainer", "trainer_card.teach_trainer"),
 }
 """By module, what is called with it: functions in the files of this folder."""
 INSTEAD = (

@@ -48,11 +48,11 @@ def test_a_file_that_is_not_python_has_none(code):
 
 
 def written(folder: Path) -> list[Source]:
-    """Forty modules with two functions each; the first body stands in two of them."""
+    """Forty modules of two functions; two share a body, and neighbours a summary."""
     for number in range(40):
         first = f"{BODY} {max(number, 1)}"
         code = FUNCTION.format(f"Return the number {number} here.", first)
-        code += FUNCTION.format(f"Give the second {number} here.", f"{BODY} second {number}")
+        code += FUNCTION.format(f"Give the second {number // 2} here.", f"{BODY} second {number}")
         (folder / f"module{number}.py").write_text(code)
     return [Source(name="made", version="1", folder=folder)]
 
@@ -66,6 +66,8 @@ def test_splits_share_no_module_body_or_target(tmp_path, monkeypatch):
     numbers = [{pair.source.split()[-1] for pair in split} for split in splits]
     assert not numbers[0] & numbers[2]
     assert not numbers[0] & numbers[1]
+    bodies = [pair.source for split in splits for pair in split]
+    assert len(bodies) == len(set(bodies))
     targets = [{pair.target for pair in split} for split in splits]
     assert not targets[0] & (targets[1] | targets[2])
     assert docstring_pairs(seed=3) == pairs != docstring_pairs(seed=4)

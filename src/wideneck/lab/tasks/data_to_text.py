@@ -41,6 +41,7 @@ def _pairs(names: Iterator[str], rng: random.Random, number: int) -> Iterator[Pa
                 source=f"{kind.name} {measure} | {table.text()}",
                 target=sentence(table, kind, measure, rng),
                 table=table,
+                origin=table.rows[0].name,  # which no other table has
             )
 
 

@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from inspect import cleandoc
 from pathlib import Path
@@ -72,7 +72,7 @@ def docstring_pairs(seed: int = 0) -> Pairs:
             body = _plain(pair.source)
             if body not in known:
                 known.add(body)
-                by_module.setdefault(module, []).append(pair)
+                by_module.setdefault(module, []).append(replace(pair, origin=module))
         counts[f"{source.name} {source.version}"] = len(known) - before
     if not known:
         raise WideneckError(

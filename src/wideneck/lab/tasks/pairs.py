@@ -14,6 +14,8 @@ class Pair:
     target: str
     table: Table | None = None
     """What the source says, where a checker can tell true targets from false ones."""
+    origin: str = ""
+    """What it shares with others that it is not independent of: a module, a table; "" for none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,15 +22,25 @@ class Found(Document):
     time: str = measure("when, UTC")
     published: Published = measure("what the paper prints, and others of the same experiment")
 
+    @property
+    def told_by(self) -> str:
+        """The folder of `wideneck.lab` whose table and sentences these are."""
+        return type(self).__module__.split(".")[-2]
+
+    @property
+    def asked(self) -> str:
+        """What was asked for."""
+        return self.told_by
+
     def page(self, reference: Reference) -> Page:
         """What the paper's `table` has to show, and where it comes from."""
-        paper = type(self).__module__.split(".")[-2]
+        paper = self.told_by
         table = import_module(f"wideneck.lab.{paper}.table")
         words, said = prose(paper), {"found": self} | table.said(self)
         reading = (text.format_map(said) for text in words["reading"])
         of_records = [path.split(".")[0] for path in definitions(type(self)) if "." in path]
         return Page(
-            kicker=f"wideneck reproduce {paper}",
+            kicker=f"wideneck reproduce {self.asked}",
             title=self.published.title,
             opening=[lede(words["opening"].format_map(said))],
             sections=[

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from scipy.optimize import brentq
 from scipy.special import ncfdtr, stdtrit
 
 from wideneck.audits.measure import measure
@@ -58,6 +59,14 @@ class Paired(Spread):
         "repetitions; none for one seed",
         caution="from a mean and a deviation that are themselves estimated from few seeds",
     )
+
+    @property
+    def visible(self) -> float | None:
+        """The effect that as many seeds would see in 80 % of repetitions; None for one seed."""
+        if self.std is None:
+            return None
+        size = brentq(lambda size: _power(size, self.num_seeds) - POWER, 1e-3, 1e3)
+        return size * self.std
 
 
 def spread(values: Sequence[float]) -> Spread:

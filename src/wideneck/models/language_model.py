@@ -1,4 +1,4 @@
-"""Loads a whole causal language model with its tokenizer, for what only a running model shows.
+"""Loads a whole language model with its tokenizer, for what only a running model shows.
 
 Cost: the model in memory in the type asked for; a GGUF file is dequantized by transformers
 (15 s and 0.6 GB for the default 135M model in float32).
@@ -42,6 +42,17 @@ class LoadedModel:
     """The longest context that it has positions for; None where nothing names a limit."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncoderDecoder:
+    """A model that writes a target from a source."""
+
+    model: Any
+    """Of transformers, with an encoder and a decoder."""
+    tokenizer: Any
+    source: str
+    """What the user named."""
+
+
 def load_language_model(
     model: str | os.PathLike | nn.Module | None,
     *,
@@ -71,11 +82,28 @@ def load_language_model(
     if tokenizer is None:
         tokenizer = load_tokenizer(source.folder, source.file if source.is_gguf else None)
     if tokenizer is None:
-        raise WideneckError(
-            f"{source.display} has no tokenizer beside its weights: put tokenizer.json there, or "
-            "name a complete model."
-        )
+        raise _without_tokenizer(source)
     return _wrap(_load(source, dtype), tokenizer, source.display)
+
+
+def load_encoder_decoder(model: str | os.PathLike) -> EncoderDecoder:
+    """Load a model with an encoder and a decoder, in float32, and its tokenizer.
+
+    Raises:
+        WideneckError: as `load_language_model`, and for a model of another kind.
+    """
+    source = resolve(model)
+    if source.is_gguf:
+        raise WideneckError(
+            f"{source.display} is a GGUF file, from which wideneck loads decoders alone: name the "
+            "folder or id of an encoder-decoder of transformers."
+        )
+    _check_before(source)
+    tokenizer = load_tokenizer(source.folder)
+    if tokenizer is None:
+        raise _without_tokenizer(source)
+    loaded = _load(source, torch.float32, "AutoModelForSeq2SeqLM", "an encoder-decoder")
+    return EncoderDecoder(model=loaded, tokenizer=tokenizer, source=source.display)
 
 
 def bos_of(tokenizer: Any) -> list[int]:
@@ -104,6 +132,13 @@ def _wrap(model: Any, tokenizer: Any, source: str) -> LoadedModel:
     )
 
 
+def _without_tokenizer(source: Source) -> WideneckError:
+    return WideneckError(
+        f"{source.display} has no tokenizer beside its weights: put tokenizer.json there, or name "
+        "a complete model."
+    )
+
+
 def _check_before(source: Source) -> None:
     """Refuse what its sizes give away, before a tokenizer or a model is made of it."""
     if not source.is_gguf:
@@ -128,8 +163,14 @@ def _check_before(source: Source) -> None:
     check_counts(parts.first.metadata, f"The metadata of {source.file}")
 
 
-def _load(source: Source, dtype: torch.dtype) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
+def _load(
+    source: Source,
+    dtype: torch.dtype,
+    auto: str = "AutoModelForCausalLM",
+    what: str = "a causal language model",
+) -> Any:
+    import transformers
+    from transformers import AutoConfig
 
     _refuse_part(source)
     name, revision = source.folder.pretrained
@@ -142,7 +183,7 @@ def _load(source: Source, dtype: torch.dtype) -> Any:
     with (
         failing(
             lambda error: (
-                f"{source.display} cannot be loaded as a causal language model "
+                f"{source.display} cannot be loaded as {what} "
                 f"({reason(error)}): expected a model of an architecture that transformers knows, "
                 "with complete weights."
             )
@@ -151,7 +192,7 @@ def _load(source: Source, dtype: torch.dtype) -> Any:
         building(source.display, size_of_files(source.folder)),
     ):
         config = plain(AutoConfig.from_pretrained(name, **where))
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = getattr(transformers, auto).from_pretrained(
             name,
             config=config,
             dtype=dtype,

@@ -4,6 +4,12 @@ from pathlib import Path
 
 TAKES = ("scale", "model")
 OPTIONS = {
+    "task": (
+        str,
+        "NAME",
+        "template (the ambiguous template), summaries or data-to-text. Default: template.",
+    ),
+    "data": (str, "TEXT", "What the task is of: a file, a folder, or datasets:NAME[:SUBSET]."),
     "words": (
         Path,
         "FILE",

@@ -25,6 +25,7 @@ from wideneck.lab.spread import Spread, over_seeds
 from wideneck.registry import did_you_mean
 
 SCALES = scales("histalign", Recipe)
+TEMPLATE = "template"
 DEFAULT_MODEL = "gpt2"
 """The paper's scale has it: the GPT2-small of its Table 1."""
 FIGURES = ("memory_share", "loss", "loss_model", "rank", "rank_model", "seconds", "cpu_seconds")
@@ -68,13 +69,21 @@ class Reproduction(Found):
     gaps: list[Gap] = measure("with the ranking loss minus without, over seeds")
 
 
-def reproduce(request: Request, progress: Progress) -> Reproduction:
+def reproduce(request: Request, progress: Progress) -> Found:
     """Make the runs that the folder does not hold, and summarize all.
+
+    The ambiguous template's; the other tasks are those of `wideneck.lab.tasks`.
 
     Raises:
         WideneckError: settings that do not go together, no words, a folder of other settings, a
             model that cannot be used.
     """
+    if request.own.get("task", TEMPLATE) != TEMPLATE:
+        refuse(request, ("words", "split"), f"belongs to --task {TEMPLATE}")
+        from wideneck.lab.tasks.reproduction import reproduce as of_task
+
+        return of_task(request, progress)
+    refuse(request, ("data",), "belongs to the other tasks, see --task")
     chosen = settings(request)
     analogies = read_analogies(request.own.get("words"))
     # Of the words that are used, whatever file they came from.
@@ -94,6 +103,13 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
             processes=None if chosen.model is None else 1,  # a loaded model fills a machine
         )
     return reproduction(chosen, runs)
+
+
+def refuse(request: Request, names: Sequence[str], why: str) -> None:
+    """Refuse options of other tasks."""
+    for name in names:
+        if name in request.own:
+            raise WideneckError(f"--{name} {why}: leave it out.")
 
 
 def settings(request: Request) -> Settings:

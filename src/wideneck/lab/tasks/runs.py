@@ -9,13 +9,17 @@ from wideneck.audits.measure import measure
 from wideneck.audits.output.log_prob_rank import numerical_rank
 from wideneck.errors import WideneckError
 from wideneck.lab.jobs import Show
+from wideneck.lab.tasks.measures import mean_known
 from wideneck.lab.tasks.seen import fitted
 from wideneck.lab.tasks.trial import Measured, Trial
-from wideneck.lab.tasks.views import OFF, WRITTEN, trained_memory, with_memory
+from wideneck.lab.tasks.views import OFF, WRITTEN, memory_of, trained_memory, with_memory
 from wideneck.report.provenance import versions
 
 TRAINING = 0.7
 """Share of a run's progress that is training."""
+
+RIGHT = {"full": "accuracy", "model": "accuracy_model_only", "cache": "accuracy_cache_only"}
+"""What a memory's own statistics call the share of the targets that come first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +49,16 @@ class Run:
         "the memory off, as trained (full), and with temperature and bias fitted afterwards on "
         "the validation documents (fitted)"
     )
+    beside: dict[str, dict[str, float]] = measure(
+        "measures of texts that no model wrote, by what they are: the references, and baselines"
+    )
     documents: list[int] = measure("what each of `losses` is from")
     subjects: list[int] = measure("what each of `texts` is about")
     recalled: float = measure("share of the targets that stand in their memory")
+    right: dict[str, float] = measure(
+        "share of the targets that come first: of the mixture as trained (full), of the output "
+        "layer alone (model) and of the memory alone (cache), which never has most of them"
+    )
     alignment: float | None = measure(
         "mean reciprocal rank of the target by similarity among the distinct tokens of its memory, "
         "of targets that stand there; after training"
@@ -94,7 +105,9 @@ def run(
     except WideneckError as error:
         raise WideneckError(f"{objective}, seed {seed}: {error}") from None
     memory = trained_memory(model)
+    memory_of(model).statistics.take(False)  # what was counted before
     test = trial.seen("test")
+    counted = memory_of(model).statistics.take(False)
     memories = {"off": OFF, "full": memory, "fitted": fitted(trial.seen("valid"), memory)}
     views = {}
     for number, (name, one) in enumerate(memories.items()):
@@ -121,9 +134,11 @@ def run(
         objective=objective,
         seed=seed,
         views=views,
+        beside={name: means(one) for name, one in trial.beside().items()},
         documents=trial.documents,
         subjects=trial.subjects,
         recalled=test.recalled(),
+        right={name: counted[of] for name, of in RIGHT.items()},
         alignment=test.alignment(),
         alignment_before=before,
         rank=numerical_rank(mixture),
@@ -134,3 +149,9 @@ def run(
         cpu_seconds=round(time.process_time() - began_cpu, 1),
         versions=versions(),
     )
+
+
+def means(measured: Measured) -> dict[str, float]:
+    """Each measure over all texts, of those that it has something to say of."""
+    found = {name: mean_known(values) for name, values in measured.each.items()}
+    return {name: mean for name, mean in found.items() if mean is not None} | measured.whole

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-ROWS = (4, 8)
+ROWS = (3, 5)
 """Fewest and most."""
-GROUPS = 3
+GROUPS = 2
 NUMBERS = range(2, 122, 2)
 """Even ones, so that no difference is "1 more points"; no column has one twice, so nothing ties."""
 
@@ -72,7 +72,7 @@ class Table:
         parts = [f"table {self.domain.things}"]
         columns = {measure: self.column(measure) for measure in self.domain.measures}
         for row in self.rows:
-            parts.append(f"name {row.name} {self.domain.preposition} {row.group}")
+            parts.append(f"{row.name} {self.domain.preposition} {row.group}")
             for measure, column in columns.items():
                 rank = 1 + sum(other > column[row.name] for other in column.values())
                 parts.append(f"{measure} {column[row.name]} rank {rank}")

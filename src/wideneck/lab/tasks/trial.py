@@ -1,5 +1,6 @@
 """What a task gives of one model from one seed: how it is trained, read, and made to write."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,7 +39,10 @@ class Trial(Protocol):
         """
 
     def seen(self, split: str) -> Seen:
-        """The documents of "valid" or "test"."""
+        """The documents of "valid" or "test", read with their labels in evaluation mode.
+
+        So the memory's statistics have counted them.
+        """
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """(N, V) log-probabilities of the mixture and of the output layer alone, on test text."""
@@ -49,5 +53,17 @@ class Trial(Protocol):
     def measured(self, texts: list[str]) -> Measured:
         """The measures of such texts."""
 
-    def reference(self) -> Measured:
-        """The measures of what a person wrote, or of what is true."""
+    def beside(self) -> dict[str, Measured]:
+        """The measures of texts that no model wrote, by what they are; "reference" among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A task that is set up."""
+
+    settings: dict[str, Any]
+    """All that its runs share, as JSON can hold it."""
+    begin: Callable[[str, int], Trial]
+    """A trial of an objective, by name, from a seed."""
+    processes: int | None
+    """As for `wideneck.lab.jobs.side_by_side`."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from wideneck.attached.swap import placed_memory, put_memory
 from wideneck.memory import Memory
+from wideneck.memory.module import CacheMemory
 
 OFF = Memory(temperature=1.0, bias=-1e9)
 """A memory that has no share in any prediction."""
@@ -24,16 +25,22 @@ WRITTEN = {
 """By which views each objective writes: the likelihood of the first two trains no memory."""
 
 
+def memory_of(model: Any) -> CacheMemory:
+    """The part of a memory that a model holds."""
+    found = placed_memory(model)
+    assert found is not None
+    return found
+
+
 def trained_memory(model: Any) -> Memory:
     """The config of a model's memory, with the temperature and bias that it has learned."""
-    memory: Any = placed_memory(model)
-    learned = {
-        "temperature": None if memory.log_temperature is None else memory.log_temperature.exp(),
-        "bias": memory.bias,
-    }
-    return replace(
-        memory.config, **{name: x.item() for name, x in learned.items() if x is not None}
-    )
+    memory = memory_of(model)
+    numbers: dict[str, float] = {}
+    if memory.log_temperature is not None:
+        numbers["temperature"] = memory.log_temperature.exp().item()
+    if memory.bias is not None:
+        numbers["bias"] = memory.bias.item()
+    return replace(memory.config, **numbers)
 
 
 @contextmanager
@@ -44,7 +51,7 @@ def with_memory(model: Any, memory: Memory) -> Iterator[None]:
         model: with a memory.
         memory: with its temperature and bias.
     """
-    own = placed_memory(model)
+    own = memory_of(model)
     put_memory(model, replace(memory, learned=False))
     try:
         yield

@@ -1,0 +1,56 @@
+"""The measures of each task's texts, beside their sources and references."""
+
+from collections.abc import Callable, Sequence
+
+from wideneck.lab.tasks import measures
+from wideneck.lab.tasks.pairs import Pair
+from wideneck.lab.tasks.statements import judge
+from wideneck.lab.tasks.trial import Measured
+
+BLEU = (1, 2, 3)
+"""Orders, as Wan et al. 2023, Table 7."""
+
+
+def of_summaries(pairs: Sequence[Pair], texts: list[str]) -> Measured:
+    """Likeness to the reference, support by the source, and variety."""
+    return Measured(
+        {
+            **measures.rouge(texts, [pair.target for pair in pairs]),
+            "precision": _of_both(measures.precision, pairs, texts),
+            "novelty": _of_both(
+                lambda text, source: measures.novelty(text, source, 2), pairs, texts
+            ),
+            **_of_texts(texts),
+        }
+    )
+
+
+def of_tables(pairs: Sequence[Pair], texts: list[str]) -> Measured:
+    """The same without ROUGE, and of made-up tables whether a sentence is well-formed, and true."""
+    references = [pair.target for pair in pairs]
+    each: dict[str, list[float | None]] = {
+        "precision": _of_both(measures.precision, pairs, texts),
+        **_of_texts(texts),
+    }
+    judged = [judge(text, p.table) for p, text in zip(pairs, texts, strict=True) if p.table]
+    if judged:
+        asked = [pair.source.split(" ", 1)[0] for pair in pairs]
+        each["well_formed"] = [float(one.kind is not None) for one in judged]
+        each["asked"] = [float(one.kind == of) for one, of in zip(judged, asked, strict=True)]
+        each["true"] = [float(one.true) for one in judged]
+    whole = {f"bleu{n}": measures.bleu(texts, references, n) for n in BLEU}
+    return Measured(each, whole)
+
+
+def _of_both(
+    measure: Callable[[str, str], float | None], pairs: Sequence[Pair], texts: list[str]
+) -> list[float | None]:
+    return [measure(text, pair.source) for pair, text in zip(pairs, texts, strict=True)]
+
+
+def _of_texts(texts: list[str]) -> dict[str, list[float | None]]:
+    words = [measures.words(text) for text in texts]
+    return {
+        "diversity": [measures.diversity(some) if some else None for some in words],
+        "words": [float(len(some)) for some in words],
+    }

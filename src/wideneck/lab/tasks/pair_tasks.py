@@ -1,0 +1,81 @@
+"""Summaries and data to text: which pairs, which model, which measures."""
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from wideneck.errors import WideneckError
+from wideneck.files.records import record
+from wideneck.lab.histalign.objectives import OBJECTIVES
+from wideneck.lab.published import ours
+from wideneck.lab.registry import Request
+from wideneck.lab.tasks.data_to_text import table_pairs
+from wideneck.lab.tasks.docstrings import docstring_pairs
+from wideneck.lab.tasks.measuring import of_summaries, of_tables
+from wideneck.lab.tasks.pairs import Pairs
+from wideneck.lab.tasks.seq2seq import Recipe, Seq2Seq
+from wideneck.lab.tasks.trial import Prepared
+
+MODEL = "facebook/bart-large"
+"""What the paper fine-tunes."""
+MEASURES = {"summaries": of_summaries, "data-to-text": of_tables}
+
+
+def prepared(task: str, request: Request) -> Prepared:
+    """All that the runs of a task share.
+
+    Raises:
+        WideneckError: options that do not go together, or data that cannot be read.
+    """
+    scale = request.scale or ("small" if request.model is None else "paper")
+    if scale == "small" and request.model is not None:
+        raise WideneckError(
+            f"--scale small trains a small model of its own from scratch: leave out --model, or "
+            f"fine-tune {request.model} by --scale paper."
+        )
+    model = None if scale == "small" else request.model or MODEL
+    recipe = recipe_of(task, scale)
+    data = read(task, scale, request.own.get("data"), recipe)
+    return Prepared(
+        settings={
+            "paper": "histalign",
+            "task": task,
+            "scale": scale,
+            "model": model,
+            "data": data.name,
+            "counts": data.counts,
+            "pairs": {name: len(getattr(data, name)) for name in ("train", "valid", "test")},
+            "sha256": data.sha256,
+            "recipe": asdict(recipe),
+        },
+        begin=partial(begin, task, model, recipe, data),
+        processes=None if model is None else 1,  # a loaded model fills a machine
+    )
+
+
+def recipe_of(task: str, scale: str) -> Recipe:
+    """Ours, by task and scale."""
+    fields = ours("tasks", "scale")[task][scale]
+    return record(Recipe, fields, "tasks.toml", "mend the file", exact=True)
+
+
+def read(task: str, scale: str, data: str | None, recipe: Recipe) -> Pairs:
+    """The pairs that the user names, or those of the small scale."""
+    if data is None and scale == "paper":
+        raise WideneckError(
+            f"--task {task} at the paper's scale needs its data, which wideneck does not bring: "
+            "name it by --data; docs/reproduce.md says what each data set is."
+        )
+    if task == "summaries":
+        return docstring_pairs()
+    return table_pairs(0, recipe.num_train, recipe.num_valid, recipe.num_test)
+
+
+def begin(
+    task: str, model: str | None, recipe: Recipe, data: Pairs, objective: str, seed: int
+) -> Seq2Seq:
+    """One model from one seed."""
+    memory: dict[str, Any] = dict(OBJECTIVES[objective].memory)
+    if memory["alpha"]:
+        memory["alpha"] = recipe.alpha
+    return Seq2Seq(model, recipe, data, memory, seed, MEASURES[task])

@@ -1,0 +1,252 @@
+"""An encoder-decoder with a memory of its source, trained on pairs and asked for their targets."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from wideneck.attached.attaching_memory import attach_memory
+from wideneck.errors import WideneckError
+from wideneck.lab.jobs import Show
+from wideneck.lab.tasks.encoder_decoder import (
+    Encoder,
+    Example,
+    Shape,
+    batched,
+    from_scratch,
+    pretrained,
+    trained_tokenizer,
+)
+from wideneck.lab.tasks.pairs import Pair, Pairs
+from wideneck.lab.tasks.seen import Seen
+from wideneck.lab.tasks.trial import Measured
+from wideneck.memory import Memory
+from wideneck.models import evaluating
+from wideneck.models.positions import max_positions
+from wideneck.models.reading import entering_head
+
+BATCH = 32
+"""Documents that are read or written at a time."""
+CHECKPOINTS = 5
+"""In a training."""
+Measure = Callable[[Sequence[Pair], list[str]], Measured]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How each objective is trained, and what is read and written."""
+
+    shape: Shape | None = None
+    """None: a pretrained model is fine-tuned."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """Fields of `wideneck.Memory` that all objectives share."""
+    alpha: float = 1.0
+    """Weight of the ranking loss, where there is one."""
+    num_steps: int | None = None
+    """Optimizer's steps; None: `num_epochs`."""
+    num_epochs: int | None = None
+    batch_size: int
+    """Pairs in each step."""
+    micro_batch: int
+    """Pairs in each forward pass."""
+    learning_rate: float
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    source_length: int
+    """Tokens that are read at most."""
+    target_length: int
+    """Tokens that are written at most."""
+    num_train: int | None = None
+    """Training pairs where they are made up; else all there are."""
+    num_valid: int
+    """Validation pairs, which a cache is fitted on afterwards."""
+    num_test: int
+    num_beams: int = 1
+    num_rank_rows: int
+    """Targets N of the matrix whose rank is measured."""
+
+
+@final
+class Seq2Seq:
+    """A `Trial` of pairs."""
+
+    def __init__(
+        self,
+        source: str | None,
+        recipe: Recipe,
+        data: Pairs,
+        memory: dict[str, Any],
+        seed: int,
+        measure: Measure,
+    ):
+        torch.manual_seed(seed)
+        self.recipe, self.seed, self.measure = recipe, seed, measure
+        length = recipe.source_length
+        if source is None:
+            assert recipe.shape is not None
+            tokenizer = trained_tokenizer(data.train, recipe.shape.vocab_size)
+            positions = max(recipe.source_length, recipe.target_length)
+            model = from_scratch(recipe.shape, positions, tokenizer)
+        else:
+            model, tokenizer = pretrained(source)
+            length = min(length, max_positions(model) or length)
+            device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+            model.to(device)
+        self.model: Any = attach_memory(model, Memory(**recipe.memory, **memory))
+        self.encoder = Encoder(tokenizer, length, recipe.target_length)
+        self.train_examples = self.encoder.pairs(data.train)
+        self.test = spread(data.test, recipe.num_test)
+        self.examples = {
+            "valid": self.encoder.pairs(spread(data.valid, recipe.num_valid)),
+            "test": self.encoder.pairs(self.test),
+        }
+        origins = {pair.origin or pair.source: i for i, pair in enumerate(self.test)}
+        self.documents = [origins[pair.origin or pair.source] for pair in self.test]
+        self.subjects = self.documents
+
+    def train(self, folder: Path, show: Show) -> None:
+        """By the Trainer of transformers, AdamW with a rate that falls linearly to 0."""
+        recipe = self.recipe
+        num_steps = steps(recipe, len(self.train_examples))
+        arguments = Seq2SeqTrainingArguments(
+            output_dir=str(folder),
+            max_steps=num_steps,
+            per_device_train_batch_size=recipe.micro_batch,
+            gradient_accumulation_steps=recipe.batch_size // recipe.micro_batch,
+            learning_rate=recipe.learning_rate,
+            warmup_steps=recipe.warmup_steps,
+            weight_decay=recipe.weight_decay,
+            seed=self.seed,
+            logging_steps=max(1, num_steps // 50),
+            logging_nan_inf_filter=False,
+            save_strategy="steps",
+            save_steps=max(1, num_steps // CHECKPOINTS),
+            save_total_limit=1,
+            train_sampling_strategy="group_by_length",
+            report_to=[],
+            dataloader_pin_memory=False,
+            disable_tqdm=True,
+        )
+        trainer = Seq2SeqTrainer(
+            model=self.model,
+            args=arguments,
+            train_dataset=self.train_examples,
+            data_collator=lambda some: batched(some, self.padding),
+            callbacks=[_Told(show)],
+        )
+        trainer.pop_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+
+    def seen(self, split: str) -> Seen:
+        """Sources and targets as the model reads them."""
+        return Seen.joined(one for _, one in self._read(self.examples[split]))
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """At the first targets of the test pairs, as many as `num_rank_rows`."""
+        head = self.model.get_output_embeddings()
+        mixed, alone, number = [], [], 0
+        for (result, hidden), one in self._read(self.examples["test"]):
+            mixed.append(result.logits[one.asked].float().cpu())
+            alone.append(head.log_probs(hidden[one.asked]).float().cpu())
+            number += len(alone[-1])
+            if number >= self.recipe.num_rank_rows:
+                break
+        return tuple(torch.cat(x)[: self.recipe.num_rank_rows] for x in (mixed, alone))
+
+    @torch.no_grad()
+    def write(self) -> list[str]:
+        """What the model writes for each test source, by the most probable tokens."""
+        texts = []
+        with evaluating(self.model):
+            for batch in self._batches(self.examples["test"]):
+                found = self.model.generate(
+                    input_ids=batch["input_ids"],
+                    attention_mask=batch["attention_mask"],
+                    max_new_tokens=self.recipe.target_length,
+                    do_sample=False,
+                    num_beams=self.recipe.num_beams,
+                )
+                some = self.encoder.tokenizer.batch_decode(found, skip_special_tokens=True)
+                texts += [" ".join(text.split()) for text in some]
+        return texts
+
+    def measured(self, texts: list[str]) -> Measured:
+        """Measures of texts for the test sources."""
+        return self.measure(self.test, texts)
+
+    def beside(self) -> dict[str, Measured]:
+        """The references, and the first words of each source, as many as the reference has."""
+        references = [pair.target for pair in self.test]
+        first = [" ".join(pair.source.split()[: len(pair.target.split())]) for pair in self.test]
+        return {"reference": self.measured(references), "first words": self.measured(first)}
+
+    @property
+    def padding(self) -> int:
+        """The id that fills up a batch; it is told by the attention mask."""
+        return self.encoder.tokenizer.pad_token_id
+
+    def _batches(self, examples: Sequence[Example]) -> Iterator[dict[str, Tensor]]:
+        for start in range(0, len(examples), BATCH):
+            batch = batched(examples[start : start + BATCH], self.padding)
+            yield {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+
+    @torch.no_grad()
+    def _read(self, examples: Sequence[Example]) -> Iterator[tuple[tuple[Any, Tensor], Seen]]:
+        """Each batch: result of the model and states that entered the head, and what is seen."""
+        model = self.model
+        for batch in self._batches(examples):
+            with evaluating(model), entering_head(model) as entering:
+                result = model(**batch, use_cache=False)
+            hidden, keys = entering.only(), result.encoder_last_hidden_state
+            visible = batch["attention_mask"].bool()[:, None].expand(-1, hidden.shape[1], -1)
+            seen = Seen.of(
+                model.get_output_embeddings(),
+                hidden,
+                keys,
+                visible,
+                batch["input_ids"],
+                batch["labels"],
+            )
+            yield (result, hidden), seen
+
+
+def steps(recipe: Recipe, num_pairs: int) -> int:
+    """How many steps the optimizer makes."""
+    if recipe.num_steps is not None:
+        return recipe.num_steps
+    assert recipe.num_epochs is not None
+    return max(1, recipe.num_epochs * num_pairs // recipe.batch_size)
+
+
+def spread(pairs: Sequence[Pair], number: int) -> list[Pair]:
+    """As many at equal distances, or all; so that they come from all places."""
+    if len(pairs) <= number:
+        return list(pairs)
+    return [pairs[i * len(pairs) // number] for i in range(number)]
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Of an interrupted training; None before the first."""
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+
+class _Told(TrainerCallback):
+    """Progress, and an end where the loss is lost."""
+
+    def __init__(self, show: Show):
+        self.show = show
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        self.show(state.global_step / state.max_steps)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
+        if logs and "loss" in logs and not torch.tensor(float(logs["loss"])).isfinite():
+            raise WideneckError(
+                f"The loss is no longer finite at step {state.global_step} of {state.max_steps}."
+            )

@@ -29,6 +29,7 @@ from wideneck.lab.tasks.trial import Measured
 from wideneck.memory import Memory
 from wideneck.models import evaluating
 from wideneck.models.positions import max_positions
+from wideneck.models.quiet import quiet_transformers
 from wideneck.models.reading import entering_head
 
 BATCH = 32
@@ -141,7 +142,8 @@ class Seq2Seq:
             callbacks=[_Told(show)],
         )
         trainer.pop_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+        with quiet_transformers():
+            trainer.train(resume_from_checkpoint=last_checkpoint(folder))
 
     def seen(self, split: str) -> Seen:
         """Sources and targets as the model reads them."""

@@ -55,7 +55,7 @@ def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any
     ]
     yield [
         Heading("What differs and why", "why", "Why"),
-        *(_rows(found, reference, **one, trained=True) for one in SAYS["why"]),
+        *(_rows(found, reference, **one) for one in SAYS["why"]),
     ]
     if found.directions:
         yield [

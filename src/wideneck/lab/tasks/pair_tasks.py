@@ -36,6 +36,13 @@ def prepared(task: str, request: Request) -> Prepared:
     model = None if scale == "small" else request.model or MODEL
     recipe = recipe_of(task, scale)
     data = read(task, scale, request.own.get("data"), recipe)
+    pairs = {name: len(getattr(data, name)) for name in ("train", "valid", "test")}
+    for name, number in pairs.items():
+        if not number:
+            raise WideneckError(
+                f"{data.name} has no pair in its {name} split: training needs some, and so do the "
+                "cache that is fitted (valid) and what is written (test)."
+            )
     return Prepared(
         settings={
             "paper": "histalign",
@@ -44,7 +51,7 @@ def prepared(task: str, request: Request) -> Prepared:
             "model": model,
             "data": data.name,
             "counts": data.counts,
-            "pairs": {name: len(getattr(data, name)) for name in ("train", "valid", "test")},
+            "pairs": pairs,
             "sha256": data.sha256,
             "recipe": asdict(recipe),
         },

@@ -103,6 +103,10 @@ class Seq2Seq:
         self.encoder = Encoder(tokenizer, length, recipe.target_length)
         self.train_examples = self.encoder.pairs(data.train)
         self.test = spread(data.test, recipe.num_test)
+        self.cut = {
+            "train": self.encoder.num_cut(data.train),
+            "test": self.encoder.num_cut(self.test),
+        }
         self.examples = {
             "valid": self.encoder.pairs(spread(data.valid, recipe.num_valid)),
             "test": self.encoder.pairs(self.test),

@@ -11,14 +11,13 @@ from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
 from wideneck.lab.tasks.data_to_text import table_pairs
 from wideneck.lab.tasks.docstrings import docstring_pairs
-from wideneck.lab.tasks.measuring import of_summaries, of_tables
+from wideneck.lab.tasks.measuring import MEASURES
 from wideneck.lab.tasks.pairs import Pairs
 from wideneck.lab.tasks.seq2seq import Recipe, Seq2Seq
 from wideneck.lab.tasks.trial import Prepared
 
 MODEL = "facebook/bart-large"
 """What the paper fine-tunes."""
-MEASURES = {"summaries": of_summaries, "data-to-text": of_tables}
 
 
 def prepared(task: str, request: Request) -> Prepared:

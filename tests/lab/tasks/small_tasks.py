@@ -5,7 +5,7 @@ import pytest
 from wideneck.lab.tasks import pair_tasks
 from wideneck.lab.tasks.data_to_text import table_pairs
 from wideneck.lab.tasks.encoder_decoder import Shape
-from wideneck.lab.tasks.measuring import of_tables
+from wideneck.lab.tasks.measuring import MEASURES
 from wideneck.lab.tasks.seq2seq import Recipe, Seq2Seq
 
 TINY = Recipe(
@@ -26,7 +26,7 @@ TINY = Recipe(
 def trial(seed: int = 0, recipe: Recipe = TINY, **memory) -> Seq2Seq:
     """A model that is to describe tables."""
     data = table_pairs(0, 40, 9, 10)
-    return Seq2Seq(None, recipe, data, {"alpha": 0.0, **memory}, seed, of_tables)
+    return Seq2Seq(None, recipe, data, {"alpha": 0.0, **memory}, seed, MEASURES["data-to-text"])
 
 
 def use_tiny(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ import torch
 from wideneck.audits.estimate import Estimate, estimate
 from wideneck.audits.measure import measure
 from wideneck.lab.spread import Paired, Spread, over_seeds, paired
-from wideneck.lab.tasks.runs import Run, View, means
-from wideneck.lab.tasks.trial import Measured
+from wideneck.lab.tasks.measures import mean_known
+from wideneck.lab.tasks.runs import Run, View
 from wideneck.lab.tasks.views import WRITTEN
 
 Which = tuple[str, str]
@@ -77,7 +77,8 @@ def figures(run: Run, view: str) -> dict[str, float | None]:
     return {
         LOSS: fmean(found.losses),
         "memory_share": found.memory_share,
-        **means(Measured(found.each, found.whole)),
+        **{name: mean_known(values) for name, values in found.each.items()},
+        **found.whole,
         **{name: getattr(run, name) for name in ("alignment", "alignment_before", "rank")},
         "rank_model": run.rank_model,
         "seconds": run.seconds,

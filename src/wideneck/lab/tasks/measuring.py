@@ -1,6 +1,7 @@
 """The measures of each task's texts, beside their sources and references."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from wideneck.lab.tasks import measures
 from wideneck.lab.tasks.pairs import Pair
@@ -9,6 +10,25 @@ from wideneck.lab.tasks.trial import Measured
 
 BLEU = (1, 2, 3)
 """Orders, as Wan et al. 2023, Table 7."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is measured of a task's texts, and texts to compare with that no model wrote."""
+
+    of: Callable[[Sequence[Pair], list[str]], Measured]
+    baseline: str
+    """Name of the baseline."""
+    texts: Callable[[Sequence[Pair]], list[str]]
+    """The baseline's."""
+
+    def beside(self, pairs: Sequence[Pair]) -> dict[str, Measured]:
+        """The measures of the references and of the baseline."""
+        references = [pair.target for pair in pairs]
+        return {
+            "reference": self.of(pairs, references),
+            self.baseline: self.of(pairs, self.texts(pairs)),
+        }
 
 
 def of_summaries(pairs: Sequence[Pair], texts: list[str]) -> Measured:
@@ -54,3 +74,24 @@ def _of_texts(texts: list[str]) -> dict[str, list[float | None]]:
         "diversity": [measures.diversity(some) if some else None for some in words],
         "words": [float(len(some)) for some in words],
     }
+
+
+def first_words(pairs: Sequence[Pair]) -> list[str]:
+    """As many of each source as the reference has."""
+    return [" ".join(pair.source.split()[: len(pair.target.split())]) for pair in pairs]
+
+
+def of_another(pairs: Sequence[Pair]) -> list[str]:
+    """The reference of the next pair that is about something else."""
+    found = []
+    for place, pair in enumerate(pairs):
+        others = (*pairs[place:], *pairs[:place])
+        about = (p for p in others if (p.origin or p.source) != (pair.origin or pair.source))
+        found.append(next((other.target for other in about), ""))
+    return found
+
+
+MEASURES = {
+    "summaries": Measures(of_summaries, "first words of the source", first_words),
+    "data-to-text": Measures(of_tables, "another's reference", of_another),
+}

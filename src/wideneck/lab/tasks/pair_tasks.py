@@ -11,14 +11,13 @@ from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
 from wideneck.lab.tasks.data_to_text import table_pairs
 from wideneck.lab.tasks.docstrings import docstring_pairs
-from wideneck.lab.tasks.measuring import of_summaries, of_tables
+from wideneck.lab.tasks.measuring import MEASURES
 from wideneck.lab.tasks.pairs import Pairs
 from wideneck.lab.tasks.seq2seq import Recipe, Seq2Seq
 from wideneck.lab.tasks.trial import Prepared
 
 MODEL = "facebook/bart-large"
 """What the paper fine-tunes."""
-MEASURES = {"summaries": of_summaries, "data-to-text": of_tables}
 
 
 def prepared(task: str, request: Request) -> Prepared:
@@ -36,6 +35,13 @@ def prepared(task: str, request: Request) -> Prepared:
     model = None if scale == "small" else request.model or MODEL
     recipe = recipe_of(task, scale)
     data = read(task, scale, request.own.get("data"), recipe)
+    pairs = {name: len(getattr(data, name)) for name in ("train", "valid", "test")}
+    for name, number in pairs.items():
+        if not number:
+            raise WideneckError(
+                f"{data.name} has no pair in its {name} split: training needs some, and so do the "
+                "cache that is fitted (valid) and what is written (test)."
+            )
     return Prepared(
         settings={
             "paper": "histalign",
@@ -44,7 +50,7 @@ def prepared(task: str, request: Request) -> Prepared:
             "model": model,
             "data": data.name,
             "counts": data.counts,
-            "pairs": {name: len(getattr(data, name)) for name in ("train", "valid", "test")},
+            "pairs": pairs,
             "sha256": data.sha256,
             "recipe": asdict(recipe),
         },

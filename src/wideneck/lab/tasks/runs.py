@@ -52,6 +52,9 @@ class Run:
     beside: dict[str, dict[str, float]] = measure(
         "measures of texts that no model wrote, by what they are: the references, and baselines"
     )
+    cut: dict[str, int] = measure(
+        "by split, sources that are longer than what the model reads of them, and were cut"
+    )
     documents: list[int] = measure("what each of `losses` is from")
     subjects: list[int] = measure("what each of `texts` is about")
     recalled: float = measure("share of the targets that stand in their memory")
@@ -135,6 +138,7 @@ def run(
         seed=seed,
         views=views,
         beside={name: means(one) for name, one in trial.beside().items()},
+        cut=trial.cut,
         documents=trial.documents,
         subjects=trial.subjects,
         recalled=test.recalled(),

@@ -1,6 +1,6 @@
 """An encoder-decoder with a memory of its source, trained on pairs and asked for their targets."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -23,6 +23,7 @@ from wideneck.lab.tasks.encoder_decoder import (
     pretrained,
     trained_tokenizer,
 )
+from wideneck.lab.tasks.measuring import Measures
 from wideneck.lab.tasks.pairs import Pair, Pairs
 from wideneck.lab.tasks.seen import Seen
 from wideneck.lab.tasks.trial import Measured
@@ -36,7 +37,6 @@ BATCH = 32
 """Documents that are read or written at a time."""
 CHECKPOINTS = 5
 """In a training."""
-Measure = Callable[[Sequence[Pair], list[str]], Measured]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +84,10 @@ class Seq2Seq:
         data: Pairs,
         memory: dict[str, Any],
         seed: int,
-        measure: Measure,
+        measures: Measures,
     ):
         torch.manual_seed(seed)
-        self.recipe, self.seed, self.measure = recipe, seed, measure
+        self.recipe, self.seed, self.measures = recipe, seed, measures
         length = recipe.source_length
         if source is None:
             assert recipe.shape is not None
@@ -103,6 +103,10 @@ class Seq2Seq:
         self.encoder = Encoder(tokenizer, length, recipe.target_length)
         self.train_examples = self.encoder.pairs(data.train)
         self.test = spread(data.test, recipe.num_test)
+        self.cut = {
+            "train": self.encoder.num_cut(data.train),
+            "test": self.encoder.num_cut(self.test),
+        }
         self.examples = {
             "valid": self.encoder.pairs(spread(data.valid, recipe.num_valid)),
             "test": self.encoder.pairs(self.test),
@@ -180,13 +184,11 @@ class Seq2Seq:
 
     def measured(self, texts: list[str]) -> Measured:
         """Measures of texts for the test sources."""
-        return self.measure(self.test, texts)
+        return self.measures.of(self.test, texts)
 
     def beside(self) -> dict[str, Measured]:
-        """The references, and the first words of each source, as many as the reference has."""
-        references = [pair.target for pair in self.test]
-        first = [" ".join(pair.source.split()[: len(pair.target.split())]) for pair in self.test]
-        return {"reference": self.measured(references), "first words": self.measured(first)}
+        """The measures of the references, and of a baseline."""
+        return self.measures.beside(self.test)
 
     @property
     def padding(self) -> int:

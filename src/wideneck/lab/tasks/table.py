@@ -39,7 +39,20 @@ def said(found: Reproduction) -> dict[str, Any]:
         "valid": f"{min(recipe['num_valid'], pairs['valid']):,} validation pairs",
         "groups": told["groups"],
         "measures": told["measures"],
+        "cut": _cut(found),
     }
+
+
+def _cut(found: Reproduction) -> str:
+    """That sources were cut; empty where none was."""
+    cut = found.runs[0].cut
+    if not any(cut.values()):
+        return ""
+    counts = " and ".join(f"{number:,} of {split}" for split, number in cut.items())
+    return (
+        f"Longer than the {found.settings['recipe']['source_length']} tokens that are read, and so "
+        f"cut: {counts}."
+    )
 
 
 def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any]]:

@@ -34,6 +34,7 @@ class Continuation:
         test = start.held_out["test"]
         self.documents = test.documents
         self.subjects = start.recipe.num_draws * test.documents[: len(start.prompts)]
+        self.cut: dict[str, int] = {}  # of every document the beginning is meant
         self.trained = False
 
     def train(self, folder: Path, show: Show) -> None:
@@ -133,7 +134,8 @@ class _Blocks(torch.utils.data.Dataset):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        row = {"input_ids": self.ids[index], "labels": self.ids[index]}
+        ids = self.ids[index]
+        row = {"input_ids": ids, "labels": ids, "attention_mask": torch.ones_like(ids)}
         return row if self.states is None else row | {"states": self.states[index]}
 
 

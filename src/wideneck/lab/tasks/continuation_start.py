@@ -153,14 +153,15 @@ class Start:
         model, some, states = self.model, self.held_out[split], self.states[split]
         for row, length in enumerate(some.real.sum(1).tolist()):
             ids = some.ids[row : row + 1, :length].to(model.device)
-            wanted = {"labels": ids} if split == "test" else {"logits_to_keep": 1}
+            given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            given |= {"labels": ids} if split == "test" else {"logits_to_keep": 1}
             before = None if states is None else states[row : row + 1, :length]
             with (
                 evaluating(model),
                 running_from(model, self.first, before),
                 entering_head(model) as entering,
             ):
-                logits = model(input_ids=ids, use_cache=False, **wanted).logits
+                logits = model(**given, use_cache=False).logits
             yield Result(ids, entering.only()[:, :-1], logits[:, :-1])
 
     @cached_property

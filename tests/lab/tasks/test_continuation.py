@@ -187,6 +187,13 @@ def test_continuations_come_prompt_by_prompt_and_draw_by_draw():
     assert draws[0] != draws[1] != draws[2]
 
 
+def test_more_documents_may_be_continued_than_are_read_or_fewer():
+    made = trial(recipe=replace(TINY, num_test=3))
+    assert len(made.documents) == len(made.seen("test").nll) == 3
+    assert made.subjects[:3] == made.documents
+    assert len(made.write()) == len(made.subjects) == 3 * 4
+
+
 def test_draws_are_the_seed_s_and_no_objective_s():
     shared = start()
     texts = {

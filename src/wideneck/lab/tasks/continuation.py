@@ -32,7 +32,7 @@ class Continuation:
         start.reset(objective)
         self.start, self.seed, self.model = start, seed, start.model
         test = start.held_out["test"]
-        self.documents = test.documents
+        self.documents = test.documents[: start.recipe.num_test]
         self.subjects = start.recipe.num_draws * test.documents[: len(start.prompts)]
         self.cut: dict[str, int] = {}  # of every document the beginning is meant
         self.trained = False

@@ -60,6 +60,7 @@ class Recipe:
     num_valid: int
     """Validation documents, which a cache is fitted on afterwards."""
     num_test: int
+    """Test documents that are read; see `num_prompts`."""
     words: tuple[int, int] | None = None
     """A held-out document of so few or so many is left out; None: none is."""
     num_prompts: int
@@ -100,7 +101,10 @@ class Start:
         self.blocks = blocks(corpus, loaded.tokenizer, recipe)
         self.held_out = {
             split: openings(corpus, split, loaded.tokenizer, recipe, number)
-            for split, number in (("valid", recipe.num_valid), ("test", recipe.num_test))
+            for split, number in (
+                ("valid", recipe.num_valid),
+                ("test", max(recipe.num_test, recipe.num_prompts)),
+            )
         }
         device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
         model = loaded.model.to(device).eval()
@@ -151,7 +155,8 @@ class Start:
         products of the output layer.
         """
         model, some, states = self.model, self.held_out[split], self.states[split]
-        for row, length in enumerate(some.real.sum(1).tolist()):
+        number = self.recipe.num_test if split == "test" else self.recipe.num_valid
+        for row, length in enumerate(some.real.sum(1)[:number].tolist()):
             ids = some.ids[row : row + 1, :length].to(model.device)
             given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
             given |= {"labels": ids} if split == "test" else {"logits_to_keep": 1}

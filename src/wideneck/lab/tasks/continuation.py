@@ -109,13 +109,7 @@ class Continuation:
 
     def beside(self) -> dict[str, Measured]:
         """How the documents go on, by as many tokens as a continuation has at most."""
-        recipe, test = self.start.recipe, self.start.held_out["test"]
-        rows = [
-            ids[real][recipe.prompt : recipe.prompt + recipe.most_new].tolist()
-            for ids, real in zip(test.ids, test.real, strict=True)
-        ][: len(self.start.prompts)]
-        texts = self.start.tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
-        return {"reference": self.measured(texts)}
+        return {"reference": self.start.reference}
 
 
 def _upto(row: list[int], ends: set[int]) -> list[int]:

@@ -23,6 +23,7 @@ from wideneck.lab.tasks.coherence import common_words
 from wideneck.lab.tasks.continuing import Measuring
 from wideneck.lab.tasks.openings import blocks, openings
 from wideneck.lab.tasks.seen import Seen
+from wideneck.lab.tasks.trial import Measured
 from wideneck.lab.tasks.upper_layers import first_trained, running_from, states_before
 from wideneck.lab.tasks.views import memory_of
 from wideneck.memory import Memory, visible_history
@@ -173,6 +174,19 @@ class Start:
     def seen(self) -> Seen:
         """The test documents before any training."""
         return self.read("test")
+
+    @cached_property
+    def reference(self) -> Measured:
+        """The measures of how the prompts' documents go on."""
+        first, test = self.recipe.prompt, self.held_out["test"]
+        rows = [
+            ids[real][first : first + self.recipe.most_new].tolist()
+            for ids, real in zip(test.ids, test.real, strict=True)
+        ]
+        texts = self.tokenizer.batch_decode(
+            rows[: len(self.prompts)], clean_up_tokenization_spaces=False
+        )
+        return self.measure(texts)
 
 
 @dataclass(frozen=True)

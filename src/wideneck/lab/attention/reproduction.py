@@ -160,7 +160,12 @@ def _runs(
         return model
 
     def made(seed: int) -> Run:
-        return store.made(f"seed{seed}", Run, lambda: run(loaded(), text, measured, seed, progress))
+        return store.made(
+            f"seed{seed}",
+            Run,
+            lambda: run(loaded(), text, measured, seed, progress),
+            seed=seed,
+        )
 
     found = [made(seed) for seed in range(num_seeds)]
     if len({one.head_sha256 for one in found}) > 1:

@@ -25,7 +25,7 @@ def test_a_paper_brings_its_two_modules(paper):
     assert list(inspect.signature(run).parameters) == ["request", "progress"]
     table = import_module(f"wideneck.lab.{paper}.table")
     assert list(inspect.signature(table.said).parameters) == ["found"]
-    assert list(inspect.signature(table.sections).parameters) == ["found", "reference"]
+    assert list(inspect.signature(table.parts).parameters) == ["found"]
 
 
 @pytest.mark.parametrize("paper", PAPERS)

@@ -136,7 +136,8 @@ def test_jobs_have_the_seeds_that_were_asked_for(tmp_path, monkeypatch, scale):
     given = []
 
     def all_runs(jobs, *_):
-        given.extend((*job.args, job.keywords["contexts_are_first"]) for job in jobs.values())
+        makes = [job.make for job in jobs.values()]
+        given.extend((*make.args, make.keywords["contexts_are_first"]) for make in makes)
         return []
 
     monkeypatch.setattr(module, "all_runs", all_runs)

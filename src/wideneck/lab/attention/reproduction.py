@@ -1,8 +1,4 @@
-"""The audit's attention section on a text, once for each seed, and the paper's words beside it.
-
-Cost at the small scale: for 270 heads of width 64 some two minutes a seed on two cores, most of it
-the scan for the critical N; 1 GB with the default model.
-"""
+"""The audit's attention section on a text, once for each seed, and the paper's words beside it."""
 
 import os
 from collections.abc import Sequence
@@ -16,11 +12,11 @@ from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.data import Text, default_text, read_corpus, read_text
-from wideneck.entry.audit import audit
 from wideneck.errors import WideneckError
 from wideneck.files.records import record
 from wideneck.files.store import Store
 from wideneck.lab.attention.claims import NOT_COMPARED, judged_claims, judged_numbers
+from wideneck.lab.attention.one_run import Run, run
 from wideneck.lab.found import Found, made_now
 from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
@@ -36,17 +32,6 @@ SCALES = {"small": replace(PAPER, **_SCALE["small"]), "paper": PAPER}
 """For each seed: its windows and random sets are drawn anew."""
 GPT2 = ("gpt2", "openai-community/gpt2")
 """Names of the paper's model; the first is the default of its scale."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """All heads on the windows of one seed."""
-
-    seed: int = measure("decides the windows, the random sets and the random directions")
-    head_sha256: str = measure("hash of the model's output layer: runs of one model agree in it")
-    seconds: float = measure("wall-clock time of the measurement", unit="seconds")
-    versions: dict[str, str] = measure("software")
-    audit: AttentionAudit = measure("the attention section, as `wideneck audit` reports it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +145,12 @@ def _runs(
         return model
 
     def made(seed: int) -> Run:
-        return store.made(f"seed{seed}", Run, lambda: run(loaded(), text, measured, seed, progress))
+        return store.made(
+            f"seed{seed}",
+            Run,
+            lambda: run(loaded(), text, measured, seed, progress),
+            seed=seed,
+        )
 
     found = [made(seed) for seed in range(num_seeds)]
     if len({one.head_sha256 for one in found}) > 1:
@@ -169,30 +159,6 @@ def _runs(
             "by --out."
         )
     return found
-
-
-def run(
-    loaded: LoadedModel, text: Text, measured: AttentionSettings, seed: int, progress: Progress
-) -> Run:
-    """One seed."""
-    report = audit(
-        loaded.model,
-        text,
-        "attention",
-        tokenizer=loaded.tokenizer,
-        attention=measured,
-        seed=seed,
-        progress=lambda stage, done, total: progress(f"seed {seed}: {stage}", done, total),
-    )
-    assert report.attention is not None
-    where = report.provenance
-    return Run(
-        seed=seed,
-        head_sha256=where.head_sha256,
-        seconds=round(sum(where.seconds.values()), 1),
-        versions=where.versions,
-        audit=report.attention,
-    )
 
 
 def _points(audits: Sequence[AttentionAudit], curve: dict[str, Any]) -> list[Point]:

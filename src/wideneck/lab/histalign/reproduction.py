@@ -18,7 +18,7 @@ from wideneck.lab.histalign.evaluation import VIEWS
 from wideneck.lab.histalign.objectives import COMMON, OBJECTIVES
 from wideneck.lab.histalign.runs import Run, Settings, run
 from wideneck.lab.histalign.training import Recipe
-from wideneck.lab.jobs import all_runs
+from wideneck.lab.jobs import Job, all_runs
 from wideneck.lab.published import scales
 from wideneck.lab.registry import Request
 from wideneck.lab.spread import Spread, over_seeds
@@ -93,7 +93,9 @@ def reproduce(request: Request, progress: Progress) -> Found:
     with Store.opened(request.folder(chosen.scale), shared) as store:
         runs = all_runs(
             {
-                f"{name}-seed{seed}": partial(run, chosen, analogies, name, seed)
+                f"{name}-seed{seed}": Job(
+                    {"objective": name, "seed": seed}, partial(run, chosen, analogies, name, seed)
+                )
                 for seed in range(request.num_seeds)
                 for name in OBJECTIVES
             },

@@ -14,7 +14,7 @@ from wideneck.data.config import Data
 from wideneck.errors import WideneckError
 from wideneck.files.store import Store
 from wideneck.lab.found import Found, made_now
-from wideneck.lab.jobs import all_runs
+from wideneck.lab.jobs import Job, all_runs
 from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
 from wideneck.lab.saturation.arms import Arm, head_arms
@@ -167,7 +167,8 @@ def _family(
     for seed, width in product(seeds, sorted(chosen.family, reverse=True)):
         name = f"family-d{width}-seed{seed}"
         place, recipe = store.path / "runs" / name, chosen.family[width]
-        jobs[name] = partial(train_and_measure, width, seed, recipe, *lengths, place)
+        make = partial(train_and_measure, width, seed, recipe, *lengths, place)
+        jobs[name] = Job({"width": width, "seed": seed}, make)
     return all_runs(jobs, FamilyRun, store, progress, stage="family: {} of {} models")
 
 
@@ -188,7 +189,8 @@ def _heads(
     jobs = {}
     for seed, (start, rank) in product(seeds, arms):
         name = f"heads-{start}-r{rank}-seed{seed}"
-        jobs[name] = partial(train_head, rank, start, seed, chosen.heads, place / name)
+        make = partial(train_head, rank, start, seed, chosen.heads, place / name)
+        jobs[name] = Job({"rank": rank, "start": start, "seed": seed}, make)
     found = all_runs(
         jobs,
         HeadRun,

@@ -18,7 +18,7 @@ from wideneck.data.config import Data
 from wideneck.errors import WideneckError
 from wideneck.files.store import Store
 from wideneck.lab.found import Found, made_now
-from wideneck.lab.jobs import all_runs
+from wideneck.lab.jobs import Job, all_runs
 from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
 from wideneck.lab.sigsoftmax.known_rank.fit import Fit, known_rank
@@ -83,9 +83,8 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
         jobs = {}
         for seed in range(request.num_seeds):
             for arm, given in chosen["recipes"].items():
-                # A name that every file system takes.
-                name = re.sub("( x|,)? ", "-", f"{arm.lower()}-seed{seed}")
-                jobs[name] = partial(
+                name = file_of(arm, seed)
+                make = partial(
                     train_and_measure,
                     arm,
                     seed,
@@ -94,6 +93,7 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
                     chosen["num_contexts"],
                     contexts_are_first=scale == "paper",
                 )
+                jobs[name] = Job({"arm": arm, "seed": seed}, make)
         runs = all_runs(jobs, Run, store, progress)
         known = store.made(
             "known-rank",
@@ -101,6 +101,11 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
             lambda: KnownRank(fits=known_rank(num_seeds=request.num_seeds, progress=progress)),
         )
     return reproduction(chosen, counts, runs, known.fits)
+
+
+def file_of(arm: str, seed: int) -> str:
+    """The name of a run, as every file system takes it."""
+    return re.sub("( x|,)? ", "-", f"{arm.lower()}-seed{seed}")
 
 
 def reproduction(

@@ -49,6 +49,8 @@ def prepared(task: str, request: Request) -> Prepared:
             "scale": scale,
             "model": model,
             "data": data.name,
+            "read": f"{data.name}, {pairs['train']:,} pairs of training",
+            "described": described(model, recipe),
             "counts": data.counts,
             "pairs": pairs,
             "sha256": data.sha256,
@@ -56,6 +58,18 @@ def prepared(task: str, request: Request) -> Prepared:
         },
         begin=partial(begin, task, model, recipe, data),
         processes=None if model is None else 1,  # a loaded model fills a machine
+    )
+
+
+def described(model: str | None, recipe: Recipe) -> str:
+    """The model in words."""
+    if model is not None:
+        return f"{model}, fine-tuned"
+    shape = recipe.shape
+    assert shape is not None
+    return (
+        f"a BART from scratch ({shape.num_layers} + {shape.num_layers} layers, d = "
+        f"{shape.hidden_size}, V = {shape.vocab_size:,})"
     )
 
 

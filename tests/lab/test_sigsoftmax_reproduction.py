@@ -19,8 +19,8 @@ from wideneck.lab.registry import Request
 from wideneck.lab.sigsoftmax import reproduction as module
 from wideneck.lab.sigsoftmax.beside import beside, recalled, rows_of, sign
 from wideneck.lab.sigsoftmax.known_rank.fit import Fit
-from wideneck.lab.sigsoftmax.matched import MATCHED
 from wideneck.lab.sigsoftmax.one_run import Run, train_and_measure
+from wideneck.lab.sigsoftmax.recipes import MATCHED
 from wideneck.models.small.config import AwdLstm, Transformer
 from wideneck.report.terminal import show
 from wideneck.training.optimizers import AdamW

@@ -9,14 +9,15 @@ are imported when it runs:
                        def parts(found) -> dict[str, Sequence[row or block]]
 
 `reproduce` checks what was asked for before it writes anything, makes the runs that the folder
-`request.folder(scale)` does not hold (a `wideneck.files.store.Store`), tells how far it is by
-`progress(stage, done, total)`, and raises WideneckError.  The page is data: the table `prose` of
+of `request.store(settings)` does not hold, tells how far it is by `progress(stage, done, total)`,
+and raises WideneckError.  The page is data: the table `prose` of
 `lab/NAME.toml` (`wideneck.lab.found`).  Of its tables `parts` has the rows, by name, and what else
 it shows as blocks (`wideneck.report.parts`), which fit into 80 columns of a terminal; its sentences
 have places for `found` and what is `said`.  Published numbers are in `lab/NAME.toml` as well
 (`wideneck.lab.published`), and what may be said of ours beside them in `wideneck.lab.verdict`.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from typing import Annotated, Any
 import typer
 
 from wideneck.errors import WideneckError
+from wideneck.files.store import Store
 from wideneck.lab import attention, histalign, saturation, sigsoftmax
 from wideneck.registry import did_you_mean
 
@@ -93,6 +95,14 @@ class Request:
             raise WideneckError(
                 f"A reproduction needs at least one seed, got --seeds {self.num_seeds}."
             )
+
+    def store(self, settings: dict[str, Any]) -> AbstractContextManager[Store]:
+        """The finished runs of these settings, which name their scale, as `Store.opened` has them.
+
+        Raises:
+            WideneckError: as `Store.opened`.
+        """
+        return Store.opened(self.folder(settings["scale"]), {"paper": self.paper} | settings)
 
     def folder(self, scale: str) -> Path:
         """Where the runs of a scale are kept."""

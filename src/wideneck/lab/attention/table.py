@@ -7,7 +7,8 @@ from itertools import groupby
 from types import SimpleNamespace
 from typing import Any
 
-from wideneck.lab.attention.reproduction import CURVES, Point, Reproduction
+from wideneck.lab.attention.curves import CURVES, Point
+from wideneck.lab.attention.reproduction import Reproduction
 from wideneck.lab.published import prose
 from wideneck.lab.spread import Spread, cell, in_words
 from wideneck.lab.tables import Line

@@ -10,7 +10,6 @@ from typing import Any
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
-from wideneck.files.store import Store
 from wideneck.lab.ambiguous.splits import SPLITS
 from wideneck.lab.ambiguous.words import read_analogies
 from wideneck.lab.found import Found, made_now
@@ -89,8 +88,7 @@ def reproduce(request: Request, progress: Progress) -> Found:
     # Of the words that are used, whatever file they came from.
     content = json.dumps(analogies).encode()
     chosen = replace(chosen, words_sha256=hashlib.sha256(content).hexdigest())
-    shared = {"paper": "histalign", **asdict(chosen)}
-    with Store.opened(request.folder(chosen.scale), shared) as store:
+    with request.store(asdict(chosen)) as store:
         runs = all_runs(
             {
                 f"{name}-seed{seed}": Job(

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from wideneck.lab.published import Published, PublishedResult
-from wideneck.lab.sigsoftmax.reproduction import Arm, Reproduction
+from wideneck.lab.sigsoftmax.arms import Arm
+from wideneck.lab.sigsoftmax.reproduction import Reproduction
 from wideneck.lab.verdict import Comparison, compared_number, judge_difference
 
 REPLICATION = "Table 2"

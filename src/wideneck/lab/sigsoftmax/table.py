@@ -5,10 +5,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from wideneck.lab.published import prose
+from wideneck.lab.sigsoftmax.arms import Arm
 from wideneck.lab.sigsoftmax.beside import beside, of_runs, recalled, sign
 from wideneck.lab.sigsoftmax.charts import rank_and_loss, spectra
 from wideneck.lab.sigsoftmax.known_rank.table import blocks as known_rank
-from wideneck.lab.sigsoftmax.reproduction import SCALES, Arm, Reproduction
+from wideneck.lab.sigsoftmax.recipes import SCALES
+from wideneck.lab.sigsoftmax.reproduction import Reproduction
 from wideneck.lab.spread import Paired, cell, spread
 from wideneck.lab.tables import Theirs, table
 from wideneck.lab.verdict import RECALLED, published_cell

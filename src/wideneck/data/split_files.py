@@ -48,4 +48,4 @@ def split_files(
 
 def _either(endings: tuple[str, ...]) -> str:
     *others, last = sorted((e or "no ending" for e in endings), key="no ending".__eq__)
-    return f"{', '.join(others)} or {last}" if others else last
+    return f"{', '.join(others)} or {last}"

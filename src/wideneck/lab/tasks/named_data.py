@@ -89,12 +89,16 @@ def _of_dataset(data: str) -> Pairs:
         needed=("train", "validation", "test"),
     )
     splits = {
-        split: [Pair(*row) for row in rows[split] if not any(map(is_blank, row))]
+        split: [
+            Pair(source, target)
+            for source, target in rows[split]
+            if not (is_blank(source) or is_blank(target))
+        ]
         for split in SPLITS
     }
     counts = {split: len(pairs) for split, pairs in splits.items()}
     left = sum(map(len, rows.values())) - sum(counts.values())
-    said = f", without {left:,} pairs that lack a source or a target" if left else ""
+    said = f", {left:,} left out that lack a source or a target" if left else ""
     return of_splits(name + said, splits, counts)
 
 
@@ -106,8 +110,8 @@ def _of_lines(path: Path) -> Iterator[Pair]:
             continue
         where = f"{path}, line {number}"
         row = parse_object(line, where, MENDED)
-        columns = columns or _columns(where, list(row), list(row))
-        yield Pair(*(_text(where, row, column) for column in columns))
+        source, target = columns = columns or _columns(where, list(row), list(row))
+        yield Pair(_text(where, row, source), _text(where, row, target))
 
 
 def _text(where: str, row: dict, column: str) -> str:

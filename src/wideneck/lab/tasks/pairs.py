@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
+from wideneck.errors import WideneckError
 from wideneck.lab.tasks.tables import Table
 
 
@@ -39,3 +40,18 @@ class Pairs:
                     found.update(text.encode("utf-8", "surrogatepass") + b"\0")
             found.update(b"\1")
         return found.hexdigest()
+
+
+def of_splits(name: str, splits: dict[str, list[Pair]], counts: dict[str, int]) -> Pairs:
+    """Pairs that somebody named.
+
+    Raises:
+        WideneckError: a split is empty.
+    """
+    for split, pairs in splits.items():
+        if not pairs:
+            raise WideneckError(
+                f"{name} ({split} split) holds no pair of a source and a target: give data with "
+                "some in each split."
+            )
+    return Pairs(name=name, counts=counts, **splits)

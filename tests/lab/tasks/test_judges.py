@@ -132,11 +132,11 @@ def test_an_encoder_cuts_each_text_and_counts_the_pair(tmp_path):
 @pytest.mark.parametrize("make", [classifier, encoder])
 def test_what_is_empty_has_no_measure_and_disturbs_nothing(make, tmp_path):
     judge = in_float64(load_judge(saved(make(), tmp_path)))
-    found = judge.measures(["a b", "", "c d", " "], [" ", "e", "f g", ""])
-    alone = judge.measures(["c d"], ["f g"])
+    found = judge.measures(["a b", "", "c d", " ", "e f g"], [" ", "h", "i j", "", "k"])
+    alone = judge.measures(["c d", "e f g"], ["i j", "k"])
     for name, values in found.items():
-        assert values[:2] + values[3:] == [None] * 3
-        assert values[2] == pytest.approx(alone[name][0])
+        assert values[:2] + values[3:4] == [None] * 3
+        assert [values[2], values[4]] == pytest.approx(alone[name])
     assert judge.measures([], []) == {name: [] for name in judge.definitions}
     assert judge.measures(["a"], [""]) == {name: [None] for name in judge.definitions}
 
@@ -204,6 +204,10 @@ def bart():
     return tr.BartForConditionalGeneration(tr.BartConfig(**BART))
 
 
+def bart_without_a_head():
+    return tr.BartModel(tr.BartConfig(**BART))
+
+
 def decoder():
     return tr.BertLMHeadModel(tr.BertConfig(**SIZES, is_decoder=True))
 
@@ -212,7 +216,7 @@ def tagger():
     return tr.BertForTokenClassification(tr.BertConfig(**SIZES))
 
 
-@pytest.mark.parametrize("make", [gpt2, bart, decoder, tagger])
+@pytest.mark.parametrize("make", [gpt2, bart, bart_without_a_head, decoder, tagger])
 def test_what_is_no_classifier_and_no_encoder_is_refused(make, tmp_path):
     model = make()
     with pytest.raises(WideneckError, match=r"label entailment \(NLI\), or an encoder") as found:

@@ -30,7 +30,7 @@ from wideneck.models.tokens import load_tokenizer
 from wideneck.models.whole_files import check_complete, check_whole
 
 CLASSIFIER = "ForSequenceClassification"
-ENCODER = re.compile(r"(?!.*LMHead)\w+?(Model|ForMaskedLM|ForPreTraining|ForCL)")
+ENCODER = re.compile(r"\w+?(Model|ForMaskedLM|ForPreTraining|ForCL)")
 """Classes that encoders are saved by; ForCL is SimCSE's."""
 SERVES = (
     "a classifier of sequences with a label entailment (NLI), or an encoder of sentences such as "

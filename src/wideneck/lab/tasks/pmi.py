@@ -81,12 +81,11 @@ def _mean_log_probs(judge: Any, rows: list[tuple[int, list[int]]]) -> list[float
     order = sorted(range(len(rows)), key=lambda i: (rows[i][0], len(rows[i][1])))
     for at in range(0, len(order), ROWS):
         batch = order[at : at + ROWS]
+        # What a model reads from the left needs no mask before padding at the right.
         ids = pad_sequence([torch.tensor(rows[i][1]) for i in batch], batch_first=True)
-        mask = pad_sequence([torch.ones(len(rows[i][1]), dtype=torch.long) for i in batch], True)
         first = min(rows[i][0] for i in batch)
         logits = judge(
             input_ids=ids.to(judge.device),
-            attention_mask=mask.to(judge.device),
             use_cache=False,
             logits_to_keep=ids.shape[1] - first,
         ).logits

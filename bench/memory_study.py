@@ -30,7 +30,6 @@ from torch import Tensor
 
 import wideneck as wn
 from bench.memory_study_data import Corpus, Recipe, corpus, describe, first_trained
-from bench.memory_study_judge import judged
 from bench.memory_study_report import ARMS, CONTINUED, report
 from bench.memory_study_scores import (
     OFF,
@@ -45,6 +44,7 @@ from bench.memory_study_scores import (
 )
 from bench.studies import Experiment, Line, Study, train
 from wideneck.data import read_text
+from wideneck.lab.tasks.coherence import judged
 from wideneck.memory import Memory
 from wideneck.models import default_model, evaluating, load_language_model
 

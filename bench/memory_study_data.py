@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.memory_study_judge import common_words
 from bench.memory_study_scores import Windows, largest_difference, states_before
 from wideneck.data import Text, cut_windows
 from wideneck.errors import WideneckError
+from wideneck.lab.tasks.coherence import common_words
 from wideneck.models import default_model
 from wideneck.training.tensor_file import Stored, write_tensors
 

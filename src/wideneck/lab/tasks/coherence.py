@@ -1,10 +1,10 @@
 """Measures of continuations: repetition, and whether they follow from their prompt.
 
-The original model judges the latter, by three measures, each beside what it gives for prompts that
+A language model judges the latter, by three measures, each beside what it gives for prompts that
 are not the continuation's own:
 
 - pmi: mean over tokens of log p(token | prompt, tokens before) - log p(token | tokens before), in
-  nats, but for the first token, which has nothing before it.  Mismatched: the next prompt.
+  nats, but for the first token, which has nothing before it.  Mismatched: the prompt before.
 - cosine: of the mean states of prompt and continuation, each read by itself, after the means over
   all prompts and over all continuations are subtracted.  Mismatched: the mean of all others.
 - words: share of content words that stand in the prompt.  Mismatched: the mean of all others.
@@ -13,7 +13,7 @@ The states are those that the last layer reads: of the 60 validation articles of
 find 73 % of the continuations by their prompts, the most of all layers.  First tokens, whose
 states are huge and all alike, are left out.
 
-N prompts of P tokens, continuations of C.
+N prompts of P tokens, continuations of C.  For texts of unequal lengths there is `pmi`.
 """
 
 import re
@@ -74,7 +74,8 @@ def read(judge: Any, ids: Tensor, num_scored: int) -> tuple[Tensor, Tensor]:
             input_ids=rows, use_cache=False, logits_to_keep=keep, output_hidden_states=True
         )
         states.append(result.hidden_states[-2][:, 1:].mean(1))
-        scores = F.log_softmax(result.logits[:, :-1].float(), dim=-1)
+        wide = torch.promote_types(result.logits.dtype, torch.float32)
+        scores = F.log_softmax(result.logits[:, :-1].to(wide), dim=-1)
         target = rows[:, rows.shape[1] - keep + 1 :]
         log_probs.append(scores.gather(-1, target[..., None])[..., 0])
     return torch.cat(log_probs), torch.cat(states)
@@ -94,6 +95,23 @@ def shares(prompts: list[str], continuations: list[str], common: frozenset[str])
 def others(table: Tensor) -> Tensor:
     """(N,): for each continuation the mean over the prompts of all others, from (N, N)."""
     return (table.sum(0) - table.diag()) / (len(table) - 1)
+
+
+def others_before(sources: Sequence[Any]) -> list[int | None]:
+    """For each source the place of the last before it that is another one; None: all are equal.
+
+    Before the first stands the end.  Several texts may be written from one source, so the
+    neighbour need not be another.
+    """
+    count = len(sources)
+    found: list[int | None] = [None] * count
+    last: int | None = None
+    for i in range(2 * count):  # twice, as the other of the first is near the end
+        before, here = (i - 1) % count, i % count
+        if sources[before] != sources[here]:
+            last = before
+        found[here] = last
+    return found
 
 
 def rep_window(tokens: Sequence[int], window: int = WINDOW) -> float:

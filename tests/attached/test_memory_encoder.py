@@ -112,7 +112,9 @@ def test_a_target_may_be_one_token(name):
 def test_a_row_without_a_target_needs_the_decoders_input_where_the_model_cannot_make_it():
     model, batch = remembering("mbart"), collated(NUMBERS)
     batch["labels"][1] = -100
-    with pytest.raises(WideneckError, match="MBartForCond.* a row has no target: pass decoder_inp"):
+    with pytest.raises(
+        WideneckError, match=r"MBartForCond.* a row has no target: pass decoder_inp"
+    ):
         model(**batch)
     loss = model(**batch, decoder_input_ids=batch["labels"].clamp(min=3)).loss
     assert loss.isfinite()

@@ -238,7 +238,7 @@ def _kept(model: Any, options: dict[str, Any]) -> Any:
 
 
 def _check_kept_labels(model: Any, asked: Asked, options: dict[str, Any]) -> None:
-    """Refuse a loss that the Trainer forms of the logits where it would be another than the model's.
+    """Refuse a loss that the Trainer forms of the logits where the model's own is another.
 
     With `label_smoothing_factor` or a `compute_loss_func` the Trainer keeps the labels, and tells
     the model their number alone.

@@ -96,13 +96,18 @@ class Request:
                 f"A reproduction needs at least one seed, got --seeds {self.num_seeds}."
             )
 
-    def store(self, settings: dict[str, Any]) -> AbstractContextManager[Store]:
+    def store(self, settings: dict[str, Any], task: str = "") -> AbstractContextManager[Store]:
         """The finished runs of these settings, which name their scale, as `Store.opened` has them.
+
+        Args:
+            settings: all that they share.
+            task: of the paper, where it has several.
 
         Raises:
             WideneckError: as `Store.opened`.
         """
-        return Store.opened(self.folder(settings["scale"]), {"paper": self.paper} | settings)
+        name = "-".join(part for part in (task, settings["scale"]) if part)
+        return Store.opened(self.folder(name), {"paper": self.paper} | settings)
 
     def folder(self, scale: str) -> Path:
         """Where the runs of a scale are kept."""

@@ -23,6 +23,7 @@ from wideneck.lab.tasks.embeddings import Embeddings
 from wideneck.lab.tasks.entailment import Entailment
 from wideneck.lab.tasks.judge_reading import Reader
 from wideneck.lab.tasks.judges import load_judge
+from wideneck.lab.tasks.pmi import pmi
 
 CLS, SEP = 2, 3
 SOURCES = random_texts(0, 7, 3, 12, 1, 5, 9, 3, 2, 11, 4)
@@ -208,18 +209,25 @@ def bart_without_a_head():
     return tr.BartModel(tr.BartConfig(**BART))
 
 
-def decoder():
-    return tr.BertLMHeadModel(tr.BertConfig(**SIZES, is_decoder=True))
-
-
 def tagger():
     return tr.BertForTokenClassification(tr.BertConfig(**SIZES))
 
 
-@pytest.mark.parametrize("make", [gpt2, bart, bart_without_a_head, decoder, tagger])
+def test_a_causal_language_model_judges_by_what_the_source_adds(tmp_path):
+    judge = load_judge(saved(gpt2(), tmp_path))
+    found = judge.measures(["a b c", "d e"], ["f g h", "a"])
+    ids = tokenizer().convert_tokens_to_ids
+    given = [ids("a b c".split()), ids("d e".split())], [ids("f g h".split()), ids(["a"])]
+    assert found == pmi(judge.loaded.model, *given)
+    assert found["pmi"][0] is not None
+    assert found["pmi"][1] is None  # of one token
+    assert set(judge.definitions) == set(found)
+
+
+@pytest.mark.parametrize("make", [bart, bart_without_a_head, tagger])
 def test_what_is_no_classifier_and_no_encoder_is_refused(make, tmp_path):
     model = make()
-    with pytest.raises(WideneckError, match=r"label entailment \(NLI\), or an encoder") as found:
+    with pytest.raises(WideneckError, match=r"label entailment \(NLI\), an encoder") as found:
         load_judge(saved(model, tmp_path))
     assert f"is a {type(model).__name__}, which cannot judge" in str(found.value)
 

@@ -82,7 +82,7 @@ def reproduce(request: Request, progress: Progress) -> Found:
         from wideneck.lab.tasks.reproduction import reproduce as of_task
 
         return of_task(request, progress)
-    refuse(request, ("data",), "belongs to the other tasks, see --task")
+    refuse(request, ("data", "judge"), "belongs to the other tasks, see --task")
     chosen = settings(request)
     analogies = read_analogies(request.own.get("words"))
     # Of the words that are used, whatever file they came from.

@@ -1,11 +1,12 @@
 """A judge of texts and their sources that the user names: a Hugging Face id, or a folder.
 
-Two kinds serve, and the config says which one it is: a classifier of sequences that knows
-entailment (`Entailment`), and an encoder (`Embeddings`).  Weights are read from safetensors alone,
-and no code of a stranger runs.
+Three kinds serve, and the config says which one it is: a classifier of sequences that knows
+entailment (`Entailment`), an encoder (`Embeddings`), and a causal language model (`Likelihood`).
+Weights of the first two are read from safetensors alone, and no code of a stranger runs.
 
 Cost: the model in float32; `measures` runs a classifier on each pair and on as many mismatched
-ones, an encoder once on each text and each different source.
+ones, an encoder once on each text and each different source, a language model three times on each
+text.
 """
 
 import os
@@ -22,19 +23,22 @@ from wideneck.files.printable import listed
 from wideneck.lab.tasks.embeddings import Embeddings, pooling_of
 from wideneck.lab.tasks.entailment import Entailment, label_places
 from wideneck.lab.tasks.judge_reading import Reader
+from wideneck.lab.tasks.pmi import Likelihood
 from wideneck.models.building import building, size_of_files
 from wideneck.models.config_file import CONFIG, plain, read_config
+from wideneck.models.language_model import load_language_model
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.source import Source, resolve
 from wideneck.models.tokens import load_tokenizer
 from wideneck.models.whole_files import check_complete, check_whole
 
 CLASSIFIER = "ForSequenceClassification"
+CONTINUES = ("ForCausalLM", "LMHeadModel")
 ENCODER = re.compile(r"\w+?(Model|ForMaskedLM|ForPreTraining|ForCL)")
 """Classes that encoders are saved by; ForCL is SimCSE's."""
 SERVES = (
-    "a classifier of sequences with a label entailment (NLI), or an encoder of sentences such as "
-    "BERT, RoBERTa or SimCSE"
+    "a classifier of sequences with a label entailment (NLI), an encoder of sentences such as "
+    "BERT, RoBERTa or SimCSE, or a causal language model"
 )
 
 
@@ -60,6 +64,8 @@ def load_judge(source: str | os.PathLike) -> Judge:
             otherwise than by a mean or the first token.
     """
     found = resolve(source)
+    if _continues(found):
+        return Likelihood(load_language_model(source))
     if not found.file.endswith((".safetensors", ".safetensors.index.json")):
         raise WideneckError(
             f"The judge {found.display} has its weights in {found.file}, and those of a judge are "
@@ -78,6 +84,14 @@ def load_judge(source: str | os.PathLike) -> Judge:
         return Entailment(_reader(found, config, classifies), places)
     pooling = pooling_of(found.folder)
     return Embeddings(_reader(found, config, classifies), pooling)
+
+
+def _continues(source: Source) -> bool:
+    """Whether it is a causal language model."""
+    if source.is_gguf:
+        return True
+    names = (read_config(source.folder) or {}).get("architectures") or []
+    return any(str(name).endswith(CONTINUES) for name in names)
 
 
 def _classifies(config: Any, judge: str) -> bool:

@@ -1,9 +1,13 @@
 """The measures of each task's texts, beside their sources and references."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 from wideneck.lab.tasks import measures
+from wideneck.lab.tasks.divergence import mauve
+from wideneck.lab.tasks.embeddings import Embeddings
+from wideneck.lab.tasks.judges import Judge
 from wideneck.lab.tasks.pairs import Pair
 from wideneck.lab.tasks.statements import judge
 from wideneck.lab.tasks.trial import Measured
@@ -29,6 +33,22 @@ class Measures:
             "reference": self.of(pairs, references),
             self.baseline: self.of(pairs, self.texts(pairs)),
         }
+
+
+def judged_too(measures: Measures, judge: Judge) -> Measures:
+    """The same, and what a judge says of the texts."""
+
+    def of(pairs: Sequence[Pair], texts: list[str]) -> Measured:
+        found = measures.of(pairs, texts)
+        each = found.each | judge.measures([pair.source for pair in pairs], texts)
+        whole = dict(found.whole)
+        if isinstance(judge, Embeddings) and find_spec("mauve") is not None:
+            seen = mauve(texts, [pair.target for pair in pairs], judge)
+            if seen is not None:
+                whole["mauve"] = seen
+        return Measured(each, whole)
+
+    return replace(measures, of=of)
 
 
 def of_summaries(pairs: Sequence[Pair], texts: list[str]) -> Measured:

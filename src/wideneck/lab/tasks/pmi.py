@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from wideneck.lab.tasks.coherence import ROWS, others_before
 from wideneck.models import evaluating
+from wideneck.models.language_model import LoadedModel
 from wideneck.models.positions import max_positions
 
 DEFINITIONS = {
@@ -27,6 +28,32 @@ DEFINITIONS = {
 }
 
 Ids = Sequence[int]
+
+
+class Likelihood:
+    """A judge: the measures of `DEFINITIONS`, of texts that stand behind a space.
+
+    Args:
+        loaded: the language model and its tokenizer.
+    """
+
+    definitions = DEFINITIONS
+
+    def __init__(self, loaded: LoadedModel):
+        self.loaded = loaded
+
+    def measures(
+        self, sources: Sequence[str], texts: Sequence[str]
+    ) -> dict[str, list[float | None]]:
+        """The measures of `definitions`, one value a text; None: as `pmi`."""
+        behind = [f" {text}" if text else "" for text in texts]
+        return pmi(self.loaded.model, self._ids(sources), self._ids(behind))
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        options = {"add_special_tokens": False, "verbose": False}
+        return self.loaded.tokenizer(list(texts), **options).input_ids
 
 
 @torch.no_grad()

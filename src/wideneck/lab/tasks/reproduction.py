@@ -9,7 +9,6 @@ from typing import Any
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
-from wideneck.files.store import Store
 from wideneck.lab.found import Found, made_now
 from wideneck.lab.jobs import Job, all_runs
 from wideneck.lab.published import prose
@@ -63,7 +62,7 @@ class Reproduction(Found):
 
     def words(self) -> dict[str, Any]:
         """The page of this task."""
-        return words(self.settings["task"])
+        return words(self.settings["task"], self.settings["judged"])
 
 
 def reproduce(request: Request, progress: Progress) -> Reproduction:
@@ -77,8 +76,7 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
     if task not in TASKS:
         raise WideneckError(f"No task is called '{task}'.{did_you_mean(task, list(TASKS))}")
     asked = TASKS[task](request)
-    folder = request.folder(f"{task}-{asked.settings['scale']}")
-    with Store.opened(folder, asked.settings) as store:
+    with request.store(asked.settings, task) as store:
         checkpoints = store.path / CHECKPOINTS
         jobs = {
             f"{name}-seed{seed}": Job(

@@ -16,7 +16,7 @@ from wideneck.files.json_object import read_object
 from wideneck.files.printable import listed
 from wideneck.files.text_file import read_text_file
 from wideneck.lab.tasks.pairs import Pair, Pairs, of_splits
-from wideneck.lab.tasks.serialized import serialized
+from wideneck.lab.tasks.serialized import MARKS, serialized
 
 FILES = {"train": "train_lm.json", "valid": "val_lm.json", "test": "test_lm.json"}
 TABLES = "all_csv"
@@ -48,7 +48,7 @@ def logic_nlg_pairs(data: str) -> Pairs:
     tables = _found(folder, TABLES)
     splits = {split: list(_pairs(path, tables)) for split, path in paths.items()}
     counts = {FILES[split]: len(pairs) for split, pairs in splits.items()}
-    return of_splits(data, splits, counts)
+    return of_splits(data, splits, counts, marks=MARKS)
 
 
 def _found(folder: Path, name: str) -> Path:
@@ -74,7 +74,7 @@ def _pairs(path: Path, tables: Path) -> Iterator[Pair]:
             target, columns, title = _entry(entry, f"{where}, sentence {number}", len(names))
             if (title, columns) not in sources:
                 sources[title, columns] = serialized(title, names, rows, columns)
-            yield Pair(sources[title, columns], target)
+            yield Pair(sources[title, columns], target, origin=table)
 
 
 def _entry(entry: Any, where: str, num_columns: int) -> tuple[str, tuple[int, ...], str]:

@@ -29,6 +29,8 @@ class Pairs:
     train: list[Pair]
     valid: list[Pair]
     test: list[Pair]
+    marks: tuple[str, ...] = ()
+    """What stands in sources as one token each, which a tokenizer is to be given."""
 
     @property
     def sha256(self) -> str:
@@ -42,7 +44,12 @@ class Pairs:
         return found.hexdigest()
 
 
-def of_splits(name: str, splits: dict[str, list[Pair]], counts: dict[str, int]) -> Pairs:
+def of_splits(
+    name: str,
+    splits: dict[str, list[Pair]],
+    counts: dict[str, int],
+    marks: tuple[str, ...] = (),
+) -> Pairs:
     """Pairs that somebody named.
 
     Raises:
@@ -54,4 +61,4 @@ def of_splits(name: str, splits: dict[str, list[Pair]], counts: dict[str, int]) 
                 f"{name} ({split} split) holds no pair of a source and a target: give data with "
                 "some in each split."
             )
-    return Pairs(name=name, counts=counts, **splits)
+    return Pairs(name=name, counts=counts, marks=marks, **splits)

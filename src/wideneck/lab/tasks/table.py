@@ -1,6 +1,6 @@
 """A task on a page and in 80 columns: objectives by how their memory is used, and differences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,8 @@ def parts(found: Reproduction) -> dict[str, Sequence[Any]]:
         if row.view == _own(row.objective)
     ]
     beside = [Theirs(f"  {name}", _cells(figures)) for name, figures in found.beside.items()]
+    if found.settings["scale"] == "paper":
+        beside += _published(found)
     differences = {
         figure: [_apart(one, figure, how) for one in found.differences if figure in one.figures]
         for _, figure, how in told["compared"]
@@ -67,6 +69,20 @@ def parts(found: Reproduction) -> dict[str, Sequence[Any]]:
         data: [one for one in found.directions if one.data == data] for data in told["published"]
     }
     return {"rows": rows, "beside": [*rows, *beside], "trained": trained, **differences, **signs}
+
+
+def _published(found: Reproduction) -> Iterator[Theirs]:
+    """The paper's rows, of each of its data sets, under what of ours stands beside them."""
+    told = SAYS[found.settings["task"]]
+    for data in told["published"]:
+        for row in SAYS["methods"]:
+            results = found.published.find(data=data, row=row)
+            cells = {
+                f"{told['beside'][one.measure]}.percent": one.printed
+                for one in results
+                if one.measure in told["beside"]
+            }
+            yield Theirs(f"  paper, {data}, {row}", cells)
 
 
 def named(which: tuple[str, str]) -> str:
@@ -120,7 +136,4 @@ def _cut(found: Reproduction) -> str:
     if not any(cut.values()):
         return ""
     counts = " and ".join(f"{number:,} of {split}" for split, number in cut.items())
-    return (
-        f"Longer than the {found.settings['recipe']['source_length']} tokens that are read, and so "
-        f"cut: {counts}."
-    )
+    return f"Sources that are longer than what is read of them, and so were cut: {counts}."

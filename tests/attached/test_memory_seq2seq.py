@@ -116,6 +116,7 @@ def test_smoothed_labels_train_the_likelihood_of_the_mixture(name, tmp_path, mon
     whole, first = trained(tmp_path, name, batch=12, **options)
     parts, second = trained(tmp_path, name, batch=3, accumulate=4, **options, **GENERATING)
 
+    assert "nll" not in whole[0]  # the model has seen no labels
     assert whole[0]["loss"] == pytest.approx(
         smoothed(remembering(name), collated(range(12))), rel=1e-5
     )
@@ -139,6 +140,13 @@ def test_smoothed_labels_do_not_go_with_a_loss_that_is_more_than_a_likelihood(
 ):
     with pytest.raises(WideneckError, match=r"ranking loss.*leave them out, or attach .* alpha=0"):
         trained(tmp_path, name, memory=memory, label_smoothing_factor=0.1)
+
+
+def test_a_loss_of_somebody_elses_does_not_go_with_it_either(tmp_path):
+    trainer = trainer_of(tmp_path, remembering("bart"))
+    trainer.compute_loss_func = lambda outputs, labels, **kwargs: outputs.logits.mean()
+    with pytest.raises(WideneckError, match="compute_loss_func keep the labels from this Bart"):
+        trainer.train()
 
 
 @pytest.mark.parametrize("name", ENCODER_DECODERS)

@@ -98,7 +98,7 @@ def _blocks(
     text: str = "",
     part: str = "",
     caption: str = "",
-    columns: Sequence[Sequence[str]] = (),
+    columns: Sequence[Any] = (),
     **more: Any,
 ) -> Sequence[Any]:
     """What one of `blocks` is."""
@@ -107,8 +107,8 @@ def _blocks(
     found = parts[part]
     if not columns or not found:
         return found
-    first, *others = ((head.format_map(said), *cells) for head, *cells in columns)
-    shown = [first, *(column for column in others if column[0])]
+    first, *others = [(column[0].format_map(said), *column[1:]) for column in columns]
+    shown: Any = [first, *(column for column in others if column[0])]
     return [table(caption.format_map(said), found, shown, known=reference, **more)]
 
 

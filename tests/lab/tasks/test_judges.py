@@ -164,7 +164,7 @@ def test_the_first_token_is_taken_where_the_files_say_so(tmp_path):
     one, two = (slow_embedding(judge.reader.model, text, "cls") for text in ("a b", "c"))
     expected = torch.cosine_similarity(one, two, dim=0).item()
     assert judge.measures(["a b"], ["c"])["cosine"][0] == pytest.approx(expected, rel=1e-9)
-    assert "the first token's" in judge.definitions["cosine"]
+    assert "state of the first token" in judge.definitions["cosine"]
 
 
 def modules(folder, *kinds, **modes):

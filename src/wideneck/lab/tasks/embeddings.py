@@ -4,7 +4,8 @@ The coherence of Wan et al. 2023 (Table 3) is this measure with SimCSE; which of
 and how its states are pooled, the paper does not say.  Here the embedding is the mean of the last
 layer's states over all tokens, those that the tokenizer adds among them.  Only where the files are
 those of sentence-transformers and say so it is the state of the first token.  SimCSE was trained on
-the first token, and its cosines are others under that.
+the first token, and its cosines are others under that.  A text is read up to the positions of the
+model, wherever sentence-transformers would have cut it.
 
 Cosines of most encoders are high for any two texts, so they say something only beside those of
 texts with the sources of others.
@@ -29,7 +30,10 @@ MODULES, POOLING = "modules.json", "1_Pooling/config.json"
 """What sentence-transformers writes."""
 PLAIN = {"Transformer", "Pooling", "Normalize"}
 """Its modules after which an embedding is a pooled state, up to its length."""
-POOLED = {"mean": "mean over all tokens", "cls": "first token's"}
+POOLED = {
+    "mean": "the mean of the last layer's states over all tokens",
+    "cls": "the last layer's state of the first token",
+}
 CUT = "judge cut"
 
 
@@ -45,7 +49,7 @@ class Embeddings:
         self.reader, self.pooling = reader, pooling
         self.definitions = {
             "cosine": "Cosine of the judge's embeddings of the text and of its source, each read "
-            f"by itself; the embedding is of the last layer's states the {POOLED[pooling]}.",
+            f"by itself; an embedding is {POOLED[pooling]}.",
             "cosine mismatched": "Mean cosine of the text with every other source.",
             CUT: "1 where the text or its source was cut at its end, as it was longer than the "
             "judge's positions, else 0.",

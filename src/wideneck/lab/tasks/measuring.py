@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 
 from wideneck.lab.tasks import measures
@@ -9,6 +10,7 @@ from wideneck.lab.tasks.divergence import mauve
 from wideneck.lab.tasks.embeddings import Embeddings
 from wideneck.lab.tasks.judges import Judge
 from wideneck.lab.tasks.pairs import Pair
+from wideneck.lab.tasks.precision import names_in
 from wideneck.lab.tasks.statements import judge
 from wideneck.lab.tasks.trial import Measured
 
@@ -67,9 +69,9 @@ def of_summaries(pairs: Sequence[Pair], texts: list[str]) -> Measured:
 
 def of_tables(pairs: Sequence[Pair], texts: list[str]) -> Measured:
     """The same without ROUGE, and of made-up tables whether a sentence is well-formed, and true."""
-    references = [pair.target for pair in pairs]
+    references, names = [pair.target for pair in pairs], _names(pairs, texts)
     each: dict[str, list[float | None]] = {
-        "precision": _of_both(measures.precision, pairs, texts),
+        "precision": _of_both(partial(measures.precision, names=names), pairs, texts),
         **_of_texts(texts),
     }
     judged = [judge(text, p.table) for p, text in zip(pairs, texts, strict=True) if p.table]
@@ -80,6 +82,17 @@ def of_tables(pairs: Sequence[Pair], texts: list[str]) -> Measured:
         each["true"] = [float(one.true) for one in judged]
     whole = {f"bleu{n}": measures.bleu(texts, references, n) for n in BLEU}
     return Measured(each, whole)
+
+
+def _names(pairs: Sequence[Pair], texts: list[str]) -> frozenset[str]:
+    """Words that are names where they begin a sentence, too.
+
+    A sentence about a made-up table begins with a name, also one that the model has made up, or
+    with "The" or "All".
+    """
+    firsts = (text.split()[:1] for text in texts if pairs[0].table)
+    begins = {word for first in firsts for word in first} - {"The", "All"}
+    return names_in(pair.source for pair in pairs) | begins
 
 
 def _of_both(

@@ -15,7 +15,6 @@ BENCHES = (
     "heads",
     "intervals",
     "memory",
-    "memory-study",
     "mutants",
     "results",
     "study",

@@ -51,7 +51,7 @@ def _begin(options: argparse.Namespace) -> Experiment:
             "held_out_documents": corpus.num_documents,
         },
         arms=[*arms, *(name + NO_POSITIONS for name in WITHOUT_POSITIONS)],
-        make=lambda name, seed: run(name, seed or 0, corpus, recipe),
+        make=lambda name, seed: run(name, seed, corpus, recipe),
         told=_told,
     )
 

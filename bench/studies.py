@@ -43,23 +43,21 @@ class Experiment:
     """All that its runs share."""
     arms: Sequence[str]
     """Those that there are."""
-    make: Callable[[str, int | None], Line]
+    make: Callable[[str, int], Line]
     """One arm with one seed."""
     told: Callable[[Line], str]
     """What is said of a run that is done, behind its name."""
-    once: Sequence[str] = ()
-    """What has no seed."""
 
 
 class Job(NamedTuple):
     """One run."""
 
     arm: str
-    seed: int | None
+    seed: int
 
     @property
     def name(self) -> str:
-        return self.arm if self.seed is None else f"{self.arm}-{self.seed}"
+        return f"{self.arm}-{self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,15 +119,13 @@ class Study:
 
         def work(job: Job, show: Callable[[float], None]) -> Line:
             line = {**job._asdict(), **found.make(job.arm, job.seed), "machine": machine}
-            if job.seed is not None:
-                told = f"{job.arm}, seed {job.seed}: {found.told(line)}"
-                print(told, file=sys.stderr, flush=True)
+            told = f"{job.arm}, seed {job.seed}: {found.told(line)}"
+            print(told, file=sys.stderr, flush=True)
             return strict(line)
 
         arms = _chosen(found.arms, options.only)
         # Seed by seed, so that an interrupted study has something to compare.
-        jobs = [Job(name, None) for name in found.once]
-        jobs += [Job(arm, seed) for seed in range(options.seeds or seeds) for arm in arms]
+        jobs = [Job(arm, seed) for seed in range(options.seeds or seeds) for arm in arms]
         with Store.opened(options.out, {"study": self.name, **found.settings}) as store:
             works = {job.name: Wanted(job._asdict(), partial(work, job)) for job in jobs}
             all_runs(works, dict, store, lambda *_: None, processes=1)

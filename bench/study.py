@@ -66,7 +66,7 @@ def _begin(options: argparse.Namespace) -> Experiment:
     return Experiment(
         settings=states.about.to_dict() | names | vars(recipe),
         arms=list(configs),
-        make=lambda head, seed: run(configs[head], seed or 0, states, recipe),
+        make=lambda head, seed: run(configs[head], seed, states, recipe),
         told=lambda line: f"{line['loss_before']:.4f} -> {line['loss_after']:.4f} nats",
     )
 

@@ -105,6 +105,6 @@ def test_a_judge_says_something_of_every_text(bart, tmp_path):
     tr.AutoTokenizer.from_pretrained(bart).save_pretrained(tmp_path / "gpt2")
     found = made("summaries", data, bart, tmp_path, judge=str(tmp_path / "gpt2"))
     assert "pmi" in found["settings"]["judged"]
-    assert "pmi" in found["beside"]["reference"]
+    assert "judge: pmi" in found["beside"]["reference"]
     with pytest.raises(WideneckError, match="cannot judge"):
         made("summaries", data, bart, tmp_path, judge=bart)

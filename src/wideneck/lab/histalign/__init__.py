@@ -7,7 +7,8 @@ OPTIONS = {
     "task": (
         str,
         "NAME",
-        "template (the ambiguous template), summaries or data-to-text. Default: template.",
+        "template (the ambiguous template), continuation, summaries or data-to-text. Default: "
+        "template.",
     ),
     "data": (str, "TEXT", "What the task is of: a file, a folder, or datasets:NAME[:SUBSET]."),
     "judge": (

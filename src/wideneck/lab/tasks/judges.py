@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -84,6 +85,12 @@ def load_judge(source: str | os.PathLike) -> Judge:
         return Entailment(_reader(found, config, classifies), places)
     pooling = pooling_of(found.folder)
     return Embeddings(_reader(found, config, classifies), pooling)
+
+
+@cache
+def loaded_judge(source: str) -> Judge:
+    """`load_judge`, once a process."""
+    return load_judge(source)
 
 
 def _continues(source: Source) -> bool:

@@ -14,6 +14,8 @@ from wideneck.lab.tasks.precision import names_in
 from wideneck.lab.tasks.statements import judge
 from wideneck.lab.tasks.trial import Measured
 
+JUDGE = "judge: "
+"""In front of what a judge says: the tasks have a cosine and a pmi of their own."""
 BLEU = (1, 2, 3)
 """Orders, as Wan et al. 2023, Table 7."""
 
@@ -42,7 +44,8 @@ def judged_too(measures: Measures, judge: Judge) -> Measures:
 
     def of(pairs: Sequence[Pair], texts: list[str]) -> Measured:
         found = measures.of(pairs, texts)
-        each = found.each | judge.measures([pair.source for pair in pairs], texts)
+        told = judge.measures([pair.source for pair in pairs], texts)
+        each = found.each | {f"{JUDGE}{name}": values for name, values in told.items()}
         whole = dict(found.whole)
         if isinstance(judge, Embeddings) and find_spec("mauve") is not None:
             seen = mauve(texts, [pair.target for pair in pairs], judge)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wideneck.lab.published import prose
+from wideneck.lab.tasks.measuring import JUDGE
 
 
 def words(task: str, judged: Mapping[str, str]) -> dict[str, Any]:
@@ -17,7 +18,7 @@ def words(task: str, judged: Mapping[str, str]) -> dict[str, Any]:
     told = says[task]
     tables, reading = list(told["tables"]), list(says["reading"])
     if judged:
-        columns = [[name, f"{{{name}:.3f ± }}"] for name in judged]
+        columns = [[name, f"{{{JUDGE}{name}:.3f ± }}"] for name in judged]
         tables.append(says["judged"] | {"columns": [["", "{label}"], *columns]})
         meant = " ".join(f"{name.capitalize()}: {what}" for name, what in judged.items())
         reading.append(meant.replace("{", "{{").replace("}", "}}"))

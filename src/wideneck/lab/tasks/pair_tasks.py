@@ -1,7 +1,7 @@
 """Summaries and data to text: which pairs, which model, which measures."""
 
 from dataclasses import asdict
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from wideneck.errors import WideneckError
@@ -11,7 +11,7 @@ from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
 from wideneck.lab.tasks.data_to_text import table_pairs
 from wideneck.lab.tasks.docstrings import docstring_pairs
-from wideneck.lab.tasks.judges import Judge, load_judge
+from wideneck.lab.tasks.judges import loaded_judge
 from wideneck.lab.tasks.measuring import MEASURES, judged_too
 from wideneck.lab.tasks.named_data import named_pairs
 from wideneck.lab.tasks.pairs import Pairs
@@ -35,7 +35,9 @@ def prepared(task: str, request: Request) -> Prepared:
             f"fine-tune {request.model} by --scale paper."
         )
     judge = request.own.get("judge")
-    judged = {} if judge is None else loaded(judge).definitions  # refused before anything is made
+    judged = (
+        {} if judge is None else loaded_judge(judge).definitions
+    )  # refused before anything is made
     model = None if scale == "small" else request.model or MODEL
     recipe = recipe_of(task, scale)
     data = read(task, scale, request.own.get("data"), recipe)
@@ -64,12 +66,6 @@ def prepared(task: str, request: Request) -> Prepared:
         begin=partial(begin, task, model, recipe, data, judge),
         processes=None if model is None else 1,  # a loaded model fills a machine
     )
-
-
-@cache
-def loaded(judge: str) -> Judge:
-    """Once a process."""
-    return load_judge(judge)
 
 
 def described(model: str | None, recipe: Recipe) -> str:
@@ -117,5 +113,5 @@ def begin(
     memory: dict[str, Any] = dict(OBJECTIVES[objective].memory)
     if memory["alpha"]:
         memory["alpha"] = recipe.alpha
-    measures = MEASURES[task] if judge is None else judged_too(MEASURES[task], loaded(judge))
+    measures = MEASURES[task] if judge is None else judged_too(MEASURES[task], loaded_judge(judge))
     return Seq2Seq(model, recipe, data, memory, seed, measures)

@@ -14,6 +14,7 @@ from wideneck.lab.jobs import Job, all_runs
 from wideneck.lab.published import prose
 from wideneck.lab.registry import Request
 from wideneck.lab.tasks.comparing import Difference, Row, differences, rows
+from wideneck.lab.tasks.continuation_task import prepared as continuation
 from wideneck.lab.tasks.pages import words
 from wideneck.lab.tasks.pair_tasks import prepared as pairs
 from wideneck.lab.tasks.runs import Run, run
@@ -23,6 +24,7 @@ from wideneck.lab.verdict import Verdict, judge_difference
 from wideneck.registry import did_you_mean
 
 TASKS: dict[str, Callable[[Request], Prepared]] = {
+    "continuation": continuation,
     "summaries": partial(pairs, "summaries"),
     "data-to-text": partial(pairs, "data-to-text"),
 }

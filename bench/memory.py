@@ -1,12 +1,13 @@
 """What a memory costs: its ranking loss, a training step, a generated token.
 
-    python -m bench memory                     everything, some 10 minutes on 2 quiet cores
+    python -m bench memory                     everything, some 12 minutes on 2 quiet cores
     python -m bench memory ranking step        only these
 
 Parts: ranking (beside the released loop over offsets), growth (with the length), step (training,
-with and without a memory), generation (beside the model as transformers has it).  The tables are
-Markdown; times are in seconds, "ratio" is the median over rounds of the time over the reference's
-in the same round.  Models have the default model's sizes and random weights.
+with and without a memory), encoder (the same of an encoder-decoder), generation (beside the model
+as transformers has it).  The tables are Markdown; times are in seconds, "ratio" is the median over
+rounds of the time over the reference's in the same round.  Models have random weights and the
+default model's sizes, or those of BART with fewer layers.
 """
 
 from collections.abc import Callable
@@ -25,10 +26,12 @@ PARTS = {
     "ranking": "memory_ranking.ranking",
     "growth": "memory_ranking.lengths",
     "step": "memory.step",
+    "encoder": "memory.encoder_step",
     "generation": "memory.generation",
 }
 VOCAB_SIZE, WIDTH = 49_152, 576
 LENGTH, BATCH, STEP_ROUNDS = 512, 2, 7
+SOURCE, TARGET, PAIRS = 256, 64, 4
 TOKENS, TOKEN_ROUNDS = 32, 9
 
 main = partial(run_parts, "memory", PARTS)
@@ -61,14 +64,31 @@ def model() -> Any:
     return tr.LlamaForCausalLM(config)
 
 
-def training_step(trained: Any, ids: Tensor) -> Callable[[], None]:
+def encoder_decoder() -> Any:
+    """Of the widths and the vocabulary of bart-base, with 2 + 2 layers in place of 6 + 6."""
+    torch.manual_seed(0)
+    config = tr.BartConfig(
+        vocab_size=50_265,
+        d_model=768,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=12,
+        decoder_attention_heads=12,
+        encoder_ffn_dim=3072,
+        decoder_ffn_dim=3072,
+    )
+    config._attn_implementation = "sdpa"
+    return tr.BartForConditionalGeneration(config)
+
+
+def training_step(trained: Any, ids: Tensor, labels: Tensor) -> Callable[[], None]:
     """A step of AdamW."""
     optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-6)
 
     def run() -> None:
         trained.train()
         optimizer.zero_grad()
-        trained(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        trained(input_ids=ids, labels=labels, use_cache=False).loss.backward()
         optimizer.step()
 
     return run
@@ -93,20 +113,36 @@ def seconds_a_token(many: list[float], one: list[float]) -> list[float]:
 def step(scale: float) -> None:
     """A training step with a memory beside the same step without one."""
     ids = text(BATCH, round(LENGTH * scale))
+    sizes = f"sizes of SmolLM2-135M, batch {BATCH}, length {ids.shape[1]}"
+    compare_steps(wn.attach(model(), "softmax"), model, ids, ids, sizes, 1.15)
+
+
+def encoder_step(scale: float) -> None:
+    """The same of a model with an encoder, whose memory is the source; `attach` takes none."""
+    source, target = (text(PAIRS, round(size * scale)) for size in (SOURCE, TARGET))
+    sizes = "d = 768, V = 50,265, 2 + 2 layers of BART"
+    sizes = f"{sizes}, batch {PAIRS}, source {source.shape[1]}, target {target.shape[1]}"
+    compare_steps(encoder_decoder(), encoder_decoder, source, target, sizes, 1.2)
+
+
+def compare_steps(
+    without: Any, make: Callable[[], Any], ids: Tensor, labels: Tensor, sizes: str, limit: float
+) -> None:
+    """A step of a model without a memory and of such models as `make` gives with one."""
     name = "without a memory"
     models = {
-        name: wn.attach(model(), "softmax"),
-        "with a memory": wn.attach_memory(model()),
-        "likelihood alone (alpha = 0)": wn.attach_memory(model(), alpha=0.0),
-        "raw scores (Eq. 3)": wn.attach_memory(model(), wn.Memory.published()),
+        name: without,
+        "with a memory": wn.attach_memory(make()),
+        "likelihood alone (alpha = 0)": wn.attach_memory(make(), alpha=0.0),
+        "raw scores (Eq. 3)": wn.attach_memory(make(), wn.Memory.published()),
     }
-    runs = {n: training_step(m, ids) for n, m in models.items()}
+    runs = {n: training_step(m, ids, labels) for n, m in models.items()}
     times = in_turns(runs, dict.fromkeys(runs, STEP_ROUNDS))
     report(
-        f"sizes of SmolLM2-135M, batch {BATCH}, length {ids.shape[1]}, float32, AdamW.",
+        f"{sizes}, float32, AdamW.",
         ("", "rounds", "min s", "median s", "ratio", "of minima"),
         timed(times, times[name], of=3),
-        [verdict("time over that without", ratio(times["with a memory"], times[name]), 1.15)],
+        [verdict("time over that without", ratio(times["with a memory"], times[name]), limit)],
     )
 
 

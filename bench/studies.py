@@ -22,6 +22,7 @@ from bench.parts import seconds
 from wideneck.audits.estimate import estimate
 from wideneck.errors import WideneckError
 from wideneck.files.store import SETTINGS, Store
+from wideneck.lab.jobs import Job as Wanted
 from wideneck.lab.jobs import all_runs
 from wideneck.lab.spread import cell, spread
 from wideneck.report.fields import strict
@@ -126,7 +127,7 @@ class Study:
         # Seed by seed, so that an interrupted study has something to compare.
         jobs = [Job(arm, seed) for seed in range(options.seeds or seeds) for arm in arms]
         with Store.opened(options.out, {"study": self.name, **found.settings}) as store:
-            works = {job.name: partial(work, job) for job in jobs}
+            works = {job.name: Wanted(job._asdict(), partial(work, job)) for job in jobs}
             all_runs(works, dict, store, lambda *_: None, processes=1)
 
 

@@ -54,6 +54,8 @@ DECODERS = {
 ENCODER_DECODERS = {
     "bart": lambda: tr.BartForConditionalGeneration(tr.BartConfig(**BART)),
     "t5": lambda: tr.T5ForConditionalGeneration(tr.T5Config(**T5)),
+    "mbart": lambda: tr.MBartForConditionalGeneration(tr.MBartConfig(**BART)),
+    "pegasus": lambda: tr.PegasusForConditionalGeneration(tr.PegasusConfig(**BART)),
 }
 MODELS = {**DECODERS, **ENCODER_DECODERS}
 MATTERS = {"temperature": 0.5, "bias": -1.0}

@@ -29,8 +29,9 @@ def assert_learns_nothing(model, **batch):
     loss.backward()
     assert loss.item() == 0
     for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert not parameter.grad.any(), name  # which NaN would be
+        if parameter.requires_grad:  # Pegasus has fixed positions
+            assert parameter.grad is not None, name
+            assert not parameter.grad.any(), name  # which NaN would be
 
 
 def ignored(batch):
@@ -75,7 +76,8 @@ def test_the_shortest_texts_teach_the_model_alone(length):
     for name, parameter in model.named_parameters():
         learns = length == 2 and not name.startswith("cache_memory")
         assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.any() == learns, name
+        if "q_proj" not in name and "k_proj" not in name:  # the first token attends to itself alone
+            assert parameter.grad.any() == learns, name
 
 
 def test_every_number_has_a_gradient_in_every_batch():

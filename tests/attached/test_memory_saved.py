@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 import transformers as tr
-from remembering import MODELS, prompts, remembering
+from remembering import ENCODER_DECODERS, MODELS, prompts, remembering
 
 import wideneck as wn
 from wideneck.errors import WideneckError
@@ -18,7 +18,7 @@ def scores(model):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_saved_model_is_loaded_bit_for_bit(name, tmp_path):
-    model = remembering(name, window=None if name in ("bart", "t5") else 5, alpha=0.5)
+    model = remembering(name, window=None if name in ENCODER_DECODERS else 5, alpha=0.5)
     model.cache_memory.bias.data.fill_(-0.5)  # as if it had been trained
     model.save_pretrained(tmp_path)
 

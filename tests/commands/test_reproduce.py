@@ -25,7 +25,7 @@ def test_a_paper_brings_its_two_modules(paper):
     assert list(inspect.signature(run).parameters) == ["request", "progress"]
     table = import_module(f"wideneck.lab.{paper}.table")
     assert list(inspect.signature(table.said).parameters) == ["found"]
-    assert list(inspect.signature(table.sections).parameters) == ["found", "reference"]
+    assert list(inspect.signature(table.parts).parameters) == ["found"]
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -130,6 +130,22 @@ def test_a_page_and_the_numbers_want_a_file_each(tmp_path):
     with pytest.raises(WideneckError, match="give each a file of its own"):
         reproduce("attention", out=tmp_path / "runs", html=same, json=same)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("option", ["html", "json"])
+@pytest.mark.parametrize("name", ["seed0.json", "settings.json", "runs/seed0/result.json"])
+def test_no_finished_run_is_written_over(made, option, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for out, folder in ((Path("runs"), "runs"), (None, "reproduce-attention-paper")):
+        file = Path(folder, name)
+        file.parent.mkdir(parents=True)
+        file.write_text("kept")
+        for spelled in (file, file.absolute(), Path(folder, "..", file)):
+            with pytest.raises(WideneckError, match="give a name in another folder"):
+                reproduce("attention", out=out, **{option: spelled})
+        assert file.read_text() == "kept"
+    reproduce("attention", out=Path("runs"), html=Path("runs", "page.html"))
+    reproduce("attention", out=Path("runs"), **{option: Path("seed0.json")})
 
 
 def test_the_folders_of_two_papers_are_not_one(tmp_path):

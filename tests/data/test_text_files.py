@@ -211,3 +211,30 @@ def test_every_command_that_reads_a_text_takes_the_cap(tmp_path, monkeypatch, co
     assert isinstance(found.exception, WideneckError), found.output
     assert "text.txt has 2,000 bytes, and at most 1,000 bytes" in str(found.exception)
     assert read_text("text.txt").documents  # the cap ends with the command
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"a", b"a\n", b"a\n\nb", b"\n\na\r\nb\xff\n"])
+@pytest.mark.parametrize("step", [1, 2, 3, 2**20])
+@pytest.mark.parametrize("packed", [False, True])
+def test_lines_are_those_of_the_bytes(tmp_path, monkeypatch, content, step, packed):
+    monkeypatch.setattr(text_file, "STEP", step)
+    (tmp_path / "a").write_bytes(gzip.compress(content) if packed else content)
+    expected = content.removesuffix(b"\n").split(b"\n") if content else []
+    assert list(text_file.file_lines(tmp_path / "a")) == expected
+
+
+def test_a_line_of_many_steps_is_joined_once_and_no_text_is_kept(tmp_path):
+    line = b"x" * 3 * text_file.STEP
+    (tmp_path / "a").write_bytes(b"\n".join([line] * 4))
+    tracemalloc.start()
+    lengths = [len(found) for found in text_file.file_lines(tmp_path / "a")]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert lengths == [len(line)] * 4
+    assert peak < 4 * len(line)
+
+
+def test_too_large_a_file_is_refused_before_its_lines(tmp_path):
+    (tmp_path / "a").write_bytes(b"a\n" * 100)
+    with pytest.raises(WideneckError, match="has 200 bytes, and it may have 99"):
+        next(text_file.file_lines(tmp_path / "a", most=99))

@@ -135,6 +135,17 @@ def test_a_damaged_run_is_named(tmp_path):
             folder.finished("seed0", Outer)
 
 
+def test_the_run_of_another_name_is_refused_with_what_differs(tmp_path):
+    with Store.opened(tmp_path, SETTINGS) as folder:
+        folder.write("a3", RUN)
+        assert folder.finished("a3", Outer, name="a", count=3) == RUN
+        for differs in ({"name": "b", "count": 3}, {"name": "a", "count": 4}):
+            with pytest.raises(WideneckError, match=r"a3\.json holds the run of another name"):
+                folder.finished("a3", Outer, **differs)
+        with pytest.raises(WideneckError, match="count is 3 there, 4 here"):
+            folder.made("a3", Outer, lambda: RUN, count=4)
+
+
 @pytest.mark.parametrize("name", [".settings.json.k3x9", ".seed0.json.k3x9"])
 def test_what_a_killed_process_was_writing_is_swept_and_not_in_the_way(name, tmp_path):
     (tmp_path / name).write_text("{")

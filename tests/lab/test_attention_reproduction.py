@@ -124,6 +124,14 @@ def test_a_folder_of_other_settings_text_or_weights_is_refused(
         reproduce("attention", **options(place, out=tmp_path / "runs"))
 
 
+def test_a_run_that_was_copied_over_another_is_refused(place, finished, monkeypatch, tmp_path):
+    use_tiny(monkeypatch)
+    shutil.copytree(place / "runs", tmp_path / "runs")
+    shutil.copy(tmp_path / "runs" / "seed0.json", tmp_path / "runs" / "seed1.json")
+    with pytest.raises(WideneckError, match=r"seed1\.json .* \(seed is 0 there, 1 here\)"):
+        reproduce("attention", **options(place, out=tmp_path / "runs"))
+
+
 def test_a_model_with_too_few_positions_is_refused(place, tmp_path, monkeypatch):
     use_tiny(monkeypatch)
     saved_model(tmp_path / "model", positions=64)

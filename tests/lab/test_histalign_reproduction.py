@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -110,6 +111,24 @@ def test_a_folder_of_other_settings_or_other_files_is_refused(finished, monkeypa
         reproduce("histalign", words=words, out=folder)
     with pytest.raises(WideneckError, match=r"not the settings\.json"):
         reproduce("histalign", words=words, out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("of", "over", "wrong"),
+    [
+        ("trime-seed0", "trime-seed1", "seed is 0 there, 1 here"),
+        ("trime-seed0", "cross_entropy-seed0", "objective is 'trime' there, 'cross_entropy' here"),
+    ],
+)
+def test_a_run_that_was_copied_over_another_is_refused(
+    of, over, wrong, finished, monkeypatch, tmp_path
+):
+    folder, words, _, _ = finished
+    use_tiny(monkeypatch)
+    runs = shutil.copytree(folder, tmp_path / "runs")
+    shutil.copy(runs / f"{of}.json", runs / f"{over}.json")
+    with pytest.raises(WideneckError, match=rf"{over}\.json .* \({wrong}\)"):
+        reproduce("histalign", words=words, num_seeds=2, out=runs)
 
 
 def test_a_damaged_run_is_named(tmp_path):

@@ -21,7 +21,7 @@ from wideneck.lab.sigsoftmax.known_rank.contenders import (
 from wideneck.lab.sigsoftmax.known_rank.fit import Fit, fit, fitted_log_probs, known_rank, mean_kl
 from wideneck.lab.sigsoftmax.known_rank.language import softmax_language, topic_language
 from wideneck.lab.sigsoftmax.known_rank.table import below_bound, blocks
-from wideneck.lab.sigsoftmax.matched import MATCHED
+from wideneck.lab.sigsoftmax.recipes import MATCHED
 from wideneck.report.terminal import print_blocks
 
 D = 4

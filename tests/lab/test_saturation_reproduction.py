@@ -206,6 +206,33 @@ def test_a_model_interrupted_between_two_measurements_goes_on_to_the_same_ones(
     assert job(lambda share: None).measured == run.measured
 
 
+@pytest.mark.parametrize(
+    ("of", "over", "wrong"),
+    [
+        ("family-d4-seed0", "family-d8-seed0", "width is 4 there, 8 here"),
+        ("family-d4-seed0", "family-d4-seed1", "seed is 0 there, 1 here"),
+        ("heads-whitened-r2-seed0", "heads-whitened-r8-seed0", "rank is 2 there, 8 here"),
+        (
+            "heads-own-r16-seed0",
+            "heads-whitened-r16-seed0",
+            "start is 'own' there, 'whitened' here",
+        ),
+        ("heads-whitened-r2-seed1", "heads-whitened-r2-seed0", "seed is 1 there, 0 here"),
+    ],
+)
+def test_a_run_that_was_copied_over_another_is_refused(
+    of: str, over: str, wrong: str, found: Reproduction, place: Path
+):
+    file = place / "out" / f"{over}.json"
+    before = file.read_bytes()
+    file.write_bytes((place / "out" / f"{of}.json").read_bytes())
+    try:
+        with pytest.raises(WideneckError, match=rf"{over}\.json .* \({wrong}\)"):
+            reproduced(place, num_seeds=2)
+    finally:
+        file.write_bytes(before)
+
+
 def test_other_settings_want_another_folder(found: Reproduction, place: Path):
     with pytest.raises(WideneckError, match="tokens is"):
         reproduced(place, tokens=64)

@@ -1,6 +1,7 @@
 import io
 import json
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -12,13 +13,14 @@ from wideneck import config as c
 from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.data import encode_corpus, read_corpus
 from wideneck.errors import WideneckError
+from wideneck.files.store import Store
 from wideneck.lab.published import published_results
 from wideneck.lab.registry import Request
 from wideneck.lab.sigsoftmax import reproduction as module
+from wideneck.lab.sigsoftmax.beside import beside, recalled, rows_of, sign
 from wideneck.lab.sigsoftmax.known_rank.fit import Fit
-from wideneck.lab.sigsoftmax.matched import MATCHED
 from wideneck.lab.sigsoftmax.one_run import Run, train_and_measure
-from wideneck.lab.sigsoftmax.table import beside, recalled, rows_of, sign
+from wideneck.lab.sigsoftmax.recipes import MATCHED
 from wideneck.models.small.config import AwdLstm, Transformer
 from wideneck.report.terminal import show
 from wideneck.training.optimizers import AdamW
@@ -186,6 +188,26 @@ def test_every_arm_that_a_paper_names_finds_its_row():
     published = published_results("sigsoftmax")
     for arm in HEADS:
         assert arm.lower() in rows_of(published, data="PTB")
+
+
+@pytest.mark.parametrize(
+    ("of", "over", "wrong"),
+    [
+        (("softmax", 0), ("softmax", 1), "seed is 0 there, 1 here"),
+        (("GSS", 1), ("PLIF", 1), "arm is 'GSS' there, 'PLIF' here"),
+    ],
+)
+def test_a_run_that_was_copied_over_another_is_refused(of, over, wrong, settings, tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("one two three\n" * 100)
+    request = Request(paper="sigsoftmax", text=str(file), num_seeds=2, out=tmp_path / "out")
+    chosen, _ = module._settings(request, "small")
+    with Store.opened(tmp_path / "out", chosen) as store:
+        for arm, seed in product(settings["recipes"], range(2)):
+            one = of if (arm, seed) == over else (arm, seed)
+            store.write(module.file_of(arm, seed), run(*one, 4.2))
+    with pytest.raises(WideneckError, match=rf"{over[0].lower()}-.* \({wrong}\)"):
+        module.reproduce(request, lambda *_: None)
 
 
 def test_what_is_found_goes_into_json_with_definitions(found):

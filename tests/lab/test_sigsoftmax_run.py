@@ -131,12 +131,13 @@ def test_jobs_have_the_seeds_that_were_asked_for(tmp_path, monkeypatch, scale):
     """Counted from the recipe's own; only at the paper's scale are the contexts the first."""
     recipes = module.recipes(module.SCALES["paper"]["PTB"], None, {"vocab_size": 10_000})
     of_arms = {arm: recipe.to_dict() for arm, recipe in recipes.items()}
-    settings = {"num_contexts": 17, "recipes": of_arms}
+    settings = {"scale": scale, "num_contexts": 17, "recipes": of_arms}
     monkeypatch.setattr(module, "_settings", lambda *_: (settings, {}))
     given = []
 
     def all_runs(jobs, *_):
-        given.extend((*job.args, job.keywords["contexts_are_first"]) for job in jobs.values())
+        makes = [job.make for job in jobs.values()]
+        given.extend((*make.args, make.keywords["contexts_are_first"]) for make in makes)
         return []
 
     monkeypatch.setattr(module, "all_runs", all_runs)

@@ -3,8 +3,8 @@ import pytest
 from wideneck import config as c
 from wideneck.errors import WideneckError
 from wideneck.lab.registry import Request
-from wideneck.lab.sigsoftmax.matched import MATCHED, num_parameters
-from wideneck.lab.sigsoftmax.reproduction import SCALES, data_of, recipes, reproduce
+from wideneck.lab.sigsoftmax.recipes import MATCHED, SCALES, data_of, num_parameters, recipes
+from wideneck.lab.sigsoftmax.reproduction import reproduce
 
 VOCABULARY = 10_000
 

@@ -19,6 +19,7 @@ from wideneck.attached.memory_tokens import MemoryTokenCall, check_no_cache, see
 from wideneck.attached.model import ModelWithHead, original_class
 from wideneck.attached.swap import placed_memory, serve_bias
 from wideneck.attached.token_call import REQUEST, Targets, TokenRequest
+from wideneck.attached.trl_forward import has_own_loss
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory
 from wideneck.memory.loss import memory_loss
@@ -74,6 +75,7 @@ class MemoryModel(ModelWithHead):
         if request is not None:
             return self._tokens(original, options, memory, request)
         asked = Asked.taken(self, options)
+        _check_kept_labels(self, asked, options)
         source = self._source(memory.config, options, asked.target)
         keep = _kept(self, options)
         call = MemoryCall(
@@ -235,14 +237,48 @@ def _kept(model: Any, options: dict[str, Any]) -> Any:
     return slice(-keep, None) if keep else slice(None)
 
 
+def _check_kept_labels(model: Any, asked: Asked, options: dict[str, Any]) -> None:
+    """Refuse a loss that the Trainer forms of the logits where the model's own is another.
+
+    With `label_smoothing_factor` or a `compute_loss_func` the Trainer keeps the labels, and tells
+    the model their number alone.
+    """
+    if asked.target is not None or asked.num_items is None:
+        return
+    name, kept = (
+        type(model).__name__,
+        "label_smoothing_factor and compute_loss_func keep the labels",
+    )
+    if model.training and has_own_loss(model):
+        raise WideneckError(
+            f"{kept} from this {name}, and with them the ranking loss, the warm-up or the "
+            "cross-entropy of its memory: leave them out, or attach the memory with alpha=0."
+        )
+    if model.config.is_encoder_decoder and not _has_decoder_input(options):
+        raise WideneckError(
+            f"{kept} from this {name}, whose decoder then has no input: have the collator make it "
+            "of the labels, as DataCollatorForSeq2Seq(tokenizer, model=model) does."
+        )
+
+
+def _has_decoder_input(options: dict[str, Any]) -> bool:
+    given = ("decoder_input_ids", "decoder_inputs_embeds")
+    return any(options.get(name) is not None for name in given)
+
+
 def _with_decoder_input(model: Any, options: dict[str, Any], labels: Tensor | None) -> None:
     """The labels, moved right by one, where the caller leaves the decoder's input to the model."""
-    given = ("decoder_input_ids", "decoder_inputs_embeds")
-    if labels is None or any(options.get(name) is not None for name in given):
+    if labels is None or _has_decoder_input(options):
         return
     prepare = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     if prepare is not None:
-        options["decoder_input_ids"] = prepare(labels)
+        try:
+            options["decoder_input_ids"] = prepare(labels)
+        except RuntimeError as error:  # mBART begins with a row's last label
+            raise WideneckError(
+                f"{type(model).__name__} makes no decoder's input of these labels ({error}), as "
+                "where a row has no target: pass decoder_input_ids, too."
+            ) from error
         return
     shift = getattr(sys.modules[type(model).__module__], "shift_tokens_right", None)
     if shift is None:

@@ -9,21 +9,19 @@ a document takes some 60 bytes besides.
 
 import hashlib
 import os
-import re
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from pathlib import Path
 
+from wideneck.data import stories
+from wideneck.data.split_files import split_files
 from wideneck.data.text import cut_documents, default_text, is_blank, refuse_blank, update_joined
 from wideneck.errors import WideneckError
-from wideneck.files.printable import listed
 from wideneck.files.text_file import read_text_file
 
 Documents = tuple[str, ...]
 
-MARK = re.compile(r"(?<![a-z])(train|val|test)")
-"""What tells a split by the name of its file; "valid" and "validation" begin with "val"."""
-ENDINGS = ("", ".txt", ".tokens", ".raw")
+ENDINGS = ("", ".txt", ".tokens", ".raw", stories.ENDING)
 """How the names of a folder's splits may end, with or without .gz after it."""
 LONG = 40
 """A topic of more than this part of the default text, a quarter of a held-out split, is for
@@ -50,7 +48,8 @@ def read_corpus(text: str | None) -> Corpus:
         text: one of
 
             - a folder: one file each whose name holds "train" and "valid" (or "val",
-              "validation"), and perhaps "test"; .txt, .tokens, .raw or no ending, each also .gz.
+              "validation"), and perhaps "test"; .txt, .tokens, .raw or no ending, each also .gz;
+              or .wp_target of WritingPrompts, in which a line is a document (`data.stories`).
             - a file, which may be .gz: the first 80 % of it is the training split, the next 10 %
               the validation split, the rest the test split, measured in characters, cut at the
               nearest end of a document where the file has three or more, else of a line.
@@ -79,7 +78,7 @@ def read_corpus(text: str | None) -> Corpus:
             "split, or datasets:NAME for a dataset of the Hugging Face hub."
         )
     if os.path.isdir(path):
-        files = _split_files(path)
+        files = split_files(path, "text file", ENDINGS, needed=("train", "val"))
         return _corpus(text, {split: _read(f) for split, f in files.items()})
     return _cut(path.name, _read(path))
 
@@ -96,7 +95,10 @@ def read_documents(path: Path) -> Documents:
 
 
 def _read(path: Path) -> Documents:
-    return _documents(read_text_file(path), path.name)
+    content = read_text_file(path)
+    if path.name.removesuffix(".gz").endswith(stories.ENDING):
+        return stories.stories(content)
+    return _documents(content, path.name)
 
 
 def _corpus(name: str, splits: dict[str, Documents]) -> Corpus:
@@ -199,26 +201,3 @@ def _of_rows(rows: list[str], name: str) -> Documents:
     if any("\n" in row.removesuffix("\n") for row in rows):
         return tuple(row for row in rows if not is_blank(row))
     return _documents("".join(row if row.endswith("\n") else f"{row}\n" for row in rows), name)
-
-
-def _split_files(folder: Path) -> dict[str, Path]:
-    """The file of each split, by its name."""
-    names = sorted(f.name for f in folder.iterdir() if f.is_file() and f.name[0] != ".")
-    found: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    for name in names:
-        marks = MARK.findall(name.lower())
-        if marks and Path(name.removesuffix(".gz")).suffix in ENDINGS:
-            found[marks[-1]].append(name)  # the last: before it stands the name of the text
-    for mark, candidates in found.items():
-        if len(candidates) > 1:
-            raise WideneckError(
-                f"{folder} holds {len(candidates)} files that could be the {mark} split "
-                f"({listed(candidates)}): leave one of them there."
-            )
-        if not candidates and mark != "test":
-            raise WideneckError(
-                f"{folder} should hold a text file with '{mark}' in its name (.txt, .tokens, .raw "
-                f"or no ending, each also .gz), it holds {listed(names) or 'no file'}."
-            )
-    splits = {"valid" if mark == "val" else mark: c for mark, c in found.items()}
-    return {split: folder / files[0] for split, files in splits.items() if files}

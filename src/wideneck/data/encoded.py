@@ -58,6 +58,13 @@ class EncodedCorpus:
     sha256: str
     """Sum of the vocabulary and of the ids of every split."""
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Tokens of each split that there is, and V as "vocab_size"."""
+        splits = {"train": self.train, "valid": self.valid, "test": self.test}
+        found = {name: len(split.ids) for name, split in splits.items() if split is not None}
+        return found | {"vocab_size": self.vocab_size}
+
 
 def encode_corpus(corpus: Corpus, data: Data) -> EncodedCorpus:
     """Encode every split and check the counts that `data.expect` names.
@@ -87,9 +94,7 @@ def encode_corpus(corpus: Corpus, data: Data) -> EncodedCorpus:
             digest.update(f"{split} {len(found.ids)} ".encode())
             digest.update(found.ids.numpy().astype("<i8", copy=False).data)
             encoded[split] = found
-    counts = {split: len(encoded[split].ids) for split in encoded}
-    _check_counts(corpus.name, counts | {"vocab_size": vocab_size}, data)
-    return EncodedCorpus(
+    whole = EncodedCorpus(
         name=corpus.name,
         **encoded,
         tokenizer_name=data.tokens,
@@ -98,6 +103,8 @@ def encode_corpus(corpus: Corpus, data: Data) -> EncodedCorpus:
         vocabulary_sha256=sha256,
         sha256=digest.hexdigest(),
     )
+    _check_counts(corpus.name, whole.counts, data)
+    return whole
 
 
 def vocabulary_sha256(tokenizer: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, final
 
 from wideneck.errors import WideneckError
-from wideneck.files.folder import FolderKind
+from wideneck.files.folder import FolderKind, difference
 from wideneck.files.records import record
 from wideneck.files.writing import json_text, write_text
 
@@ -60,20 +60,25 @@ class Store:
                 write_text(path / SETTINGS, json_text(asked))
             yield cls(path)
 
-    def finished(self, name: str, kind: type[Run]) -> Run | None:
+    def finished(self, name: str, kind: type[Run], /, **of: Any) -> Run | None:
         """The run of a name, or None where it is still to be made.
 
         Args:
             name: of the run.
             kind: its dataclass, or a dictionary's type.
+            of: the fields that tell it from the other runs, as its name says them.
 
         Raises:
-            WideneckError: the file is damaged or of another version.
+            WideneckError: the file is damaged, of another version, or the run of another name.
         """
         file = self._file(name)
         if not file.exists():
             return None
-        return record(kind, FOLDER.read(file), str(file), FOLDER.mend, exact=True)
+        content = FOLDER.read(file)
+        run = record(kind, content, str(file), FOLDER.mend, exact=True)
+        if wrong := difference(of, {key: content.get(key) for key in of}):
+            raise WideneckError(f"{file} holds the run of another name ({wrong}): {FOLDER.mend}.")
+        return run
 
     def write(self, name: str, run: Any) -> None:
         """To a temporary name first, so a file that is there is whole.
@@ -94,13 +99,13 @@ class Store:
             ) from None
         write_text(self._file(name), text)
 
-    def made(self, name: str, kind: type[Run], make: Callable[[], Run]) -> Run:
+    def made(self, name: str, kind: type[Run], make: Callable[[], Run], /, **of: Any) -> Run:
         """The run of a name, made and written where it is not there.
 
         Raises:
             WideneckError: as `finished` and `write`.
         """
-        run = self.finished(name, kind)
+        run = self.finished(name, kind, **of)
         if run is None:
             run = make()
             self.write(name, run)

@@ -1,7 +1,7 @@
-"""A stranger's text: read once, whole, up to a cap, and unpacked in steps where it is gzip.
+"""A stranger's text: read once, up to a cap, and unpacked in steps where it is gzip.
 
-Cost: the bytes of the text, and then its characters, 1 to 4 bytes each; a pipe, which may be gzip
-too, is kept whole besides.
+Cost of reading it whole: its bytes, and then its characters, 1 to 4 bytes each; of reading it by
+lines: the longest line, and `STEP`.  A pipe, which may be gzip too, is kept whole besides.
 """
 
 import codecs
@@ -105,14 +105,47 @@ def read_text_file(
         WideneckError: it is missing, a folder or a device, a pipe that nobody writes into, too
             large, not UTF-8, damaged gzip, or a pointer of Git LFS.
     """
+    with reading(path, f"the {kind}", "give another one"):
+        content = bytearray()
+        for piece in _pieces(path, kind, most):
+            content += piece
+        return _decoded(content, path).replace("\r\n", "\n")
+
+
+def file_lines(
+    path: str | os.PathLike, kind: str = "text file", most: int | None = None
+) -> Iterator[bytes]:
+    """The lines of a file without their ends, one at a time: a line of data is read where it is.
+
+    Args:
+        path, kind, most: as for `read_text_file`.
+
+    Raises:
+        WideneckError: as `read_text_file`, but that the bytes of a line may be any.
+    """
+    begun: list[bytes] = []  # a line that has no end yet: joined once, however long it becomes
+    for piece in _pieces(path, kind, most):
+        first, *others = piece.split(b"\n")
+        begun.append(first)
+        if others:
+            yield b"".join(begun)
+            yield from others[:-1]
+            begun = [others[-1]]
+    if any(begun):
+        yield b"".join(begun)
+
+
+def _pieces(path: str | os.PathLike, kind: str, most: int | None) -> Iterator[bytes]:
+    """All bytes of a file, unpacked, `STEP` at a time."""
     found = _found(path, kind)
     if stat.S_ISREG(found.st_mode):
         check_size(path, found.st_size, most)
         refuse_pointer(path, found.st_size)
-    with reading(path, f"the {kind}", "give another one"):
-        with _opened(path, found.st_mode, most) as file:
-            content = _bounded(file, path, most)
-        return _decoded(content, path).replace("\r\n", "\n")
+    with (
+        reading(path, f"the {kind}", "give another one"),
+        _opened(path, found.st_mode, most) as file,
+    ):
+        yield from _unpacked(file, path, most)
 
 
 def _found(path: str | os.PathLike, kind: str) -> os.stat_result:
@@ -141,7 +174,7 @@ def _opened(path: str | os.PathLike, mode: int, most: int | None) -> IO[bytes]:
     with file:
         first = _first_bytes(handle, path)
         os.set_blocking(handle, True)
-        return io.BytesIO(_steps(file, path, most, first=first))
+        return io.BytesIO(b"".join(_steps(file, path, most, first=first)))
 
 
 def _first_bytes(handle: int, path: str | os.PathLike) -> bytes:
@@ -165,8 +198,8 @@ def _first_bytes(handle: int, path: str | os.PathLike) -> bytes:
     return first
 
 
-def _bounded(file: IO[bytes], path: str | os.PathLike, most: int | None) -> bytearray:
-    """All bytes of a file, unpacked; a step at a time, so that what is too large ends early."""
+def _unpacked(file: IO[bytes], path: str | os.PathLike, most: int | None) -> Iterator[bytes]:
+    """All bytes of a file; a step at a time, so that what is too large ends early."""
     packed = file.read(len(GZIP)) == GZIP
     file.seek(0)
     if not packed:
@@ -174,9 +207,10 @@ def _bounded(file: IO[bytes], path: str | os.PathLike, most: int | None) -> byte
             raise WideneckError(
                 f"{path} cannot be unpacked: its name says gzip, but it is something else."
             )
-        return _steps(file, path, most)
+        yield from _steps(file, path, most)
+        return
     try:
-        return _steps(gzip.GzipFile(fileobj=file), path, most, " once it is unpacked")
+        yield from _steps(gzip.GzipFile(fileobj=file), path, most, " once it is unpacked")
     except (WideneckError, MemoryError):
         raise
     except Exception as error:  # an end too early, a wrong sum, bytes behind the end
@@ -192,12 +226,13 @@ def _steps(
     most: int | None,
     unpacked: str = "",
     first: bytes = b"",
-) -> bytearray:
-    content = bytearray(first)
+) -> Iterator[bytes]:
+    size = len(first)
+    yield first
     while step := file.read(STEP):
-        content += step
-        check_size(path, len(content), most, unpacked=unpacked)
-    return content
+        size += len(step)
+        check_size(path, size, most, unpacked=unpacked)
+        yield step
 
 
 def _decoded(content: bytearray, path: str | os.PathLike) -> str:

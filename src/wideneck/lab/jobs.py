@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -32,8 +33,17 @@ Show = Callable[[float], None]
 """Called as show(share of the run that is done)."""
 Name = TypeVar("Name")
 Run = TypeVar("Run")
-Job = Callable[[Show], Run]
+Make = Callable[[Show], Run]
 """Makes a run; where it goes to another process it can be pickled, as a `partial` can."""
+
+
+@dataclass(frozen=True)
+class Job(Generic[Run]):
+    """A run that is wanted."""
+
+    of: Mapping[str, Any]
+    """The fields that tell it from the other runs."""
+    make: Make[Run]
 
 
 def all_runs(
@@ -61,16 +71,22 @@ def all_runs(
     Raises:
         WideneckError: as the jobs and the store.
     """
-    missing = {name: job for name, job in jobs.items() if store.finished(name, kind) is None}
+    missing = {
+        name: job.make for name, job in jobs.items() if store.finished(name, kind, **job.of) is None
+    }
     tick = partial(progress, stage.format(len(missing), len(jobs)))
     for name, run in side_by_side(missing, tick, processes=processes):
         store.write(name, run)
         made(name)
-    return [run for name in jobs if (run := store.finished(name, kind)) is not None]
+    return [
+        run
+        for name, job in jobs.items()
+        if (run := store.finished(name, kind, **job.of)) is not None
+    ]
 
 
 def side_by_side(
-    jobs: Mapping[Name, Job[Run]],
+    jobs: Mapping[Name, Make[Run]],
     tick: Callable[[int, int], None],
     *,
     processes: int | None = None,
@@ -110,7 +126,7 @@ def cores() -> int:
 
 
 def _in_turn(
-    jobs: Mapping[Name, Job[Run]], threads: int, tick: Callable[[int], None]
+    jobs: Mapping[Name, Make[Run]], threads: int, tick: Callable[[int], None]
 ) -> Iterator[tuple[Name, Run]]:
     before = torch.get_num_threads()
     for number, (name, job) in enumerate(jobs.items()):
@@ -128,7 +144,7 @@ def _in_turn(
 
 
 def _in_processes(
-    jobs: Mapping[Name, Job[Run]], processes: int, tick: Callable[[int], None]
+    jobs: Mapping[Name, Make[Run]], processes: int, tick: Callable[[int], None]
 ) -> Iterator[tuple[Name, Run]]:
     # A fork would take torch's threads with it in whatever state they are.
     context = multiprocessing.get_context("spawn")
@@ -177,7 +193,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(job: Job[Run]) -> Run:
+def _work(job: Make[Run]) -> Run:
     shown = 0
 
     def show(share: float) -> None:

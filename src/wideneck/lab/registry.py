@@ -6,18 +6,18 @@ are imported when it runs:
 
     reproduction.py    def reproduce(request: Request, progress: Progress) -> Found
     table.py           def said(found) -> dict[str, object]
-                       def sections(found, reference: Reference) -> Iterable[Sequence[block]]
+                       def parts(found) -> dict[str, Sequence[row or block]]
 
 `reproduce` checks what was asked for before it writes anything, makes the runs that the folder
-`request.folder(scale)` does not hold (a `wideneck.files.store.Store`), tells how far it
-is by `progress(stage, done, total)`, and raises WideneckError.  `sections` are blocks
-(`wideneck.report.parts`) that fit into 80 columns of a terminal.  The sentences before and after
-them are `opening` and `reading` of the table `prose` in `lab/NAME.toml`, whose places are `found`
-and what `said` names; a paragraph that comes out empty is left out.
-Published numbers are in `lab/NAME.toml` (`wideneck.lab.published`), and what may be said of
-ours beside them in `wideneck.lab.verdict`.
+of `request.store(settings)` does not hold, tells how far it is by `progress(stage, done, total)`,
+and raises WideneckError.  The page is data: the table `prose` of
+`lab/NAME.toml` (`wideneck.lab.found`).  Of its tables `parts` has the rows, by name, and what else
+it shows as blocks (`wideneck.report.parts`), which fit into 80 columns of a terminal; its sentences
+have places for `found` and what is `said`.  Published numbers are in `lab/NAME.toml` as well
+(`wideneck.lab.published`), and what may be said of ours beside them in `wideneck.lab.verdict`.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +25,7 @@ from typing import Annotated, Any
 import typer
 
 from wideneck.errors import WideneckError
+from wideneck.files.store import Store
 from wideneck.lab import attention, histalign, saturation, sigsoftmax
 from wideneck.registry import did_you_mean
 
@@ -94,6 +95,19 @@ class Request:
             raise WideneckError(
                 f"A reproduction needs at least one seed, got --seeds {self.num_seeds}."
             )
+
+    def store(self, settings: dict[str, Any], task: str = "") -> AbstractContextManager[Store]:
+        """The finished runs of these settings, which name their scale, as `Store.opened` has them.
+
+        Args:
+            settings: all that they share.
+            task: of the paper, where it has several.
+
+        Raises:
+            WideneckError: as `Store.opened`.
+        """
+        name = "-".join(part for part in (task, settings["scale"]) if part)
+        return Store.opened(self.folder(name), {"paper": self.paper} | settings)
 
     def folder(self, scale: str) -> Path:
         """Where the runs of a scale are kept."""

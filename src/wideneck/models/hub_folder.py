@@ -25,7 +25,7 @@ from wideneck.models.tokens import FILES
 CHUNK = 64 * 2**20
 """Bytes per request: large enough to be fast, small against the head it is copied into."""
 # Asked for in the cache when the hub cannot list its files.
-KNOWN = (*STANDARD, CONFIG, *FILES, "tokenizer.model")
+KNOWN = (*STANDARD, CONFIG, *FILES, "tokenizer.model", "modules.json")
 
 
 class HubFolder(Folder):

@@ -17,14 +17,12 @@ from wideneck.models.asking import name_of
 from wideneck.models.building import building, size_of_files
 from wideneck.models.causality import check_left_to_right
 from wideneck.models.config_file import CONFIG, check_counts, plain, read_config
-from wideneck.models.folder import STANDARD
 from wideneck.models.gguf_head import GgufParts, check_gguf
-from wideneck.models.parts import missing_parts, parts_beside
 from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
-from wideneck.models.source import ADAPTER, Source, resolve
+from wideneck.models.source import Source, resolve
 from wideneck.models.tokens import load_tokenizer
-from wideneck.models.whole_files import check_complete, check_files
+from wideneck.models.whole_files import check_complete, check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +170,8 @@ def _load(
     import transformers
     from transformers import AutoConfig
 
-    _refuse_part(source)
+    if not source.is_gguf:
+        check_whole(source)
     name, revision = source.folder.pretrained
     where: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
     if source.is_gguf:
@@ -203,28 +202,3 @@ def _load(
         )
     check_complete(model, info, source.display)
     return model
-
-
-def _refuse_part(source: Source) -> None:
-    """Transformers loads folders; a file is fine only where it is what the folder would load."""
-    if source.is_gguf:
-        return
-    names = source.folder.names()
-    if ADAPTER in names:  # with PEFT installed, the adapter's base would be loaded
-        raise WideneckError(
-            f"{source.folder} holds a model and {ADAPTER} of an adapter, and which of the two is "
-            "meant is unclear: move the adapter to a folder of its own."
-        )
-    if source.file in STANDARD or source.file.endswith(".index.json"):
-        check_files(source)
-        return
-    if parts_beside(source.file, names):
-        also = "".join(f", {name}" for name in missing_parts(source.file, names))
-        raise WideneckError(
-            f"{source.folder} holds parts of a model and no index that says what is in each: "
-            f"download the index (model.safetensors.index.json{also}) as well."
-        )
-    raise WideneckError(
-        f"{source.file} alone is no whole model: give the folder with config.json and "
-        "model.safetensors, or a .gguf file."
-    )

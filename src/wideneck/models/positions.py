@@ -20,7 +20,7 @@ def max_positions(model: Any) -> int | None:
     """The longest row of tokens that a model has positions for; None where nothing names a limit.
 
     Args:
-        model: a causal language model of transformers.
+        model: a language model, an encoder or a classifier of transformers.
     """
     config = model.config.get_text_config()
     said = [getattr(config, name, None) for name in LIMITS]

@@ -18,9 +18,10 @@ from torch import nn
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
 from wideneck.models.checks import check_dtype
-from wideneck.models.parts import open_weights
+from wideneck.models.folder import STANDARD
+from wideneck.models.parts import missing_parts, open_weights, parts_beside
 from wideneck.models.quiet import quiet_transformers
-from wideneck.models.source import Source
+from wideneck.models.source import ADAPTER, Source
 
 COMPUTED = re.compile(
     r"(^|\.)(rotary_emb|rotary_pos_emb|rope)\.|(^|\.)(masked_bias|causal_mask|position_ids)$"
@@ -36,6 +37,34 @@ BESIDE = re.compile(
 """Words in the names of parts that add nothing to the next token's logits."""
 DRAFTED = ("num_nextn_predict_layers", "mtp_num_layers", "num_mtp_layers")
 """What configs call the layers behind the last that only draft (DeepSeek, GLM, MiMo)."""
+
+
+def check_whole(source: Source) -> None:
+    """Refuse a file that is not what its folder would load, as transformers loads folders.
+
+    Raises:
+        WideneckError: as `check_files`; or an adapter stands beside the model, which would be
+            loaded in its place, or the file is only a part of a model.
+    """
+    names = source.folder.names()
+    if ADAPTER in names:  # with PEFT installed, the adapter's base would be loaded
+        raise WideneckError(
+            f"{source.folder} holds a model and {ADAPTER} of an adapter, and which of the two is "
+            "meant is unclear: move the adapter to a folder of its own."
+        )
+    if source.file in STANDARD or source.file.endswith(".index.json"):
+        check_files(source)
+        return
+    if parts_beside(source.file, names):
+        also = "".join(f", {name}" for name in missing_parts(source.file, names))
+        raise WideneckError(
+            f"{source.folder} holds parts of a model and no index that says what is in each: "
+            f"download the index (model.safetensors.index.json{also}) as well."
+        )
+    raise WideneckError(
+        f"{source.file} alone is no whole model: give the folder with config.json and "
+        "model.safetensors, or a .gguf file."
+    )
 
 
 def check_files(source: Source) -> None:
@@ -93,7 +122,7 @@ def check_complete(model: Any, info: dict[str, Any], source: str) -> None:
         missing = sorted(info["missing_keys"])
         raise WideneckError(
             f"{source} lacks {len(missing)} of the model's tensors ({missing[0]}, ...), "
-            "which would be random numbers: it is incomplete or not a causal language model."
+            "which would be random numbers: it is incomplete or another kind of model."
         )
     if info["error_msgs"]:
         raise WideneckError(

@@ -19,27 +19,6 @@ def test_novelty_counts_n_grams_that_the_source_has_not():
     assert measures.novelty("the", source, 2) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "facts"),
-    [
-        ("Return the sum.", []),
-        ("Return the Fourier sum of 3 values.", ["Fourier", "3"]),
-        ("Calls set_grad on a DataLoader. Then stops.", ["set_grad", "DataLoader"]),
-        ("See torch.nn for x1.", ["torch.nn", "x1"]),
-        ("Anna has 10 points.", ["10"]),
-    ],
-)
-def test_facts_are_numbers_identifiers_and_names(text, facts):
-    assert measures.facts(text) == facts
-
-
-def test_precision_is_the_share_of_facts_in_the_source():
-    source = "Uses torch.nn and set_grad with 3 steps"
-    assert measures.precision("It has set_grad and nn.", source) == 1
-    assert measures.precision("It has set_grad in 4 steps", source) == 0.5
-    assert measures.precision("No facts here.", source) is None
-
-
 def test_rouge_of_the_reference_is_one_and_of_another_text_less():
     pytest.importorskip("rouge_score")
     found = measures.rouge(["the cat sat", "a dog"], ["the cat sat", "the cat sat"])

@@ -1,34 +1,26 @@
-"""The audit's attention section on a text, once for each seed, and the paper's words beside it.
-
-Cost at the small scale: for 270 heads of width 64 some two minutes a seed on two cores, most of it
-the scan for the critical N; 1 GB with the default model.
-"""
+"""The audit's attention section on a text, once for each seed, and the paper's words beside it."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from operator import attrgetter
 from typing import Any
 
-from wideneck.audits.attention.results import AttentionAudit
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.data import Text, default_text, read_corpus, read_text
-from wideneck.entry.audit import audit
 from wideneck.errors import WideneckError
 from wideneck.files.records import record
 from wideneck.files.store import Store
 from wideneck.lab.attention.claims import NOT_COMPARED, judged_claims, judged_numbers
+from wideneck.lab.attention.curves import CURVES, Point, points
+from wideneck.lab.attention.one_run import Run, run
 from wideneck.lab.found import Found, made_now
 from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
-from wideneck.lab.spread import Spread, over_seeds
 from wideneck.lab.verdict import Comparison
 from wideneck.models import LoadedModel, load_language_model
 
-CURVES = ours("attention", "curves")
 _SCALE = ours("attention", "scale")
 _PAPER = _SCALE["paper"] | {"num_queries": None}  # every query: TOML has no value for it
 PAPER = record(AttentionSettings, _PAPER, "attention.toml", "mend the file", exact=True)
@@ -36,25 +28,6 @@ SCALES = {"small": replace(PAPER, **_SCALE["small"]), "paper": PAPER}
 """For each seed: its windows and random sets are drawn anew."""
 GPT2 = ("gpt2", "openai-community/gpt2")
 """Names of the paper's model; the first is the default of its scale."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """All heads on the windows of one seed."""
-
-    seed: int = measure("decides the windows, the random sets and the random directions")
-    head_sha256: str = measure("hash of the model's output layer: runs of one model agree in it")
-    seconds: float = measure("wall-clock time of the measurement", unit="seconds")
-    versions: dict[str, str] = measure("software")
-    audit: AttentionAudit = measure("the attention section, as `wideneck audit` reports it")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One N, one L, or one T, over seeds."""
-
-    at: float = measure("N, L or T")
-    figures: dict[str, Spread] = measure("by name; those that every seed has")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +57,7 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
     """
     chosen, text = settings(request), text_of(request.text)
     chosen |= {"text_sha256": text.sha256}
-    with Store.opened(request.folder(chosen["scale"]), {"paper": "attention"} | chosen) as store:
+    with request.store(chosen) as store:
         runs = _runs(chosen, text, request.num_seeds, store, progress)
     made, audits = made_now("attention"), [run.audit for run in runs]
     other = other_than_paper(chosen["model"], request.text)
@@ -93,9 +66,9 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
         text=text.name,
         other=other,
         runs=runs,
-        by_size=_points(audits, CURVES["by_size"]),
-        by_length=_points(audits, CURVES["by_length"]),
-        by_temperature=_points(audits, CURVES["by_temperature"]),
+        by_size=points(audits, CURVES["by_size"]),
+        by_length=points(audits, CURVES["by_length"]),
+        by_temperature=points(audits, CURVES["by_temperature"]),
         numbers=judged_numbers(made["published"], audits, other),
         claims=judged_claims(made["published"], audits),
         not_compared=NOT_COMPARED,
@@ -160,7 +133,12 @@ def _runs(
         return model
 
     def made(seed: int) -> Run:
-        return store.made(f"seed{seed}", Run, lambda: run(loaded(), text, measured, seed, progress))
+        return store.made(
+            f"seed{seed}",
+            Run,
+            lambda: run(loaded(), text, measured, seed, progress),
+            seed=seed,
+        )
 
     found = [made(seed) for seed in range(num_seeds)]
     if len({one.head_sha256 for one in found}) > 1:
@@ -169,40 +147,3 @@ def _runs(
             "by --out."
         )
     return found
-
-
-def run(
-    loaded: LoadedModel, text: Text, measured: AttentionSettings, seed: int, progress: Progress
-) -> Run:
-    """One seed."""
-    report = audit(
-        loaded.model,
-        text,
-        "attention",
-        tokenizer=loaded.tokenizer,
-        attention=measured,
-        seed=seed,
-        progress=lambda stage, done, total: progress(f"seed {seed}: {stage}", done, total),
-    )
-    assert report.attention is not None
-    where = report.provenance
-    return Run(
-        seed=seed,
-        head_sha256=where.head_sha256,
-        seconds=round(sum(where.seconds.values()), 1),
-        versions=where.versions,
-        audit=report.attention,
-    )
-
-
-def _points(audits: Sequence[AttentionAudit], curve: dict[str, Any]) -> list[Point]:
-    """The points that every seed has; those of one place are one."""
-    figures = dict((f, f) if isinstance(f, str) else f for f in curve["figures"])
-    found: list[dict[float, dict[str, float | None]]] = [{} for _ in audits]
-    for audited, by_place in zip(audits, found, strict=True):
-        for point in getattr(audited, curve["of"]):
-            by_place.setdefault(getattr(point, curve["at"]), {}).update(
-                {name.format(point): attrgetter(path)(point) for name, path in figures.items()}
-            )
-    shared = [place for place in found[0] if all(place in other for other in found)]
-    return [Point(at=x, figures=over_seeds([one[x] for one in found])) for x in shared]

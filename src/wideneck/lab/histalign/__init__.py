@@ -7,9 +7,16 @@ OPTIONS = {
     "task": (
         str,
         "NAME",
-        "template (the ambiguous template), summaries or data-to-text. Default: template.",
+        "template (the ambiguous template), continuation, summaries or data-to-text. Default: "
+        "template.",
     ),
     "data": (str, "TEXT", "What the task is of: a file, a folder, or datasets:NAME[:SUBSET]."),
+    "judge": (
+        str,
+        "MODEL",
+        "Judges the texts of a task: a classifier of entailment, an encoder of sentences, or a "
+        "causal language model.",
+    ),
     "words": (
         Path,
         "FILE",

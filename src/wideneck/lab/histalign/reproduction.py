@@ -10,7 +10,6 @@ from typing import Any
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
-from wideneck.files.store import Store
 from wideneck.lab.ambiguous.splits import SPLITS
 from wideneck.lab.ambiguous.words import read_analogies
 from wideneck.lab.found import Found, made_now
@@ -18,7 +17,7 @@ from wideneck.lab.histalign.evaluation import VIEWS
 from wideneck.lab.histalign.objectives import COMMON, OBJECTIVES
 from wideneck.lab.histalign.runs import Run, Settings, run
 from wideneck.lab.histalign.training import Recipe
-from wideneck.lab.jobs import all_runs
+from wideneck.lab.jobs import Job, all_runs
 from wideneck.lab.published import scales
 from wideneck.lab.registry import Request
 from wideneck.lab.spread import Spread, over_seeds
@@ -83,17 +82,18 @@ def reproduce(request: Request, progress: Progress) -> Found:
         from wideneck.lab.tasks.reproduction import reproduce as of_task
 
         return of_task(request, progress)
-    refuse(request, ("data",), "belongs to the other tasks, see --task")
+    refuse(request, ("data", "judge"), "belongs to the other tasks, see --task")
     chosen = settings(request)
     analogies = read_analogies(request.own.get("words"))
     # Of the words that are used, whatever file they came from.
     content = json.dumps(analogies).encode()
     chosen = replace(chosen, words_sha256=hashlib.sha256(content).hexdigest())
-    shared = {"paper": "histalign", **asdict(chosen)}
-    with Store.opened(request.folder(chosen.scale), shared) as store:
+    with request.store(asdict(chosen)) as store:
         runs = all_runs(
             {
-                f"{name}-seed{seed}": partial(run, chosen, analogies, name, seed)
+                f"{name}-seed{seed}": Job(
+                    {"objective": name, "seed": seed}, partial(run, chosen, analogies, name, seed)
+                )
                 for seed in range(request.num_seeds)
                 for name in OBJECTIVES
             },

@@ -17,7 +17,7 @@ operations: 8 s of processor time at m = 4,000, 50 s at 8,000.  Beyond, Lanczos 
 largest: 16 m `LANCZOS` bytes, and 8 m `LANCZOS`^2 operations at memory speed a restart.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ from torch import Tensor
 
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
+from wideneck.data import Corpus, encode_corpus
+from wideneck.data.config import Data
 from wideneck.errors import WideneckError
 
 ORDERS = (2, 3, 4, 5)
@@ -123,6 +125,33 @@ class AllNgrams:
     """Both, kept as one finished run."""
 
     found: list[Ngrams]
+
+
+def all_ngrams(
+    corpus: Corpus,
+    texts: Iterable[Data],
+    num_tokens: int,
+    orders: Sequence[int],
+    progress: Progress,
+) -> AllNgrams:
+    """The start of the training text, by the words or the tokenizer of each of `texts`.
+
+    Raises:
+        WideneckError: as `encode_corpus` and `ngram_dimensionality`.
+    """
+    found = []
+    for data in texts:
+        encoded = encode_corpus(corpus, data)
+        ids = encoded.train.ids[:num_tokens]
+        found.append(
+            Ngrams(
+                tokens=data.tokens,
+                vocab_size=encoded.vocab_size,
+                num_tokens=len(ids),
+                orders=ngram_dimensionality(ids, orders=orders, progress=progress),
+            )
+        )
+    return AllNgrams(found=found)
 
 
 def ngram_dimensionality(

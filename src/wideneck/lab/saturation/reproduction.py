@@ -2,36 +2,30 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Any
 
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
-from wideneck.data import Corpus, encode_corpus, read_corpus
+from wideneck.data import encode_corpus, read_corpus
 from wideneck.data.config import Data
-from wideneck.errors import WideneckError
 from wideneck.files.store import Store
 from wideneck.lab.found import Found, made_now
-from wideneck.lab.jobs import all_runs
-from wideneck.lab.published import ours
+from wideneck.lab.jobs import Job, all_runs
 from wideneck.lab.registry import Request
 from wideneck.lab.saturation.arms import Arm, head_arms
 from wideneck.lab.saturation.family import FamilyRun, train_and_measure
 from wideneck.lab.saturation.heads_run import HeadRun, train_head
 from wideneck.lab.saturation.loss_table import read_losses
-from wideneck.lab.saturation.ngrams import ORDERS, AllNgrams, Ngrams, ngram_dimensionality
+from wideneck.lab.saturation.ngrams import AllNgrams, Ngrams, all_ngrams
 from wideneck.lab.saturation.scaling import Laws, given_laws, laws
+from wideneck.lab.saturation.settings import Settings, settings
 from wideneck.lab.saturation.truncated import Truncated, truncated
 from wideneck.lab.saturation.verdicts import claims, compared
 from wideneck.lab.saturation.widths import Width, loss_rows, summarize
 from wideneck.lab.verdict import Comparison
-from wideneck.models.small.config import States, Transformer
-from wideneck.recipes import shipped
-from wideneck.training.optimizers import AdamW
-from wideneck.training.recipe import Recipe
-from wideneck.training.recipe_file import read_recipe
 from wideneck.training.states_task import recipe_states
 
 
@@ -53,68 +47,6 @@ class Reproduction(Found):
     claims: list[Comparison] = measure("the paper's statements beside ours")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """All that finished runs must share to stand in one table; the seeds are not among it.
-
-    Each number is explained where it stands, in lab/saturation.toml.
-    """
-
-    scale: str
-    tokens: int
-    linear: int
-    train_tokens: int
-    ranks: Sequence[int]
-    starts: Sequence[str]
-    ngram_tokens: int
-    tokenizers: Sequence[str]
-    orders: Sequence[int] = ORDERS
-    family: dict[int, Recipe]
-    """A recipe for each width; how many epochs its tokens are depends on the text."""
-    heads: Recipe
-    """From which `head_recipe` makes the others."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        family = {str(width): recipe.to_dict() for width, recipe in self.family.items()}
-        heads = self.heads.to_dict()
-        return {"paper": "saturation", **vars(self), "family": family, "heads": heads}
-
-
-def settings(scale: str, model: str | None, text: str | None) -> Settings:
-    """The small scale's settings, on any text, or the paper's, on a large text that is given.
-
-    Args:
-        scale: "small" or "paper".
-        model: whose states the heads are trained on; None for the recipe's.
-        text: as for `read_corpus`.
-
-    Raises:
-        WideneckError: the paper's scale without a text.
-    """
-    if scale == "paper" and text is None:
-        raise WideneckError(
-            "The paper's scale trains on a large text, which wideneck does not bring: give a file, "
-            "a folder or datasets:NAME by --text, or leave out --scale paper."
-        )
-    given = ours("saturation", "scale")[scale]
-    base, heads = (read_recipe(shipped(name), text=text) for name in given.pop("recipes"))
-    assert isinstance(base.model, Transformer)
-    assert isinstance(base.optimizer, AdamW)
-    assert isinstance(heads.model, States)
-    if model is not None:
-        heads = replace(heads, model=replace(heads.model, model=model))
-    names, family = given.pop("of_family"), {}
-    for rate, *values in given.pop("family"):
-        options = base.model.options | dict(zip(names, values, strict=True))
-        family[options["hidden_size"]] = replace(
-            base,
-            model=replace(base.model, options=options),
-            optimizer=replace(base.optimizer, learning_rate=rate),
-        )
-    return Settings(scale=scale, family=family, heads=heads, **given)
-
-
 def reproduce(request: Request, progress: Progress) -> Reproduction:
     """Make the runs that the folder does not hold, and compare all.
 
@@ -126,15 +58,16 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
     chosen = settings(request.scale or "small", request.model, request.text)
     losses = request.own.get("losses")
     given = [] if losses is None else given_laws(read_losses(losses))
-    data = next(iter(chosen.family.values())).data
-    corpus = read_corpus(data.text)
-    encoded = encode_corpus(corpus, data)
-    counts = {name: len(getattr(encoded, name).ids) for name in ("train", "valid")}
-    counts["vocab_size"] = encoded.vocab_size
+    words = next(iter(chosen.family.values())).data
+    corpus = read_corpus(words.text)
+    encoded = encode_corpus(corpus, words)
+    counts = {name: encoded.counts[name] for name in ("train", "valid", "vocab_size")}
     content = chosen.to_dict() | {"text_sha256": corpus.sha256}
     seeds = range(request.num_seeds)
-    with Store.opened(request.folder(chosen.scale), content) as store:
-        counted = store.made("ngrams", AllNgrams, lambda: _ngrams(chosen, corpus, data, progress))
+    with request.store(content) as store:
+        texts = [words, *(Data(text=words.text, tokens=name) for name in chosen.tokenizers)]
+        count = partial(all_ngrams, corpus, texts, chosen.ngram_tokens, chosen.orders, progress)
+        counted = store.made("ngrams", AllNgrams, count)
         family = _family(chosen, seeds, store, progress)
         cut, heads = _heads(chosen, seeds, store, progress)
     widths, arms = summarize(family), head_arms(heads, cut)
@@ -167,7 +100,8 @@ def _family(
     for seed, width in product(seeds, sorted(chosen.family, reverse=True)):
         name = f"family-d{width}-seed{seed}"
         place, recipe = store.path / "runs" / name, chosen.family[width]
-        jobs[name] = partial(train_and_measure, width, seed, recipe, *lengths, place)
+        make = partial(train_and_measure, width, seed, recipe, *lengths, place)
+        jobs[name] = Job({"width": width, "seed": seed}, make)
     return all_runs(jobs, FamilyRun, store, progress, stage="family: {} of {} models")
 
 
@@ -188,7 +122,8 @@ def _heads(
     jobs = {}
     for seed, (start, rank) in product(seeds, arms):
         name = f"heads-{start}-r{rank}-seed{seed}"
-        jobs[name] = partial(train_head, rank, start, seed, chosen.heads, place / name)
+        make = partial(train_head, rank, start, seed, chosen.heads, place / name)
+        jobs[name] = Job({"rank": rank, "start": start, "seed": seed}, make)
     found = all_runs(
         jobs,
         HeadRun,
@@ -199,20 +134,3 @@ def _heads(
         made=lambda name: shutil.rmtree(place / name),
     )
     return cut, found
-
-
-def _ngrams(chosen: Settings, corpus: Corpus, words: Data, progress: Progress) -> AllNgrams:
-    """By the words of the family, and by the tokenizer of the default model or the one given."""
-    found = []
-    for data in (words, *(Data(text=words.text, tokens=name) for name in chosen.tokenizers)):
-        encoded = encode_corpus(corpus, data)
-        ids = encoded.train.ids[: chosen.ngram_tokens]
-        found.append(
-            Ngrams(
-                tokens=data.tokens,
-                vocab_size=encoded.vocab_size,
-                num_tokens=len(ids),
-                orders=ngram_dimensionality(ids, orders=chosen.orders, progress=progress),
-            )
-        )
-    return AllNgrams(found=found)

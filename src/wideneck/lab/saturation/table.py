@@ -1,33 +1,23 @@
-"""The reproduction on a page and in 80 columns: ours over seeds, the paper's beside."""
+"""What the page has of the reproduction: rows of its tables, and charts."""
 
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from wideneck.lab.published import Published, prose
+from wideneck.lab.published import prose
+from wideneck.lab.saturation.beside import figure_6, figures_4_and_5, numbers, statements
 from wideneck.lab.saturation.charts import heads_of_rank, over_steps
 from wideneck.lab.saturation.ngrams import Ngrams
 from wideneck.lab.saturation.reproduction import Reproduction
 from wideneck.lab.saturation.scaling import Laws
 from wideneck.lab.spread import in_words
-from wideneck.lab.tables import Line, table
-from wideneck.lab.verdict import MARKS, published_cell
 from wideneck.report.numbers import basis
-from wideneck.report.parts import BOTH, Heading, Pair, Panel, Prose, Table, line, note, paragraph
-from wideneck.report.reference import Reference
+from wideneck.report.parts import Pair, Panel
 
 WORDS = prose("saturation")
 LARGEST = "Pythia-410M"
 """The one of those read off that the paper fits its law on."""
-MEASURES = (
-    "lowest singular entropy, nats",
-    "step of the lowest",
-    "final singular entropy, nats",
-    *("", "", "final s_1 / s_0", "", ""),
-)
-"""Of the paper's models, in the columns of ours."""
 
 
 def said(found: Reproduction) -> dict[str, object]:
@@ -41,6 +31,7 @@ def said(found: Reproduction) -> dict[str, object]:
         "untouched": untouched,
         "basis": basis(untouched),
         "chosen": "" if other or found.settings["scale"] != "small" else WORDS["chosen"],
+        "refused": WORDS["refused"].format(found=found) if found.laws.refused else "",
         "its_gap": found.published.one(row="final checkpoints", table="section 3"),
         "read_gap": statistics.fmean(small),
         "num_models": len(found.family),
@@ -50,75 +41,21 @@ def said(found: Reproduction) -> dict[str, object]:
     }
 
 
-def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any]]:
-    """The tables, the charts."""
-    places = {"found": found} | said(found)
-
-    def told(name: str) -> Prose:
-        return paragraph(WORDS[name].format_map(places))
-
-    def shown(name: str, rows: Iterable[Any]) -> Table:
-        kind = WORDS["tables"][name]
-        caption = kind["caption"].format_map(places)
-        # No gap: nine columns leave no room.
-        return table(**kind | {"caption": caption}, rows=rows, known=reference, gap=0)
-
-    yield [
-        Heading("Models of every width", "family", "Widths"),
-        shown("losses", found.widths),
-        shown("geometry", [*found.widths, *_figures_4_and_5(found.published)]),
-        Pair(
-            [
-                Panel(over_steps(found, "loss", "held-out loss, nats")),
-                Panel(over_steps(found, "kl_sigma2", "singular entropy, nats")),
-            ]
-        ),
-    ]
-    yield [
-        Heading("Heads of every rank", "heads", "Ranks"),
-        shown("heads", found.arms),
-        told("heads"),
-        Pair([Panel(heads_of_rank(found))]),
-        shown("figure_6", _figure_6(found.published)),
-        told("other_heads"),
-    ]
-    yield [
-        Heading("n-grams", "ngrams", "n-grams"),
-        shown("ngrams", _ngrams(found.ngrams)),
-        told("ngrams"),
-    ]
-    yield [
-        Heading("Scaling laws", "laws", "Scaling laws"),
-        shown("laws", _laws(found.laws)),
-        told("laws"),
-        told("refused") if found.laws.refused else None,
-    ]
-    yield [
-        Heading("Beside the paper", "beside", "Beside the paper"),
-        shown("compared", _compared(found.compared)),
-        Heading("Statements of the paper", level=3),
-        line("Statements of the paper", style="bold"),
-        *_statements(found.claims),
-    ]
-
-
-def _figures_4_and_5(published: Published) -> Iterator[Line]:
-    for model in published.find(data="output layer", measure="final singular entropy, nats"):
-        at = {r.measure: r.printed for r in published.find(data="output layer", row=model.row)}
-        name = f"  paper, {model.row.removeprefix('Pythia-')}"
-        yield Line([name, *(at.get(measure, "") for measure in MEASURES)])
-
-
-def _figure_6(published: Published) -> Iterator[Line]:
-    losses: dict[str, dict[int, float]] = defaultdict(dict)
-    for one in published.find(table="Figure 6", measure="loss, nats"):
-        losses[one.data][int(one.row.split()[2])] = one.value
-    gaps = [
-        {rank / max(of): f"{loss - of[max(of)]:+.3f}" for rank, loss in of.items()}
-        for of in losses.values()
-    ]
-    for share in sorted({share for of in gaps for share in of if 1 / 64 <= share < 1}):
-        yield Line(["", f"{share:.3f}", *(of.get(share, "") for of in gaps)])
+def parts(found: Reproduction) -> dict[str, Sequence[Any]]:
+    """The rows of the tables, the charts and the statements."""
+    courses = [("loss", "held-out loss, nats"), ("kl_sigma2", "singular entropy, nats")]
+    return {
+        "losses": found.widths,
+        "geometry": [*found.widths, *figures_4_and_5(found.published)],
+        "courses": [Pair([Panel(over_steps(found, *course)) for course in courses])],
+        "heads": found.arms,
+        "cut": [Pair([Panel(heads_of_rank(found))])],
+        "figure_6": [*figure_6(found.published)],
+        "ngrams": [*_ngrams(found.ngrams)],
+        "laws": [*_laws(found.laws)],
+        "compared": [*numbers(found.compared)],
+        "statements": [*statements(found.claims)],
+    }
 
 
 def _ngrams(texts: Sequence[Ngrams]) -> Iterator[Any]:
@@ -146,21 +83,6 @@ def _laws(laws: Laws) -> Iterator[Any]:
                 counted=fit.counted.replace("_", "-"),
                 gap=None if gap is None else f"{gap:+.1f} %",
             )
-
-
-def _compared(numbers: Sequence[Any]) -> Iterator[Any]:
-    """The law, and of the W-errors only the first of each text; JSON has all."""
-    for one in numbers:
-        if one.figure is not None and one.published.row in ("fitted", "d = 1000"):
-            printed = published_cell(one.published).replace(MARKS["figure"], " (figure)")
-            yield SimpleNamespace(**vars(one), printed=printed, said=one.words.split(":")[0])
-
-
-def _statements(claims: Sequence[Any]) -> Iterator[Prose]:
-    for one in claims:
-        says = f"{one.published.table}{MARKS[one.published.status]}: {one.published.says}"
-        yield paragraph(f"{says}.")
-        yield note(f"Here: {one.ours}: {one.words}.", css="ours", face=BOTH)
 
 
 def _short(name: str) -> str:

@@ -1,114 +1,70 @@
-"""The reproduction on a page and in 80 columns: heads over seeds, the papers' lines beside."""
+"""What the page has of the reproduction: heads over seeds, charts, and the papers' numbers."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
-from wideneck.lab.published import Published, PublishedResult, prose
+from wideneck.lab.published import prose
+from wideneck.lab.sigsoftmax.arms import Arm
+from wideneck.lab.sigsoftmax.beside import beside, of_runs, recalled, sign
 from wideneck.lab.sigsoftmax.charts import rank_and_loss, spectra
 from wideneck.lab.sigsoftmax.known_rank.table import blocks as known_rank
-from wideneck.lab.sigsoftmax.reproduction import SCALES, Arm, Reproduction
+from wideneck.lab.sigsoftmax.recipes import SCALES
+from wideneck.lab.sigsoftmax.reproduction import Reproduction
 from wideneck.lab.spread import Paired, cell, spread
-from wideneck.lab.tables import Columns, Line, table
-from wideneck.lab.verdict import (
-    RECALLED,
-    Comparison,
-    compared_number,
-    judge_difference,
-    published_cell,
-)
-from wideneck.report.parts import Heading, Pair, Panel, Table
-from wideneck.report.reference import Reference
+from wideneck.lab.tables import Theirs, table
+from wideneck.lab.verdict import RECALLED, published_cell
+from wideneck.report.parts import Pair, Panel, Table
 from wideneck.training.loop import perplexity
 
 DATA = list(SCALES["paper"])
 """The texts of the papers."""
-REPLICATION = "Table 2"
-"""Of Parthiban et al.: 11 seeds, the target that is checked."""
 DIGITS = {"test perplexity": 2, "rank": 0}
-"""Its numbers that stand beside ours."""
-OURS = {"PLIF": "another start"}
-"""Arms that differ from the paper's at its own scale: a PLIF of ours starts as the softmax, that of
-Ganea et al. with random slopes."""
-
-AGAINST: Columns = (
-    ("", "{name}"),
-    ("nats a token", "{against_softmax:+.4f ± }"),
-    ("95 % interval", lambda arm: _interval(arm.against_softmax), "against_softmax.low"),
-    ("seeds", "{against_softmax.seeds_to_see:,}"),
-)
+"""The replication's numbers that stand beside ours."""
 
 
 def said(found: Reproduction) -> dict[str, str]:
     """Places of the page's sentences."""
     seeds, words = len({run.seed for run in found.runs}), prose("sigsoftmax")
+    of_a_paper = found.data in DATA  # another text's sign says nothing
     return {
         "seeds": f"{seeds} seeds" if seeds > 1 else "one seed",
-        "sign": words["sign"] if found.data in DATA else "",
+        "sign": words["sign"] if of_a_paper else "",
+        "signs": f"{found.data}'s sign" if of_a_paper else "",
         "small": words["small"] if found.settings["scale"] == "small" else "",
     }
 
 
-def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any]]:
-    """The tables, the charts."""
-    of_arms = partial(table, fields="arms[]", known=reference)
-    compared = [arm for arm in found.arms if arm.against_softmax is not None]
-    if found.data in DATA:
-        texts, signs = [found.data], [(f"{found.data}'s sign", partial(sign, found))]
-    else:
-        texts, signs = DATA, []  # another text's sign says nothing
-    ranks = "Ranks of the matrix of log-probabilities, and the scores"
-    yield [
-        Heading("Perplexity", "perplexity", "Perplexity"),
-        of_arms(
-            "Perplexity, mean and standard deviation over seeds", found.arms, _perplexities(found)
-        ),
-        of_arms("Test loss minus that of the softmax, seed by seed", compared, [*AGAINST, *signs]),
-    ]
-    yield [
-        Heading("Rank", "rank", "Rank"),
-        of_arms(ranks, found.arms, _ranks(found)),
-        Pair([Panel(rank_and_loss(found)), Panel(spectra(found))]),
-    ]
-    yield [
-        Heading("The papers' numbers", "numbers", "Numbers"),
-        *(shown(found, data) for data in texts for shown in (_published, _recalled)),
-    ]
-    if found.known_rank:
-        yield [
-            Heading("A language of known rank", "known-rank", "Known rank"),
-            *known_rank(found.known_rank),
-        ]
+def parts(found: Reproduction) -> dict[str, Sequence[Any]]:
+    """The rows of the tables, the charts, and the tables of the papers' numbers."""
+    arms = [_row(found, arm) for arm in found.arms]
+    texts = [found.data] if found.data in DATA else DATA
+    return {
+        "arms": arms,
+        "compared": [arm for arm in arms if arm.against_softmax is not None],
+        "charts": [Pair([Panel(rank_and_loss(found)), Panel(spectra(found))])],
+        "numbers": [shown(found, data) for data in texts for shown in (_published, _recalled)],
+        "known_rank": [*known_rank(found.known_rank)] if found.known_rank else [],
+    }
 
 
-def _perplexities(found: Reproduction) -> Columns:
-    digits = 2 if found.settings["scale"] == "paper" else 1
-
-    def valid(arm: Arm) -> str:
-        losses = _of_runs(found, arm, "valid_loss")
-        return cell(spread([perplexity(loss) for loss in losses]), digits)
-
-    return (
-        ("", "{name}"),
-        ("parameters", "{num_parameters:,.0f}"),
-        ("validation", valid, "figures"),
-        ("test", f"{{test_perplexity:.{digits}f ± }}"),
-        ("training", lambda arm: f"{perplexity(arm.figures['train_loss'].mean):,.1f}", "figures"),
-        ("tokens/s", "{tokens_per_second:,.0f}"),
+def _row(found: Reproduction, arm: Arm) -> Any:
+    against = arm.against_softmax
+    return SimpleNamespace(
+        **vars(arm),
+        digits=2 if found.settings["scale"] == "paper" else 1,
+        validation=spread([perplexity(loss) for loss in of_runs(found, arm, "valid_loss")]),
+        training=perplexity(arm.figures["train_loss"].mean),
+        bound=of_runs(found, arm, "rank_bound")[0],
+        interval=against and _interval(against),
+        sign=sign(found, arm) if against and found.data in DATA else "",
     )
 
 
-def _ranks(found: Reproduction) -> Columns:
-    return (
-        ("", "{name}"),
-        ("bound", lambda arm: f"{_of_runs(found, arm, 'rank_bound')[0]:,}"),
-        ("Press", "{rank:.0f ± }"),
-        ("1e-3", "{effective_1e3:.0f ± }"),
-        ("1e-4", "{effective_1e4:.0f ± }"),
-        ("1e-5", "{effective_1e5:.0f ± }"),
-        ("mean z", "{mean_logit:.1f}"),
-        ("|z| < 5, %", "{share_curved.percent:.0f}"),
-    )
+def _interval(ours: Paired) -> str:
+    if ours.low is None or ours.high is None:
+        return ""
+    return f"[{ours.low:+.4f}, {ours.high:+.4f}]"
 
 
 def _published(found: Reproduction, data: str) -> Table:
@@ -129,55 +85,7 @@ def _published(found: Reproduction, data: str) -> Table:
 
 def _recalled(found: Reproduction, data: str) -> Table:
     rows = recalled(found, data)
-    measures = list(dict.fromkeys(measure for row in rows.values() for measure in row))
-    lines = [
-        Line([name, *(row[m].printed if m in row else "" for m in measures)])
-        for name, row in rows.items()
-    ]
+    measures = dict.fromkeys(measure for row in rows.values() for measure in row)
+    lines = [Theirs(name, {m: n.printed for m, n in row.items()}) for name, row in rows.items()]
     title = f"{data}: {found.published.paper}, {RECALLED}: shown, never compared"
-    return table(title, lines, [(name, "") for name in ("", *measures)])
-
-
-def rows_of(published: Published, **wanted: str) -> dict[str, PublishedResult]:
-    """The papers' numbers by the name of the head, with which their rows begin."""
-    return {row.row.split(" ")[0]: row for row in published.find(**wanted)}
-
-
-def beside(found: Reproduction, data: str, measure: str) -> Iterator[Comparison]:
-    """The replication's numbers of one measure beside ours."""
-    other = "" if found.settings["scale"] == "paper" else "another scale"
-    if data != found.data:
-        other = "another text"
-    rows = rows_of(found.published, table=REPLICATION, data=data, measure=measure)
-    for arm in found.arms:
-        if row := rows.get(arm.name.lower()):
-            values = _of_runs(found, arm, measure.replace(" ", "_"))
-            yield compared_number(row, arm.name, values, other=other or OURS.get(arm.name, ""))
-
-
-def sign(found: Reproduction, arm: Arm) -> str:
-    """Whether our difference to the softmax has the sign of the replication's, if it has one."""
-    wanted = {"table": REPLICATION, "data": found.data, "measure": "test perplexity"}
-    rows = rows_of(found.published, **wanted)
-    more = rows.get(arm.name.lower())
-    if more is None:
-        return ""
-    return judge_difference(more, rows["softmax"], arm.against_softmax).words
-
-
-def recalled(found: Reproduction, data: str) -> dict[str, dict[str, PublishedResult]]:
-    """Numbers that could not be checked, by row and measure; they are shown, never compared."""
-    rows: dict[str, dict[str, PublishedResult]] = {}
-    for result in found.published.find(data=data, status="recalled"):
-        rows.setdefault(result.row, {})[result.measure] = result
-    return rows
-
-
-def _of_runs(found: Reproduction, arm: Arm, figure: str) -> list[Any]:
-    return [getattr(run, figure) for run in found.runs if run.arm == arm.name]
-
-
-def _interval(ours: Paired) -> str:
-    if ours.low is None or ours.high is None:
-        return ""
-    return f"[{ours.low:+.4f}, {ours.high:+.4f}]"
+    return table(title, lines, [("", ""), *((name, "", name) for name in measures)])

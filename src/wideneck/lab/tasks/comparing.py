@@ -82,7 +82,7 @@ def figures(run: Run, view: str) -> dict[str, float | None]:
         **{name: getattr(run, name) for name in ("alignment", "alignment_before", "rank")},
         "rank_model": run.rank_model,
         "seconds": run.seconds,
-        **{f"right.{name}": share for name, share in run.right.items()},
+        **{f"right_{name}": share for name, share in run.right.items()},
     }
 
 

@@ -10,6 +10,8 @@ from transformers import Trainer, TrainingArguments
 from wideneck.attached.parameter_groups import parameter_groups
 from wideneck.lab.jobs import Show
 from wideneck.lab.tasks.continuation_start import Start
+from wideneck.lab.tasks.judges import Judge
+from wideneck.lab.tasks.measuring import JUDGE
 from wideneck.lab.tasks.seen import Seen
 from wideneck.lab.tasks.trainer import arguments, go_on, steps
 from wideneck.lab.tasks.trial import Measured
@@ -21,16 +23,17 @@ from wideneck.models import evaluating
 class Continuation:
     """A `Trial` of prompts, which ends the one before: they share the model."""
 
-    def __init__(self, start: Start, objective: str, seed: int):
+    def __init__(self, start: Start, objective: str, seed: int, judge: Judge | None = None):
         """Reset the model.
 
         Args:
             start: with the model.
             objective: its name.
             seed: of the order of the training blocks, and of the draws of decoding.
+            judge: says something more of the texts.
         """
         start.reset(objective)
-        self.start, self.seed, self.model = start, seed, start.model
+        self.start, self.seed, self.model, self.judge = start, seed, start.model, judge
         test = start.held_out["test"]
         self.documents = test.documents[: start.recipe.num_test]
         self.subjects = start.recipe.num_draws * test.documents[: len(start.prompts)]
@@ -104,8 +107,13 @@ class Continuation:
         return texts
 
     def measured(self, texts: list[str]) -> Measured:
-        """Repetition, and coherence with the prompts."""
-        return self.start.measure(texts)
+        """Repetition, coherence with the prompts, and what a judge says."""
+        found = self.start.measure(texts)
+        if self.judge is None:
+            return found
+        prompts = self.start.tokenizer.batch_decode(self.start.prompts)
+        told = self.judge.measures(len(texts) // len(prompts) * prompts, texts)
+        return Measured(found.each | {f"{JUDGE}{name}": values for name, values in told.items()})
 
     def beside(self) -> dict[str, Measured]:
         """How the documents go on, by as many tokens as a continuation has at most."""

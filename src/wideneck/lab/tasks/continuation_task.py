@@ -11,6 +11,7 @@ from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
 from wideneck.lab.tasks.continuation import Continuation
 from wideneck.lab.tasks.continuation_start import Recipe, Start
+from wideneck.lab.tasks.judges import loaded_judge
 from wideneck.lab.tasks.trial import Prepared
 from wideneck.models import default_model, load_language_model
 
@@ -34,6 +35,8 @@ def prepared(request: Request) -> Prepared:
         )
     model: Any = request.model or (default_model() if scale == "small" else MODEL)
     recipe, corpus = recipe_of(scale), read_corpus(data)
+    judge = request.own.get("judge")
+    judged = {} if judge is None else loaded_judge(judge).definitions
 
     @cache  # one model for all runs
     def start() -> Start:
@@ -42,18 +45,31 @@ def prepared(request: Request) -> Prepared:
     splits = {name: len(getattr(corpus, name) or ()) for name in ("train", "valid", "test")}
     return Prepared(
         settings={
-            "paper": "histalign",
             "task": TASK,
             "scale": scale,
             "model": request.model or getattr(model, "name", model),
             "data": corpus.name,
+            "read": f"{corpus.name}, {splits['train']:,} documents of training",
+            "described": described(model, recipe),
             "documents": splits,
             "sha256": corpus.sha256,
+            "judge": judge,
+            "judged": judged,
             "recipe": asdict(recipe),
         },
-        begin=lambda objective, seed: Continuation(start(), objective, seed),
+        begin=lambda objective, seed: Continuation(
+            start(), objective, seed, None if judge is None else loaded_judge(judge)
+        ),
         processes=1,
     )
+
+
+def described(model: Any, recipe: Recipe) -> str:
+    """The model in words."""
+    name = getattr(model, "stem", model)
+    if recipe.trained_layers is None:
+        return f"{name}, fine-tuned"
+    return f"the last {recipe.trained_layers} layers of {name}"
 
 
 def recipe_of(scale: str) -> Recipe:

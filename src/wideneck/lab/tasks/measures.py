@@ -10,11 +10,25 @@ from statistics import fmean
 from typing import Any
 
 from wideneck.errors import WideneckError
+from wideneck.lab.tasks.precision import precision as precision
 
 GRAMS = (2, 3, 4)
+DEFINITIONS = {
+    "rouge1": "F-measure of the words, stemmed, that a text shares with its reference (Lin 2004).",
+    "rouge2": "The same of pairs of words that follow each other.",
+    "rougeL": "The same of the longest sequence of words that both have in this order.",
+    **{
+        f"bleu{n}": f"BLEU of n-grams up to {n}, of all texts together (Papineni et al. 2002)."
+        for n in (1, 2, 3)
+    },
+    "diversity": "Product over n = 2, 3, 4 of 1 - rep-n (Wan et al. 2023, Table 3).",
+    **{f"rep-{n}": f"Share of a text's {n}-grams that repeat an earlier one." for n in GRAMS},
+    "novelty": "Share of a text's pairs of words or marks that its source has not.",
+    "precision": "Share of a text's names, numbers and identifiers that stand in its source.",
+}
+"""Each measure's name in results, and what it is."""
 ROUGE = ("rouge1", "rouge2", "rougeL")
 _WORD = re.compile(r"\w+|[^\w\s]")
-_FACT = re.compile(r"\w+(?:\.\w+)*")
 
 
 def grams(words: Sequence[Any], n: int) -> list[tuple[Any, ...]]:
@@ -41,30 +55,6 @@ def novelty(text: str, source: str, n: int) -> float | None:
     ours = grams(words(text), n)
     theirs = set(grams(words(source), n))
     return fmean(gram not in theirs for gram in ours) if ours else None
-
-
-def precision(text: str, source: str) -> float | None:
-    """Share of the text's facts that stand in its source; None for a text without facts.
-
-    Facts are numbers, identifiers (a word with "_", a digit, a "." or a capital inside) and names
-    (a word that begins with a capital, but the first of a sentence).  It stands for the entity
-    precision P_ent of Wan et al. 2023, which asks a tagger, and is another number.
-    """
-    known = set(_FACT.findall(source))
-    known |= {part for fact in known for part in fact.split(".")}
-    found = facts(text)
-    return fmean(fact in known for fact in found) if found else None
-
-
-def facts(text: str) -> list[str]:
-    """Numbers, identifiers and names, in their order."""
-    begins = {0} | {match.end() for match in re.finditer(r"[.!?]\s+", text)}
-    return [
-        match[0]
-        for match in _FACT.finditer(text)
-        if re.search(r"[\d_.]|(?<=.)[A-Z]", match[0])
-        or (match[0][0].isupper() and match.start() not in begins)
-    ]
 
 
 def words(text: str) -> list[str]:

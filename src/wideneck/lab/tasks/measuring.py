@@ -1,13 +1,21 @@
 """The measures of each task's texts, beside their sources and references."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
 
 from wideneck.lab.tasks import measures
+from wideneck.lab.tasks.divergence import mauve
+from wideneck.lab.tasks.embeddings import Embeddings
+from wideneck.lab.tasks.judges import Judge
 from wideneck.lab.tasks.pairs import Pair
+from wideneck.lab.tasks.precision import names_in
 from wideneck.lab.tasks.statements import judge
 from wideneck.lab.tasks.trial import Measured
 
+JUDGE = "judge: "
+"""In front of what a judge says: the tasks have a cosine and a pmi of their own."""
 BLEU = (1, 2, 3)
 """Orders, as Wan et al. 2023, Table 7."""
 
@@ -31,6 +39,23 @@ class Measures:
         }
 
 
+def judged_too(measures: Measures, judge: Judge) -> Measures:
+    """The same, and what a judge says of the texts."""
+
+    def of(pairs: Sequence[Pair], texts: list[str]) -> Measured:
+        found = measures.of(pairs, texts)
+        told = judge.measures([pair.source for pair in pairs], texts)
+        each = found.each | {f"{JUDGE}{name}": values for name, values in told.items()}
+        whole = dict(found.whole)
+        if isinstance(judge, Embeddings) and find_spec("mauve") is not None:
+            seen = mauve(texts, [pair.target for pair in pairs], judge)
+            if seen is not None:
+                whole["mauve"] = seen
+        return Measured(each, whole)
+
+    return replace(measures, of=of)
+
+
 def of_summaries(pairs: Sequence[Pair], texts: list[str]) -> Measured:
     """Likeness to the reference, support by the source, and variety."""
     return Measured(
@@ -47,9 +72,9 @@ def of_summaries(pairs: Sequence[Pair], texts: list[str]) -> Measured:
 
 def of_tables(pairs: Sequence[Pair], texts: list[str]) -> Measured:
     """The same without ROUGE, and of made-up tables whether a sentence is well-formed, and true."""
-    references = [pair.target for pair in pairs]
+    references, names = [pair.target for pair in pairs], _names(pairs, texts)
     each: dict[str, list[float | None]] = {
-        "precision": _of_both(measures.precision, pairs, texts),
+        "precision": _of_both(partial(measures.precision, names=names), pairs, texts),
         **_of_texts(texts),
     }
     judged = [judge(text, p.table) for p, text in zip(pairs, texts, strict=True) if p.table]
@@ -60,6 +85,17 @@ def of_tables(pairs: Sequence[Pair], texts: list[str]) -> Measured:
         each["true"] = [float(one.true) for one in judged]
     whole = {f"bleu{n}": measures.bleu(texts, references, n) for n in BLEU}
     return Measured(each, whole)
+
+
+def _names(pairs: Sequence[Pair], texts: list[str]) -> frozenset[str]:
+    """Words that are names where they begin a sentence, too.
+
+    A sentence about a made-up table begins with a name, also one that the model has made up, or
+    with "The" or "All".
+    """
+    firsts = (text.split()[:1] for text in texts if pairs[0].table)
+    begins = {word for first in firsts for word in first} - {"The", "All"}
+    return names_in(pair.source for pair in pairs) | begins
 
 
 def _of_both(

@@ -11,7 +11,9 @@ from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
 from wideneck.lab.tasks.data_to_text import table_pairs
 from wideneck.lab.tasks.docstrings import docstring_pairs
-from wideneck.lab.tasks.measuring import MEASURES
+from wideneck.lab.tasks.judges import loaded_judge
+from wideneck.lab.tasks.measuring import MEASURES, judged_too
+from wideneck.lab.tasks.named_data import named_pairs
 from wideneck.lab.tasks.pairs import Pairs
 from wideneck.lab.tasks.seq2seq import Recipe, Seq2Seq
 from wideneck.lab.tasks.trial import Prepared
@@ -32,6 +34,10 @@ def prepared(task: str, request: Request) -> Prepared:
             f"--scale small trains a small model of its own from scratch: leave out --model, or "
             f"fine-tune {request.model} by --scale paper."
         )
+    judge = request.own.get("judge")
+    judged = (
+        {} if judge is None else loaded_judge(judge).definitions
+    )  # refused before anything is made
     model = None if scale == "small" else request.model or MODEL
     recipe = recipe_of(task, scale)
     data = read(task, scale, request.own.get("data"), recipe)
@@ -44,18 +50,33 @@ def prepared(task: str, request: Request) -> Prepared:
             )
     return Prepared(
         settings={
-            "paper": "histalign",
             "task": task,
             "scale": scale,
             "model": model,
             "data": data.name,
+            "read": f"{data.name}, {pairs['train']:,} pairs of training",
+            "described": described(model, recipe),
             "counts": data.counts,
             "pairs": pairs,
             "sha256": data.sha256,
+            "judge": judge,
+            "judged": judged,
             "recipe": asdict(recipe),
         },
-        begin=partial(begin, task, model, recipe, data),
+        begin=partial(begin, task, model, recipe, data, judge),
         processes=None if model is None else 1,  # a loaded model fills a machine
+    )
+
+
+def described(model: str | None, recipe: Recipe) -> str:
+    """The model in words."""
+    if model is not None:
+        return f"{model}, fine-tuned"
+    shape = recipe.shape
+    assert shape is not None
+    return (
+        f"a BART from scratch ({shape.num_layers} + {shape.num_layers} layers, d = "
+        f"{shape.hidden_size}, V = {shape.vocab_size:,})"
     )
 
 
@@ -67,7 +88,9 @@ def recipe_of(task: str, scale: str) -> Recipe:
 
 def read(task: str, scale: str, data: str | None, recipe: Recipe) -> Pairs:
     """The pairs that the user names, or those of the small scale."""
-    if data is None and scale == "paper":
+    if data is not None:
+        return named_pairs(task, data)
+    if scale == "paper":
         raise WideneckError(
             f"--task {task} at the paper's scale needs its data, which wideneck does not bring: "
             "name it by --data; docs/reproduce.md says what each data set is."
@@ -78,10 +101,17 @@ def read(task: str, scale: str, data: str | None, recipe: Recipe) -> Pairs:
 
 
 def begin(
-    task: str, model: str | None, recipe: Recipe, data: Pairs, objective: str, seed: int
+    task: str,
+    model: str | None,
+    recipe: Recipe,
+    data: Pairs,
+    judge: str | None,
+    objective: str,
+    seed: int,
 ) -> Seq2Seq:
     """One model from one seed."""
     memory: dict[str, Any] = dict(OBJECTIVES[objective].memory)
     if memory["alpha"]:
         memory["alpha"] = recipe.alpha
-    return Seq2Seq(model, recipe, data, memory, seed, MEASURES[task])
+    measures = MEASURES[task] if judge is None else judged_too(MEASURES[task], loaded_judge(judge))
+    return Seq2Seq(model, recipe, data, memory, seed, measures)

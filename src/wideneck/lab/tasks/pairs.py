@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
+from wideneck.errors import WideneckError
 from wideneck.lab.tasks.tables import Table
 
 
@@ -28,6 +29,8 @@ class Pairs:
     train: list[Pair]
     valid: list[Pair]
     test: list[Pair]
+    marks: tuple[str, ...] = ()
+    """What stands in sources as one token each, which a tokenizer is to be given."""
 
     @property
     def sha256(self) -> str:
@@ -39,3 +42,23 @@ class Pairs:
                     found.update(text.encode("utf-8", "surrogatepass") + b"\0")
             found.update(b"\1")
         return found.hexdigest()
+
+
+def of_splits(
+    name: str,
+    splits: dict[str, list[Pair]],
+    counts: dict[str, int],
+    marks: tuple[str, ...] = (),
+) -> Pairs:
+    """Pairs that somebody named.
+
+    Raises:
+        WideneckError: a split is empty.
+    """
+    for split, pairs in splits.items():
+        if not pairs:
+            raise WideneckError(
+                f"{name} ({split} split) holds no pair of a source and a target: give data with "
+                "some in each split."
+            )
+    return Pairs(name=name, counts=counts, marks=marks, **splits)

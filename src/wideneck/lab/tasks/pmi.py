@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from wideneck.lab.tasks.coherence import ROWS, others_before
 from wideneck.models import evaluating
+from wideneck.models.language_model import LoadedModel
 from wideneck.models.positions import max_positions
 
 DEFINITIONS = {
@@ -27,6 +28,32 @@ DEFINITIONS = {
 }
 
 Ids = Sequence[int]
+
+
+class Likelihood:
+    """A judge: the measures of `DEFINITIONS`, of texts that stand behind a space.
+
+    Args:
+        loaded: the language model and its tokenizer.
+    """
+
+    definitions = DEFINITIONS
+
+    def __init__(self, loaded: LoadedModel):
+        self.loaded = loaded
+
+    def measures(
+        self, sources: Sequence[str], texts: Sequence[str]
+    ) -> dict[str, list[float | None]]:
+        """The measures of `definitions`, one value a text; None: as `pmi`."""
+        behind = [f" {text}" if text else "" for text in texts]
+        return pmi(self.loaded.model, self._ids(sources), self._ids(behind))
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        options = {"add_special_tokens": False, "verbose": False}
+        return self.loaded.tokenizer(list(texts), **options).input_ids
 
 
 @torch.no_grad()
@@ -81,12 +108,11 @@ def _mean_log_probs(judge: Any, rows: list[tuple[int, list[int]]]) -> list[float
     order = sorted(range(len(rows)), key=lambda i: (rows[i][0], len(rows[i][1])))
     for at in range(0, len(order), ROWS):
         batch = order[at : at + ROWS]
+        # What a model reads from the left needs no mask before padding at the right.
         ids = pad_sequence([torch.tensor(rows[i][1]) for i in batch], batch_first=True)
-        mask = pad_sequence([torch.ones(len(rows[i][1]), dtype=torch.long) for i in batch], True)
         first = min(rows[i][0] for i in batch)
         logits = judge(
             input_ids=ids.to(judge.device),
-            attention_mask=mask.to(judge.device),
             use_cache=False,
             logits_to_keep=ids.shape[1] - first,
         ).logits

@@ -9,12 +9,13 @@ from typing import Any
 from wideneck.audits.measure import measure
 from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
-from wideneck.files.store import Store
 from wideneck.lab.found import Found, made_now
-from wideneck.lab.jobs import all_runs
-from wideneck.lab.published import ours
+from wideneck.lab.jobs import Job, all_runs
+from wideneck.lab.published import prose
 from wideneck.lab.registry import Request
 from wideneck.lab.tasks.comparing import Difference, Row, differences, rows
+from wideneck.lab.tasks.continuation_task import prepared as continuation
+from wideneck.lab.tasks.pages import words
 from wideneck.lab.tasks.pair_tasks import prepared as pairs
 from wideneck.lab.tasks.runs import Run, run
 from wideneck.lab.tasks.trial import Prepared
@@ -23,6 +24,7 @@ from wideneck.lab.verdict import Verdict, judge_difference
 from wideneck.registry import did_you_mean
 
 TASKS: dict[str, Callable[[Request], Prepared]] = {
+    "continuation": continuation,
     "summaries": partial(pairs, "summaries"),
     "data-to-text": partial(pairs, "data-to-text"),
 }
@@ -60,6 +62,10 @@ class Reproduction(Found):
         """Paper and task."""
         return f"histalign --task {self.settings['task']}"
 
+    def words(self) -> dict[str, Any]:
+        """The page of this task."""
+        return words(self.settings["task"], self.settings["judged"])
+
 
 def reproduce(request: Request, progress: Progress) -> Reproduction:
     """Make the runs that the folder does not hold, and summarize all.
@@ -72,16 +78,18 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
     if task not in TASKS:
         raise WideneckError(f"No task is called '{task}'.{did_you_mean(task, list(TASKS))}")
     asked = TASKS[task](request)
-    folder = request.folder(f"{task}-{asked.settings['scale']}")
-    with Store.opened(folder, asked.settings) as store:
+    with request.store(asked.settings, task) as store:
         checkpoints = store.path / CHECKPOINTS
         jobs = {
-            f"{name}-seed{seed}": partial(
-                run,
-                partial(asked.begin, name, seed),
-                name,
-                seed,
-                checkpoints / f"{name}-seed{seed}",
+            f"{name}-seed{seed}": Job(
+                {"objective": name, "seed": seed},
+                partial(
+                    run,
+                    partial(asked.begin, name, seed),
+                    name,
+                    seed,
+                    checkpoints / f"{name}-seed{seed}",
+                ),
             )
             for seed in range(request.num_seeds)
             for name in WRITTEN
@@ -113,8 +121,9 @@ def reproduction(settings: dict[str, Any], runs: Sequence[Run]) -> Reproduction:
 
 def _directions(task: str, found: Sequence[Difference], published: Any) -> Iterator[Direction]:
     """Of every published difference that has one of ours beside it."""
-    told = ours("tasks", "prose")[task]
-    rows_of = {name: tuple(which) for name, which in ours("tasks", "prose")["methods"].items()}
+    says = prose("tasks")
+    told = says[task]
+    rows_of = {name: tuple(which) for name, which in says["methods"].items()}
     by_rows = {(one.ours, one.theirs): one.figures for one in found}
     for data in told["published"]:
         for name, beside in told["beside"].items():

@@ -73,7 +73,9 @@ class Run:
         caution="a numerical rank depends on its tolerance and on the number of rows",
     )
     rank_model: int = measure("the same of the output layer alone")
-    rank_bound: int = measure("largest rank of the latter: d + 1, never more than V")
+    rank_bound: int = measure(
+        "largest rank of the latter: d + 1, one more with a bias, never more than V"
+    )
     rank_rows: int = measure("rows N of both matrices")
     seconds: float = measure("training and measuring, wall clock", unit="seconds")
     cpu_seconds: float = measure("the same, processor time of the process", unit="seconds")

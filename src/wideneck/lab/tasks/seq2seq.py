@@ -91,14 +91,17 @@ class Seq2Seq:
         length = recipe.source_length
         if source is None:
             assert recipe.shape is not None
-            tokenizer = trained_tokenizer(data.train, recipe.shape.vocab_size)
+            tokenizer: Any = trained_tokenizer(data.train, recipe.shape.vocab_size)
+            tokenizer.add_tokens(list(data.marks))
             positions = max(recipe.source_length, recipe.target_length)
             model = from_scratch(recipe.shape, positions, tokenizer)
         else:
             model, tokenizer = pretrained(source)
             length = min(length, max_positions(model) or length)
-            device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-            model.to(device)
+            if tokenizer.add_tokens(list(data.marks)):
+                with quiet_transformers():
+                    model.resize_token_embeddings(len(tokenizer))
+            model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
         self.model: Any = attach_memory(model, Memory(**recipe.memory, **memory))
         self.encoder = Encoder(tokenizer, length, recipe.target_length)
         self.train_examples = self.encoder.pairs(data.train)

@@ -1,105 +1,88 @@
 """A task on a page and in 80 columns: objectives by how their memory is used, and differences."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from wideneck.audits.estimate import Estimate
 from wideneck.lab.histalign.objectives import OBJECTIVES
 from wideneck.lab.published import prose
 from wideneck.lab.spread import Paired, Spread, in_words
-from wideneck.lab.tables import Line, table
-from wideneck.lab.tasks.comparing import Row
-from wideneck.lab.tasks.reproduction import Direction, Reproduction
-from wideneck.report.parts import Heading, Table
-from wideneck.report.reference import Reference
+from wideneck.lab.tables import Theirs
+from wideneck.lab.tasks.comparing import Difference, Row
+from wideneck.lab.tasks.reproduction import Reproduction
 
 SAYS = prose("tasks")
-Column = tuple[str, str, str]
-"""Head, figure, and how it is written; with "%" in front a share in percent."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A row over seeds under its name."""
+
+    label: str
+    figures: dict[str, Spread]
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A difference of one measure, written."""
+
+    label: str
+    seeds: str
+    texts: str
+    visible: str
 
 
 def said(found: Reproduction) -> dict[str, Any]:
     """What the sentences of the page say that is computed."""
     settings = found.settings
-    told, pairs, recipe = SAYS[settings["task"]], settings["pairs"], settings["recipe"]
-    shape = recipe.get("shape")
-    model = f"{settings['model']}, fine-tuned" if settings["model"] else "from scratch"
-    if shape:
-        model = (
-            f"a BART from scratch ({shape['num_layers']} + {shape['num_layers']} layers, d = "
-            f"{shape['hidden_size']}, V = {shape['vocab_size']:,})"
-        )
-    read = f"{settings['data']}, {pairs['train']:,} pairs of training"
+    told = SAYS[settings["task"]]
     return {
         "task": told["name"],
-        "data": read,
-        "pairs": f"{len(found.runs[0].subjects):,} of the test are written",
-        "model": model,
+        "data": settings["read"],
+        "written": len(found.runs[0].subjects),
+        "model": settings["described"],
         "seeds": in_words(len({run.seed for run in found.runs})),
-        "valid": f"{min(recipe['num_valid'], pairs['valid']):,} validation pairs",
         "groups": told["groups"],
         "measures": told["measures"],
         "cut": _cut(found),
     }
 
 
-def _cut(found: Reproduction) -> str:
-    """That sources were cut; empty where none was."""
-    cut = found.runs[0].cut
-    if not any(cut.values()):
-        return ""
-    counts = " and ".join(f"{number:,} of {split}" for split, number in cut.items())
-    return (
-        f"Longer than the {found.settings['recipe']['source_length']} tokens that are read, and so "
-        f"cut: {counts}."
-    )
-
-
-def sections(found: Reproduction, reference: Reference) -> Iterable[Sequence[Any]]:
-    """Measures, differences, what the memory does, and the paper's signs."""
+def parts(found: Reproduction) -> dict[str, Sequence[Any]]:
+    """The rows of the tables, by name."""
     told = SAYS[found.settings["task"]]
-    yield [
-        Heading("Texts", "texts", "Texts"),
-        *(_rows(found, reference, **one, beside=found.beside) for one in told["tables"]),
+    rows = [Shown(_name(row), row.figures) for row in found.rows]
+    trained = [
+        Shown(SAYS["titles"][row.objective], row.figures)
+        for row in found.rows
+        if row.view == _own(row.objective)
     ]
-    yield [
-        Heading("Differences", "differences", "Differences"),
-        *(_differences(found, reference, *one) for one in told["compared"]),
-    ]
-    yield [
-        Heading("What differs and why", "why", "Why"),
-        *(_rows(found, reference, **one) for one in SAYS["why"]),
-    ]
-    if found.directions:
-        yield [
-            Heading("The paper's signs", "signs", "Signs"),
-            *_signs(found.directions, reference),
-        ]
+    beside = [Theirs(f"  {name}", _cells(figures)) for name, figures in found.beside.items()]
+    if found.settings["scale"] == "paper":
+        beside += _published(found)
+    differences = {
+        figure: [_apart(one, figure, how) for one in found.differences if figure in one.figures]
+        for _, figure, how in told["compared"]
+    }
+    signs = {
+        data: [one for one in found.directions if one.data == data] for data in told["published"]
+    }
+    return {"rows": rows, "beside": [*rows, *beside], "trained": trained, **differences, **signs}
 
 
-def _rows(
-    found: Reproduction,
-    reference: Reference,
-    caption: str,
-    columns: Sequence[Column],
-    beside: Mapping[str, Mapping[str, float]] | None = None,
-    trained: bool = False,
-) -> Table:
-    """Of all rows, or of those whose memory is used as it was trained."""
-    lines: list[Any] = [row for row in found.rows if not trained or row.view == _own(row.objective)]
-    for name, figures in (beside or {}).items():
-        cells = [_written(figures.get(figure), how) for _, figure, how in columns]
-        if any(cells):
-            lines.append(Line([f"  {name}", *cells]))
-    heads = [
-        (head, lambda row, of=figure, how=how: _written(row.figures.get(of), how), "figures")
-        for head, figure, how in columns
-    ]
-    return table(caption, lines, [("", _name), *heads], "rows[]", reference)
-
-
-def _name(row: Row) -> str:
-    return named((row.objective, row.view))
+def _published(found: Reproduction) -> Iterator[Theirs]:
+    """The paper's rows, of each of its data sets, under what of ours stands beside them."""
+    told = SAYS[found.settings["task"]]
+    for data in told["published"]:
+        for row in SAYS["methods"]:
+            results = found.published.find(data=data, row=row)
+            cells = {
+                f"{told['beside'][one.measure]}.percent": one.printed
+                for one in results
+                if one.measure in told["beside"]
+            }
+            yield Theirs(f"  paper, {data}, {row}", cells)
 
 
 def named(which: tuple[str, str]) -> str:
@@ -109,68 +92,48 @@ def named(which: tuple[str, str]) -> str:
     return title if view == _own(objective) else f"{title}, {SAYS['views'][view]}"
 
 
+def _name(row: Row) -> str:
+    return named((row.objective, row.view))
+
+
 def _own(objective: str) -> str:
     """How its memory is used: off where its likelihood is the model's alone."""
     return "off" if OBJECTIVES[objective].memory.get("loss") == "cross_entropy" else "full"
 
 
-def _differences(
-    found: Reproduction, reference: Reference, head: str, figure: str, how: str
-) -> Table:
-    """Of one measure: over seeds, over texts, and what could have been seen."""
-    ours = [one for one in found.differences if figure in one.figures]
-    return table(
-        f"Difference of {head}{', % points' if how.startswith('%') else ''}",
-        ours,
-        [
-            ("", lambda one: f"{named(one.ours)} - {named(one.theirs)}"),
-            ("over seeds", lambda one: _interval(one.figures[figure], how), "figures"),
-            ("over texts", lambda one: _interval(one.documents.get(figure), how), "documents"),
-            (
-                "visible",
-                lambda one: _written(one.visible.get(figure), how.replace("+", "")),
-                "visible",
-            ),
-        ],
-        "differences[]",
-        reference,
+def _cells(figures: dict[str, float]) -> dict[str, str]:
+    """Of what no model wrote: each figure, and in percent."""
+    plain = {name: f"{value:.2f}" for name, value in figures.items()}
+    return plain | {f"{name}.percent": f"{100 * value:.1f}" for name, value in figures.items()}
+
+
+def _apart(one: Difference, figure: str, how: str) -> Apart:
+    """With how a number is written; "%" in front: a share, in percent."""
+    times, spec = (100, how[1:]) if how.startswith("%") else (1, how)
+    visible = one.visible.get(figure)
+    return Apart(
+        f"{named(one.ours)} - {named(one.theirs)}",
+        _interval(one.figures[figure], times, spec),
+        _interval(one.documents.get(figure), times, spec),
+        "" if visible is None else f"{times * visible:{spec.replace('+', '')}}",
     )
 
 
-def _interval(found: Paired | Estimate | None, how: str) -> str:
+def _interval(found: Paired | Estimate | None, times: float, spec: str) -> str:
     """The mean with the ends of its interval."""
     if found is None:
         return ""
     mean = found.mean if isinstance(found, Paired) else found.value
+    written = f"{times * mean:{spec}}"
     if found.low is None or found.high is None:
-        return _written(mean, how)
-    return f"{_written(mean, how)} [{_written(found.low, how)}, {_written(found.high, how)}]"
+        return written
+    return f"{written} [{times * found.low:{spec}}, {times * found.high:{spec}}]"
 
 
-def _written(value: float | Spread | None, how: str) -> str:
-    """A number; with "%" in front a share in percent."""
-    if value is None:
+def _cut(found: Reproduction) -> str:
+    """That sources were cut; empty where none was."""
+    cut = found.runs[0].cut
+    if not any(cut.values()):
         return ""
-    if how.startswith("%"):
-        value, how = value.percent if isinstance(value, Spread) else 100 * value, how[1:]
-    if not isinstance(value, Spread):
-        how = how.rstrip(" \N{PLUS-MINUS SIGN}")
-    return format(value, how)
-
-
-def _signs(found: Sequence[Direction], reference: Reference) -> Iterator[Table]:
-    """Each data set's."""
-    for data in dict.fromkeys(one.data for one in found):
-        yield table(
-            f"{data}: the paper's difference, and whether ours has its sign",
-            [one for one in found if one.data == data],
-            [
-                ("", "{more} - {less}, {measure_name}"),
-                ("paper", "{verdict.gap:+.2f}"),
-                ("beside", "{beside}"),
-                ("ours", "{verdict.words}"),
-            ],
-            "directions[]",
-            reference,
-            words=("beside", "ours"),
-        )
+    counts = " and ".join(f"{number:,} of {split}" for split, number in cut.items())
+    return f"Sources that are longer than what is read of them, and so were cut: {counts}."

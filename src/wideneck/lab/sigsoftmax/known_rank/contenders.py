@@ -5,7 +5,7 @@ this kind.  The GSS learns its bend and slope, and the PLIF has knots at every h
 """
 
 from wideneck import config as c
-from wideneck.lab.sigsoftmax.matched import MATCHED
+from wideneck.lab.sigsoftmax.recipes import MATCHED
 from wideneck.sizes import num_parameters
 
 NUM_COMPONENTS = 4

@@ -108,16 +108,19 @@ class Continuation:
 
     def measured(self, texts: list[str]) -> Measured:
         """Repetition, coherence with the prompts, and what a judge says."""
-        found = self.start.measure(texts)
+        return self._judged(texts, self.start.measure(texts))
+
+    def beside(self) -> dict[str, Measured]:
+        """How the documents go on, by as many tokens as a continuation has at most."""
+        start = self.start
+        return {"reference": self._judged(start.references, start.reference)}
+
+    def _judged(self, texts: list[str], found: Measured) -> Measured:
         if self.judge is None:
             return found
         prompts = self.start.tokenizer.batch_decode(self.start.prompts)
         told = self.judge.measures(len(texts) // len(prompts) * prompts, texts)
         return Measured(found.each | {f"{JUDGE}{name}": values for name, values in told.items()})
-
-    def beside(self) -> dict[str, Measured]:
-        """How the documents go on, by as many tokens as a continuation has at most."""
-        return {"reference": self.start.reference}
 
 
 def _upto(row: list[int], ends: set[int]) -> list[int]:

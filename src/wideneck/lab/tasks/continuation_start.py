@@ -175,18 +175,21 @@ class Start:
         """The test documents before any training."""
         return self.read("test")
 
-    @cached_property
-    def reference(self) -> Measured:
-        """The measures of how the prompts' documents go on."""
+    @property
+    def references(self) -> list[str]:
+        """How the prompts' documents go on."""
         first, test = self.recipe.prompt, self.held_out["test"]
         rows = [
             ids[real][first : first + self.recipe.most_new].tolist()
             for ids, real in zip(test.ids, test.real, strict=True)
         ]
-        texts = self.tokenizer.batch_decode(
-            rows[: len(self.prompts)], clean_up_tokenization_spaces=False
-        )
-        return self.measure(texts)
+        some = rows[: len(self.prompts)]
+        return self.tokenizer.batch_decode(some, clean_up_tokenization_spaces=False)
+
+    @cached_property
+    def reference(self) -> Measured:
+        """Their measures."""
+        return self.measure(self.references)
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,9 @@ def call(scale: float) -> None:
     """The guard's microseconds beside a step's and a token's."""
     attached = wn.attach(model(), "softmax")
     length = round(LENGTH * scale)
+    ids = text(BATCH, length)
     runs = {
-        "step": training_step(attached, text(BATCH, length)),
+        "step": training_step(attached, ids, ids),
         "one": continued(attached, text(1, length), 1),
         "many": continued(attached, text(1, length), 1 + TOKENS),
         **calls(attached),

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.special import ncfdtr, stdtrit
 
 from wideneck.audits.measure import measure
@@ -65,8 +65,8 @@ class Paired(Spread):
         """The effect that as many seeds would see in 80 % of repetitions; None for one seed."""
         if self.std is None:
             return None
-        size = brentq(lambda size: _power(size, self.num_seeds) - POWER, 1e-3, 1e3)
-        return size * self.std
+        found = root_scalar(lambda size: _power(size, self.num_seeds) - POWER, bracket=(1e-3, 1e3))
+        return float(found.root) * self.std
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -1,7 +1,7 @@
 """Objectives over seeds, and what each adds to another: over seeds, and over documents."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -32,6 +32,8 @@ COMPARED: tuple[tuple[Which, Which], ...] = (
 )
 """What is compared with what."""
 LOSS = "loss"
+Sides = tuple[Sequence[float | None], Sequence[float | None]]
+"""Of one seed: a measure of every text, ours and theirs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +99,9 @@ def differences(runs: Sequence[Run]) -> Iterator[Difference]:
 def _difference(ours: Which, theirs: Which, mine: Sequence[Run], other: Sequence[Run]):
     two = [(figures(a, ours[1]), figures(b, theirs[1])) for a, b in zip(mine, other, strict=True)]
     of_seeds = {
-        name: paired([a[name] - b[name] for a, b in two])
+        name: paired(apart)
         for name in two[0][0]
-        if all(a.get(name) is not None and b.get(name) is not None for a, b in two)
+        if len(apart := list(_apart([(a.get(name), b.get(name)) for a, b in two]))) == len(two)
     }
     return Difference(
         ours=ours,
@@ -115,26 +117,32 @@ def _difference(ours: Which, theirs: Which, mine: Sequence[Run], other: Sequence
     )
 
 
+def _apart(sides: Iterable[tuple[float | None, float | None]]) -> Iterator[float]:
+    """Ours minus theirs, where both are there."""
+    return (a - b for a, b in sides if a is not None and b is not None)
+
+
 def _over_documents(
     runs: Sequence[Run], views: Sequence[tuple[View, View]]
 ) -> Iterator[tuple[str, Estimate]]:
     """Of every measure of single texts, over those that both sides have something to say of."""
-    yield LOSS, _estimate([[a.losses, b.losses] for a, b in views], runs[0].documents)
+    losses: list[Sides] = [(a.losses, b.losses) for a, b in views]
+    measured = [(LOSS, losses, runs[0].documents)]
     for name in views[0][0].each:
         if name in views[0][1].each:
-            sides = [[a.each[name], b.each[name]] for a, b in views]
-            found = _estimate(sides, runs[0].subjects)
-            if found is not None:
-                yield name, found
+            each: list[Sides] = [(a.each[name], b.each[name]) for a, b in views]
+            measured.append((name, each, runs[0].subjects))
+    for name, sides, groups in measured:
+        found = _estimate(sides, groups)
+        if found is not None:
+            yield name, found
 
 
-def _estimate(
-    sides: Sequence[Sequence[Sequence[float | None]]], groups: Sequence[int]
-) -> Estimate | None:
+def _estimate(sides: Sequence[Sides], groups: Sequence[int]) -> Estimate | None:
     """The mean of ours minus theirs; all seeds of one text belong to its document."""
     values = torch.tensor(
         [
-            [math.nan if None in pair else pair[0] - pair[1] for pair in zip(*two, strict=True)]
+            [math.nan if a is None or b is None else a - b for a, b in zip(*two, strict=True)]
             for two in sides
         ],
         dtype=torch.float64,

@@ -22,11 +22,9 @@ def table_pairs(seed: int, train: int, valid: int, test: int) -> Pairs:
     """
     names, rng = iter(all_names(seed)), random.Random(seed)
     # The splits take names from one iterator, so none is in two of them.
-    splits = {
-        split: list(_pairs(names, rng, number))
-        for split, number in (("test", test), ("valid", valid), ("train", train))
-    }
-    return Pairs(name="tables", counts={name: len(some) for name, some in splits.items()}, **splits)
+    asked, held_out, rest = (list(_pairs(names, rng, n)) for n in (test, valid, train))
+    counts = {"train": len(rest), "valid": len(held_out), "test": len(asked)}
+    return Pairs(name="tables", counts=counts, train=rest, valid=held_out, test=asked)
 
 
 def _pairs(names: Iterator[str], rng: random.Random, number: int) -> Iterator[Pair]:

@@ -58,16 +58,14 @@ def judged_too(measures: Measures, judge: Judge) -> Measures:
 
 def of_summaries(pairs: Sequence[Pair], texts: list[str]) -> Measured:
     """Likeness to the reference, support by the source, and variety."""
-    return Measured(
-        {
-            **measures.rouge(texts, [pair.target for pair in pairs]),
-            "precision": _of_both(measures.precision, pairs, texts),
-            "novelty": _of_both(
-                lambda text, source: measures.novelty(text, source, 2), pairs, texts
-            ),
-            **_of_texts(texts),
-        }
-    )
+    each: dict[str, list[float | None]] = {
+        "precision": _of_both(measures.precision, pairs, texts),
+        "novelty": _of_both(lambda text, source: measures.novelty(text, source, 2), pairs, texts),
+        **_of_texts(texts),
+    }
+    for name, values in measures.rouge(texts, [pair.target for pair in pairs]).items():
+        each[name] = [*values]
+    return Measured(each)
 
 
 def of_tables(pairs: Sequence[Pair], texts: list[str]) -> Measured:

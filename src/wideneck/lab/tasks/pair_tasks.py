@@ -97,6 +97,7 @@ def read(task: str, scale: str, data: str | None, recipe: Recipe) -> Pairs:
         )
     if task == "summaries":
         return docstring_pairs()
+    assert recipe.num_train is not None
     return table_pairs(0, recipe.num_train, recipe.num_valid, recipe.num_test)
 
 

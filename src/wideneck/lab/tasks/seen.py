@@ -143,6 +143,7 @@ def fitted(of: Seen, start: Memory) -> Memory:
     """
     memory = Memory(temperature=start.temperature, bias=start.bias)
     assert memory.temperature is not None
+    assert memory.bias is not None
     unit, bias = memory.temperature, memory.bias
 
     def at(x: Any) -> Memory:

@@ -166,7 +166,8 @@ class Seq2Seq:
             number += len(alone[-1])
             if number >= self.recipe.num_rank_rows:
                 break
-        return tuple(torch.cat(x)[: self.recipe.num_rank_rows] for x in (mixed, alone))
+        wanted = self.recipe.num_rank_rows
+        return torch.cat(mixed)[:wanted], torch.cat(alone)[:wanted]
 
     @torch.no_grad()
     def write(self) -> list[str]:

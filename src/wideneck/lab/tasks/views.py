@@ -34,13 +34,12 @@ def memory_of(model: Any) -> CacheMemory:
 
 def trained_memory(model: Any) -> Memory:
     """The config of a model's memory, with the temperature and bias that it has learned."""
-    memory = memory_of(model)
-    numbers: dict[str, float] = {}
+    memory, found = memory_of(model), memory_of(model).config
     if memory.log_temperature is not None:
-        numbers["temperature"] = memory.log_temperature.exp().item()
+        found = replace(found, temperature=memory.log_temperature.exp().item())
     if memory.bias is not None:
-        numbers["bias"] = memory.bias.item()
-    return replace(memory.config, **numbers)
+        found = replace(found, bias=memory.bias.item())
+    return found
 
 
 @contextmanager

@@ -222,6 +222,8 @@ def test_a_text_ends_where_the_model_ends_it():
     texts = made.write()
     assert min(map(len, texts)) < max(map(len, texts)) <= 30
     assert not any(ends & set(one[1:]) for one in texts)
+    made.start.recipe = replace(ending, fewest_new=30)
+    assert {len(one) for one in made.write()} == {30}  # as it may not end before
 
 
 def test_the_reference_is_how_the_documents_go_on():

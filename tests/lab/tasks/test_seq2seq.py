@@ -9,7 +9,8 @@ from lab.tasks.small_tasks import TINY, trial
 from wideneck.errors import WideneckError
 from wideneck.lab.tasks.encoder_decoder import Encoder, batched, trained_tokenizer
 from wideneck.lab.tasks.pairs import Pair
-from wideneck.lab.tasks.seq2seq import spread, steps
+from wideneck.lab.tasks.seq2seq import spread
+from wideneck.lab.tasks.trainer import steps
 from wideneck.lab.tasks.views import OFF, with_memory
 
 

@@ -7,12 +7,9 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
-from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from wideneck.attached.attaching_memory import attach_memory
-from wideneck.errors import WideneckError
 from wideneck.lab.jobs import Show
 from wideneck.lab.tasks.encoder_decoder import (
     Encoder,
@@ -26,6 +23,7 @@ from wideneck.lab.tasks.encoder_decoder import (
 from wideneck.lab.tasks.measuring import Measures
 from wideneck.lab.tasks.pairs import Pair, Pairs
 from wideneck.lab.tasks.seen import Seen
+from wideneck.lab.tasks.trainer import arguments, go_on, steps
 from wideneck.lab.tasks.trial import Measured
 from wideneck.memory import Memory
 from wideneck.models import evaluating
@@ -122,35 +120,14 @@ class Seq2Seq:
         """By the Trainer of transformers, AdamW with a rate that falls linearly to 0."""
         recipe = self.recipe
         num_steps = steps(recipe, len(self.train_examples))
-        arguments = Seq2SeqTrainingArguments(
-            output_dir=str(folder),
-            max_steps=num_steps,
-            per_device_train_batch_size=recipe.micro_batch,
-            gradient_accumulation_steps=recipe.batch_size // recipe.micro_batch,
-            learning_rate=recipe.learning_rate,
-            warmup_steps=recipe.warmup_steps,
-            weight_decay=recipe.weight_decay,
-            seed=self.seed,
-            logging_steps=max(1, num_steps // 50),
-            logging_nan_inf_filter=False,
-            save_strategy="steps",
-            save_steps=max(1, num_steps // CHECKPOINTS),
-            save_total_limit=1,
-            train_sampling_strategy="group_by_length",
-            report_to=[],
-            dataloader_pin_memory=False,
-            disable_tqdm=True,
-        )
+        given = arguments(recipe, folder, num_steps, recipe.warmup_steps, self.seed, CHECKPOINTS)
         trainer = Seq2SeqTrainer(
             model=self.model,
-            args=arguments,
+            args=Seq2SeqTrainingArguments(**given, train_sampling_strategy="group_by_length"),
             train_dataset=self.train_examples,
             data_collator=lambda some: batched(some, self.padding),
-            callbacks=[_Told(show)],
         )
-        trainer.pop_callback(PrinterCallback)
-        with quiet_transformers():
-            trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+        go_on(trainer, show)
 
     def seen(self, split: str) -> Seen:
         """Sources and targets as the model reads them."""
@@ -224,37 +201,8 @@ class Seq2Seq:
             yield (result, hidden), seen
 
 
-def steps(recipe: Recipe, num_pairs: int) -> int:
-    """How many steps the optimizer makes."""
-    if recipe.num_steps is not None:
-        return recipe.num_steps
-    assert recipe.num_epochs is not None
-    return max(1, recipe.num_epochs * num_pairs // recipe.batch_size)
-
-
 def spread(pairs: Sequence[Pair], number: int) -> list[Pair]:
     """As many at equal distances, or all; so that they come from all places."""
     if len(pairs) <= number:
         return list(pairs)
     return [pairs[i * len(pairs) // number] for i in range(number)]
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """Of an interrupted training; None before the first."""
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
-
-
-class _Told(TrainerCallback):
-    """Progress, and an end where the loss is lost."""
-
-    def __init__(self, show: Show):
-        self.show = show
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        self.show(state.global_step / state.max_steps)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
-        if logs and "loss" in logs and not torch.tensor(float(logs["loss"])).isfinite():
-            raise WideneckError(
-                f"The loss is no longer finite at step {state.global_step} of {state.max_steps}."
-            )

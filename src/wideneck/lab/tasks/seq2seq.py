@@ -119,12 +119,13 @@ class Seq2Seq:
     def train(self, folder: Path, show: Show) -> None:
         """By the Trainer of transformers, AdamW with a rate that falls linearly to 0."""
         recipe = self.recipe
-        num_steps = steps(recipe, len(self.train_examples))
+        rows: Any = self.train_examples  # a list does for a dataset
+        num_steps = steps(recipe, len(rows))
         given = arguments(recipe, folder, num_steps, recipe.warmup_steps, self.seed, CHECKPOINTS)
         trainer = Seq2SeqTrainer(
             model=self.model,
             args=Seq2SeqTrainingArguments(**given, train_sampling_strategy="group_by_length"),
-            train_dataset=self.train_examples,
+            train_dataset=rows,
             data_collator=lambda some: batched(some, self.padding),
         )
         go_on(trainer, show)

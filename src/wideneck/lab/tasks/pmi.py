@@ -1,7 +1,6 @@
 """Pointwise mutual information of texts with their sources, as a causal language model judges it.
 
-It is what `coherence` calls pmi, for lists of unequal lengths, such as documents with their
-summaries: the mean over a text's tokens but the first of
+It is the mean over a text's tokens but the first of
 log p(token | source, tokens before) - log p(token | tokens before), in nats.
 
 Cost: three passes of the judge, over the text alone, after its source and after another one.

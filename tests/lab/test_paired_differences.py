@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wideneck.lab.spread import Spread, _power, paired, seeds_to_see, spread
+from wideneck.lab.spread import Spread, _power, over_seeds, paired, seeds_to_see, spread
 
 
 def test_the_interval_is_that_of_a_paired_t_test():
@@ -32,6 +32,14 @@ def test_a_spread_is_a_mean_and_the_deviation_with_n_minus_1():
     assert spread([1.0, 2.0, 6.0]) == Spread(mean=3.0, std=pytest.approx(math.sqrt(14 / 2)))
     assert spread([1.0, 2.0]).std == pytest.approx(math.sqrt(0.5))
     assert spread([4.0]) == Spread(mean=4.0, std=None)
+
+
+def test_a_figure_that_a_seed_lacks_has_no_mean_over_seeds():
+    lacks = [{"a": 1.0, "b": 1.0, "c": None}, {"a": 3.0, "c": 1.0}]
+    for runs in (lacks, lacks[::-1]):
+        found = over_seeds(runs)
+        assert list(found) == ["a"]
+        assert found["a"].mean == 2.0
 
 
 def test_one_seed_has_no_interval():

@@ -84,7 +84,7 @@ def spread_of_all(values: Sequence[float | None]) -> Spread | None:
 
 def over_seeds(runs: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
     """The spread of each figure that every run has, by name."""
-    found = {name: spread_of_all([run[name] for run in runs]) for name in runs[0]}
+    found = {name: spread_of_all([run.get(name) for run in runs]) for name in runs[0]}
     return {name: figure for name, figure in found.items() if figure is not None}
 
 

@@ -352,7 +352,7 @@ def reproduce(
         typer.Option(
             metavar="DIR",
             help="Folder for the finished runs; the same command goes on from those in it. "
-            "Default: reproduce-PAPER-SCALE.",
+            "Default: reproduce-PAPER-SCALE, or reproduce-histalign-TASK-SCALE.",
         ),
     ] = None,
     html: Html = None,

@@ -148,6 +148,21 @@ def test_no_finished_run_is_written_over(made, option, name, tmp_path, monkeypat
     reproduce("attention", out=Path("runs"), **{option: Path("seed0.json")})
 
 
+@pytest.mark.parametrize("option", ["html", "json"])
+def test_nor_is_one_of_a_task_or_what_the_task_reads(option, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = Path("reproduce-histalign-summaries-small", "trime-seed0.json")
+    file.parent.mkdir()
+    with pytest.raises(WideneckError, match="give a name in another folder"):
+        reproduce("histalign", task="summaries", **{option: file})
+    Path("pairs.jsonl").write_text("kept")
+    with pytest.raises(WideneckError, match="is read by this command"):
+        reproduce(
+            "histalign", task="summaries", data="pairs.jsonl", **{option: Path("pairs.jsonl")}
+        )
+    assert Path("pairs.jsonl").read_text() == "kept"
+
+
 def test_the_folders_of_two_papers_are_not_one(tmp_path):
     with Store.opened(tmp_path, {"paper": "attention"}):
         pass

@@ -1,7 +1,7 @@
 """`wideneck reproduce`: a paper's experiment again, its numbers beside ours."""
 
 from importlib import import_module
-from itertools import product
+from itertools import product, starmap
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,7 @@ def reproduce(
     same_bits()
     own = {name: value for name in OPTIONS if (value := given.pop(name, None)) is not None}
     request = Request(paper=paper, own=own, **given)
-    files = [value for value in own.values() if isinstance(value, Path)]
-    as_html, as_json = html_and_json(html, json, [request.model, request.text, *files])
+    as_html, as_json = html_and_json(html, json, [request.model, request.text, *own.values()])
     _check_no_run(request, html, json)
     with ProgressBars(time_left=True) as progress:
         found = import_module(f"wideneck.lab.{paper}.reproduction").reproduce(request, progress)
@@ -42,7 +41,8 @@ def reproduce(
 
 def _check_no_run(request: Request, *files: Path | None) -> None:
     """Refuse a name that a run has, or gets, in the folder that keeps them."""
-    for file, folder in product(files, map(request.folder, SCALES)):
+    tasks = "", request.own.get("task", "")
+    for file, folder in product(files, starmap(request.folder, product(SCALES, tasks))):
         if file and file.suffix == ENDING and file.resolve().is_relative_to(folder.resolve()):
             raise WideneckError(
                 f"{file} could be a finished run's, which {folder} keeps as files {ENDING}: "

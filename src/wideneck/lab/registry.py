@@ -106,12 +106,13 @@ class Request:
         Raises:
             WideneckError: as `Store.opened`.
         """
-        name = "-".join(part for part in (task, settings["scale"]) if part)
-        return Store.opened(self.folder(name), {"paper": self.paper} | settings)
+        folder = self.folder(settings["scale"], task)
+        return Store.opened(folder, {"paper": self.paper} | settings)
 
-    def folder(self, scale: str) -> Path:
-        """Where the runs of a scale are kept."""
-        return Path(f"reproduce-{self.paper}-{scale}") if self.out is None else self.out
+    def folder(self, scale: str, task: str = "") -> Path:
+        """Where the runs of a scale are kept, and of a task, where the paper has several."""
+        name = "-".join(part for part in ("reproduce", self.paper, task, scale) if part)
+        return Path(name) if self.out is None else self.out
 
 
 def _listed(names: list[str]) -> str:

@@ -6,8 +6,11 @@ import pytest
 from small_judges import classifier, encoder, random_texts, saved
 
 from wideneck.errors import WideneckError
-from wideneck.lab.tasks.divergence import FEWEST, mauve
+from wideneck.lab.tasks import measuring
+from wideneck.lab.tasks.divergence import DEFINITION, FEWEST, mauve
 from wideneck.lab.tasks.judges import load_judge
+from wideneck.lab.tasks.measuring import MAUVE, definitions_of, judged
+from wideneck.lab.tasks.trial import Measured
 
 TEXTS = random_texts(0, *[3, 5, 8, 4] * 15)
 
@@ -32,6 +35,22 @@ def test_a_few_texts_have_no_divergence(judge):
     pytest.importorskip("mauve")
     assert mauve(TEXTS, TEXTS[: FEWEST - 1], judge) is None
     assert mauve(["", *TEXTS[: FEWEST - 1]], TEXTS, judge) is None
+
+
+def test_a_judge_with_embeddings_tells_it_beside_its_own_measures(judge, monkeypatch):
+    def told():
+        return judged(judge, Measured({"a": [1.0]}, {"b": 2.0}), ["a b"], ["c"], ["d"])
+
+    monkeypatch.setattr(measuring, "find_spec", lambda name: None)
+    assert MAUVE not in definitions_of(judge)
+    assert told().whole == {"b": 2.0}
+    monkeypatch.setattr(measuring, "find_spec", lambda name: name)
+    assert definitions_of(judge) == judge.definitions | {MAUVE: DEFINITION}
+    for value, whole in ((None, {}), (0.5, {"judge mauve": 0.5})):
+        monkeypatch.setattr(measuring, "mauve", lambda *texts, value=value: value)
+        found = told()
+        assert found.whole == {"b": 2.0} | whole
+        assert set(found.each) == {"a", *(f"judge {name}" for name in judge.definitions)}
 
 
 def test_without_the_package_it_is_named(judge, monkeypatch):

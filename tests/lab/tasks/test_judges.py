@@ -72,7 +72,7 @@ def test_entailment_is_that_of_each_pair_by_itself(kind, tmp_path):
         ]
         assert found[f"entailed{suffix}"] == pytest.approx([p[2] for p in expected], rel=1e-9)
         assert found[f"contradicted{suffix}"] == pytest.approx([p[0] for p in expected], rel=1e-9)
-    assert found["judge cut"] == [0] * 10
+    assert found["cut"] == [0] * 10
     assert set(found) == set(judge.definitions)
     alone = judge.measures(SOURCES[:1], TEXTS[:1])
     assert alone["entailed"][0] == pytest.approx(found["entailed"][0], rel=1e-9)
@@ -110,7 +110,7 @@ def test_a_long_source_is_cut_at_its_end_and_counted(tmp_path):
     judge = in_float64(load_judge(saved(classifier(), tmp_path, types=True)))
     long, fits = random_texts(2, 40, 16)
     found = judge.measures([long, fits], ["a b c d e"] * 2)
-    assert found["judge cut"] == [1, 0]
+    assert found["cut"] == [1, 0]
     # 24 positions, less three marks and the text
     cut = " ".join(long.split()[:16])
     expected = slow_probabilities(judge.reader.model, cut, "a b c d e")[2]
@@ -124,7 +124,7 @@ def test_an_encoder_cuts_each_text_and_counts_the_pair(tmp_path):
     assert judge.reader.limit == 23
     long, fits = random_texts(2, 40, 21)
     found = judge.measures([long, fits, "a", fits], ["b", "c", long, fits])
-    assert found["judge cut"] == [1, 0, 1, 0]
+    assert found["cut"] == [1, 0, 1, 0]
     cut = slow_embedding(judge.reader.model, " ".join(long.split()[:21]))
     expected = torch.cosine_similarity(cut, slow_embedding(judge.reader.model, "b"), dim=0).item()
     assert found["cosine"][0] == pytest.approx(expected, rel=1e-9)
@@ -147,13 +147,13 @@ def test_a_text_that_leaves_no_room_for_a_source_has_no_entailment(tmp_path):
     fits, fills = random_texts(2, 20, 21)
     found = judge.measures(["a b", "a b"], [fits, fills])
     assert [value is None for value in found["entailed"]] == [False, True]
-    assert found["judge cut"] == [1, None]
+    assert found["cut"] == [1, None]
 
 
 def test_a_label_of_contradiction_need_not_be_there(tmp_path):
     labels = {0: "entailment", 1: "not_entailment"}
     judge = load_judge(saved(classifier(labels), tmp_path))
-    assert set(judge.definitions) == {"entailed", "entailed mismatched", "judge cut"}
+    assert set(judge.definitions) == {"entailed", "entailed mismatched", "cut"}
     assert set(judge.measures(["a"], ["b"])) == set(judge.definitions)
 
 

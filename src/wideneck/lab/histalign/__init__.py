@@ -1,4 +1,4 @@
-"""The ambiguous-template experiment of HistAlign (Wan et al. 2023, section 5, Table 1)."""
+"""HistAlign (Wan et al. 2023): the ambiguous template of its section 5, and its other tasks."""
 
 from pathlib import Path
 
@@ -10,12 +10,17 @@ OPTIONS = {
         "template (the ambiguous template), continuation, summaries or data-to-text. Default: "
         "template.",
     ),
-    "data": (str, "TEXT", "What the task is of: a file, a folder, or datasets:NAME[:SUBSET]."),
+    "data": (
+        str,
+        "DATA",
+        "What a task other than template reads: a file, a folder, or datasets:NAME[:SUBSET]. "
+        "docs/reproduce.md says what each task takes. Default at the small scale: its own.",
+    ),
     "judge": (
         str,
         "MODEL",
-        "Judges the texts of a task: a classifier of entailment, an encoder of sentences, or a "
-        "causal language model.",
+        "Hugging Face id or folder of a model that judges what a task other than template writes: "
+        "a classifier of entailment, an encoder of sentences, or a causal language model.",
     ),
     "words": (
         Path,

@@ -16,6 +16,7 @@ from wideneck.lab.found import Found, made_now
 from wideneck.lab.histalign.evaluation import VIEWS
 from wideneck.lab.histalign.objectives import COMMON, OBJECTIVES
 from wideneck.lab.histalign.runs import Run, Settings, run
+from wideneck.lab.histalign.scale import scale_from_scratch
 from wideneck.lab.histalign.training import Recipe
 from wideneck.lab.jobs import Job, all_runs
 from wideneck.lab.published import scales
@@ -119,12 +120,7 @@ def settings(request: Request) -> Settings:
         WideneckError: an unknown split, or a model where one is made from scratch.
     """
     model, split = request.model, request.own.get("split", next(iter(SPLITS)))
-    scale = request.scale or ("small" if model is None else "paper")
-    if scale == "small" and model is not None:
-        raise WideneckError(
-            f"--scale small trains a small model of its own from scratch: leave out --model, or "
-            f"fine-tune {model} by --scale paper."
-        )
+    scale = scale_from_scratch(request)
     if scale == "paper" and model is None:
         model = DEFAULT_MODEL
     if split not in SPLITS:

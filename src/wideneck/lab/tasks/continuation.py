@@ -11,7 +11,7 @@ from wideneck.attached.parameter_groups import parameter_groups
 from wideneck.lab.jobs import Show
 from wideneck.lab.tasks.continuation_start import Start
 from wideneck.lab.tasks.judges import Judge
-from wideneck.lab.tasks.measuring import JUDGE
+from wideneck.lab.tasks.measuring import judged
 from wideneck.lab.tasks.seen import Seen
 from wideneck.lab.tasks.trainer import arguments, go_on, steps
 from wideneck.lab.tasks.trial import Measured
@@ -45,9 +45,8 @@ class Continuation:
         recipe, start = self.start.recipe, self.start
         num_steps = steps(recipe, len(start.blocks))
         warmup_steps = round(recipe.warm_up * num_steps)
-        given = arguments(
-            recipe, folder, num_steps, warmup_steps, self.seed, recipe.num_checkpoints
-        )
+        save_steps = max(1, num_steps // recipe.num_checkpoints)
+        given = arguments(recipe, folder, num_steps, warmup_steps, self.seed, save_steps)
         groups = parameter_groups(self.model, recipe.weight_decay, learned_rate=recipe.learned_rate)
         trainer = _Trainer(
             model=self.model,
@@ -97,6 +96,7 @@ class Continuation:
                     top_p=recipe.top_p,
                     top_k=0,
                     temperature=1.0,
+                    repetition_penalty=1.0,  # which a model may bring, and which is measured
                     min_new_tokens=recipe.fewest_new,
                     max_new_tokens=recipe.most_new,
                     pad_token_id=next(iter(ends), 0),
@@ -119,8 +119,8 @@ class Continuation:
         if self.judge is None:
             return found
         prompts = self.start.tokenizer.batch_decode(self.start.prompts)
-        told = self.judge.measures(len(texts) // len(prompts) * prompts, texts)
-        return Measured(found.each | {f"{JUDGE}{name}": values for name, values in told.items()})
+        sources = len(texts) // len(prompts) * prompts
+        return judged(self.judge, found, sources, texts, self.start.references)
 
 
 def _upto(row: list[int], ends: set[int]) -> list[int]:

@@ -7,11 +7,13 @@ from typing import Any
 from wideneck.data.corpus import read_corpus
 from wideneck.errors import WideneckError
 from wideneck.files.records import record
+from wideneck.lab.histalign.scale import scale_of
 from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
 from wideneck.lab.tasks.continuation import Continuation
 from wideneck.lab.tasks.continuation_start import Recipe, Start
 from wideneck.lab.tasks.judges import loaded_judge
+from wideneck.lab.tasks.measuring import definitions_of
 from wideneck.lab.tasks.trial import Prepared
 from wideneck.models import default_model, load_language_model
 
@@ -26,7 +28,7 @@ def prepared(request: Request) -> Prepared:
     Raises:
         WideneckError: the paper's scale without its text, or a text that cannot be read.
     """
-    scale = request.scale or ("small" if request.model is None else "paper")
+    scale = scale_of(request)
     data = request.own.get("data")
     if data is None and scale == "paper":
         raise WideneckError(
@@ -36,7 +38,7 @@ def prepared(request: Request) -> Prepared:
     model: Any = request.model or (default_model() if scale == "small" else MODEL)
     recipe, corpus = recipe_of(scale), read_corpus(data)
     judge = request.own.get("judge")
-    judged = {} if judge is None else loaded_judge(judge).definitions
+    judged = {} if judge is None else definitions_of(loaded_judge(judge))
 
     @cache  # one model for all runs
     def start() -> Start:

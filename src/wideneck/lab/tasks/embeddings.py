@@ -34,7 +34,7 @@ POOLED = {
     "mean": "the mean of the last layer's states over all tokens",
     "cls": "the last layer's state of the first token",
 }
-CUT = "judge cut"
+CUT = "cut"
 
 
 class Embeddings:

@@ -17,7 +17,7 @@ from wideneck.lab.tasks.judge_reading import Reader
 
 LABELS = {"entailed": "entailment", "contradicted": "contradiction"}
 """Each measure's label; the first must be there."""
-CUT = "judge cut"
+CUT = "cut"
 
 
 class Entailment:

@@ -6,7 +6,7 @@ from functools import partial
 from importlib.util import find_spec
 
 from wideneck.lab.tasks import measures
-from wideneck.lab.tasks.divergence import mauve
+from wideneck.lab.tasks.divergence import DEFINITION, mauve
 from wideneck.lab.tasks.embeddings import Embeddings
 from wideneck.lab.tasks.judges import Judge
 from wideneck.lab.tasks.pairs import Pair
@@ -14,8 +14,10 @@ from wideneck.lab.tasks.precision import names_in
 from wideneck.lab.tasks.statements import judge
 from wideneck.lab.tasks.trial import Measured
 
-JUDGE = "judge: "
-"""In front of what a judge says: the tasks have a cosine and a pmi of their own."""
+JUDGE = "judge "
+"""In front of what a judge says: the tasks have a cosine and a pmi of their own.  No colon, which
+would end the name in a column's format."""
+MAUVE = "mauve"
 BLEU = (1, 2, 3)
 """Orders, as Wan et al. 2023, Table 7."""
 
@@ -43,17 +45,41 @@ def judged_too(measures: Measures, judge: Judge) -> Measures:
     """The same, and what a judge says of the texts."""
 
     def of(pairs: Sequence[Pair], texts: list[str]) -> Measured:
-        found = measures.of(pairs, texts)
-        told = judge.measures([pair.source for pair in pairs], texts)
-        each = found.each | {f"{JUDGE}{name}": values for name, values in told.items()}
-        whole = dict(found.whole)
-        if isinstance(judge, Embeddings) and find_spec("mauve") is not None:
-            seen = mauve(texts, [pair.target for pair in pairs], judge)
-            if seen is not None:
-                whole["mauve"] = seen
-        return Measured(each, whole)
+        sources, references = ([getattr(pair, x) for pair in pairs] for x in ("source", "target"))
+        return judged(judge, measures.of(pairs, texts), sources, texts, references)
 
     return replace(measures, of=of)
+
+
+def definitions_of(judge: Judge) -> dict[str, str]:
+    """What a judge says of texts by name, and of all of them together where it has embeddings."""
+    if isinstance(judge, Embeddings) and find_spec("mauve") is not None:
+        return judge.definitions | {MAUVE: DEFINITION}
+    return judge.definitions
+
+
+def judged(
+    judge: Judge,
+    found: Measured,
+    sources: Sequence[str],
+    texts: Sequence[str],
+    references: Sequence[str],
+) -> Measured:
+    """The measures of texts, and beside them those of `definitions_of` a judge.
+
+    Args:
+        judge: the user's.
+        found: the measures.
+        sources: of each text.
+        texts: what was written.
+        references: what a person wrote, as many or fewer.
+    """
+    told, whole = judge.measures(sources, texts), dict(found.whole)
+    if MAUVE in definitions_of(judge):
+        seen = mauve(texts, references, judge)
+        if seen is not None:
+            whole[f"{JUDGE}{MAUVE}"] = seen
+    return Measured(found.each | {f"{JUDGE}{name}": told[name] for name in told}, whole)
 
 
 def of_summaries(pairs: Sequence[Pair], texts: list[str]) -> Measured:

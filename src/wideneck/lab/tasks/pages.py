@@ -1,10 +1,13 @@
 """The page of a task as data: its own tables, then those that all tasks have."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from wideneck.lab.published import prose
 from wideneck.lab.tasks.measuring import JUDGE
+
+MISMATCHED = " mismatched"
+"""Behind the name of a judge's measure: with the source of another text."""
 
 
 def words(task: str, judged: Mapping[str, str]) -> dict[str, Any]:
@@ -18,8 +21,7 @@ def words(task: str, judged: Mapping[str, str]) -> dict[str, Any]:
     told = says[task]
     tables, reading = list(told["tables"]), list(says["reading"])
     if judged:
-        columns = [[name, f"{{{JUDGE}{name}:.3f ± }}"] for name in judged]
-        tables.append(says["judged"] | {"columns": [["", "{label}"], *columns]})
+        tables += _judged(judged, says["judged"])
         meant = " ".join(f"{name.capitalize()}: {what}" for name, what in judged.items())
         reading.append(meant.replace("{", "{{").replace("}", "}}"))
     differences = [
@@ -42,3 +44,13 @@ def words(task: str, judged: Mapping[str, str]) -> dict[str, Any]:
         {"heading": ["The paper's signs", "signs", "Signs"], "blocks": signs},
     ]
     return says | {"sections": sections, "reading": reading}
+
+
+def _judged(names: Collection[str], says: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a judge says, and below it what it says of texts with the sources of others."""
+    own = [name for name in names if not name.endswith(MISMATCHED)]
+    others = [name for name in own if f"{name}{MISMATCHED}" in names]
+    both = ((own, ""), (others, MISMATCHED))
+    for caption, (heads, behind) in zip(says["captions"], both, strict=True):
+        columns = [[head, f"{{{JUDGE}{head}{behind}:.3f ± }}"] for head in heads]
+        yield says["table"] | {"caption": caption, "columns": [["", "{label}"], *columns]}

@@ -7,14 +7,15 @@ from typing import Any
 from wideneck.errors import WideneckError
 from wideneck.files.records import record
 from wideneck.lab.histalign.objectives import OBJECTIVES
+from wideneck.lab.histalign.scale import scale_from_scratch
 from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
 from wideneck.lab.tasks.data_to_text import table_pairs
 from wideneck.lab.tasks.docstrings import docstring_pairs
 from wideneck.lab.tasks.judges import loaded_judge
-from wideneck.lab.tasks.measuring import MEASURES, judged_too
+from wideneck.lab.tasks.measuring import MEASURES, definitions_of, judged_too
 from wideneck.lab.tasks.named_data import named_pairs
-from wideneck.lab.tasks.pairs import Pairs
+from wideneck.lab.tasks.pairs import Pair, Pairs
 from wideneck.lab.tasks.seq2seq import Recipe, Seq2Seq
 from wideneck.lab.tasks.trial import Prepared
 
@@ -26,18 +27,14 @@ def prepared(task: str, request: Request) -> Prepared:
     """All that the runs of a task share.
 
     Raises:
-        WideneckError: options that do not go together, or data that cannot be read.
+        WideneckError: options that do not go together, data that cannot be read, a judge that
+            cannot judge, or a package that is missing.
     """
-    scale = request.scale or ("small" if request.model is None else "paper")
-    if scale == "small" and request.model is not None:
-        raise WideneckError(
-            f"--scale small trains a small model of its own from scratch: leave out --model, or "
-            f"fine-tune {request.model} by --scale paper."
-        )
+    scale = scale_from_scratch(request)
     judge = request.own.get("judge")
-    judged = (
-        {} if judge is None else loaded_judge(judge).definitions
-    )  # refused before anything is made
+    # What cannot measure is refused before anything is trained: a missing package, and the judge.
+    MEASURES[task].of([Pair("a", "a")], ["a"])
+    judged = {} if judge is None else definitions_of(loaded_judge(judge))
     model = None if scale == "small" else request.model or MODEL
     recipe = recipe_of(task, scale)
     data = read(task, scale, request.own.get("data"), recipe)

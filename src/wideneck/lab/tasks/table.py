@@ -1,5 +1,6 @@
 """A task on a page and in 80 columns: objectives by how their memory is used, and differences."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,7 @@ def said(found: Reproduction) -> dict[str, Any]:
         "seeds": in_words(len({run.seed for run in found.runs})),
         "groups": told["groups"],
         "measures": told["measures"],
+        "counts": _counts(settings),
         "cut": _cut(found),
     }
 
@@ -72,15 +74,19 @@ def parts(found: Reproduction) -> dict[str, Sequence[Any]]:
 
 
 def _published(found: Reproduction) -> Iterator[Theirs]:
-    """The paper's rows, of each of its data sets, under what of ours stands beside them."""
+    """The paper's rows, of each of its data sets, under what of ours stands beside them.
+
+    Not where several of its measures stand beside one of ours: none of them is that one.
+    """
     told = SAYS[found.settings["task"]]
+    several = Counter(told["beside"].values())
     for data in told["published"]:
         for row in SAYS["methods"]:
             results = found.published.find(data=data, row=row)
             cells = {
                 f"{told['beside'][one.measure]}.percent": one.printed
                 for one in results
-                if one.measure in told["beside"]
+                if several[told["beside"].get(one.measure)] == 1
             }
             yield Theirs(f"  paper, {data}, {row}", cells)
 
@@ -130,10 +136,25 @@ def _interval(found: Paired | Estimate | None, times: float, spec: str) -> str:
     return f"{written} [{times * found.low:{spec}}, {times * found.high:{spec}}]"
 
 
+def _counts(settings: dict[str, Any]) -> str:
+    """How many pairs or documents there are, by where they come from and by split."""
+    heads = {"counts": "Pairs", "pairs": "By split", "documents": "Documents"}
+    told = {head: settings[name] for name, head in heads.items() if name in settings}
+    if told.get("By split") == told.get("Pairs"):
+        told.pop("By split", None)
+    return " ".join(
+        f"{head}: {', '.join(f'{name} ({number:,})' for name, number in some.items())}."
+        for head, some in told.items()
+    )
+
+
 def _cut(found: Reproduction) -> str:
-    """That sources were cut; empty where none was."""
-    cut = found.runs[0].cut
-    if not any(cut.values()):
+    """That sources or targets were cut; empty where none was."""
+    counts = [
+        f"{name if ' ' in name else f'sources of {name}'} ({number:,})"
+        for name, number in found.runs[0].cut.items()
+        if number
+    ]
+    if not counts:
         return ""
-    counts = " and ".join(f"{number:,} of {split}" for split, number in cut.items())
-    return f"Sources that are longer than what is read of them, and so were cut: {counts}."
+    return f"Cut, being longer than what is read or written: {', '.join(counts)}."

@@ -210,6 +210,13 @@ def test_draws_are_the_seed_s_and_no_objective_s():
     assert texts["trime", 0] != texts["trime", 1]
 
 
+def test_a_penalty_that_a_model_brings_is_not_applied():
+    made = trial()
+    texts = made.write()
+    made.model.generation_config.repetition_penalty = 5.0
+    assert made.write() == texts
+
+
 def test_a_memory_that_is_all_writes_what_the_prompt_holds():
     made = trial("trime")
     with with_memory(made.model, replace(OFF, bias=50.0)):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import transformers as tr
+from tokenizers import processors
 
 from lab.tasks.small_tasks import use_tiny
 from lab.tasks.stand_ins import CNN_DM, STORIES, XSUM, write_folder, write_logic_nlg
@@ -63,12 +64,15 @@ def test_summaries(rows, bart, tmp_path, capsys):
     assert "35.45" in printed
 
 
-def test_tables_whose_marks_are_one_token_each(bart, tmp_path):
+def test_tables_whose_marks_are_one_token_each(bart, tmp_path, capsys):
     (tmp_path / "data").mkdir()
     folder = write_logic_nlg(tmp_path / "data")
     found = made("data-to-text", folder, bart, tmp_path)
     assert found["settings"]["pairs"] == {"train": 2, "valid": 2, "test": 2}
     assert "true" not in found["beside"]["reference"]  # nothing decides it
+    printed = capsys.readouterr().out
+    (line,) = (one for one in printed.splitlines() if "paper, LogicNLG, HistAlign" in one)
+    assert line.split()[-3:] == ["56.65", "37.56", "26.25"]  # and none of what stands beside "true"
     run = found["runs"][0]
     assert run["cut"] == {"train": 2, "test": 2}  # 64 positions
     assert run["rank_bound"] == 18  # d, the normalizer and the bias of BART
@@ -97,7 +101,35 @@ def test_a_tokenizer_without_padding_is_refused(bart, tmp_path):
         made("summaries", data, bart, tmp_path)
 
 
-def test_a_judge_says_something_of_every_text(bart, tmp_path):
+def test_a_tokenizer_that_ends_no_text_is_refused(bart, tmp_path):
+    (tmp_path / "data").mkdir()
+    data = write_folder(tmp_path / "data", XSUM)
+    tokenizer = tr.AutoTokenizer.from_pretrained(bart)
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.save_pretrained(bart)
+    with pytest.raises(WideneckError, match="does not put its eos_token to the end of a text"):
+        made("summaries", data, bart, tmp_path)
+
+
+def test_no_more_is_written_than_the_model_has_positions_for_and_long_targets_are_told(
+    bart, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "data").mkdir()
+    rows = [{"document": 40 * "foggy ", "summary": 40 * "loaf "} for _ in XSUM]
+    tiny = pair_tasks.recipe_of
+    many = lambda task, scale: replace(tiny(task, scale), target_length=100)  # noqa: E731
+    monkeypatch.setattr(pair_tasks, "recipe_of", many)
+    found = made("summaries", write_folder(tmp_path / "data", rows), bart, tmp_path)
+    assert found["runs"][0]["cut"] == {
+        **{"train": 1, "test": 1},
+        **{"targets of train": 1, "targets of test": 1},
+    }
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Cut, being longer than what is read or written: sources of train (1), " in told
+    assert "targets of test (1)." in told
+
+
+def test_a_judge_says_something_of_every_text(bart, tmp_path, capsys):
     (tmp_path / "data").mkdir()
     data = write_folder(tmp_path / "data", XSUM)
     config = tr.GPT2Config(vocab_size=330, n_embd=16, n_layer=1, n_head=2, n_positions=256)
@@ -105,6 +137,9 @@ def test_a_judge_says_something_of_every_text(bart, tmp_path):
     tr.AutoTokenizer.from_pretrained(bart).save_pretrained(tmp_path / "gpt2")
     found = made("summaries", data, bart, tmp_path, judge=str(tmp_path / "gpt2"))
     assert "pmi" in found["settings"]["judged"]
-    assert "judge: pmi" in found["beside"]["reference"]
+    mean = found["beside"]["reference"]["judge pmi"]
+    table = capsys.readouterr().out.partition("What the judge says")[2].partition("\n\n")[0]
+    (row,) = (line for line in table.splitlines() if line.startswith("  reference"))
+    assert row.split()[1] == f"{mean:.2f}"
     with pytest.raises(WideneckError, match="cannot judge"):
         made("summaries", data, bart, tmp_path, judge=bart)

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import Seq2SeqTrainingArguments
 
 from lab.tasks.small_tasks import TINY, trial
 from wideneck.errors import WideneckError
 from wideneck.lab.tasks.encoder_decoder import Encoder, batched, trained_tokenizer
 from wideneck.lab.tasks.pairs import Pair
-from wideneck.lab.tasks.seq2seq import spread
+from wideneck.lab.tasks.seq2seq import between_checkpoints, evenly
 from wideneck.lab.tasks.trainer import steps
 from wideneck.lab.tasks.views import OFF, with_memory
 
@@ -33,22 +34,58 @@ def test_equal_seeds_start_alike_whatever_the_objective():
     assert not all(torch.equal(x, start[name]) for name, x in weights(other).items())
 
 
-def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path):
-    whole, cut = trial(alpha=1.0), trial(alpha=1.0)
+@pytest.mark.parametrize(
+    ("num_steps", "killed", "begins"),
+    [
+        (5, 4, 4),  # in the first of all epochs, of 5 steps each: a checkpoint at every step
+        (15, 9, 6),  # in the second of three: a checkpoint at the end of each
+        (12, 12, 11),  # in the last, which is not a whole one
+    ],
+)
+def test_an_interrupted_training_ends_as_one_that_was_not(num_steps, killed, begins, tmp_path):
+    recipe = replace(TINY, num_steps=num_steps)
+    whole, cut, again = (trial(alpha=1.0, recipe=recipe) for _ in range(3))
     whole.train(tmp_path / "whole", untold)
 
     def kill(share):
-        if share > 0.55:  # checkpoints are at every fifth
+        if share >= killed / num_steps:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
         cut.train(tmp_path / "cut", kill)
-    again = trial(alpha=1.0)
     shares = []
     again.train(tmp_path / "cut", shares.append)
-    assert shares[0] == pytest.approx(0.5)
+    assert shares[0] == pytest.approx(begins / num_steps)
     for (name, a), b in zip(weights(whole).items(), weights(again).values(), strict=True):
         assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("num_steps", [10, 12])
+def test_what_is_trained_is_not_trained_again(num_steps, tmp_path):
+    recipe = replace(TINY, num_steps=num_steps)  # two epochs, and a part of a third
+    made, again = trial(recipe=recipe), trial(recipe=recipe)
+    made.train(tmp_path, untold)
+    again.train(tmp_path, untold)
+    for (name, a), b in zip(weights(made).items(), weights(again).values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_steps", "apart"), [(80, 10, 2), (80, 3, 1), (75, 11, 10), (41, 100, 18)]
+)
+def test_checkpoints_are_at_the_ends_of_epochs_where_there_are_several(num_rows, num_steps, apart):
+    assert between_checkpoints(TINY, num_rows, num_steps) == apart
+
+
+def test_another_precision_and_several_devices_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Seq2SeqTrainingArguments, "n_gpu", property(lambda self: 2))
+    with pytest.raises(WideneckError, match="found 2 GPUs: start it without a launcher"):
+        trial().train(tmp_path, untold)
+    monkeypatch.undo()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(WideneckError, match="asks for bf16: unset ACCELERATE_MIXED_PRECISION"):
+        trial().train(tmp_path, untold)
+    assert not list(tmp_path.iterdir())
 
 
 def test_training_lowers_the_loss_and_moves_the_memory(tmp_path):
@@ -129,8 +166,14 @@ def test_sentences_about_one_table_are_one_document():
 def test_a_long_source_is_cut_and_counted_and_ends_as_every_text_does():
     pairs = [Pair("a b c d e f g h", "a b"), Pair("a", "b")]
     tokenizer = trained_tokenizer(pairs, 300)
-    encoder = Encoder(tokenizer, 5, 4)
-    assert encoder.num_cut(pairs) == 1
+    encoder = Encoder(tokenizer, 5, 3)
+    assert encoder.num_cut({"test": pairs}) == {"test": 1}
+    assert encoder.num_cut({"test": pairs[1:]}) == {"test": 0}
+    short = Encoder(tokenizer, 5, 2)
+    assert short.num_cut({"train": pairs, "test": pairs[1:]}) == {
+        **{"train": 1, "test": 0},
+        "targets of train": 1,
+    }
     for example in encoder.pairs(pairs):
         for ids in example.values():
             assert ids[-1] == tokenizer.eos_token_id
@@ -142,8 +185,8 @@ def test_a_long_source_is_cut_and_counted_and_ends_as_every_text_does():
 
 def test_documents_come_from_all_places():
     pairs = [Pair(str(i), "") for i in range(10)]
-    assert [pair.source for pair in spread(pairs, 4)] == ["0", "2", "5", "7"]
-    assert spread(pairs, 20) == pairs
+    assert [pair.source for pair in evenly(pairs, 4)] == ["0", "2", "5", "7"]
+    assert evenly(pairs, 20) == pairs
 
 
 def test_steps_are_given_or_follow_from_epochs():

@@ -1,6 +1,6 @@
 """Encoder-decoders for pairs: made from scratch with their tokenizer, or a pretrained one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ class Encoder:
     source_length: int
     """Tokens; a longer source is cut."""
     target_length: int
+    """Tokens; a longer target is cut, and ends there as every text does."""
 
     def pairs(self, pairs: Sequence[Pair]) -> list[Example]:
         """All pairs as ids."""
@@ -49,10 +50,20 @@ class Encoder:
             for source, target in zip(sources, targets, strict=True)
         ]
 
-    def num_cut(self, pairs: Sequence[Pair]) -> int:
-        """How many sources are longer than what is read of them."""
-        whole = self.tokenizer([pair.source for pair in pairs], verbose=False).input_ids
-        return sum(len(ids) > self.source_length for ids in whole)
+    def num_cut(self, splits: Mapping[str, Sequence[Pair]]) -> dict[str, int]:
+        """How many sources of each split are cut, and of targets those splits that have such."""
+        sources = {
+            split: self._num_longer([pair.source for pair in pairs], self.source_length)
+            for split, pairs in splits.items()
+        }
+        targets = {
+            f"targets of {split}": self._num_longer([p.target for p in pairs], self.target_length)
+            for split, pairs in splits.items()
+        }
+        return sources | {name: number for name, number in targets.items() if number}
+
+    def _num_longer(self, texts: list[str], length: int) -> int:
+        return sum(len(ids) > length for ids in self.tokenizer(texts, verbose=False).input_ids)
 
     def _ids(self, texts: list[str], length: int) -> list[list[int]]:
         return self.tokenizer(texts, truncation=True, max_length=length).input_ids
@@ -107,7 +118,8 @@ def pretrained(source: str) -> tuple[Any, Any]:
     """Model and tokenizer.
 
     Raises:
-        WideneckError: it is no encoder-decoder, or its tokenizer has no padding or no end.
+        WideneckError: it is no encoder-decoder, or its tokenizer has no padding, has no end or puts
+            none to a text.
     """
     loaded = load_encoder_decoder(source)
     for name in ("pad_token", "eos_token"):
@@ -116,6 +128,11 @@ def pretrained(source: str) -> tuple[Any, Any]:
                 f"The tokenizer of {source} has no {name}, without which texts of unequal length "
                 "make no batch: name a model whose tokenizer has one."
             )
+    if loaded.tokenizer.eos_token_id not in loaded.tokenizer("a").input_ids:
+        raise WideneckError(
+            f"The tokenizer of {source} does not put its eos_token to the end of a text, so that "
+            "no model learns where one ends: give the tokenizer that the model was trained with."
+        )
     return loaded.model, loaded.tokenizer
 
 

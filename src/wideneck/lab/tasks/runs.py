@@ -53,7 +53,8 @@ class Run:
         "measures of texts that no model wrote, by what they are: the references, and baselines"
     )
     cut: dict[str, int] = measure(
-        "by split, sources that are longer than what the model reads of them, and were cut"
+        "by split, sources that are longer than what the model reads of them, and were cut; "
+        'behind "targets of", targets that are longer than what it writes, where there are any'
     )
     documents: list[int] = measure("what each of `losses` is from")
     subjects: list[int] = measure("what each of `texts` is about")

@@ -1,5 +1,6 @@
 """An encoder-decoder with a memory of its source, trained on pairs and asked for their targets."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ from wideneck.models.reading import entering_head
 BATCH = 32
 """Documents that are read or written at a time."""
 CHECKPOINTS = 5
-"""In a training."""
+"""In a training, about."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,30 +87,27 @@ class Seq2Seq:
     ):
         torch.manual_seed(seed)
         self.recipe, self.seed, self.measures = recipe, seed, measures
-        length = recipe.source_length
+        length, target_length = recipe.source_length, recipe.target_length
         if source is None:
             assert recipe.shape is not None
             tokenizer: Any = trained_tokenizer(data.train, recipe.shape.vocab_size)
             tokenizer.add_tokens(list(data.marks))
-            positions = max(recipe.source_length, recipe.target_length)
-            model = from_scratch(recipe.shape, positions, tokenizer)
+            model = from_scratch(recipe.shape, max(length, target_length), tokenizer)
         else:
             model, tokenizer = pretrained(source)
-            length = min(length, max_positions(model) or length)
+            positions = max_positions(model) or max(length, target_length)
+            length, target_length = min(length, positions), min(target_length, positions)
             if tokenizer.add_tokens(list(data.marks)):
                 with quiet_transformers():
                     model.resize_token_embeddings(len(tokenizer))
             model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
         self.model: Any = attach_memory(model, Memory(**recipe.memory, **memory))
-        self.encoder = Encoder(tokenizer, length, recipe.target_length)
+        self.encoder = Encoder(tokenizer, length, target_length)
         self.train_examples = self.encoder.pairs(data.train)
-        self.test = spread(data.test, recipe.num_test)
-        self.cut = {
-            "train": self.encoder.num_cut(data.train),
-            "test": self.encoder.num_cut(self.test),
-        }
+        self.test = evenly(data.test, recipe.num_test)
+        self.cut = self.encoder.num_cut({"train": data.train, "test": self.test})
         self.examples = {
-            "valid": self.encoder.pairs(spread(data.valid, recipe.num_valid)),
+            "valid": self.encoder.pairs(evenly(data.valid, recipe.num_valid)),
             "test": self.encoder.pairs(self.test),
         }
         origins = {pair.origin or pair.source: i for i, pair in enumerate(self.test)}
@@ -121,7 +119,8 @@ class Seq2Seq:
         recipe = self.recipe
         rows: Any = self.train_examples  # a list does for a dataset
         num_steps = steps(recipe, len(rows))
-        given = arguments(recipe, folder, num_steps, recipe.warmup_steps, self.seed, CHECKPOINTS)
+        apart = between_checkpoints(recipe, len(rows), num_steps)
+        given = arguments(recipe, folder, num_steps, recipe.warmup_steps, self.seed, apart)
         trainer = Seq2SeqTrainer(
             model=self.model,
             args=Seq2SeqTrainingArguments(**given, train_sampling_strategy="group_by_length"),
@@ -156,7 +155,7 @@ class Seq2Seq:
                 found = self.model.generate(
                     input_ids=batch["input_ids"],
                     attention_mask=batch["attention_mask"],
-                    max_new_tokens=self.recipe.target_length,
+                    max_new_tokens=self.encoder.target_length,
                     do_sample=False,
                     num_beams=self.recipe.num_beams,
                 )
@@ -202,7 +201,19 @@ class Seq2Seq:
             yield (result, hidden), seen
 
 
-def spread(pairs: Sequence[Pair], number: int) -> list[Pair]:
+def between_checkpoints(recipe: Recipe, num_rows: int, num_steps: int) -> int:
+    """Steps from one checkpoint to the next: whole epochs, where there is more than one.
+
+    The Trainer draws the order of rows that are grouped by length when an epoch begins.  Inside of
+    a later epoch it would go on in an order that it draws anew.
+    """
+    batches = math.ceil(num_rows / recipe.micro_batch)
+    epoch = math.ceil(batches / (recipe.batch_size // recipe.micro_batch))
+    wanted = max(1, num_steps // CHECKPOINTS)
+    return wanted if num_steps <= epoch else epoch * max(1, round(wanted / epoch))
+
+
+def evenly(pairs: Sequence[Pair], number: int) -> list[Pair]:
     """As many at equal distances, or all; so that they come from all places."""
     if len(pairs) <= number:
         return list(pairs)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from accelerate import DistributedType
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
@@ -41,7 +42,7 @@ class Trained(Protocol):
 
 
 def arguments(
-    recipe: Trained, folder: Path, num_steps: int, warmup_steps: int, seed: int, checkpoints: int
+    recipe: Trained, folder: Path, num_steps: int, warmup_steps: int, seed: int, save_steps: int
 ) -> dict[str, Any]:
     """Of `TrainingArguments`: AdamW, its rate falling linearly to 0, and nothing that is printed.
 
@@ -51,7 +52,7 @@ def arguments(
         num_steps: see `steps`.
         warmup_steps: in which the rate rises linearly.
         seed: of the order of rows, and of dropout.
-        checkpoints: how many are made on the way; the last alone is kept.
+        save_steps: from one checkpoint to the next; the last alone is kept.
     """
     return {
         "output_dir": str(folder),
@@ -65,7 +66,7 @@ def arguments(
         "logging_steps": max(1, num_steps // 50),
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
-        "save_steps": max(1, num_steps // checkpoints),
+        "save_steps": save_steps,
         "save_total_limit": 1,
         "report_to": [],
         "dataloader_pin_memory": False,
@@ -85,13 +86,31 @@ def go_on(trainer: Trainer, show: Show) -> None:
     """Train from the last checkpoint in the Trainer's folder on, or from the start.
 
     Raises:
-        WideneckError: the loss is no longer finite.
+        WideneckError: the loss is no longer finite, or the Trainer would train otherwise than the
+            recipe says, on several devices or in another precision.
     """
+    _check_alone(trainer)
     trainer.add_callback(_Told(show))
     trainer.pop_callback(PrinterCallback)
     folder = Path(str(trainer.args.output_dir))
     with quiet_transformers():
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+
+
+def _check_alone(trainer: Trainer) -> None:
+    """Refuse what the machine or the environment would change in the training, unsaid."""
+    accelerator, num_gpus = trainer.accelerator, trainer.args.n_gpu
+    if num_gpus > 1 or accelerator.distributed_type != DistributedType.NO:
+        found = f"{num_gpus} GPUs" if num_gpus > 1 else accelerator.distributed_type.value
+        raise WideneckError(
+            f"A run is trained by one process on one device, and the Trainer found {found}: start "
+            "it without a launcher, and show it one GPU, such as by CUDA_VISIBLE_DEVICES=0."
+        )
+    if accelerator.mixed_precision != "no":
+        raise WideneckError(
+            f"Runs are trained in float32, and the environment asks for "
+            f"{accelerator.mixed_precision}: unset ACCELERATE_MIXED_PRECISION."
+        )
 
 
 def last_checkpoint(folder: Path) -> str | None:

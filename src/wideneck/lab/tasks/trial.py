@@ -32,7 +32,7 @@ class Trial(Protocol):
     """The same of each text that is written."""
 
     cut: dict[str, int]
-    """By split, documents that are longer than what the model reads of them."""
+    """By split, documents that are longer than what the model reads or writes of them."""
 
     def train(self, folder: Path, show: Show) -> None:
         """Train in place; started again it goes on from the last checkpoint in the folder.

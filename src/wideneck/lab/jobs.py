@@ -66,7 +66,7 @@ def all_runs(
         progress: called as progress(stage, done, total).
         stage: what is done, given how many are missing, and of how many.
         processes: as for `side_by_side`.
-        made: called with the name of each run that was made and is in the store.
+        made: called with the name of each run that is in the store, as soon as it is.
 
     Raises:
         WideneckError: as the jobs and the store.
@@ -74,6 +74,9 @@ def all_runs(
     missing = {
         name: job.make for name, job in jobs.items() if store.finished(name, kind, **job.of) is None
     }
+    for name in jobs:
+        if name not in missing:
+            made(name)
     tick = partial(progress, stage.format(len(missing), len(jobs)))
     for name, run in side_by_side(missing, tick, processes=processes):
         store.write(name, run)

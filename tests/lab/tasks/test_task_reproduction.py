@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -65,9 +66,10 @@ def test_every_objective_has_its_rows_in_80_columns(finished):
 
 
 def test_on_the_page_every_column_leads_to_its_definition(finished):
-    _, folder, _, _ = finished
+    task, folder, _, _ = finished
     text = checked((folder.parent / "all.html").read_text())
     assert "is DERIVED" in text
+    assert {"data-to-text": "Pairs: train (40)", "summaries": "Pairs: here (100)"}[task] in text
     assert "What differs and why" in text
 
 
@@ -107,6 +109,7 @@ def test_running_again_makes_only_what_is_missing(finished, monkeypatch, capsys)
     use_tiny(monkeypatch)
     monkeypatch.setattr(pair_tasks, "docstring_pairs", summaries)
     (folder / "trime-seed1.json").unlink()
+    (folder / module.CHECKPOINTS / "trime-seed0").mkdir()  # of a kill before it was removed
     made = []
     real = module.run
     monkeypatch.setattr(module, "run", lambda *a, **k: made.append(a[1:3]) or real(*a, **k))
@@ -124,6 +127,7 @@ def test_running_again_makes_only_what_is_missing(finished, monkeypatch, capsys)
     ("given", "says"),
     [
         ({"task": "summary"}, "Did you mean 'summaries'"),
+        ({"task": "templates"}, "Did you mean 'template'"),
         ({"task": "summaries", "words": "x"}, "belongs to --task template"),
         ({"data": "x"}, "belongs to the other tasks"),
         ({"task": "data-to-text", "scale": "small", "model": "x"}, "leave out --model"),
@@ -134,6 +138,23 @@ def test_running_again_makes_only_what_is_missing(finished, monkeypatch, capsys)
 def test_what_does_not_go_together_is_refused(given, says, tmp_path):
     with pytest.raises(WideneckError, match=says):
         reproduce("histalign", **given, out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "module", "package"),
+    [
+        ("summaries", "rouge_score.rouge_scorer", "rouge-score"),
+        ("data-to-text", "sacrebleu.metrics", "sacrebleu"),
+    ],
+)
+def test_a_package_that_measures_is_missed_before_anything_is_trained(
+    task, module, package, monkeypatch, tmp_path
+):
+    use_tiny(monkeypatch)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(WideneckError, match=f"measures with {package}: pip install"):
+        reproduce("histalign", task=task, out=tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 

@@ -131,6 +131,6 @@ def _heads(
         progress,
         stage="heads: {} of {}",
         processes=1,
-        made=lambda name: shutil.rmtree(place / name),
+        made=lambda name: shutil.rmtree(place / name, ignore_errors=True),
     )
     return cut, found

@@ -18,7 +18,7 @@ def table_pairs(seed: int, train: int, valid: int, test: int) -> Pairs:
 
     Args:
         seed: of the names, the tables and the sentences.
-        train, valid, test: how many pairs; fewer where the names, some 240,000, run out.
+        train, valid, test: how many pairs; fewer where the names run out.
     """
     names, rng = iter(all_names(seed)), random.Random(seed)
     # The splits take names from one iterator, so none is in two of them.

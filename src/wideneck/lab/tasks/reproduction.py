@@ -76,7 +76,8 @@ def reproduce(request: Request, progress: Progress) -> Reproduction:
     """
     task = request.own["task"]
     if task not in TASKS:
-        raise WideneckError(f"No task is called '{task}'.{did_you_mean(task, list(TASKS))}")
+        known = ["template", *TASKS]
+        raise WideneckError(f"No task is called '{task}'.{did_you_mean(task, known)}")
     asked = TASKS[task](request)
     with request.store(asked.settings, task) as store:
         checkpoints = store.path / CHECKPOINTS

@@ -108,7 +108,10 @@ CODAS = ["", *"k l m n r s th x".split()]
 
 
 def all_names(seed: int) -> list[str]:
-    """Names of two syllables, in an order by seed; none is a word of the sentences."""
+    """Some 330,000 names of two syllables, in an order by seed.
+
+    Fewer, Have, More and Total are among them: their capital tells them from other words.
+    """
     syllables = ["".join(parts) for parts in product(ONSETS, VOWELS)]
     found = [
         (first + second + coda).capitalize()

@@ -71,10 +71,13 @@ def test_tables_whose_marks_are_one_token_each(bart, tmp_path, capsys):
     assert found["settings"]["pairs"] == {"train": 2, "valid": 2, "test": 2}
     assert "true" not in found["beside"]["reference"]  # nothing decides it
     printed = capsys.readouterr().out
-    (line,) = (one for one in printed.splitlines() if "paper, LogicNLG, HistAlign" in one)
+    *_, line = (one for one in printed.splitlines() if "paper, LogicNLG, HistAlign" in one)
     assert line.split()[-3:] == ["56.65", "37.56", "26.25"]  # and none of what stands beside "true"
     run = found["runs"][0]
-    assert run["cut"] == {"train": 2, "test": 2}  # 64 positions
+    assert run["cut"] == {
+        **{"train": 2, "test": 2},  # 64 positions
+        **{"targets of train": 2, "targets of test": 2},  # 8 tokens
+    }
     assert run["rank_bound"] == 18  # d, the normalizer and the bias of BART
     assert len(set(run["documents"])) == 1  # two sentences about one table
     tokenizer = tr.AutoTokenizer.from_pretrained(bart)

@@ -2,26 +2,11 @@
 
 from pathlib import Path
 
+from wideneck.lab.tasks import OPTIONS as OF_TASKS
+
 TAKES = ("scale", "model")
 OPTIONS = {
-    "task": (
-        str,
-        "NAME",
-        "template (the ambiguous template), continuation, summaries or data-to-text. Default: "
-        "template.",
-    ),
-    "data": (
-        str,
-        "DATA",
-        "What a task other than template reads: a file, a folder, or datasets:NAME[:SUBSET]. "
-        "docs/reproduce.md says what each task takes. Default at the small scale: its own.",
-    ),
-    "judge": (
-        str,
-        "MODEL",
-        "Hugging Face id or folder of a model that judges what a task other than template writes: "
-        "a classifier of entailment, an encoder of sentences, or a causal language model.",
-    ),
+    **OF_TASKS,
     "words": (
         Path,
         "FILE",

@@ -16,12 +16,12 @@ from wideneck.lab.found import Found, made_now
 from wideneck.lab.histalign.evaluation import VIEWS
 from wideneck.lab.histalign.objectives import COMMON, OBJECTIVES
 from wideneck.lab.histalign.runs import Run, Settings, run
-from wideneck.lab.histalign.scale import scale_from_scratch
 from wideneck.lab.histalign.training import Recipe
 from wideneck.lab.jobs import Job, all_runs
 from wideneck.lab.published import scales
 from wideneck.lab.registry import Request
 from wideneck.lab.spread import Spread, over_seeds
+from wideneck.lab.tasks.scale import scale_from_scratch
 from wideneck.registry import did_you_mean
 
 SCALES = scales("histalign", Recipe)

@@ -7,13 +7,13 @@ from typing import Any
 from wideneck.data.corpus import read_corpus
 from wideneck.errors import WideneckError
 from wideneck.files.records import record
-from wideneck.lab.histalign.scale import scale_of
 from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
 from wideneck.lab.tasks.continuation import Continuation
 from wideneck.lab.tasks.continuation_start import Recipe, Start
 from wideneck.lab.tasks.judges import loaded_judge
 from wideneck.lab.tasks.measuring import definitions_of
+from wideneck.lab.tasks.scale import scale_of
 from wideneck.lab.tasks.trial import Prepared
 from wideneck.models import default_model, load_language_model
 

@@ -7,7 +7,6 @@ from typing import Any
 from wideneck.errors import WideneckError
 from wideneck.files.records import record
 from wideneck.lab.histalign.objectives import OBJECTIVES
-from wideneck.lab.histalign.scale import scale_from_scratch
 from wideneck.lab.published import ours
 from wideneck.lab.registry import Request
 from wideneck.lab.tasks.data_to_text import table_pairs
@@ -16,6 +15,7 @@ from wideneck.lab.tasks.judges import loaded_judge
 from wideneck.lab.tasks.measuring import MEASURES, definitions_of, judged_too
 from wideneck.lab.tasks.named_data import named_pairs
 from wideneck.lab.tasks.pairs import Pair, Pairs
+from wideneck.lab.tasks.scale import scale_from_scratch
 from wideneck.lab.tasks.seq2seq import Recipe, Seq2Seq
 from wideneck.lab.tasks.trial import Prepared
 

@@ -160,3 +160,11 @@ def test_a_memory_without_the_targets_is_fitted_to_nothing(read):
     assert share[seen.asked].max() < 1e-3
     assert elsewhere.alignment() is None
     assert TINY.shape.vocab_size == 320
+
+
+def test_a_token_as_similar_as_the_target_counts_half():
+    values, target = torch.tensor([[5, 6, 6]]), torch.tensor([[6]])
+    similarity = torch.tensor([[[2.0, 1.0, 2.0]]])
+    visible, nll = torch.ones(1, 1, 3, dtype=torch.bool), torch.ones(1, 1)
+    seen = Seen(nll, nll, similarity, visible, values, target)
+    assert seen.alignment() == pytest.approx(1 / 1.5)

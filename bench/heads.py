@@ -36,7 +36,7 @@ from bench.floor import fastest
 from bench.parts import from_child, in_turns, ratio, report, run_parts, seconds, timed, verdict
 from bench.peers import IMPLEMENTATIONS, Batch, step
 from bench.resident import growth
-from wideneck.functional.scores import CHUNK_ROWS, CHUNK_SCORES
+from wideneck.functional.chunks import CHUNK_ROWS, CHUNK_SCORES
 
 HEADER = ("", "rounds", "min s", "median s", "x floor", "of minima", "first s", "peak MB")
 SLACK = 64e6

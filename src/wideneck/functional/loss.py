@@ -18,6 +18,7 @@ from wideneck.functional.items import per_item
 from wideneck.functional.numbers import plain_number
 from wideneck.functional.op import Asked
 from wideneck.functional.options import Layer, LossOptions
+from wideneck.functional.products import asks_for_narrow
 from wideneck.functional.shard import Shard
 from wideneck.functional.transforms import TransformedLoss, is_transformed, refuse_traced
 from wideneck.functional.vocab_parallel import locate, shared
@@ -138,6 +139,7 @@ def _loss(
         options,
         z_loss=plain_number("z_loss", options.z_loss),
         label_smoothing=plain_number("label_smoothing", options.label_smoothing),
+        narrow=asks_for_narrow(input, weight),
     )
     refuse_traced()
     config = activation_config(activation)

@@ -104,6 +104,7 @@ def finished(
     return placed(ready, wanted, tensors, fixed)
 
 
+@torch.no_grad()
 def _rounded(gradient: Tensor, like: Tensor, factor: Tensor | None) -> Tensor:
     """The gradient times the factor, in one pass, of the dtype of `like`."""
     if factor is None:

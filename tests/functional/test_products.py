@@ -1,5 +1,7 @@
 """Products of bfloat16, emulated: as exact as the obvious bfloat16 code, for every head."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import wideneck as wn
 from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves, slow
+from functional.token_examples import dense
 from wideneck.functional import apart, check, chunks, op, products, scores
 from wideneck.functional import fused as fused_module
 from wideneck.functional.affine import affine
@@ -191,7 +194,7 @@ def test_only_tokens_that_need_it_are_done_again(monkeypatch):
         return of(z, *rest, **options)
 
     monkeypatch.setattr(fused_module.ApartChunk, "of", counted)
-    x, W = torch.eye(8).bfloat16(), 100 * torch.eye(8).bfloat16()
+    x, W = torch.eye(8).bfloat16(), 60 * torch.eye(8).bfloat16()
     right = torch.arange(8)
     wn.linear_cross_entropy(x, W, right)
     assert seen == [(8, False)]
@@ -199,8 +202,48 @@ def test_only_tokens_that_need_it_are_done_again(monkeypatch):
     wrong[2], wrong[5] = 3, -100
     loss = wn.linear_cross_entropy(x, W, wrong, reduction="none")
     assert seen[1:] == [(7, False), (1, True)]
-    assert loss[2] == 100
-    assert loss.sum() - 100 == pytest.approx(0, abs=1e-30)
+    assert loss[2] == 60
+    assert loss[0].item() == pytest.approx(7 * math.exp(-60), rel=1e-5)  # what 1 + s would lose
+
+
+@pytest.mark.usefixtures("_rounded")
+@pytest.mark.parametrize("mixture", [False, True])
+def test_the_target_stands_apart_too_where_the_scores_are_looked_at_again(mixture):
+    """More learned numbers than the vocabulary has room for: no sums, and no bfloat16 target."""
+    given = bfloat16_inputs(0.5, mixture, V=30)
+    gold_given, at = wide(given), torch.linspace(-2, 2, 65, dtype=torch.float64)
+    found = []
+    for loss_of, some in ((slow, gold_given), (naive, {"given": given}), (both, given)):
+        activation = wn.config.PLIF(num_knots=65, reach=2.0, values=at.clone().requires_grad_())
+        loss = loss_of(**some, activation=activation)[0]
+        found.append(torch.autograd.grad(loss, leaves(gold_given if loss_of is slow else given)))
+    for mine, other in zip(errors(found[2], found[0]), errors(found[1], found[0]), strict=True):
+        assert mine <= SLACK * other + 1e-6
+
+
+@pytest.mark.usefixtures("_rounded")
+@pytest.mark.parametrize("mixture", [False, True])
+@pytest.mark.parametrize("spread", [0.5, 4, 12])
+def test_token_outputs_are_as_exact(spread, mixture):
+    """Log-probabilities and entropies, and gradients of both, against those of all scores."""
+    given, found = bfloat16_inputs(spread, mixture), []
+    gold_given = wide(given)
+    for outputs_of, some in ((dense, gold_given), (_naive_outputs, given), (_outputs, given)):
+        told = outputs_of(**some)
+        total = told.log_prob.sum() + 0.1 * told.entropy.sum()
+        gradients = torch.autograd.grad(total, leaves(gold_given if outputs_of is dense else given))
+        found.append([told.log_prob.detach(), told.entropy.detach(), *gradients])
+    ours, theirs = errors(found[2], found[0]), errors(found[1], found[0])
+    assert all(mine <= SLACK * other + 1e-6 for mine, other in zip(ours, theirs, strict=True))
+
+
+def _outputs(**given):
+    return wn.functional.linear_token_outputs(**given, outputs=("log_prob", "entropy"))
+
+
+def _naive_outputs(input, linear_weight, target, *, linear_bias, log_prior):
+    z = F.linear(input, linear_weight, linear_bias).float()
+    return dense(z, torch.eye(z.shape[-1]), target, log_prior=log_prior)
 
 
 @pytest.mark.usefixtures("_rounded")

@@ -141,7 +141,7 @@ def losses(device: torch.device, *, tiny: bool) -> Iterator[Row]:
             try:
                 row |= _measured(case, loss_of, device, rows)
                 row["x F"] = row["ms"] / floor
-                if who == "wideneck":
+                if who == "wideneck" and not tiny:
                     row["limit"] = f"{LIMIT}: {'met' if row['x F'] <= LIMIT else 'MISSED'}"
             except Exception as error:  # a peer that does not run here says so in its row
                 row["failed"] = f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"

@@ -13,7 +13,7 @@ CHUNK_ROWS = 1024
 CHUNK_SCORES = 2**26
 """Scores of a chunk at most on a CPU (256 MiB in float32), down to 256 rows."""
 ACCELERATOR_ROWS = 4096
-"""Rows where starting kernels takes time.  A step of an AWD-LSTM with 15 softmaxes on an H200,
+"""Rows where starting kernels takes time.  A step of an AWD-LSTM with 15 softmaxes on an H100,
 V = 10,000: 23 to 37 ms with 1024 rows, 20 with 4096, 19 with 8192, and 20 with the plain loss."""
 BYTES = 6
 """A score and its gradient: float32 and bfloat16."""

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-
 from bench import gpu, gpu_correct, gpu_loss
 
 CPU = torch.device("cpu")

@@ -1,14 +1,14 @@
 """bitsandbytes: nf4, fp4 and LLM.int8.
 
-    weight                       U8 (N/2, 1): N = V D numbers in a row, the first in the high nibble
-    weight.absmax                one number for each `blocksize` of them
-    weight.quant_map             the 16 numbers that a nibble stands for
-    weight.quant_state.bitsandbytes__nf4 (or __fp4): JSON as bytes: shape, blocksize, dtype, ...
-    weight.nested_absmax, weight.nested_quant_map: where absmax is U8 itself:
-                                 absmax = map[absmax] * nested_absmax + nested_offset
-    w = quant_map[nibble] * absmax
+weight                       U8 (N/2, 1): N = V D numbers in a row, the first in the high nibble
+weight.absmax                one number for each `blocksize` of them
+weight.quant_map             the 16 numbers that a nibble stands for
+weight.quant_state.bitsandbytes__nf4 (or __fp4): JSON as bytes: shape, blocksize, dtype, ...
+weight.nested_absmax, weight.nested_quant_map: where absmax is U8 itself:
+                             absmax = map[absmax] * nested_absmax + nested_offset
+w = quant_map[nibble] * absmax
 
-    LLM.int8: weight I8 (V, D), SCB (V,): w = code * SCB / 127
+LLM.int8: weight I8 (V, D), SCB (V,): w = code * SCB / 127
 """
 
 import json

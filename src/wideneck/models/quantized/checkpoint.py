@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
 from wideneck.models.quantized.layouts import CODES, SIGNS, decoder
 from wideneck.models.quantized.matrix import QuantizedMatrix
@@ -44,7 +45,11 @@ class DecodedFile(TensorFile):
         return list(self._names)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        found = self.quantized(name)
+        """As it decodes; () of what no layout reads, which may be of a part that nobody asks for."""
+        try:
+            found = self.quantized(name)
+        except WideneckError:
+            return ()
         return self._file.shape(name) if found is None else found.shape
 
     def dtype(self, name: str) -> str:

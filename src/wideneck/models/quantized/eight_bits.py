@@ -114,8 +114,7 @@ def _lengths(side: int, count: int, usual: int) -> set[int]:
 
 def _fits(shape: tuple[int, int], number: tuple[int, ...], size: tuple[int, int]) -> bool:
     return all(
-        -(-side // length) == count
-        for side, length, count in zip(shape, size, number, strict=True)
+        -(-side // length) == count for side, length, count in zip(shape, size, number, strict=True)
     )
 
 

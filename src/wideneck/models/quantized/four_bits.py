@@ -52,7 +52,10 @@ def read_mxfp4(stored: StoredMatrix) -> QuantizedMatrix:
     part = "weight_scale_inv" if "weight_scale_inv" in stored.parts else "weight_scale"
     shape = _shape(stored, codes)
     if not is_power(stored, part):
-        raise stored.refused(f"{part} of four-bit floats without a scale of all are powers of two")
+        raise stored.refused(
+            f"{part} of four-bit floats should be exponents in bytes, unless weight_global_scale "
+            "or weight_scale_2 stands beside it"
+        )
     values = powers(stored, part)
     return QuantizedMatrix(
         shape=shape,

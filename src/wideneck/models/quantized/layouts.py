@@ -87,11 +87,11 @@ LAYOUTS = (
     ),
     *(
         Layout(
-            needs=("weight", "weight.absmax", "weight.quant_map", f"{STATE}{kind}"),
-            may=NESTED,
+            needs=("weight", "weight.absmax", "weight.quant_map", f"{STATE}{kind}", *nested),
             read=read_four_bits,
         )
         for kind in ("nf4", "fp4")
+        for nested in ((), NESTED)
     ),
     Layout(needs=("weight", "SCB"), may=("weight_format",), read=read_int8),
     Layout(needs=("qweight", "qzeros", "scales"), may=("g_idx",), read=read_transposed),
@@ -117,7 +117,8 @@ def decoder(stored: StoredMatrix) -> QuantizedMatrix:
         if rest:
             unknown = sorted(min(rest, key=len))
             raise stored.refused(f"nothing says what {listed(unknown)} does to it")
-        raise stored.refused("some of the parts that would make numbers of it are missing")
+        nearest = max(LAYOUTS, key=lambda layout: len(parts.intersection(layout.needs)))
+        raise stored.refused(f"no {listed(sorted(set(nearest.needs) - parts))}")
     if stored.config.get("transform_config"):
         raise stored.refused("its transform_config rotates matrices, and does not say which")
     for layout in known:

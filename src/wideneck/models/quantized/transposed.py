@@ -44,7 +44,7 @@ def _gptq(stored: StoredMatrix, scales: Tensor) -> QuantizedMatrix:
     if "g_idx" not in stored.parts:
         raise stored.refused("GPTQ without g_idx, which says how many inputs there are")
     group_of = stored.whole("g_idx").to(torch.int64)
-    words, num_rows = stored.shape("qweight")
+    words = stored.shape("qweight")[0]
     num_columns = len(group_of)
     bits = words * WORD // num_columns if num_columns else 0
     if not 1 <= bits <= 8 or words != num_words(bits, num_columns):
@@ -53,10 +53,9 @@ def _gptq(stored: StoredMatrix, scales: Tensor) -> QuantizedMatrix:
         raise stored.refused(f"g_idx names groups that scales of {tuple(scales.shape)} have not")
     zeros = _zeros(stored, scales, bits)
     if _version(stored) == V1:
-        if (zeros == (1 << bits) - 1).any():
-            raise stored.refused(
-                f"qzeros hold {(1 << bits) - 1}, of which some readers make 0 and others {1 << bits}"
-            )
+        last = (1 << bits) - 1
+        if (zeros == last).any():
+            raise stored.refused(f"qzeros hold {last}, to which readers add 1 in two ways")
         zeros = zeros + 1
     middle_code = 1 << (bits - 1)
     if stored.config.get("sym") is True and (zeros != middle_code).any():

@@ -1,9 +1,9 @@
 """A checkpoint whose quantized matrices look as if they were stored plainly.
 
 `lm_head.weight_packed`, `lm_head.weight_scale` and so on are one tensor `lm_head.weight` here, of
-the shape that it decodes to, whose rows are float32.  So whatever looks for a head, compares it with
-an embedding or reads its rows does so as in any checkpoint.  What a layout is, is found when a
-matrix is asked for; opening costs the names.
+the shape that it decodes to, whose rows are float32.  So whatever looks for a head, compares it
+with an embedding or reads its rows does so as in any checkpoint.  The layout of a matrix is found
+when it is asked for; opening costs the names.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class DecodedFile(TensorFile):
         return list(self._names)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """As it decodes; () of what no layout reads, which may be of a part that nobody asks for."""
+        """As it decodes; () of what no layout reads and perhaps nobody asks for."""
         try:
             found = self.quantized(name)
         except WideneckError:
@@ -61,7 +61,7 @@ class DecodedFile(TensorFile):
             self._file.check(name)
 
     def refuse_packed(self, name: str) -> None:
-        """Refuse codes of an unknown layout, and everything that is stored alone and is no float."""
+        """Refuse codes of an unknown layout, and what stands alone and is no float."""
         if self.quantized(name) is None:
             self._file.refuse_packed(name)
 

@@ -43,6 +43,7 @@ def test_an_audit_of_the_head_is_that_of_the_decoded_matrix(tmp_path):
     case = nvfp4(rng(), V, D, divides=False)
     folder = quantized(tmp_path / "a", case, {"quant_method": "modelopt"})
     plain = saved(tiny_model("llama"), tmp_path / "b")
+    tokenizer().save_pretrained(plain)
     decoded = {"lm_head.weight": torch.from_numpy(case.weight)}
     edit_tensors(plain, lambda tensors: tensors | decoded)
     quantized_head, plain_head = (

@@ -1,7 +1,7 @@
 """Heads that bitsandbytes has quantized on a CPU, against what it decodes them to itself.
 
-`dequantize_4bit` of 0.50.2 on a CPU with AVX-512 is wrong where the number of columns is a multiple of
-16 and none of the block, by as much as the numbers themselves (docs/upstream.md).  So tables and
+`dequantize_4bit` of 0.50.2 on a CPU with AVX-512 is wrong where the number of columns is a multiple
+of 16 and none of the block, by as much as the numbers themselves (docs/upstream.md).  So tables and
 scales are multiplied by `dequantize_blockwise`, which is right for every size.
 """
 

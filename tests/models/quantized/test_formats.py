@@ -9,6 +9,8 @@ from wideneck.errors import WideneckError
 from wideneck.models import read_head
 from wideneck.models.quantized import eight_bits, four_bits, matrix
 from wideneck.models.quantized import packed_integers as integers
+from wideneck.models.quantized.stored import StoredMatrix
+from wideneck.models.safetensors_file import SafetensorsFile
 
 
 def refused(folder, message):
@@ -145,6 +147,19 @@ def test_the_magnitudes_are_those_of_e2m1():
         assert magnitude == want
 
 
-def test_names_of_types_are_those_of_reports():
-    assert set(eight_bits.NAMES) == {torch.float8_e4m3fn, torch.float8_e5m2, torch.int8}
-    assert integers.WORD == 32
+@pytest.mark.parametrize(
+    ("made", "read", "part"),
+    [
+        (lambda: fp8(rng(), 37, 96, (1, 96)), eight_bits.read_bytes, "weight_scale_inv"),
+        (lambda: packed_integers(rng(), 37, 96, 4, 16), integers.read_packed_integers, None),
+        (lambda: nvfp4(rng(), 37, 80, False), four_bits.read_nvfp4, "weight_scale_2"),
+    ],
+)
+def test_the_scale_whose_inverse_is_asked_for_is_the_one_that_readers_confuse(
+    tmp_path, made, read, part
+):
+    case = made()
+    file = SafetensorsFile(write(tmp_path, case) / "model.safetensors")
+    found = read(StoredMatrix(file, "lm_head", case.parts, case.config))
+    scales = case.parts[part or "weight_scale"].double()
+    assert found.typical_scale == pytest.approx(float(scales.log().mean().exp()))

@@ -14,6 +14,7 @@ from quantized_files import fp8, int8, nvfp4, packed_integers, write, written
 from tiny import D, V, tiny_model
 from wideneck.errors import WideneckError
 from wideneck.models import read_head
+from wideneck.models.hub_folder import RemoteSafetensors
 from wideneck.models.quantized.checkpoint import DecodedFile
 from wideneck.models.quantized.matrix import QuantizedMatrix
 from wideneck.models.quantized.stored import StoredMatrix
@@ -177,6 +178,30 @@ def test_rows_are_decoded_without_the_others(tmp_path):
     for start, stop in ((0, 1), (3, 20), (36, 37)):
         rows = file.rows("lm_head.weight", start, stop)
         assert np.array_equal(rows.numpy(), case.weight[start:stop])
+
+
+class CountingHub:
+    """The bytes of one file, in the place of a HubFolder, and how many were fetched."""
+
+    def __init__(self, data):
+        self.data, self.fetched = data, 0
+
+    def fetch(self, name, start, stop):
+        self.fetched += stop - start
+        return self.data[start:stop], len(self.data)
+
+    def __str__(self):
+        return "org/name"
+
+
+@pytest.mark.parametrize("name", ["nvfp4 multiplied", "nf4 nested", "int3 groups, zeros", "awq"])
+def test_on_the_hub_the_bytes_are_fetched_once(tmp_path, name):
+    case = written(name)
+    hub = CountingHub((write(tmp_path, case) / "model.safetensors").read_bytes())
+    file = DecodedFile(RemoteSafetensors(hub, "a.safetensors"), {})
+    assert np.array_equal(file.read("lm_head.weight").numpy(), case.weight)
+    file.sha256("lm_head.weight")
+    assert hub.fetched <= len(hub.data)
 
 
 def test_parts_are_read_once_and_kept(tmp_path):

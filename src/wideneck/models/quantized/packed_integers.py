@@ -56,9 +56,11 @@ def read_packed_integers(stored: StoredMatrix) -> QuantizedMatrix:
 
 
 def _shape(stored: StoredMatrix) -> tuple[int, int]:
-    sides = stored.whole("weight_shape").flatten().tolist()
     packed = stored.shape("weight_packed")
-    if len(sides) != 2 or len(packed) != 2 or sides[0] != packed[0]:
+    if stored.shape("weight_shape") != (2,) or len(packed) != 2:
+        raise stored.refused(f"weight_shape has shape {stored.shape('weight_shape')}")
+    sides = stored.whole("weight_shape").tolist()
+    if sides[0] != packed[0]:
         raise stored.refused(f"weight_shape says {sides}, and weight_packed has shape {packed}")
     return int(sides[0]), int(sides[1])
 

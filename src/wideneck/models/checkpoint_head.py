@@ -1,7 +1,8 @@
 """Reads the output layer of a causal language model and nothing else of it.
 
 Cost: the head's own tensor once in its storage type (mapped where the file is on disk), and the
-input embedding row by row where it must be compared; a 70B model is read from one shard.
+input embedding row by row where it must be compared; a 70B model is read from one shard.  A
+quantized head is decoded to float32, its codes in memory besides.
 """
 
 import os
@@ -14,15 +15,18 @@ from wideneck.errors import WideneckError
 from wideneck.files.printable import listed
 from wideneck.models.asking import name_of
 from wideneck.models.checks import check_matrix
+from wideneck.models.config_file import read_config
 from wideneck.models.expected_head import ExpectedHead, expected_head, module_name
 from wideneck.models.gguf_head import read_gguf_head
 from wideneck.models.head_weights import HeadWeights, form_of, output_layer
 from wideneck.models.naming import find_bias, find_embedding, find_head, only_matrix
 from wideneck.models.parts import missing_parts, open_weights
+from wideneck.models.quantized.checkpoint import DecodedFile
+from wideneck.models.quantized.size import check_size
 from wideneck.models.source import Source, resolve
 from wideneck.models.tensor_file import TensorFile
 from wideneck.models.tokens import load_tokenizer, token_strings
-from wideneck.models.tying import describe_tying, same_numbers
+from wideneck.models.tying import describe_tying, same_numbers, stored_differently
 
 MEMORY = "cache_memory."
 """How the names of a memory's tensors begin; see `attached.swap`."""
@@ -99,7 +103,8 @@ def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeigh
             "folder, as `wideneck.load(run).save_pretrained(folder)` writes it."
         )
     expected = expected_head(source.folder)
-    file = open_weights(source.folder, source.file)
+    config = read_config(source.folder) or {}
+    file = DecodedFile(open_weights(source.folder, source.file), config)
     embedding = find_embedding(file, expected)
     head = find_head(file, expected, embedding)
     _refuse_missing_parts(source, head, expected)
@@ -117,21 +122,46 @@ def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeigh
     _refuse_more_than_a_matrix(file, name, expected)
     _refuse_transposed(file, name, weight, embedding, expected)
 
-    same = head is not None and embedding is not None and same_numbers(weight, file, embedding)
-    tied, tying = describe_tying(head, embedding, same, expected.tied)
+    check_size(file, name, weight, embedding)
+    tied, tying = _tying(file, weight, head, embedding, expected)
     if strings is None:
         tokenizer = load_tokenizer(source.folder)
         strings = None if tokenizer is None else token_strings(tokenizer)
-    return HeadWeights.of(
-        weight,
-        bias,
-        name=name,
-        tied=tied,
-        tying=tying,
-        tokens=strings,
-        model=source.display,
-        form=expected.form,
+    rest: dict[str, Any] = {
+        "name": name,
+        "tied": tied,
+        "tying": tying,
+        "tokens": strings,
+        "model": source.display,
+        "form": expected.form,
+    }
+    quantized = file.quantized(name)
+    if quantized is None:
+        return HeadWeights.of(weight, bias, **rest)
+    return HeadWeights(
+        weight=weight,
+        bias=bias,
+        dtype=quantized.dtype,
+        rounding=quantized.rounding,
+        sha256=file.sha256(name),
+        **rest,
     )
+
+
+def _tying(
+    file: DecodedFile,
+    weight: Tensor,
+    head: str | None,
+    embedding: str | None,
+    expected: ExpectedHead,
+) -> tuple[bool, str]:
+    if head is None or embedding is None:
+        return describe_tying(head, embedding, False, expected.tied)
+    kinds = file.dtype(head), file.dtype(embedding)
+    if kinds[0] != kinds[1] and (file.quantized(head) or file.quantized(embedding)):
+        return False, stored_differently(head, embedding, *kinds)
+    same = kinds[0] == kinds[1] and same_numbers(weight, file, embedding)
+    return describe_tying(head, embedding, same, expected.tied)
 
 
 def _refuse_more_than_a_matrix(file: TensorFile, name: str, expected: ExpectedHead) -> None:

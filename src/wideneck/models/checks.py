@@ -19,6 +19,17 @@ FLOATS = {
 }
 """What a head can be stored as, by its name in .safetensors and .gguf files.  Everything else is a
 quantized or packed layer, whose numbers mean nothing without their scales."""
+STORED = FLOATS | {
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+}
+"""What the parts of a quantized matrix can be stored as besides, by its name in .safetensors."""
 BLOCK = 8 * 2**20
 """Bytes per block."""
 

@@ -24,7 +24,7 @@ from wideneck.models.folder import LocalFolder
 from wideneck.models.gguf_header import MEND, GgufHeader, StoredTensor
 from wideneck.models.head_weights import HeadWeights
 from wideneck.models.parts import missing_parts, parts_beside
-from wideneck.models.tying import describe_tying
+from wideneck.models.tying import describe_tying, stored_differently
 
 HEAD, BIAS, EMBEDDING = "output.weight", "output.bias", "token_embd.weight"
 BLOCK = 2 * 2**20
@@ -182,10 +182,7 @@ def _tying(head: StoredTensor | None, embedding: StoredTensor | None) -> tuple[b
     if embedding is None:
         return describe_tying(HEAD, None, False, None)
     if head.kind != embedding.kind:
-        return False, (
-            f"{HEAD} and {EMBEDDING} are stored as {head.kind} and {embedding.kind}, so their "
-            "numbers differ, whether or not the original model was tied"
-        )
+        return False, stored_differently(HEAD, EMBEDDING, head.kind, embedding.kind)
     same = head.shape == embedding.shape and np.array_equal(head.data, embedding.data)
     return describe_tying(HEAD, EMBEDDING, same, None)
 

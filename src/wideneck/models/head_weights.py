@@ -60,8 +60,8 @@ PLAIN = HeadForm()
 class HeadWeights:
     """The output layer of one checkpoint, read without the rest of the model.
 
-    V rows (one per token), D columns. `weight` keeps the storage dtype where torch has it;
-    quantized GGUF blocks are dequantized to float32.
+    V rows (one per token), D columns. `weight` keeps the storage dtype of floats; a quantized
+    matrix is decoded to float32.
     """
 
     weight: Tensor
@@ -71,16 +71,17 @@ class HeadWeights:
     name: str
     """The tensor's name in the checkpoint, e.g. "lm_head.weight"."""
     dtype: str
-    """The storage type, e.g. "bfloat16", "Q8_0"."""
+    """The storage type, e.g. "bfloat16", "Q8_0", "NVFP4"."""
     rounding: float
-    """Relative spacing of the storage type: `torch.finfo(dtype).eps`, 2**(3 - bits) for a
-    quantized block (bits per weight, relative to the block's rms)."""
+    """Relative spacing of the storage type: `torch.finfo(dtype).eps`, also of FP8, and
+    2**(3 - bits) for a quantized block (bits per weight, relative to the block's rms)."""
     tied: bool
     """True where input embedding and output layer are the same numbers."""
     tying: str
     """One sentence: how that was decided, and whether the config says otherwise."""
     sha256: str
-    """Sum of the tensor's stored bytes, so that equal tensors across checkpoints are found."""
+    """Sum of the tensor's stored bytes, so that equal tensors across checkpoints are found; of a
+    quantized matrix, those of all its parts."""
     tokens: list[str | None] | None
     """The tokenizer's strings by id, None for an id without a token; None without a tokenizer."""
     model: str

@@ -22,7 +22,7 @@ from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.source import Source, resolve
 from wideneck.models.tokens import load_tokenizer
-from wideneck.models.whole_files import check_complete, check_whole
+from wideneck.models.whole_files import check_complete, check_whole, quantization_method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +170,15 @@ def _load(
     import transformers
     from transformers import AutoConfig
 
+    expected = "expected a model of an architecture that transformers knows, with complete weights"
     if not source.is_gguf:
         check_whole(source)
+        quantization = (read_config(source.folder) or {}).get("quantization_config")
+        if quantization:
+            expected = (
+                f"it is quantized ({quantization_method(quantization)}), so install what runs that "
+                "here, or audit its output layer alone (--section head)"
+            )
     name, revision = source.folder.pretrained
     where: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
     if source.is_gguf:
@@ -182,9 +189,7 @@ def _load(
     with (
         failing(
             lambda error: (
-                f"{source.display} cannot be loaded as {what} "
-                f"({reason(error)}): expected a model of an architecture that transformers knows, "
-                "with complete weights."
+                f"{source.display} cannot be loaded as {what} ({reason(error)}): {expected}."
             )
         ),
         quiet_transformers(),

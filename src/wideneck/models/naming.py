@@ -9,7 +9,7 @@ model that drafts, or of further tokens.  What stays ambiguous is refused.
 
 from wideneck.errors import WideneckError
 from wideneck.files.printable import listed
-from wideneck.models.checks import check_dtype, check_sides
+from wideneck.models.checks import check_sides
 from wideneck.models.expected_head import ExpectedHead, Shape
 from wideneck.models.tensor_file import TensorFile
 
@@ -190,7 +190,7 @@ def _find(
     strict = [stored for tier in own[:2] for stored in tier] if name is not None else own[0]
     if strict:
         # Packed numbers have a shape of their own, so the storage is judged first.
-        check_dtype(strict[0], file.dtype(strict[0]))
+        file.refuse_packed(strict[0])
         _refuse_shape(strict[0], file.shape(strict[0]), shape)
     return None, others
 

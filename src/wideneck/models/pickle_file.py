@@ -43,7 +43,7 @@ class PickleFile(MappedFile):
     def _rows(self, name: str, start: int, stop: int) -> Tensor:
         self.refuse_changed()
         self.check(name)
-        return self._stored[name].detach()[start:stop]
+        return torch.atleast_1d(self._stored[name].detach())[start:stop]
 
     def check(self, name: str) -> None:
         with reading(self.title, name, BROKEN):

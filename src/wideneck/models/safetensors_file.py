@@ -19,7 +19,7 @@ from torch import Tensor
 
 from wideneck.files.boundary import reading
 from wideneck.files.json_object import LARGEST_WHOLE
-from wideneck.models.checks import FLOATS
+from wideneck.models.checks import STORED
 from wideneck.models.tensor_file import MappedFile, TensorFile
 
 LARGEST_HEADER = 100_000_000
@@ -84,7 +84,7 @@ def _check_places(tensors: dict[str, Stored], length: int) -> None:
             raise ValueError(f"{name} is said to be at bytes {begin} to {end}, expected {at}")
         if len(stored.shape) > MOST_DIMENSIONS:
             raise ValueError(f"{name} has {len(stored.shape)} dimensions")
-        dtype = FLOATS.get(stored.dtype)
+        dtype = STORED.get(stored.dtype)
         if dtype is not None and math.prod(stored.shape) * dtype.itemsize != end - begin:
             raise ValueError(
                 f"{name} has {end - begin} bytes, which do not fit its shape {list(stored.shape)}"
@@ -119,13 +119,13 @@ class Safetensors(TensorFile):
 
     def _rows(self, name: str, start: int, stop: int) -> Tensor:
         stored = self._stored[name]
-        dtype = FLOATS[stored.dtype]
+        dtype, shape = STORED[stored.dtype], stored.shape or (1,)
         begin, end = (self._start + place for place in stored.data_offsets)
-        row = (end - begin) // max(1, stored.shape[0])
+        row = (end - begin) // max(1, shape[0])
         data = self._bytes(begin + start * row, begin + stop * row)
         if data.data_ptr() % dtype.itemsize:  # a header without padding
             data = data.clone()
-        return data.view(dtype).reshape(stop - start, *stored.shape[1:])
+        return data.view(dtype).reshape(stop - start, *shape[1:])
 
 
 class SafetensorsFile(Safetensors, MappedFile):

@@ -51,6 +51,8 @@ class TensorFile(ABC):
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Rows start..stop of a tensor, in its storage type, perhaps sharing the file's memory.
 
+        A tensor that is a single number has one row.
+
         Raises:
             WideneckError: the file does not hold them, or has changed since it was opened.
         """
@@ -63,9 +65,13 @@ class TensorFile(ABC):
         Where opening has held every tensor against the file's bytes there is nothing left to do.
         """
 
+    def refuse_packed(self, name: str) -> None:
+        """Refuse a tensor whose numbers mean nothing without others."""
+        check_dtype(name, self.dtype(name))
+
     def read(self, name: str) -> Tensor:
         """The whole tensor, as `rows`; packed numbers, or one without a shape, are refused."""
-        check_dtype(name, self.dtype(name))
+        self.refuse_packed(name)
         shape = self.shape(name)
         if not shape:
             raise WideneckError(

@@ -7,7 +7,7 @@ is what is measured.
 from torch import Tensor
 
 from wideneck.errors import WideneckError
-from wideneck.models.checks import dtype_name, stored_bytes
+from wideneck.models.checks import stored_bytes
 from wideneck.models.tensor_file import TensorFile
 
 FIRST_BLOCK = 2**16
@@ -17,8 +17,8 @@ NEXT_BLOCKS = 32 * 2**20
 
 
 def same_numbers(head: Tensor, file: TensorFile, name: str) -> bool:
-    """Whether a stored tensor equals the head bit for bit; stops at the first difference."""
-    if file.shape(name) != tuple(head.shape) or file.dtype(name) != dtype_name(head.dtype):
+    """Whether a tensor of the head's type equals it bit for bit; stops at the first difference."""
+    if file.shape(name) != tuple(head.shape):
         return False
     row = max(1, head[:1].numel() * head.element_size())
     start, size = 0, FIRST_BLOCK
@@ -29,6 +29,14 @@ def same_numbers(head: Tensor, file: TensorFile, name: str) -> bool:
             return False
         start, size = stop, NEXT_BLOCKS
     return True
+
+
+def stored_differently(head: str, embedding: str, kind: str, other: str) -> str:
+    """The sentence for a head and an embedding of two types, of which one is quantized."""
+    return (
+        f"{head} and {embedding} are stored as {kind} and {other}, so their numbers differ, "
+        "whether or not the original model was tied"
+    )
 
 
 def describe_tying(

@@ -17,7 +17,8 @@ from torch import nn
 
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
-from wideneck.models.checks import check_dtype
+from wideneck.files.printable import shortened
+from wideneck.models.checks import FLOATS, check_dtype, dtype_name
 from wideneck.models.folder import STANDARD
 from wideneck.models.parts import missing_parts, open_weights, parts_beside
 from wideneck.models.quiet import quiet_transformers
@@ -79,12 +80,20 @@ def check_files(source: Source) -> None:
     """
     folder = source.folder
     config = folder.json("config.json") if "config.json" in folder.names() else {}
-    packed = _unpacked(config.get("quantization_config"), source)
+    quantization = config.get("quantization_config")
+    packed = _unpacked(quantization, source)
     file = open_weights(source.folder, source.file)
     for name in file.names():
         file.check(name)
-        if not packed and name.endswith(".weight") and len(file.shape(name)) > 1:
-            check_dtype(name, file.dtype(name))
+        if packed or not name.endswith(".weight") or len(file.shape(name)) < 2:
+            continue
+        if quantization and file.dtype(name) not in map(dtype_name, FLOATS):
+            raise WideneckError(
+                f"{name} is stored as {file.dtype(name)}, quantized by "
+                f"{quantization_method(quantization)}, which transformers does not undo: give the "
+                "original checkpoint, or audit its output layer alone (--section head)."
+            )
+        check_dtype(name, file.dtype(name))
 
 
 def _unpacked(quantization: Any, source: Source) -> bool:
@@ -99,6 +108,12 @@ def _unpacked(quantization: Any, source: Source) -> bool:
     name, mend = f"config.json of {source.display}", "download it again"
     with reading(name, "its quantization_config", mend), quiet_transformers():
         return AutoHfQuantizer.supports_quant_method(quantization)
+
+
+def quantization_method(quantization: Any) -> str:
+    """What a `quantization_config` calls itself."""
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+    return shortened(str(method), 80)
 
 
 def check_complete(model: Any, info: dict[str, Any], source: str) -> None:

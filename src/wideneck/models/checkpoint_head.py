@@ -21,6 +21,7 @@ from wideneck.models.naming import find_bias, find_embedding, find_head, only_ma
 from wideneck.models.parts import missing_parts, open_weights
 from wideneck.models.source import Source, resolve
 from wideneck.models.tensor_file import TensorFile
+from wideneck.models.text_part import text_config
 from wideneck.models.tokens import load_tokenizer, token_strings
 from wideneck.models.tying import describe_tying, same_numbers
 
@@ -88,7 +89,7 @@ def _config_says(model: nn.Module) -> bool | None:
     config: Any = getattr(model, "config", None)
     if config is None:
         return None
-    levels = (config, config.get_text_config())
+    levels = (config, text_config(config))
     return any(bool(getattr(level, "tie_word_embeddings", False)) for level in levels)
 
 

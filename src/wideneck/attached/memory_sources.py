@@ -36,7 +36,8 @@ class Shown:
 class OwnHistory:
     """A decoder remembers (h_j, x_{j+1}) for j before the position, kept in the cache.
 
-    Neither token is one that only keeps room for an image or a sound, which is never to be predicted.
+    Neither token is one that keeps room for an image or a sound, which is never to be predicted.
+
     Takes what it needs of the options of a forward before the model runs.
     """
 

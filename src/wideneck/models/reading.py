@@ -11,7 +11,7 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
-from wideneck.models.text_part import text_config, text_part
+from wideneck.models.text_part import text_config, text_modules
 
 Seen = Callable[[nn.Module, Any], None]
 """Called as seen(layer, what passes)."""
@@ -98,7 +98,8 @@ def decoder_layers(model: Any) -> list[nn.Module]:
     reads text: a tower may have as many.  Layers that are one module, used again, cannot be told
     from one another: nothing, too.
     """
-    num_layers, parts = text_config(model.config).num_hidden_layers, text_part(model).modules()
+    num_layers = text_config(model.config).num_hidden_layers
+    parts = text_modules(model)
     stacks = [m for m in parts if isinstance(m, nn.ModuleList) and len(m) == num_layers]
     layers = list(stacks[0]) if len(stacks) == 1 else []
     return layers if len(set(layers)) == len(layers) else []

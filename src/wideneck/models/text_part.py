@@ -33,24 +33,29 @@ def text_part(model: Any) -> Any:
     around = [
         part
         for part in model.modules()
-        if isinstance(part, PreTrainedModel) and any(inner is table for inner in part.modules())
+        if isinstance(part, PreTrainedModel) and table in part.modules()
     ]
     return around[-1] if around else model
 
 
 def towers(model: Any) -> list[str]:
-    """The dotted names of the models of transformers that stand beside the text part."""
+    """The dotted names of the models of transformers inside a model that read something else."""
     from transformers import PreTrainedModel
 
-    text = text_part(model)
-    inside = set(text.modules())
+    table = table_of_tokens(model)
     found: list[str] = []
     for name, part in model.named_modules():
-        if not isinstance(part, PreTrainedModel) or part in inside or text in part.modules():
+        if table is None or not isinstance(part, PreTrainedModel) or table in part.modules():
             continue
-        if not any(name.startswith(f"{tower}.") for tower in found):
+        if not name.startswith(tuple(f"{tower}." for tower in found)):
             found.append(name)
     return found
+
+
+def text_modules(model: Any) -> list[Any]:
+    """The modules of the text part, without those of a tower that stands inside it."""
+    others = {module for name in towers(model) for module in model.get_submodule(name).modules()}
+    return [module for module in text_part(model).modules() if module not in others]
 
 
 def only_text(model: Any) -> list[str]:

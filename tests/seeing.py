@@ -79,9 +79,7 @@ SEEING = {
     "qwen3-vl": qwen("Qwen3VL"),
 }
 TWINS = {
-    "llava": (tr.LlamaConfig, tr.LlamaForCausalLM),
     "gemma3": (tr.Gemma3TextConfig, tr.Gemma3ForCausalLM),
-    "qwen2.5-vl": (tr.Qwen2Config, tr.Qwen2ForCausalLM),
     "qwen3-vl": (tr.Qwen3Config, tr.Qwen3ForCausalLM),
 }
 """Classes of transformers for the text part alone."""
@@ -104,11 +102,11 @@ def seeing(name):
 def text_twin(name, model):
     """The text part of a model as a model of its own, with the same weights."""
     config_class, model_class = TWINS[name]
-    more = {"tie_word_embeddings": model.config.tie_word_embeddings}
+    text = model.config.text_config
+    more = {"tie_word_embeddings": model.config.tie_word_embeddings, "head_dim": 8}
+    more |= {"rms_norm_eps": text.rms_norm_eps}
     if name == "gemma3":
-        more |= {"sliding_window": 8}
-    if name in ("gemma3", "qwen3-vl"):
-        more |= {"head_dim": 8}
+        more |= {"sliding_window": text.sliding_window}
     twin = model_class(config_class(**TEXT, **more))
     assert twin.config.vocab_size == V
     twin.model.load_state_dict(model.model.language_model.state_dict())

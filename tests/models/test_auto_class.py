@@ -1,4 +1,4 @@
-"""Which of transformers' lists of models that predict the next token makes the model of a config."""
+"""Which list of transformers has the model of a config that predicts the next token."""
 
 import pytest
 import transformers as tr

@@ -107,6 +107,20 @@ def test_a_normalizer_sees_an_image_as_the_models_own_attention_does(case):
     assert ours.config.vision_config._attn_implementation == tower != "wideneck"
 
 
+def test_a_prompt_that_is_read_from_both_sides_is_refused():
+    """PaliGemma reads a text as a prefix, unless token_type_ids say where it ends."""
+    config = tr.PaliGemmaConfig(
+        text_config=tr.GemmaConfig(**TEXT, head_dim=8),
+        vision_config=tr.SiglipVisionConfig(**VISION, vision_use_head=False),
+        image_token_id=IMAGE_TOKEN,
+        projection_dim=16,
+    )
+    model = tr.PaliGemmaForConditionalGeneration(config).eval()
+    for call in (lambda m: wn.attach(m, "softmax"), wn.attach_memory):
+        with pytest.raises(WideneckError, match="PaliGemma.* sees the tokens that it is to pred"):
+            call(model)
+
+
 def test_layers_that_only_an_image_wakes_are_refused_a_normalizer():
     """Mllama's attention to images is not run on text, so nothing could be checked there."""
     vision = {

@@ -107,6 +107,7 @@ class EncoderStates:
         refuse_packed(options, name)
         self.ids = checked_ids(ids, model)
         self.valid = real(options.get("attention_mask"), self.ids, name)
+        self.valid = self.valid & ~_kept_for_towers(self.ids, model)
 
     def tokens(self) -> Tensor:
         """(B, M), those of the source."""

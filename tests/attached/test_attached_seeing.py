@@ -117,7 +117,7 @@ def test_a_prompt_that_is_read_from_both_sides_is_refused():
     )
     model = tr.PaliGemmaForConditionalGeneration(config).eval()
     for call in (lambda m: wn.attach(m, "softmax"), wn.attach_memory):
-        with pytest.raises(WideneckError, match="PaliGemma.* sees the tokens that it is to pred"):
+        with pytest.raises(WideneckError, match=r"PaliGemma.* sees the tokens that it is to pred"):
             call(model)
 
 

@@ -5,6 +5,8 @@ import math
 from dataclasses import asdict
 
 import pytest
+import torch
+import transformers as tr
 
 import wideneck as wn
 from seeing import seeing, text_twin
@@ -59,6 +61,26 @@ def test_evaluation_measures_the_text_part(pair):
     assert ours.plain.loss == pytest.approx(theirs.plain.loss, rel=1e-6)
     assert any("text part" in note for note in ours.source.notes)
     assert not any("text part" in note for note in theirs.source.notes)
+
+
+def test_a_head_that_is_attached_generates_is_saved_and_audited(pair, tmp_path):
+    folder, _, text = pair
+    model = tr.AutoModelForImageTextToText.from_pretrained(folder)
+    prompt = {"input_ids": torch.arange(3, 9)[None]}
+    greedy = model.generate(**prompt, max_new_tokens=4, do_sample=False)
+    before = audited(model, text, tokenizer=character_tokenizer())
+    wn.attach(model, "mos", num_components=2).save_pretrained(tmp_path)
+    character_tokenizer().save_pretrained(tmp_path)
+    again = wn.load(tmp_path)
+    assert greedy.equal(again.generate(**prompt, max_new_tokens=4, do_sample=False))
+    after = audited(tmp_path, text)
+    assert after.head.kind == "mos"
+    for found, expected in (
+        (after.output.loss.nats_per_token, before.output.loss.nats_per_token),
+        (after.attention.loss, before.attention.loss),
+    ):
+        assert found.value == pytest.approx(expected.value, abs=1e-5)
+    assert any("text part" in note for note in after.provenance.notes)
 
 
 def leaves(value, name=""):

@@ -7,7 +7,8 @@ import torch
 import transformers as tr
 
 import wideneck as wn
-from tiny import LLAMA, SHORT, V
+from seeing import IMAGE_TOKEN, SEEING, VISION, seeing
+from tiny import SHORT, V
 from wideneck.attached.swap import attached_head
 from wideneck.errors import WideneckError
 
@@ -26,15 +27,6 @@ BART = {
     "forced_eos_token_id": None,
     **SHORT,
 }
-VISION = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "image_size": 8,
-    "patch_size": 4,
-}
-IMAGE_TOKEN = 90
 FINAL = {
     "bart": lambda: tr.BartForConditionalGeneration(tr.BartConfig(**BART)),
     "marian": lambda: tr.MarianMTModel(
@@ -185,98 +177,6 @@ def test_a_model_that_wants_more_than_ids_is_refused():
     for call in (lambda m: wn.attach(m, "softmax"), wn.attach_memory):
         with pytest.raises(WideneckError, match="BlipForConditionalGeneration"):
             call(model)
-
-
-def llava():
-    vision = tr.CLIPVisionConfig(**VISION)
-    text = tr.LlamaConfig(**LLAMA)
-    return (
-        tr.LlavaForConditionalGeneration(
-            tr.LlavaConfig(
-                vision_config=vision,
-                text_config=text,
-                image_token_id=IMAGE_TOKEN,
-                vision_feature_layer=-1,
-            )
-        ),
-        {"pixel_values": torch.randn(1, 3, 8, 8)},
-        4,
-    )
-
-
-def gemma3():
-    text = {**LLAMA, "head_dim": 8, "sliding_window": 8}
-    vision = {**VISION, "vision_use_head": False}
-    return (
-        tr.Gemma3ForConditionalGeneration(
-            tr.Gemma3Config(
-                text_config=tr.Gemma3TextConfig(**text),
-                vision_config=tr.SiglipVisionConfig(**vision),
-                mm_tokens_per_image=4,
-                image_token_id=IMAGE_TOKEN,
-                boi_token_id=91,
-                eoi_token_id=92,
-            )
-        ),
-        {"pixel_values": torch.randn(1, 3, 8, 8)},
-        4,
-    )
-
-
-def qwen(family):
-    def make():
-        text = {**LLAMA, "head_dim": 8, "pad_token_id": 2}
-        rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
-        vision = {
-            "depth": 1, "num_heads": 2, "patch_size": 4, "temporal_patch_size": 2,
-            "spatial_merge_size": 2, "in_channels": 3, "intermediate_size": 32, "hidden_size": 16,
-        }  # fmt: skip
-        if family == "Qwen2VL":
-            vision |= {"embed_dim": 16, "mlp_ratio": 2}
-        else:
-            vision |= {"out_hidden_size": 16}
-        if family == "Qwen3VL":
-            vision |= {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
-        else:
-            text.pop("head_dim")
-        if family == "Qwen2_5_VL":
-            vision |= {"window_size": 16, "fullatt_block_indexes": [0]}
-        config = getattr(tr, f"{family}Config")(
-            text_config={**text, "rope_parameters": rope},
-            vision_config=vision,
-            image_token_id=IMAGE_TOKEN,
-            vision_start_token_id=91,
-            vision_end_token_id=92,
-            video_token_id=93,
-        )
-        model = getattr(tr, f"{family}ForConditionalGeneration")(config)
-        grid = torch.tensor([[1, 4, 4]])
-        return model, {"pixel_values": torch.randn(16, 3 * 2 * 16), "image_grid_thw": grid}, 4
-
-    return make
-
-
-SEEING = {
-    "llava": llava,
-    "gemma3": gemma3,
-    "qwen2-vl": qwen("Qwen2VL"),
-    "qwen2.5-vl": qwen("Qwen2_5_VL"),
-    "qwen3-vl": qwen("Qwen3VL"),
-}
-
-
-def seeing(name):
-    """The model, and a prompt with an image in it."""
-    torch.manual_seed(0)
-    model, image, num_tokens = SEEING[name]()
-    ids = torch.tensor([[5, 6, 91, *[IMAGE_TOKEN] * num_tokens, 92, 7, 8, 9, 10]])
-    inputs = {"input_ids": ids, **image}
-    kinds = (ids == IMAGE_TOKEN).long()
-    if name.startswith("qwen"):
-        inputs["mm_token_type_ids"] = kinds
-    if name == "gemma3":
-        inputs["token_type_ids"] = kinds
-    return model.eval(), inputs
 
 
 @pytest.mark.parametrize("name", SEEING)

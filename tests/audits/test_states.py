@@ -114,9 +114,11 @@ def test_the_layers_are_the_one_list_that_is_as_long_as_the_config_says():
     assert decoder_layers(model) == list(model.transformer.h)
     model.others = nn.ModuleList([nn.Linear(1, 1) for _ in range(2)])
     assert decoder_layers(model) == list(model.transformer.h)
-    model.more = nn.ModuleList([nn.Linear(1, 1) for _ in range(3)])
+    model.beside = nn.ModuleList([nn.Linear(1, 1) for _ in range(3)])  # not in what reads text
+    assert decoder_layers(model) == list(model.transformer.h)
+    model.transformer.more = nn.ModuleList([nn.Linear(1, 1) for _ in range(3)])
     assert decoder_layers(model) == []
-    del model.more
+    del model.transformer.more
     model.transformer.h[1] = model.transformer.h[0]
     assert decoder_layers(model) == []
     assert [one.layer for one in collect_states(model, windows()).anisotropy] == [

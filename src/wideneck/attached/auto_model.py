@@ -52,7 +52,7 @@ class WideneckForCausalLM:
 
 def register_model(modeling_auto: Any) -> None:
     """Follows the import of that module of transformers."""
-    for kind in ("CausalLM", "Seq2SeqLM", "ImageTextToText", "SpeechSeq2Seq"):
+    for kind in ("CausalLM", "Seq2SeqLM", "ImageTextToText", "MultimodalLM", "SpeechSeq2Seq"):
         auto = getattr(modeling_auto, f"AutoModelFor{kind}")
         auto.register(WideneckConfig, WideneckForCausalLM)
 

@@ -21,6 +21,7 @@ from wideneck.attached.guard import check_reader, head_is_called
 from wideneck.errors import WideneckError
 from wideneck.functional.items import per_item
 from wideneck.heads.head import Head
+from wideneck.models.text_part import text_config
 
 
 @dataclass(frozen=True)
@@ -279,7 +280,7 @@ def without_logits(head: Any, hidden: Tensor) -> Tensor:
 
 def _auxiliary_weight(model: Any) -> float:
     """The factor of a router's loss, which a mixture of experts adds to the model's own."""
-    for holder in (model, model.config.get_text_config()):
+    for holder in (model, text_config(model.config)):
         for name in ("router_aux_loss_coef", "aux_loss_coef"):
             weight = getattr(holder, name, None)
             if weight is not None:

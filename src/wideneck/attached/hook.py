@@ -15,6 +15,8 @@ from wideneck.attached.own_config import own_config
 from wideneck.attention.config import Entmax, Normalizer, Softmax, normalizer_config
 from wideneck.attention.learned import check_start, finding
 from wideneck.errors import WideneckError
+from wideneck.models.reading import hearing
+from wideneck.models.text_part import text_modules
 
 
 def use(model: Any, normalizer: str | dict | Normalizer, **parameters: Any) -> Any:
@@ -135,14 +137,16 @@ def _places(model: Any, config: Normalizer, own: Answers) -> tuple[p.Place, ...]
     p.switch(model)
     # By the route that the normalizer will take.
     role: Normalizer = Softmax() if config.fused else Entmax(alpha=1.0, learned=False)
-    with finding(role) as found:
+    ran: set[nn.Module] = set()
+    candidates = _attentions(model)
+    with finding(role) as found, hearing(after=candidates, seen=lambda layer, _: ran.add(layer)):
         ours = answers(model)
     if not found:
         raise WideneckError(
             f"{name} called no attention function of transformers' interface, so no normalizer "
             "can be set."
         )
-    _check_all_found(model, found)
+    _check_all_found(model, found, {layer for layer in candidates if layer not in ran})
     away = max(distance(ours.plain, own.plain), distance(ours.padded, own.padded))
     if away > tolerance(model):
         raise WideneckError(
@@ -158,10 +162,21 @@ def _places(model: Any, config: Normalizer, own: Answers) -> tuple[p.Place, ...]
     )
 
 
-def _check_all_found(model: Any, found: dict[nn.Module, int]) -> None:
+def _attentions(model: Any) -> list[nn.Module]:
+    """What transformers calls an attention in the part of a model that reads text."""
+    return [
+        module
+        for module in text_modules(model)
+        if type(module).__name__.endswith("Attention")
+        and type(module).__module__.startswith("transformers.")
+    ]
+
+
+def _check_all_found(model: Any, found: dict[nn.Module, int], asleep: set[nn.Module]) -> None:
+    """Refuse layers of the kinds that were found, or `asleep`, that a later call might run."""
     kinds = {type(layer) for layer in found}
     for name, module in model.named_modules():
-        if type(module) in kinds and module not in found:
+        if (type(module) in kinds or module in asleep) and module not in found:
             raise WideneckError(
                 f"{type(model).__name__} did not run its attention layer {name!r} on token ids "
                 "alone, so no normalizer can be checked there."

@@ -15,6 +15,7 @@ from wideneck.memory.layer import History, cache_in, check_cache, memory_layer, 
 from wideneck.memory.ranks import Rows
 from wideneck.memory.scores import documents, visible_history
 from wideneck.models import evaluating
+from wideneck.models.text_part import placeholders
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Shown:
 @final
 class OwnHistory:
     """A decoder remembers (h_j, x_{j+1}) for j before the position, kept in the cache.
+
+    Neither token is one that keeps room for an image or a sound, which is never to be predicted.
 
     Takes what it needs of the options of a forward before the model runs.
     """
@@ -56,6 +59,7 @@ class OwnHistory:
             self.num_before = int(cache.get_seq_length())
         self.valid = real(options.get("attention_mask"), self.ids, self.name)
         self.packing = Packing(model, config, options, self.ids, self.valid, cache)
+        self.valid = self.valid & ~_kept_for_towers(self.ids, model)
         self.before = None if cache is None else memory_layer(cache)
 
     def tokens(self) -> Tensor:
@@ -103,6 +107,7 @@ class EncoderStates:
         refuse_packed(options, name)
         self.ids = checked_ids(ids, model)
         self.valid = real(options.get("attention_mask"), self.ids, name)
+        self.valid = self.valid & ~_kept_for_towers(self.ids, model)
 
     def tokens(self) -> Tensor:
         """(B, M), those of the source."""
@@ -139,6 +144,14 @@ def token_rows(embedding: Any, ids: Tensor) -> Rows:
     ids = ids.unique()
     with evaluating(embedding):
         return Rows(ids, embedding(ids))
+
+
+def _kept_for_towers(ids: Tensor, model: Any) -> Tensor:
+    """(B, T), True for tokens in whose places the model puts what its towers give."""
+    found = torch.zeros_like(ids, dtype=torch.bool)
+    for placeholder in placeholders(model.config):
+        found = found | (ids == placeholder)
+    return found
 
 
 def real(mask: Any, ids: Tensor, name: str) -> Tensor:

@@ -10,6 +10,7 @@ from wideneck.attention.learned import note_hidden, take_hidden
 from wideneck.errors import WideneckError
 from wideneck.models import ask, evaluating
 from wideneck.models.causality import NUM_TOKENS, logits_of, look_ahead, probe_ids, vocab_size
+from wideneck.models.text_part import text_config
 
 LONGEST = 512
 """Layers may see a window or chunk of fewer tokens than these: then some more than it are taken."""
@@ -95,7 +96,7 @@ def _run(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def _token_ids(model: Any) -> Tensor:
-    config = model.config.get_text_config()
+    config = text_config(model.config)
     windows = [getattr(config, name, None) for name in WINDOWS]
     small = [w for w in windows if isinstance(w, int) and 0 < w < LONGEST]
     return probe_ids(model, max([NUM_TOKENS, *(w + NUM_TOKENS // 2 for w in small)]))

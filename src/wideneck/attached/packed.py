@@ -16,6 +16,7 @@ from transformers import masking_utils
 
 from wideneck.errors import WideneckError
 from wideneck.memory.config import Memory
+from wideneck.models.text_part import text_config
 
 OTHER_BORDERS = ("cu_seq_lens_q", "seq_idx")
 """Borders that only some kernels read; attention in PyTorch is told by position_ids alone."""
@@ -70,7 +71,7 @@ class Packing:
         self.shape = ids.shape
         _told.documents = None
         self.is_packed = False
-        self.flash = "flash" in str(model.config.get_text_config()._attn_implementation)
+        self.flash = "flash" in str(text_config(model.config)._attn_implementation)
         if ids.shape[1] < 2 or torch.compiler.is_compiling():
             return
         restart = _restarts(options.get("position_ids"), valid)

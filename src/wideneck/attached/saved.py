@@ -34,6 +34,7 @@ from wideneck.errors import WideneckError
 from wideneck.files.writing import write_text
 from wideneck.memory.config import memory_config
 from wideneck.memory.config import to_dict as memory_to_dict
+from wideneck.models.text_part import text_config
 
 MODEL_TYPE = "wideneck"
 ARCHITECTURE = "WideneckForCausalLM"
@@ -102,7 +103,7 @@ def layout(original: Any, saved: Saved) -> dict[str, Any]:
     parts = {name: part for name, part in vars(saved).items() if part is not None}
     if saved.head is None:
         del parts["logit_scale"]
-    text = original.get_text_config(decoder=True)
+    text = text_config(original)
     sizes = {**_NO_SIZES, "vocab_size": getattr(text, "vocab_size", None)}
     return {
         "model_type": MODEL_TYPE,

@@ -23,6 +23,7 @@ from wideneck.memory.config import Memory
 from wideneck.memory.module import CacheMemory
 from wideneck.models import LogitMap, measure_logit_map
 from wideneck.models.expected_head import module_name
+from wideneck.models.text_part import text_config
 
 FINAL_BIAS = "final_logits_bias"
 MEMORY = "cache_memory"
@@ -62,7 +63,7 @@ def untie(model: Any) -> None:
     weight = layer.weight
     layer.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
     own_config(model)
-    for config in (model.config, model.config.get_text_config()):
+    for config in (model.config, text_config(model.config)):
         config.tie_word_embeddings = False
     model.all_tied_weights_keys.pop(f"{module_name(model, layer)}.weight", None)
 

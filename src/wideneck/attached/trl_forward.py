@@ -21,6 +21,7 @@ from wideneck.attached.swap import placed_memory
 from wideneck.attached.token_call import REQUEST, TokenRequest
 from wideneck.errors import WideneckError
 from wideneck.functional.items import per_item
+from wideneck.models.text_part import text_config
 
 FIELDS = {
     "log_probs": "log_prob",
@@ -230,4 +231,4 @@ def _weighted(model: Any, auxiliary: Tensor | None) -> Any:
     """What a router's loss adds to the loss, as TRL weighs it."""
     if auxiliary is None:
         return 0.0
-    return getattr(model.config.get_text_config(), "router_aux_loss_coef", 0.0) * auxiliary
+    return getattr(text_config(model.config), "router_aux_loss_coef", 0.0) * auxiliary

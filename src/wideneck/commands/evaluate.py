@@ -20,6 +20,7 @@ from wideneck.evaluation.documents import document_losses, own_head, windows_of
 from wideneck.evaluation.perplexity import Perplexity, total
 from wideneck.evaluation.results import Evaluation, OverDocuments
 from wideneck.models import LoadedModel, load_language_model
+from wideneck.models.text_part import only_text
 from wideneck.training.folder import is_run
 
 CONTEXT = 512
@@ -143,7 +144,7 @@ def _evaluate_model(
                 head, found.hidden, num_contexts=len(found.hidden), progress=progress
             )
     num_predicted, num_read = int(found.counted.sum()), len(found.document.unique())
-    notes = []
+    notes = only_text(loaded.model)
     if num_tokens is not None and num_predicted >= num_tokens:
         notes.append(
             f"{num_tokens:,} tokens were asked for: {num_read:,} of {len(text.documents):,} "

@@ -18,6 +18,7 @@ from wideneck.entry.heads import head_of
 from wideneck.errors import WideneckError
 from wideneck.models import evaluating, load_language_model, measure_logit_map
 from wideneck.models.head_weights import head_in
+from wideneck.models.text_part import only_text
 from wideneck.report.provenance import provenance
 from wideneck.report.report import Report
 from wideneck.report.section import DEFAULT, Section
@@ -128,6 +129,7 @@ def _run(
     _tell(subject.progress, "loading the model")
     with subject.clock("load the model"):
         loaded = subject.loaded = load_language_model(model, tokenizer=tokenizer)
+    subject.remarks += only_text(loaded.model)
     with evaluating(loaded.model):
         subject.logit_map = measure_logit_map(loaded.model)
         if any(row.states for row in asked.values()):

@@ -25,6 +25,7 @@ from wideneck.models.quantized.checkpoint import DecodedFile
 from wideneck.models.quantized.size import check_size
 from wideneck.models.source import Source, resolve
 from wideneck.models.tensor_file import TensorFile
+from wideneck.models.text_part import text_config
 from wideneck.models.tokens import load_tokenizer, token_strings
 from wideneck.models.tying import describe_tying, same_numbers, stored_differently
 
@@ -92,7 +93,7 @@ def _config_says(model: nn.Module) -> bool | None:
     config: Any = getattr(model, "config", None)
     if config is None:
         return None
-    levels = (config, config.get_text_config())
+    levels = (config, text_config(config))
     return any(bool(getattr(level, "tie_word_embeddings", False)) for level in levels)
 
 

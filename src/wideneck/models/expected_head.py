@@ -14,11 +14,13 @@ from torch import nn
 
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import reading
+from wideneck.models.auto_class import auto_class
 from wideneck.models.building import building, size_of_files
 from wideneck.models.config_file import CONFIG, plain, read_config
 from wideneck.models.folder import Folder
 from wideneck.models.head_weights import PLAIN, HeadForm, form_of
 from wideneck.models.quiet import quiet_transformers
+from wideneck.models.text_part import text_config
 
 Shape: TypeAlias = tuple[int | None, int | None]
 """Rows and columns of a matrix; None for one that nothing tells."""
@@ -145,15 +147,12 @@ def _meta_model(raw: dict[str, Any], folder: Folder) -> Any:
                     folder.path(CONFIG).parent, trust_remote_code=False
                 )
             )
-            text = config.get_text_config(decoder=True)
+            text = text_config(config)
             if config.is_encoder_decoder or text.is_encoder_decoder:
                 raise _no_head(folder, f"is an encoder-decoder model ({config.model_type})")
-            for auto, candidate in (
-                (transformers.AutoModelForCausalLM, config),
-                (transformers.AutoModelForImageTextToText, config),
-                (transformers.AutoModelForCausalLM, text),
-            ):
-                if type(candidate) in auto._model_mapping:  # pyrefly: ignore[missing-attribute]
+            for candidate in (config, text):
+                auto = auto_class(candidate)
+                if auto is not None:
                     with torch.device("meta"):
                         return auto.from_config(candidate, trust_remote_code=False)
         except WideneckError:

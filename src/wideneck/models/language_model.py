@@ -14,6 +14,7 @@ from torch import nn
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import failing, reading, reason
 from wideneck.models.asking import name_of
+from wideneck.models.auto_class import auto_class
 from wideneck.models.building import building, size_of_files
 from wideneck.models.causality import check_left_to_right
 from wideneck.models.config_file import CONFIG, check_counts, plain, read_config
@@ -164,7 +165,7 @@ def _check_before(source: Source) -> None:
 def _load(
     source: Source,
     dtype: torch.dtype,
-    auto: str = "AutoModelForCausalLM",
+    auto: str | None = None,
     what: str = "a causal language model",
 ) -> Any:
     import transformers
@@ -196,7 +197,8 @@ def _load(
         building(source.display, size_of_files(source.folder)),
     ):
         config = plain(AutoConfig.from_pretrained(name, **where))
-        model, info = getattr(transformers, auto).from_pretrained(
+        found = auto_class(config) if auto is None else getattr(transformers, auto)
+        model, info = (found or transformers.AutoModelForCausalLM).from_pretrained(
             name,
             config=config,
             dtype=dtype,

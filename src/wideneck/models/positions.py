@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from wideneck.models.text_part import table_of_tokens, text_config
+
 LIMITS = ("max_position_embeddings", "max_seq_len")
 """Configs that call it n_positions or otherwise answer to the first, too."""
 TABLE = re.compile(r"wpe|(?!.*(relative|rel_)).*pos.*")
@@ -22,7 +24,7 @@ def max_positions(model: Any) -> int | None:
     Args:
         model: a language model, an encoder or a classifier of transformers.
     """
-    config = model.config.get_text_config()
+    config = text_config(model.config)
     said = [getattr(config, name, None) for name in LIMITS]
     found = [n for n in said if type(n) is int and n > 0][:1]
     found += [_usable(table) for table in _tables(model)]
@@ -38,9 +40,8 @@ def _usable(table: nn.Embedding) -> int:
 
 def _tables(model: Any) -> list[nn.Embedding]:
     """Embeddings of positions in the module that holds the embedding of tokens."""
-    try:
-        tokens = model.get_input_embeddings()
-    except NotImplementedError:  # how transformers says that a model names none: no place to look
+    tokens = table_of_tokens(model)
+    if tokens is None:  # no place to look
         return []
     return [
         child

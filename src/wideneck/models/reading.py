@@ -11,6 +11,7 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from wideneck.errors import WideneckError
+from wideneck.models.text_part import text_config, text_modules
 
 Seen = Callable[[nn.Module, Any], None]
 """Called as seen(layer, what passes)."""
@@ -93,11 +94,13 @@ def hearing(
 def decoder_layers(model: Any) -> list[nn.Module]:
     """The stack of layers: the one ModuleList as long as the config says; else nothing.
 
-    Found by its length, not by its name, so that no architecture has to be listed.  Layers that
-    are one module, used again, cannot be told from one another: nothing, too.
+    Found by its length, not by its name, so that no architecture has to be listed, in the part that
+    reads text: a tower may have as many.  Layers that are one module, used again, cannot be told
+    from one another: nothing, too.
     """
-    num_layers = model.config.get_text_config().num_hidden_layers
-    stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == num_layers]
+    num_layers = text_config(model.config).num_hidden_layers
+    parts = text_modules(model)
+    stacks = [m for m in parts if isinstance(m, nn.ModuleList) and len(m) == num_layers]
     layers = list(stacks[0]) if len(stacks) == 1 else []
     return layers if len(set(layers)) == len(layers) else []
 

@@ -23,6 +23,7 @@ from wideneck.models.folder import STANDARD
 from wideneck.models.parts import missing_parts, open_weights, parts_beside
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.source import ADAPTER, Source
+from wideneck.models.text_part import text_config
 
 COMPUTED = re.compile(
     r"(^|\.)(rotary_emb|rotary_pos_emb|rope)\.|(^|\.)(masked_bias|causal_mask|position_ids)$"
@@ -176,7 +177,7 @@ def _harm(model: Any, name: str) -> str | None:
     path, rest = max((_walk(root, name) for root in _roots(model)), key=lambda found: len(found[0]))
     last = path[-1]
     if isinstance(last, nn.ModuleList) and rest and rest[0].isdecimal():
-        config = model.config.get_text_config()
+        config = text_config(model.config)
         drafted = [getattr(config, key, None) for key in DRAFTED]
         allowed = sum(n for n in drafted if type(n) is int and n > 0)
         if int(rest[0]) < len(last) + allowed:

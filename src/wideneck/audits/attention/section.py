@@ -26,6 +26,7 @@ from wideneck.audits.measured import UnmeasurableError, measured
 from wideneck.audits.states import Progress
 from wideneck.data import Windows
 from wideneck.errors import WideneckError
+from wideneck.models.text_part import text_config
 
 ROUNDING = 1e-6
 """Values of a measure that are this close, relative to their size, are equal: they are means of
@@ -160,7 +161,7 @@ class _Run:
         """Losses (W, T); the collector fills."""
         model, windows, progress = self.reader.model, self.windows, self.progress
         if progress is not None:
-            total = model.config.get_text_config().num_hidden_layers * len(windows.ids)
+            total = text_config(model.config).num_hidden_layers * len(windows.ids)
             collector.on_call = lambda done: progress(stage, min(done, total), total)
         with collector.listening(model, windows.ids[:1, :2]):
             found = [

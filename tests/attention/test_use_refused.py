@@ -1,6 +1,7 @@
 """What `use` refuses, in one sentence each, with the model left as it was."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ import transformers as tr
 from usable import DEEP, GPT2, GROUPED, logits, shaken, tiny, token_ids, used
 
 import wideneck as wn
-from wideneck.attention import build, forward, use
+from wideneck.attention import build, use
+from wideneck.attention.call import as_call
+from wideneck.attention.routes import WAYS
 
 
 def assert_untouched(made, before):
@@ -113,14 +116,14 @@ def test_a_part_called_normalizer_is_not_overwritten():
 
 
 def dropping_the_mask(call, config):
-    return original(forward.replace(call, mask=None, causal=False), config)
+    return original(replace(call, mask=None, causal=False), config)
 
 
 def biased(call, config):
     return original(call, config) * 1.01
 
 
-original = forward._fused
+original = WAYS["sdpa"].attend
 
 
 def only_under_ssmax(broken):
@@ -145,7 +148,7 @@ def test_the_probe_catches_an_attention_that_is_wrong(broken, sentence, former, 
     made = tiny("mistral") if former is None else shaken(used("mistral", former))
     before = copy.deepcopy(made)
     with monkeypatch.context() as patch:
-        patch.setattr(forward, "_fused", broken)
+        patch.setitem(WAYS, "sdpa", replace(WAYS["sdpa"], attend=broken))
         with pytest.raises(wn.WideneckError, match=sentence):
             use(made, "ssmax")
     assert_untouched(made, before)
@@ -196,4 +199,4 @@ def test_a_scale_that_is_not_real_is_one_sentence():
     """Gemma 2's is query_pre_attn_scalar ** -0.5."""
     query = torch.randn(1, 2, 3, 4)
     with pytest.raises(wn.WideneckError, match="Linear attends by complex numbers"):
-        forward.as_call(torch.nn.Linear(1, 1), query, query, query, None, scaling=(-1) ** -0.5)
+        as_call(torch.nn.Linear(1, 1), query, query, query, None, scaling=(-1) ** -0.5)

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wideneck.attention.config import Normalizer, Softmax
-from wideneck.attention.forward import Call, attend, dense_scores, every_head, visible_keys
+from wideneck.attention.call import Call, dense_scores, every_head, visible_keys
+from wideneck.attention.forward import attend
 from wideneck.audits.attention.critical import Scan, scan_sizes
 from wideneck.audits.attention.distance import SelectionDistances, selection_distances
 from wideneck.audits.attention.jacobian import finite_difference, frobenius_norm, spectral_norm

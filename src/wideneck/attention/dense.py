@@ -182,13 +182,12 @@ class _Plan:
             dropout=0.0,
         )
         numbers = {name: x for name, x in parts.items() if name not in OF_CALL}
-        with without_autocast(call.query.device.type):  # it may be on in the backward pass
-            weights = weights_of(call, replace(self.config, **numbers)).to(call.value.dtype)
-            if self.dropout:
-                generator = torch.Generator(weights.device).manual_seed(self.seed + number)
-                kept = torch.rand(weights.shape, generator=generator, device=weights.device)
-                weights = weights * (kept >= self.dropout) / (1 - self.dropout)
-            return mixed_values(weights, call)
+        weights = weights_of(call, replace(self.config, **numbers)).to(call.value.dtype)
+        if self.dropout:
+            generator = torch.Generator(weights.device).manual_seed(self.seed + number)
+            kept = torch.rand(weights.shape, generator=generator, device=weights.device)
+            weights = weights * (kept >= self.dropout) / (1 - self.dropout)
+        return mixed_values(weights, call)
 
     def output(self, blocks: list[_Block], tensors: dict[str, Tensor]) -> Tensor:
         """(B, H, Q, Dv), in memory as models want it: (B, Q, H, Dv)."""
@@ -236,11 +235,12 @@ class _Recomputed(torch.autograd.Function):
         tensors = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
         needed = zip(ctx.names, ctx.needs_input_grad[3:], strict=True)
         wanted = [name for name, need in needed if need]
-        if torch.is_grad_enabled():  # somebody wants to differentiate again
-            out = ctx.plan.output(ctx.blocks, tensors)
-            inputs = [tensors[name] for name in wanted]
-            again = torch.autograd.grad(out, inputs, grad, create_graph=True, allow_unused=True)
-            found = dict(zip(wanted, again, strict=True))
-        else:
-            found = ctx.plan.gradients(ctx.blocks, tensors, wanted, grad)
+        with without_autocast(grad.device.type):  # which may be on by now
+            if torch.is_grad_enabled():  # somebody wants to differentiate again
+                out = ctx.plan.output(ctx.blocks, tensors)
+                inputs = [tensors[name] for name in wanted]
+                again = torch.autograd.grad(out, inputs, grad, create_graph=True, allow_unused=True)
+                found = dict(zip(wanted, again, strict=True))
+            else:
+                found = ctx.plan.gradients(ctx.blocks, tensors, wanted, grad)
         return None, None, None, *(found.get(name) for name in ctx.names)

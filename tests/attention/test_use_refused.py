@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers as tr
-from usable import DEEP, GPT2, GROUPED, logits, shaken, tiny, token_ids, used
+from usable import DEEP, GPT2, logits, shaken, tiny, token_ids, used
 
 import wideneck as wn
 from wideneck.attention import build, use
@@ -26,11 +26,6 @@ def assert_untouched(made, before):
     for module, twin in zip(made.modules(), before.modules(), strict=True):
         assert type(module) is type(twin)
         assert len(module._forward_pre_hooks) == len(twin._forward_pre_hooks)
-
-
-def gpt_oss():
-    options = {**GROUPED, "head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1}
-    return tr.GptOssForCausalLM(tr.GptOssConfig(**options))
 
 
 def bloom():
@@ -56,7 +51,6 @@ class Halved(tr.LlamaForCausalLM):
 
 
 REFUSED = {
-    "sinks of its own": (gpt_oss, "gives its attention 's_aux'"),
     "no interface": (bloom, "attention"),
     "no attention": (mamba, "attention"),
     "two halves": (t5, "has an encoder and a decoder"),

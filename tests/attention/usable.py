@@ -34,6 +34,9 @@ MODELS = {
     ),
     "gpt-neox": lambda: tr.GPTNeoXConfig(**DEEP),
     "mistral": lambda: tr.MistralConfig(**GROUPED, sliding_window=WINDOW),
+    "gpt-oss": lambda: tr.GptOssConfig(  # which has sinks of its own
+        **GROUPED, head_dim=8, sliding_window=WINDOW, num_local_experts=2, num_experts_per_tok=1
+    ),
 }
 OPTIONS = {"topk": {"k": 3}, "ssmax": {"scale": 0.4, "bias": 0.3}, "sink": {"logit": 0.5}}
 """What makes a normalizer differ from the softmax on a few tokens."""

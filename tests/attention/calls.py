@@ -85,7 +85,8 @@ def by_loops(call, config):
         seen = [
             k
             for k in range(call.key.shape[2])
-            if (not call.causal or k <= q) and (call.mask is None or _visible(call.mask, b, h, q, k))
+            if (not call.causal or k <= q)
+            and (call.mask is None or _visible(call.mask, b, h, q, k))
         ]
         keys = call.key[b, group, seen].detach().double()
         scores = (keys @ call.query[b, h, q].detach().double() * call.scaling).tolist()

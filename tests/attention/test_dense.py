@@ -1,4 +1,4 @@
-"""Attention by blocks of queries against all scores at once (which test_routes.py has loops for)."""
+"""Attention by blocks of queries against all scores at once, which test_routes.py has loops for."""
 
 from dataclasses import replace
 
@@ -48,7 +48,9 @@ def test_blocks_of_any_size_are_the_whole(limit, monkeypatch):
     for kind in CALLS:
         call, (config, numbers) = a_call(kind), learned("asentmax")
         given = (call, config, numbers)
-        pairs = zip(with_gradients(dense_attention, *given), with_gradients(at_once, *given))
+        pairs = zip(
+            with_gradients(dense_attention, *given), with_gradients(at_once, *given), strict=True
+        )
         for ours, theirs in pairs:
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 

@@ -71,7 +71,7 @@ def test_the_norm_of_a_sharpened_row_is_reached_where_two_keys_tie_above_the_ban
 def test_softpick_is_exact_near_zero_and_where_exponentials_overflow(size):
     row = [size, -size, 0.5 * size, 0.99 * size]
     excess = [Decimal(x).exp() - 1 for x in row]
-    total = sum(abs(u) for u in excess) + Decimal(1e-6)
+    total = sum(abs(u) for u in excess) + Decimal("1e-6")
     exact = torch.tensor([float(max(u, Decimal(0)) / total) for u in excess], dtype=torch.float64)
     found = normalize(torch.tensor([row], dtype=torch.float64), "softpick")[0]
     torch.testing.assert_close(found, exact, rtol=1e-12, atol=0)

@@ -45,7 +45,9 @@ def test_an_attention_that_drops_a_window_is_refused(window, monkeypatch):
         return at[:, None] - at >= window
 
     made = windowed(window)
-    monkeypatch.setitem(WAYS, "sdpa", replace(WAYS["sdpa"], attend=lambda *given: showing(*given, beyond)))
+    monkeypatch.setitem(
+        WAYS, "sdpa", replace(WAYS["sdpa"], attend=lambda *given: showing(*given, beyond))
+    )
     with pytest.raises(wn.WideneckError, match="does more in its attention than a softmax"):
         use(made, "ssmax")
 
@@ -54,7 +56,9 @@ def test_an_attention_that_looks_at_padding_is_refused(monkeypatch):
     def padding(mask, _):
         return ~mask.diagonal(dim1=-2, dim2=-1)[..., None, :]  # hidden from itself
 
-    monkeypatch.setitem(WAYS, "sdpa", replace(WAYS["sdpa"], attend=lambda *given: showing(*given, padding)))
+    monkeypatch.setitem(
+        WAYS, "sdpa", replace(WAYS["sdpa"], attend=lambda *given: showing(*given, padding))
+    )
     with pytest.raises(wn.WideneckError, match="does more in its attention than a softmax"):
         use(tiny("mistral"), "ssmax")
 

@@ -152,11 +152,12 @@ def test_the_audit_has_the_weights_of_the_keys_beside_the_sink(normalizer, tmp_p
     assert found.route.startswith("dense (not sdpa" if normalizer else "the model's own (")
     assert found.by_step == []
     assert all(head.ablation is not None for head in found.heads)
-    others = wn.audit(made, text, "attention", normalizers=("relu",), **how).attention
-    assert others is not None
-    assert [point.normalizer for point in others.comparison][:1] == [
-        "softmax with sinks, the model's own"
-    ]
+    if normalizer is None:
+        found = wn.audit(made, text, "attention", normalizers=("relu",), **how).attention
+        assert found is not None
+        told = [point.normalizer for point in found.comparison]
+        assert told == ["softmax with sinks, the model's own", "relu with sinks"]
+        assert found.comparison[1].route.startswith("dense (not sdpa: relu is no softmax")
 
 
 def collected(model, ids):

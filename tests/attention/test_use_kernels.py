@@ -73,6 +73,8 @@ def test_weights_are_formed_whatever_the_kernel():
     assert all(weights is not None for weights in out.attentions)
 
 
+# Newer versions of transformers say that the method has got another name.
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable.*:FutureWarning")
 @pytest.mark.parametrize("name", ["entmax15", "asentmax", "stickbreaking"])
 def test_training_in_blocks_has_the_gradients_of_all_scores(name, monkeypatch):
     made, ids = shaken(used("mistral", name)).train(), token_ids()

@@ -147,9 +147,7 @@ def _all_or_nothing(model: Any) -> Iterator[None]:
         raise
 
 
-def _places(
-    model: Any, config: Normalizer, own: Answers, kernel: str
-) -> tuple[p.Place, ...]:
+def _places(model: Any, config: Normalizer, own: Answers, kernel: str) -> tuple[p.Place, ...]:
     """The attention layers, found under a softmax of ours that must give the model's answers."""
     name = type(model).__name__
     p.switch(model)

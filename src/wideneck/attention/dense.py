@@ -35,7 +35,7 @@ ROWS = 64
 
 
 def all_weights(call: Call, config: Normalizer) -> Tensor:
-    """Weights (B, H, Q, K); beside a sink of the model's own (B, H, Q, 1 + K), that of the sink first.
+    """Weights (B, H, Q, K); beside a sink of the model's own (B, H, Q, 1 + K), the sink's first.
 
     The sink is the oldest key then, visible to every query; n counts the others.
     """

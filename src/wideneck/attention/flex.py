@@ -38,7 +38,9 @@ def flex_attention_of(call: Call, config: Normalizer) -> Tensor:
     causal = None
     if call.causal:
         causal = _causal_blocks(query.shape[2], query.device)
-    out, lse = _kernel(kind_of(config), query, call.key, call.value, call.mask, row, causal, scaling)
+    out, lse = _kernel(
+        kind_of(config), query, call.key, call.value, call.mask, row, causal, scaling
+    )
     return shared(out, lse, call, config, factor)
 
 
@@ -157,6 +159,7 @@ def run(
         kernel_options=options,
         return_aux=AuxRequest(lse=True),
     )
+    assert aux.lse is not None
     return out, aux.lse
 
 

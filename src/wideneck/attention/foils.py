@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wideneck.attention.normalizer import Normalizer, hide
 from wideneck.registry import check_number, name_of
@@ -105,8 +105,8 @@ def sharpening(entropy: "Tensor") -> "Tensor":
     return _value(entropy).clamp(min=1).where(entropy > FLATTEST, 1)
 
 
-def _value(entropy):
-    value = POLYNOMIAL[0]
+def _value(entropy: Any) -> Any:
+    value: Any = POLYNOMIAL[0]
     for coefficient in POLYNOMIAL[1:]:
         value = value * entropy + coefficient
     return value

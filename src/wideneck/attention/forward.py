@@ -15,7 +15,6 @@ from wideneck.attention.dense import formed_attention
 from wideneck.attention.learned import LearnedNormalizer, newcomer, take_hidden
 from wideneck.attention.normalizer import Normalizer
 from wideneck.attention.routes import attend_by, choose
-from wideneck.errors import WideneckError
 
 NAME = "wideneck"
 

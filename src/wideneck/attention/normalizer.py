@@ -88,9 +88,7 @@ class Normalizer(ABC):
     def check_start(self) -> None:  # noqa: B027  most can start anywhere
         """Raises a WideneckError where a module cannot start from these numbers."""
 
-    def scaled(
-        self, scores: "Tensor", visible: "Tensor | None", n: "Tensor | None"
-    ) -> "Tensor":
+    def scaled(self, scores: "Tensor", visible: "Tensor | None", n: "Tensor | None") -> "Tensor":
         """The scores under their factor."""
         if not self.is_scaled:  # a product with 1 would be a pass over all scores
             return scores
@@ -117,9 +115,7 @@ class OfScaledScores(Normalizer):
         return largest_of_entmax(self, n)
 
 
-def count(
-    scores: "Tensor", visible: "Tensor | None", n: "Tensor | None" = None
-) -> "Tensor":
+def count(scores: "Tensor", visible: "Tensor | None", n: "Tensor | None" = None) -> "Tensor":
     """n: visible keys of each row, (..., 1), in the dtype of the scores; as given, if it is."""
     if n is not None:
         return n.to(scores.dtype)

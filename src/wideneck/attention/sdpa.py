@@ -74,7 +74,7 @@ def sink_of(call: Call, config: SoftmaxLike, factor: Any) -> Any:
     return torch.logaddexp(own, torch.as_tensor(config.sink, dtype=own.dtype, device=own.device))
 
 
-def _best_kernel(query: Tensor) -> AbstractContextManager[None]:
+def _best_kernel(query: Tensor) -> AbstractContextManager[Any]:
     if query.device.type != "cuda" or torch.compiler.is_compiling():
         return nullcontext()
     if torch.cuda.get_device_capability(query.device)[0] != 9:

@@ -5,6 +5,7 @@ version takes causal calls at alpha 1.5, heads that share keys among them; the f
 to 2.  Both scale scores by 1 / sqrt(D), so ours is folded into the query.
 """
 
+import importlib
 import importlib.util
 import math
 from typing import Any
@@ -29,8 +30,7 @@ def is_there() -> bool:
 
 def splash_attention(call: Call, config: Normalizer) -> Tensor:
     """(B, H, Q, Dv) of a call without a mask and of Q = K."""
-    import adasplash
-
+    adasplash: Any = importlib.import_module("adasplash")
     length, width = call.query.shape[2:]
     factor: Any = config.factor(num_visible(call)) * (call.scaling * math.sqrt(width))
     query = (call.query * factor).to(call.query.dtype)

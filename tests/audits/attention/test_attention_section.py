@@ -13,8 +13,8 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 
 from tiny import GPT2, LLAMA, V
 from wideneck.attention import use
-from wideneck.attention.config import normalizer_config
 from wideneck.attention.call import Call
+from wideneck.attention.config import normalizer_config
 from wideneck.audits.attention.ablation import _mean_of_visible, ablation_losses
 from wideneck.audits.attention.reading import Reader
 from wideneck.audits.attention.section import audit_attention

@@ -13,11 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wideneck.attention.config import Normalizer, Softmax
-from wideneck.attention.dense import all_weights
-from wideneck.attention.forward import attend
-from wideneck.attention.learned import LearnedNormalizer
-from wideneck.attention.routes import choose
 from wideneck.attention.call import (
     Call,
     dense_scores,
@@ -26,6 +21,11 @@ from wideneck.attention.call import (
     num_visible,
     visible_keys,
 )
+from wideneck.attention.config import Normalizer, Softmax
+from wideneck.attention.dense import all_weights
+from wideneck.attention.forward import attend
+from wideneck.attention.learned import LearnedNormalizer
+from wideneck.attention.routes import choose
 from wideneck.audits.attention.critical import Scan, scan_sizes
 from wideneck.audits.attention.distance import SelectionDistances, selection_distances
 from wideneck.audits.attention.jacobian import finite_difference, frobenius_norm, spectral_norm

@@ -206,7 +206,8 @@ class _Run:
                 self.notes,
             )
             if changed is not None:
-                points.append(self._point(describe(config), changed, losses, collector))
+                name = describe(config) + _sinks(list(collector.layers.values()))
+                points.append(self._point(name, changed, losses, collector))
         return points
 
     def _read_under(self, config: Normalizer, collector: Collector) -> Tensor:

@@ -14,7 +14,7 @@ from wideneck.attention.config import normalizer_config
 from wideneck.attention.dense import dense_attention, formed_attention
 
 LENGTH, NUM_HEADS, WIDTH = 8192, 2, 64
-NAMES = ("entmax15", "softpick", "stickbreaking")
+NAMES = ("entmax15", "sigmoid")
 LIMIT = 256
 """MB beyond the inputs, far below the 537 of one matrix of scores."""
 
@@ -30,7 +30,7 @@ def memory(scale: float) -> None:
     scores = NUM_HEADS * length**2 * 4 / 1e6
     report(
         f"batch 1, {NUM_HEADS} heads, length {length:,}, d {WIDTH}, causal, float32; one matrix of "
-        f"scores has {scores:,.0f} MB. Forward and backward pass, MB at the peak beyond the inputs.",
+        f"scores has {scores:,.0f} MB. Forward and backward pass, MB at the peak beyond the input.",
         ("", "by blocks of queries", "all scores at once"),
         rows,
         verdicts,

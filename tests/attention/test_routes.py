@@ -10,6 +10,7 @@ import pytest
 import torch
 from calls import CALLS, OPTIONS, B, D, G, H, Q, a_call, by_loops, learned, with_gradients
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention.flex_attention import create_block_mask
 
 from wideneck.attention import flex, names, routes, sink_kernels, splash
 from wideneck.attention.config import NORMALIZERS, normalizer_config
@@ -108,6 +109,15 @@ def test_flex_attention_itself_gives_the_output(name, kind, monkeypatch):
     call, config = replace(call, **tensors), configured(name)
     found = flex.flex_attention_of(call, config)
     torch.testing.assert_close(found, at_once(call, config), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 128, 300])
+def test_blocks_of_a_causal_call_are_those_of_its_mask(length):
+    found = flex._causal_blocks(length, torch.device("cpu"))
+    want = create_block_mask(lambda b, h, q, k: q >= k, None, None, length, length, device="cpu")
+    assert torch.equal(found.to_dense(), want.to_dense())
+    assert torch.equal(found.full_kv_num_blocks, want.full_kv_num_blocks)
+    assert found.shape == want.shape
 
 
 def test_a_key_as_good_as_the_kth_stays_in_whatever_rounding_says():

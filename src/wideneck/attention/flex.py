@@ -14,13 +14,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
 from wideneck.attention.by_key import ReLU, Sigmoid
 from wideneck.attention.call import Call, dense_scores, num_visible, visible_keys
 from wideneck.attention.normalizer import Normalizer
 from wideneck.attention.sdpa import blocks_of_queries, sink_of
 from wideneck.attention.softmaxes import SoftmaxLike
+
+BLOCK = 128
+"""Queries, and keys, of a block."""
 
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """(score, batch, head, query, key) -> the logarithm of what its key gets, before it is shared."""
@@ -125,11 +128,31 @@ def _least_kept(call: Call, k: int) -> Tensor:
 
 
 @functools.lru_cache(maxsize=16)
-def _causal_blocks(length: int, device: torch.device) -> Any:
+def _causal_blocks(length: int, device: torch.device) -> BlockMask:
+    """Which blocks of keys a block of queries sees: its own in part, those before it whole.
+
+    Made of block numbers, as `create_block_mask` would form a mask of every query and key.
+    """
+
     def earlier(_b: Tensor, _h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return q >= k
 
-    return create_block_mask(earlier, None, None, length, length, device=device)
+    count = -(-length // BLOCK)
+    numbers = torch.arange(count, dtype=torch.int32, device=device)
+    in_part, whole = torch.ones_like(numbers), numbers.clone()
+    own = torch.zeros(count, count, dtype=torch.int32, device=device)
+    own[:, 0] = numbers
+    if length % BLOCK:  # of queries that are not there no key is seen whole
+        in_part[-1], whole[-1], own[-1] = count, 0, numbers
+    return BlockMask.from_kv_blocks(
+        in_part[None, None],
+        own[None, None],
+        whole[None, None],
+        numbers.expand(1, 1, count, count).contiguous(),
+        BLOCK_SIZE=BLOCK,
+        mask_mod=earlier,
+        seq_lengths=(length, length),
+    )
 
 
 def run(

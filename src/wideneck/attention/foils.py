@@ -91,10 +91,11 @@ class Softpick(Normalizer):
         return None
 
     def largest_norm(self, n: int) -> float:
-        """1 + (1 + sqrt(n) / 4) / epsilon, for epsilon <= 1.
+        """1 + (1 + sqrt(n) / 4) / epsilon, or with 1 for the 1 / epsilon where that is less.
 
         With u = exp(l) - 1, S = sum |u| and D = S + epsilon, dp/dl = (diag(a) - p b^T) / D, where
-        a_i = u_i + 1 for l_i > 0, else 0, so a_i / D <= 1 / epsilon, and |b_j| = u_j + 1, so
+        a_i = u_i + 1 for l_i > 0, else 0, so a_i / D is largest at u_i = 0 or far above, and
+        |b_j| = u_j + 1, so
         |p| |b| / D <= S (sqrt(n) + S) / D^2 <= sqrt(n) / (4 epsilon) + 1.
         """
         return max(1.0, 1 / self.epsilon) + math.sqrt(n) / (4 * self.epsilon) + 1

@@ -48,9 +48,9 @@ class Layer:
     temperature: float
     """1 over the factor on q k."""
     head_dim: int
-    has_sink: bool
+    has_sink: bool = False
     """Whether the model has a sink of its own there."""
-    route: str
+    route: str = ""
     """By which a normalizer of ours computes it outside of the audit; empty for the model's own."""
     visible: list[Tensor] = field(default_factory=list)
     """(Q,): keys each query sees."""

@@ -294,6 +294,25 @@ def test_entmax_of_a_learned_alpha_or_one_above_2_is_dense():
     assert choose(on_gpu(), fixed).name == "adasplash"
 
 
+@pytest.mark.parametrize(
+    ("installed", "is_there"), [(None, False), ("0.1.1", False), ("0.2.2", True)]
+)
+def test_adasplash_that_is_missing_or_old_is_named(installed, is_there, monkeypatch):
+    def version(name):
+        if installed is None:
+            raise splash.PackageNotFoundError(name)
+        return installed
+
+    monkeypatch.setattr(splash, "version", version)
+    assert splash.is_there() == is_there
+    route = choose(on_gpu(), configured("entmax15"))
+    assert route.name == ("adasplash" if is_there else "dense")
+    if not is_there:
+        assert "pip install adasplash" in route.why_not["adasplash"]
+        with pytest.raises(WideneckError, match="kernel='adasplash' .*is not installed"):
+            choose(on_gpu(), configured("entmax15"), "adasplash")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_on_a_cpu_softmaxes_are_fused_and_the_rest_says_why_it_is_not(name):
     route = choose(a_call(num_queries=Q), configured(name))

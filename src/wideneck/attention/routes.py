@@ -90,10 +90,10 @@ def why_not_adasplash(call: Call, config: Normalizer) -> str | None:
         return f"it takes heads of width 16, 32, 64, 128 or 256, here {_listed(widths)}"
     if call.query.device.type != "cuda":
         return f"its kernels are for GPUs, and this is {_device(call)}"
-    if not splash.is_there():
-        return "the package adasplash is not installed (pip install adasplash)"
     if torch.compiler.is_compiling():
         return "its kernels are not known to compile"
+    if not splash.is_there():
+        return "adasplash 0.2 or later is not installed (pip install adasplash)"
     if call.query.shape[2] < SHORT:
         return FEW
     if call.dropout:

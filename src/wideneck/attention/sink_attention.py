@@ -67,7 +67,7 @@ def _by_row(logit: Tensor | float, query: Tensor) -> Tensor:
         return logits.reshape(-1).expand(num_heads)[:, None]
     if logits.ndim < 3 or not fits(logits.shape, torch.Size((*query.shape[:3], 1))):
         raise WideneckError(
-            f"A sink has one logit for each of {num_heads} heads, got shape {tuple(logits.shape)}."
+            f"A sink has one logit for each of {num_heads} heads, got {logits.numel()}."
         )
     return logits.expand(*logits.shape[:-3], num_heads, *logits.shape[-2:])[..., 0]
 

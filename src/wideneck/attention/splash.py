@@ -6,8 +6,8 @@ to 2.  Both scale scores by 1 / sqrt(D), so ours is folded into the query.
 """
 
 import importlib
-import importlib.util
 import math
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -24,8 +24,12 @@ ITERATIONS = 10
 
 
 def is_there() -> bool:
-    """Whether a version of the package is installed that has both kernels."""
-    return importlib.util.find_spec("adasplash") is not None
+    """Whether the package is installed in a version that has both kernels."""
+    try:
+        found = version("adasplash")
+    except PackageNotFoundError:
+        return False
+    return tuple(int(part) for part in found.split(".")[:2]) >= (0, 2)
 
 
 def splash_attention(call: Call, config: Normalizer) -> Tensor:

@@ -5,9 +5,11 @@ import math
 import entmax as peer
 import pytest
 import torch
+import transformers as tr
 from calls import B, H, Q, a_call
 from slow_rows import slow_row
-from usable import logits, shaken, tiny, token_ids, used
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from usable import GROUPED, logits, shaken, tiny, token_ids, used
 
 import wideneck as wn
 from tiny_text import character_tokenizer, write_text
@@ -88,6 +90,40 @@ def test_a_softmax_of_ours_beside_its_sinks_is_the_model(kernel):
     assert routes == {"dense" if kernel == "dense" else "sdpa"}
     made.model.layers[0].self_attn.sinks.data.add_(3)
     assert (logits(made, ids) - expected).abs().max() > 1e-3
+
+
+MIMO = {
+    "head_dim": 16,
+    "v_head_dim": 8,
+    "swa_head_dim": 16,
+    "swa_v_head_dim": 8,
+    "swa_num_attention_heads": 4,
+    "swa_num_key_value_heads": 2,
+    "sliding_window": 5,
+    "n_routed_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 16,
+}
+"""Sinks in layers with a window alone; values are narrower than keys, which no CPU kernel takes."""
+
+
+@pytest.mark.parametrize(("family", "options"), [("mimo_v2_flash", MIMO), ("granite_swa", {})])
+def test_other_families_with_sinks_are_themselves_under_a_softmax_of_ours(family, options):
+    if family not in CONFIG_MAPPING:
+        pytest.skip(f"this version of transformers has no {family}")
+    torch.manual_seed(0)
+    config = tr.AutoConfig.for_model(family, **GROUPED, **options)
+    made, ids = tr.AutoModelForCausalLM.from_config(config).eval(), token_ids()
+    sinks = [x for name, x in made.named_parameters() if name.endswith(".sinks")]
+    assert sinks
+    for parameter in sinks:
+        parameter.data.normal_()
+    expected = logits(made, ids)
+    for kernel in ("auto", "dense"):
+        use(made, "temperature", kernel=kernel)
+        torch.testing.assert_close(logits(made, ids), expected, rtol=0, atol=1e-5)
+    assert (logits(use(made, "sparsemax"), ids) - expected).abs().max() > 1e-4
+    assert torch.equal(logits(use(made, "softmax"), ids), expected)
 
 
 @pytest.mark.parametrize("name", ["sink", "entmax15", "sigmoid"])

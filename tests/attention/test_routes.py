@@ -309,7 +309,7 @@ def test_adasplash_that_is_missing_or_old_is_named(installed, is_there, monkeypa
     assert route.name == ("adasplash" if is_there else "dense")
     if not is_there:
         assert "pip install adasplash" in route.why_not["adasplash"]
-        with pytest.raises(WideneckError, match="kernel='adasplash' .*is not installed"):
+        with pytest.raises(WideneckError, match=r"kernel='adasplash' .*is not installed"):
             choose(on_gpu(), configured("entmax15"), "adasplash")
 
 

@@ -120,6 +120,11 @@ def test_dropout_drops_the_same_weights_in_both_passes():
     assert not torch.equal(out, dense_attention(call, config))  # drawn anew
 
 
+def test_dropout_of_everything_leaves_nothing():
+    call, config = a_call("causal", dropout=1.0), normalizer_config("sigmoid")
+    assert all(not found.any() for found in with_gradients(dense_attention, call, config))
+
+
 def test_dropout_keeps_its_share_and_the_mean():
     call, config = a_call("all", dropout=0.3), normalizer_config("sigmoid", bias=0.0)
     one = {n: getattr(call, n)[:1].detach().expand(400, -1, -1, -1) for n in ("query", "key")}

@@ -73,7 +73,7 @@ def dense_attention(call: Call, config: Normalizer) -> Tensor:
     blocks = [] if _is_traced(tensors.values()) else _blocks(call)
     if not blocks:
         return formed_attention(call, config)[0]
-    seed = int(torch.randint(2**62, ())) if call.dropout else 0
+    seed = int(torch.randint(2**62, (), device="cpu")) if call.dropout else 0
     plan = _Plan(call.mask, call.causal, call.scaling, call.softcap, call.dropout, seed, config)
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors.values()):
         return _Recomputed.apply(plan, blocks, tuple(tensors), *tensors.values())  # pyrefly: ignore
@@ -186,7 +186,7 @@ class _Plan:
         if self.dropout:
             generator = torch.Generator(weights.device).manual_seed(self.seed + number)
             kept = torch.rand(weights.shape, generator=generator, device=weights.device)
-            weights = weights * (kept >= self.dropout) / (1 - self.dropout)
+            weights = weights * (kept >= self.dropout) / (1 - self.dropout or 1)
         return mixed_values(weights, call)
 
     def output(self, blocks: list[_Block], tensors: dict[str, Tensor]) -> Tensor:

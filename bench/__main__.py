@@ -11,6 +11,7 @@ BENCHES = (
     "audit",
     "fuzz",
     "golden",
+    "gpu",
     "guard",
     "heads",
     "intervals",

@@ -5,8 +5,8 @@
     python -m bench heads --scale 0.05         small sizes, to see that it runs
 
 Cases: softmax, sigsoftmax, mos, moss, bfloat16 (bench/cases.py), sweep (cost against N, K and
-V, with the figure docs/bench-heads.svg) and accuracy.  `pip install wideneck[bench]` adds
-x-transformers, one of the peers.  The tables are Markdown.
+V, with the figure docs/bench-heads.svg), accuracy and accuracy-bfloat16.
+`pip install wideneck[bench]` adds x-transformers, one of the peers.  The tables are Markdown.
 
 All times are of a forward and a backward pass.  "x floor" is the median over rounds of the
 time divided by the floor's in the same round (see bench/floor.py), and what limits judge;
@@ -36,7 +36,7 @@ from bench.floor import fastest
 from bench.parts import from_child, in_turns, ratio, report, run_parts, seconds, timed, verdict
 from bench.peers import IMPLEMENTATIONS, Batch, step
 from bench.resident import growth
-from wideneck.functional.scores import CHUNK_ROWS, CHUNK_SCORES
+from wideneck.functional.chunks import CHUNK_ROWS, CHUNK_SCORES
 
 HEADER = ("", "rounds", "min s", "median s", "x floor", "of minima", "first s", "peak MB")
 SLACK = 64e6
@@ -47,6 +47,7 @@ PARTS = {
     **{name: f"heads.case {name}" for name in CASES},
     "sweep": "sweep.sweep",
     "accuracy": "accuracy.accuracy",
+    "accuracy-bfloat16": "accuracy_bfloat16.errors",
 }
 
 

@@ -9,7 +9,10 @@ import pytest
 import torch
 
 import wideneck as wn
-from wideneck.functional.scores import CHUNK_SCORES, Scores, workspace
+from wideneck.functional import chunks as cut
+from wideneck.functional.chunks import CHUNK_SCORES, chunk_tokens
+from wideneck.functional.kept import Kept
+from wideneck.functional.scores import Scores, workspace
 from wideneck.functional.shard import WHOLE, Shard
 
 CPU = torch.device("cpu")
@@ -18,18 +21,44 @@ CPU = torch.device("cpu")
 def chunks(num_tokens, vocab_size, *, K=1, shard=WHOLE, chunk_size=None, device="meta", kept=None):
     X = torch.empty(num_tokens, K, 1, device=device)
     W = torch.empty(vocab_size, 1, device=device)
-    kept = torch.ones(num_tokens, dtype=torch.bool) if kept is None else kept
+    kept = Kept(num_tokens) if kept is None else Kept.of(kept)
     return Scores(X, W, None, kept, shard, chunk_size)
 
 
+H200 = 149 * 10**9
+
+
 @pytest.mark.parametrize(
-    ("vocab_size", "most"),
-    [(10, 4096), (2**14, 4096), (2**15, 2048), (2**17, 512), (2**18, 256), (2**20, 256)],
+    ("memory", "num_tokens", "vocab_size", "K", "want"),
+    [
+        (H200, 8192, 256_000, 1, 2816),  # 4,042 rows fit, 3,968 in whole tiles: three chunks
+        (H200, 8192, 128_256, 1, 4096),
+        (H200, 2048, 50_304, 4, 1024),
+        (H200, 2048, 50_304, 15, 256),
+        (16 * 10**9, 8192, 256_000, 1, 384),
+        (10**9, 100, 256_000, 1, 25),
+    ],
 )
-def test_a_chunk_holds_2_to_the_26_scores_at_most_but_never_fewer_than_256_rows(vocab_size, most):
-    assert most in (256, 4096) or most * vocab_size == CHUNK_SCORES
-    assert chunks(most, vocab_size).size == most
-    assert chunks(most + 1, vocab_size).size == -(-(most + 1) // 2)
+def test_elsewhere_a_chunk_takes_a_share_of_all_memory(
+    monkeypatch, memory, num_tokens, vocab_size, K, want
+):
+    monkeypatch.setattr(cut, "memory_of", lambda device: memory)
+    scores = chunks(num_tokens, vocab_size, K=K)
+    assert scores.size == want
+    assert 24 * 6 * scores.size * K * vocab_size <= memory
+    assert scores.size * K <= 4096
+
+
+def test_a_chunk_has_fewer_scores_than_32_bits_count(monkeypatch):
+    monkeypatch.setattr(cut, "memory_of", lambda device: 10**15)
+    assert chunks(8192, 2**20).size == 1664  # 2,047 rows, 1,920 in whole tiles: five even chunks
+
+
+def test_processes_cut_by_the_smallest_memory_among_them(monkeypatch):
+    monkeypatch.setattr(cut, "memory_of", lambda device: 10**15)
+    X, W = torch.empty(8192, 1, 1, device="meta"), torch.empty(10, 1, device="meta")
+    shard = Shard(0, 10, object(), 256_000, 256_000, 16 * 10**9)
+    assert chunk_tokens(X, W, 8192, shard, None) == 384
 
 
 def test_on_a_cpu_a_chunk_has_1024_rows_at_most():
@@ -60,8 +89,8 @@ def test_tokens_that_do_not_count_are_in_no_chunk():
 
 def test_processes_cut_alike_by_the_largest_part_of_the_vocabulary():
     shard = Shard(0, 10, object(), 2**20, 2**17)
-    assert chunks(4096, 10, shard=shard).size == 512
-    assert chunks(4096, 10).size == 4096
+    assert chunks(4096, 10, shard=shard, device="cpu").size == 512
+    assert chunks(4096, 10, device="cpu").size == 1024
 
 
 @pytest.mark.parametrize(
@@ -70,17 +99,17 @@ def test_processes_cut_alike_by_the_largest_part_of_the_vocabulary():
 def test_narrow_weights_are_widened_into_the_workspace_where_it_may_be_as_large(vocab_size, inside):
     X = torch.empty(300, 1, 1, dtype=torch.bfloat16, device="meta")
     W = torch.empty(vocab_size, 1, dtype=torch.bfloat16, device="meta")
-    scores = Scores(X, W, None, torch.ones(300, dtype=torch.bool), WHOLE, 1)
-    assert scores.W.dtype == scores.space.dtype == torch.float32
-    same = scores.W.untyped_storage()._cdata == scores.space.untyped_storage()._cdata
+    scores = Scores(X, W, None, Kept(300), WHOLE, 1)
+    assert scores.products.W.dtype == scores.space.dtype == torch.float32
+    same = scores.products.W.untyped_storage()._cdata == scores.space.untyped_storage()._cdata
     assert same == inside
     assert scores.space.numel() == vocab_size
 
 
 def test_wide_weights_are_not_copied():
     W = torch.zeros(7, 1)
-    scores = Scores(torch.zeros(5, 1, 1), W, None, torch.ones(5, dtype=torch.bool), WHOLE, None)
-    assert scores.W.data_ptr() == W.data_ptr()
+    scores = Scores(torch.zeros(5, 1, 1), W, None, Kept(5), WHOLE, None)
+    assert scores.products.W.data_ptr() == W.data_ptr()
 
 
 def test_a_thread_keeps_one_buffer_until_it_is_too_small_or_of_another_type():

@@ -12,6 +12,7 @@ import wideneck as wn
 from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves, slow
 from wideneck import config as c
 from wideneck.errors import WideneckError
+from wideneck.functional import scores
 
 REDUCTIONS = ("mean", "sum", "none")
 both = wn.linear_cross_entropy_and_log_normalizer
@@ -219,8 +220,14 @@ def test_float32_is_no_worse_than_the_obvious_code(kind, offset):
         assert fused <= 2 * obvious + 1e-7 * exact.abs().max()
 
 
-def test_bfloat16_weights_are_accumulated_in_float32():
-    """The gradient of many chunks is that of the rounded weights in float64, rounded once."""
+@pytest.mark.parametrize("kind", ["wide", "rounded"])
+def test_bfloat16_weights_are_accumulated_in_float32(kind, monkeypatch):
+    """The gradient of many chunks is that of the rounded weights in float64, rounded once.
+
+    Where the gradients of the scores are rounded, too, it is so on average: 200 sums in bfloat16
+    would be off by 2**-6.
+    """
+    monkeypatch.setattr(scores, "kind_for", lambda device, narrow: kind)
     given = inputs(False, N=600, D=16, V=50)
     low = {
         k: v.detach().bfloat16().requires_grad_()
@@ -236,7 +243,9 @@ def test_bfloat16_weights_are_accumulated_in_float32():
         assert low[name].grad.dtype == torch.bfloat16
         want = high[name].grad
         error = (low[name].grad.double() - want).abs()
-        assert (error <= 2**-8 * want.abs() + 1e-4 * want.abs().max()).all()
+        assert error.norm() <= 2**-8 * want.norm()
+        if kind == "wide":
+            assert (error <= 2**-8 * want.abs() + 1e-4 * want.abs().max()).all()
 
 
 class _Largest(TorchDispatchMode):

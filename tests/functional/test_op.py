@@ -5,7 +5,7 @@ from torch.utils.checkpoint import checkpoint
 import wideneck as wn
 from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves, slow
 from wideneck.errors import WideneckError
-from wideneck.functional import differentiable, passes
+from wideneck.functional import compiled, differentiable, passes
 from wideneck.functional.affine import affine
 from wideneck.functional.forms import Identity
 
@@ -149,8 +149,8 @@ def test_a_failing_compiler_costs_one_warning_and_no_score(monkeypatch):
         z.zero_()  # a failure half way
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr(passes, "_fast", lambda: broken)
-    monkeypatch.setattr(passes, "_works", {})
+    monkeypatch.setattr(compiled, "_fast", lambda step: broken)
+    monkeypatch.setattr(compiled, "_works", {})
     z = torch.randn(5, 7)
     want = z.clone()
     want_total, _ = passes._weigh(want, Identity(), z.amax(-1, keepdim=True), "in place")
@@ -165,11 +165,11 @@ def test_running_out_of_memory_is_no_failure_of_the_compiler(monkeypatch):
     def full(z, form, top, mode):
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(passes, "_fast", lambda: full)
-    monkeypatch.setattr(passes, "_works", {})
+    monkeypatch.setattr(compiled, "_fast", lambda step: full)
+    monkeypatch.setattr(compiled, "_works", {})
     with pytest.raises(torch.OutOfMemoryError):
         passes._weigh_compiled(torch.randn(5, 7), Identity(), torch.zeros(5, 1), "in place")
-    assert not passes._works
+    assert not compiled._works
 
 
 def test_training_goes_on_after_inference_mode():

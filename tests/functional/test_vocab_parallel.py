@@ -14,7 +14,7 @@ import wideneck as wn
 from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves
 from functional.token_examples import ALL
 from wideneck.errors import WideneckError
-from wideneck.functional import linear_token_outputs, scores
+from wideneck.functional import chunks, linear_token_outputs, scores
 
 KINDS = ("softmax", "scaled", "sigsoftmax", "gss", "sigmoid", "plif")
 REDUCTIONS = ("mean", "sum", "none")
@@ -50,6 +50,7 @@ def _work(rank: int, folder: str) -> None:
     errors["sentences"] = [_said(rank, mesh, number) for number in range(8)]
     errors["nan"] = _nan(rank)
     errors["chunks"] = _own_chunks(rank)
+    errors["narrow"] = [_narrow(rank, mixture) for mixture in (False, True)]
     with open(f"{folder}/{rank}.json", "w") as file:
         json.dump(errors, file)
     dist.barrier()
@@ -188,7 +189,7 @@ def _nan(rank: int) -> list[bool]:
 
 def _own_chunks(rank: int) -> float:
     """Parts so uneven that each process alone would cut the tokens in its own way."""
-    scores.CHUNK_SCORES = 600 * 300  # 600 rows for 300 tokens of the vocabulary, 256 for 900
+    chunks.CHUNK_SCORES = 600 * 300  # 600 rows for 300 tokens of the vocabulary, 256 for 900
     torch.manual_seed(0)
     given = inputs(False, N=1200, V=1200, dtype=torch.float32)
     want = wn.linear_cross_entropy(**given).item()
@@ -196,6 +197,40 @@ def _own_chunks(rank: int) -> float:
     for name in ("linear_weight", "linear_bias"):
         given[name] = given[name].detach()[mine]
     return abs(wn.linear_cross_entropy(**given, group=dist.group.WORLD).item() / want - 1)
+
+
+def _narrow(rank: int, mixture: bool) -> list[float]:
+    """Products of bfloat16, and two rows that are done again: loss and gradients, relative."""
+    kept, scores.kind_for = scores.kind_for, lambda device, narrow: "rounded"
+    torch.manual_seed(0)
+    given = inputs(mixture, N=40, V=30, D=16, dtype=torch.float32)
+    for name in ("input", "linear_weight", "linear_bias"):
+        given[name] = given[name].detach().bfloat16().requires_grad_()
+    with torch.no_grad():
+        given["input"][[4, 9]] *= 20
+    mine = slice(0, 12) if rank == 0 else slice(12, None)
+    results = []
+    for group in (None, dist.group.WORLD):
+        some = dict(given)
+        if group is not None:
+            for name in ("linear_weight", "linear_bias"):
+                some[name] = given[name].detach()[mine].requires_grad_()
+        loss = wn.linear_cross_entropy(**some, group=group, reduction="none")
+        gradients = dict(
+            zip(_names(some), torch.autograd.grad(loss.sum(), leaves(some)), strict=True)
+        )
+        if group is None:
+            for name in ("linear_weight", "linear_bias"):
+                gradients[name] = gradients[name][mine]
+        results.append([loss.detach(), *gradients.values()])
+    scores.kind_for = kept
+    assert results[0][0].max() > 44
+    want, got = ([x.double() for x in some] for some in results)
+    return [float((a - b).norm() / b.norm()) for a, b in zip(got, want, strict=True)]
+
+
+def _names(given: dict) -> list[str]:
+    return [k for k, v in given.items() if isinstance(v, torch.Tensor) and v.is_floating_point()]
 
 
 @pytest.fixture(scope="module")
@@ -238,3 +273,11 @@ def test_all_processes_cut_the_tokens_alike(errors):
 def test_a_nan_of_one_process_is_a_nan_in_all(errors):
     for one in errors:
         assert one["nan"] == [n != 2 for n in range(7)]  # the third target is ignored
+
+
+@pytest.mark.parametrize("mixture", [0, 1])
+def test_products_of_bfloat16_equal_those_of_one_process(errors, mixture):
+    for one in errors:
+        loss, *gradients = one["narrow"][mixture]
+        assert loss < 1e-5
+        assert max(gradients) < 2**-8

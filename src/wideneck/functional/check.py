@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from wideneck.errors import WideneckError
+from wideneck.functional.kept import Kept, may_wait
 from wideneck.functional.options import LossOptions
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -118,17 +119,30 @@ def _no_gradient(tensor: Tensor | None, name: str) -> None:
         )
 
 
-def check_values(
-    x: Tensor, target: Tensor | None, ignore_index: int | None, vocab_size: int
-) -> None:
-    """Targets in range; under anomaly detection, hidden states that are numbers."""
-    kept = x.new_empty(0) if target is None else target
-    if ignore_index is not None:
-        kept = kept[kept != ignore_index]
-    if kept.numel():
-        low, high = (int(v) for v in kept.aminmax())
+def look(
+    x: Tensor, target: Tensor | None, mask: Tensor | None, vocab_size: int, ignore_index: int
+) -> Kept:
+    """The tokens that count; the one wait of a loss for the targets, or none where none may be.
+
+    Args:
+        x: hidden states; under anomaly detection they must be numbers.
+        target: ids, (N,) or (N, M); None where there are none.
+        mask: (N,), which targets count; None for all.
+        vocab_size: over all processes.
+        ignore_index: the target that does not, for the message.
+
+    Raises:
+        WideneckError: a target that counts is out of range.
+    """
+    if not may_wait(x.device):
+        return Kept(len(x))
+    number = len(x)
+    if target is not None and target.numel():
+        inside = target if mask is None else torch.where(mask, target, 0)
+        count = inside.new_tensor(number) if mask is None else mask.sum()
+        number, low, high = torch.stack([count, *inside.aminmax()]).tolist()
         if low < 0 or high >= vocab_size:
-            other = "" if ignore_index is None else f" or be ignore_index = {ignore_index}"
+            other = "" if mask is None else f" or be ignore_index = {ignore_index}"
             raise WideneckError(
                 f"Targets must lie in [0, {vocab_size}){other}, got {low if low < 0 else high}."
             )
@@ -138,6 +152,7 @@ def check_values(
             f"The hidden states hold NaN or infinity in {len(bad)} of {len(x)} tokens, first in "
             f"token {int(bad[0])}; the loss would be NaN."
         )
+    return Kept(number) if mask is None else Kept.counted(mask, number)
 
 
 def check_temperature(temperature: Tensor | None, kept: Tensor) -> None:

@@ -48,18 +48,22 @@ class Chunk:
         row = (top, total.to(z.dtype), here, target, z_t, slope_t, nll, log_normalizer)
         return cls(z, form, *row, sums.weighted, mode)
 
-    def to_gradient_(self, up: Tensor, ut: Tensor, parameters: list[Tensor]) -> Tensor:
-        """The rows' scales a: a z is the gradient of the scores, but for the term of the target.
+    def to_gradient(
+        self, up: Tensor, ut: Tensor, parameters: list[Tensor], *, apart: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """The rows' scales a, of which a z is the gradient of the scores, and the target's own.
 
-        `of` has made z G f' already, unless the mode is "keep"; then it becomes so here.
+        `of` has made z G f' already, unless the mode is "keep"; then it becomes so here.  The
+        target's own part is in z where `up` is `ut`, unless `apart`; None is then returned for it.
 
         Args:
             up: (R,), weight of the log-normalizer in the loss.
             ut: (R,), weight of the target's score.
             parameters: sums of their gradients, to which those of the chunk are added.
+            apart: z is going to be rounded, and the target's part should not be.
 
         Returns:
-            a, (R,).
+            Two of (R,).
         """
         a = up / self.total
         if parameters:
@@ -77,9 +81,9 @@ class Chunk:
                 g = (self.form.log_score(z) - t).exp_()
                 self.form.add_gradients_(parameters, z, g * scale[:, None])
                 torch.mul(g, self.form.slope(z), out=z)
-        return a
-
-    def subtract_target_(self) -> None:
-        """The term of the target where `up` is `ut`: ut f' is a times total f', at no division."""
-        own = self.total * self.target_slope * self.here
-        self.z.scatter_add_(1, self.target[:, None], -own[:, None])
+        slope = self.target_slope * self.here
+        if apart or up is not ut:
+            return a, -ut * slope
+        # ut f' is a times total f', at no division.
+        self.z.scatter_add_(1, self.target[:, None], -(self.total * slope)[:, None])
+        return a, None

@@ -67,27 +67,50 @@ class FusedLoss(torch.autograd.Function):
             refuse_parts(ctx.asked.shard)
             return placed(gradients_of(ctx.asked, up, tensors), ctx.asked.wanted, tensors, FIXED)
         ready, ctx.gradients = ctx.gradients, None
+        factor = None
         if grad_log_normalizer is None and (ready or saved) and grad_loss is not None:
-            if ready:
-                if grad_loss.device.type != "cpu" or grad_loss != 1:
-                    ready = [gradient.mul_(grad_loss) for gradient in ready]
-            else:
+            if not ready:
                 ready = [gradient * grad_loss for gradient in saved]
+            elif grad_loss.device.type != "cpu" or grad_loss != 1:
+                factor = grad_loss
         else:
             _, _, *ready = run(ctx.asked, tensors, (grad_loss, grad_log_normalizer))
-        return finished(ready, ctx.asked.wanted, tensors, FIXED, (*kept, *up))
+        return finished(ready, ctx.asked.wanted, tensors, FIXED, (*kept, *up), factor)
 
 
 def finished(
-    ready: list[Tensor], wanted: Wanted, tensors: tuple, fixed: int, sources: tuple
+    ready: list[Tensor],
+    wanted: Wanted,
+    tensors: tuple,
+    fixed: int,
+    sources: tuple,
+    factor: Tensor | None = None,
 ) -> tuple[Tensor | None, ...]:
-    """What a backward pass returns: of the tensors' dtypes, and once differentiable only."""
+    """What a backward pass returns: of the tensors' dtypes, and once differentiable only.
+
+    Args:
+        ready: the gradients, which are used up.
+        wanted: which they are.
+        tensors: what they are gradients of.
+        fixed: how many of those come before the parameters.
+        sources: what the gradients were computed from.
+        factor: what they are still to be multiplied with.
+    """
     # Rounded only now: a loss scale has been applied, which float16 cannot do without.
     given = wanted.of(tensors, fixed)
-    ready = [gradient.to(like.dtype) for gradient, like in zip(ready, given, strict=True)]
+    ready = [_rounded(gradient, like, factor) for gradient, like in zip(ready, given, strict=True)]
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         ready = list(Last.apply(ready, *sources))
     return placed(ready, wanted, tensors, fixed)
+
+
+@torch.no_grad()
+def _rounded(gradient: Tensor, like: Tensor, factor: Tensor | None) -> Tensor:
+    """The gradient times the factor, in one pass, of the dtype of `like`."""
+    if factor is None:
+        return gradient.to(like.dtype)
+    out = gradient if gradient.dtype == like.dtype else torch.empty_like(gradient, dtype=like.dtype)
+    return torch.mul(gradient, factor, out=out)
 
 
 class EagerLoss(FusedLoss):

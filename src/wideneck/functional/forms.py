@@ -110,6 +110,10 @@ class Form:
         """`weigh_`, and the row sums (R, num_sums) of g df/dtheta, all parameters side by side."""
         raise AssertionError(f"{type(self).__name__} has no sums of rows")
 
+    def row_sums(self, z: Tensor, g: Tensor) -> Tensor:
+        """The same sums (R, num_sums) for weights g (R, V) of any kind."""
+        raise AssertionError(f"{type(self).__name__} has no sums of rows")
+
 
 @final
 @dataclass(frozen=True)
@@ -202,6 +206,9 @@ class GSSForm(Form):
     def num_sums(self) -> int:
         return 1
 
+    def row_sums(self, z: Tensor, g: Tensor) -> Tensor:
+        return (g * F.logsigmoid(z)).sum(-1, keepdim=True)
+
     def weigh_with_sums_(self, z: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
         total, ratios = self._weigh_(z, top, ratios=True)
         return total, ratios + total * F.logsigmoid(top)
@@ -245,12 +252,18 @@ class PLIFForm(Form):
         return sum(len(numbers) for numbers in self.parameters)
 
     def weigh_with_sums_(self, z: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
-        g, (left, right), total = self._weigh_(z, top)
+        g, places, total = self._weigh_(z, top)
+        return total, self._sums(g, *places)
+
+    def row_sums(self, z: Tensor, g: Tensor) -> Tensor:
+        return self._sums(g, *self.activation.place(z, self.parameters[1]))
+
+    def _sums(self, g: Tensor, left: Tensor, right: Tensor) -> Tensor:
         # Of each row its own sums: on an accelerator, additions to one number wait for each other.
-        by_start, by_rise = g.new_zeros(2, len(z), len(self.parameters[0]))
-        by_start.scatter_add_(1, left, g)
-        by_rise.scatter_add_(1, left, g.mul_(right))
-        return total, torch.cat([by_start, by_rise], 1)
+        by_start, by_rise = g.new_zeros(2, len(g), len(self.parameters[0]))
+        return torch.cat(
+            [by_start.scatter_add(1, left, g), by_rise.scatter_add(1, left, g * right)], 1
+        )
 
     def _weigh_(self, z: Tensor, top: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
         """g, the places of z, and what `weigh_` gives."""

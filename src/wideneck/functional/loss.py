@@ -18,6 +18,7 @@ from wideneck.functional.items import per_item
 from wideneck.functional.numbers import plain_number
 from wideneck.functional.op import Asked
 from wideneck.functional.options import Layer, LossOptions
+from wideneck.functional.products import asks_for_narrow
 from wideneck.functional.shard import Shard
 from wideneck.functional.transforms import TransformedLoss, is_transformed, refuse_traced
 from wideneck.functional.vocab_parallel import locate, shared
@@ -80,9 +81,12 @@ def linear_cross_entropy(
 
     Cost:
         "mean" and "sum" compute the gradients in the forward pass: three matrix products.
-        "none" computes the scores again in the backward pass: four.  Products, sums and dW are
-        at least float32 whatever the inputs.  Memory beyond the gradients: one chunk of scores,
-        kept for the next call on a CPU, and a float32 copy of narrower weights.
+        "none" computes the scores again in the backward pass: four.  Sums and dW are at least
+        float32 whatever the inputs, and products as well, but for bfloat16 inputs (or float32 ones
+        under an accelerator's autocast to it) where the hardware multiplies that: the gradients of
+        the scores are then rounded to bfloat16, except the target's, and the loss is not.
+        Memory beyond the gradients: one chunk of scores, kept for the next call on a CPU, and a
+        float32 copy of narrower weights where products are float32.
         label_smoothing and class probabilities cost two more passes over the chunk.
 
     Raises:
@@ -138,6 +142,7 @@ def _loss(
         options,
         z_loss=plain_number("z_loss", options.z_loss),
         label_smoothing=plain_number("label_smoothing", options.label_smoothing),
+        narrow=asks_for_narrow(input, weight),
     )
     refuse_traced()
     config = activation_config(activation)

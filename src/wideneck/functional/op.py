@@ -1,5 +1,6 @@
 """The fused loss and its gradients as an operator, opaque to `torch.compile`."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,10 +8,11 @@ import torch
 from torch import Tensor
 
 from wideneck.functional.affine import decode
-from wideneck.functional.check import check_values
+from wideneck.functional.check import look
 from wideneck.functional.distribution import widened
 from wideneck.functional.fused import fused_nll
 from wideneck.functional.items import per_item
+from wideneck.functional.kept import may_wait
 from wideneck.functional.options import NOTHING, Layer, LossOptions, Targets, Wanted
 from wideneck.functional.shard import WHOLE, Shard
 from wideneck.functional.spread import Spread
@@ -22,7 +24,7 @@ log_prior (N, K), and the ids, probabilities and class weights of `Targets`."""
 LAYER = "Tensor x, Tensor weight, Tensor? bias, Tensor? log_prior"
 ENCODED = (
     "Tensor[] parameters, str form, float[] constants, str reduction, SymInt ignore_index, "
-    "float z_loss, float label_smoothing, SymInt? chunk_size"
+    "float z_loss, float label_smoothing, SymInt? chunk_size, bool narrow"
 )
 """In the signatures of operators: `Layer`, and what follows its tensors, from `Asked.encode`."""
 
@@ -44,7 +46,7 @@ class Asked:
     def encode(self) -> tuple:
         """Form and options as `ENCODED` has them; `decoded` reads them."""
         o = self.options
-        numbers = o.ignore_index, float(o.z_loss), float(o.label_smoothing), o.chunk_size
+        numbers = o.ignore_index, float(o.z_loss), float(o.label_smoothing), o.chunk_size, o.narrow
         return (*self.form, o.reduction, *numbers)
 
     @property
@@ -70,16 +72,20 @@ def fused(asked: Asked, tensors: tuple, up: Up = (None, None)) -> list[Tensor]:
     x, weight, bias, log_prior, ids, probs, class_weight = tensors[:FIXED]
     grad_loss, grad_log_normalizer = up
     layer = Layer(x, weight, bias, log_prior, decode(*asked.form, list(tensors[FIXED:])), shard)
-    check_values(x, ids, options.ignore_index if probs is None else None, layer.vocab_size)
-    kept, factor = x.new_ones(len(x), dtype=torch.bool), None
-    if probs is None:
-        kept = ids != options.ignore_index
-        if class_weight is not None:
-            factor = torch.where(kept, class_weight[torch.where(kept, ids, 0)], 0)
-            factor = factor.to(widened(x, weight))
+    dtype = widened(x, weight)
+    mask = None if probs is not None or ids is None else ids != options.ignore_index
+    kept, factor = look(x, ids, mask, layer.vocab_size, options.ignore_index), None
+    # Where nobody may look which they are, ignored tokens are computed and weigh 0.
+    blank = mask if kept.all and not may_wait(x.device) else None
+    if mask is not None and blank is not None:
+        ids = torch.where(mask, ids, 0)
+    if mask is not None and class_weight is not None:
+        factor = torch.where(mask, class_weight[torch.where(mask, ids, 0)], 0).to(dtype)
     # The mean is over the weights of the targets' classes; of the z-loss, over tokens.
     mean = options.reduction == "mean"
-    count = int(kept.sum()) if mean else 1
+    count: int | Tensor = 1
+    if mean:
+        count = kept.number if blank is None else blank.sum()
     items = count if factor is None or not mean else factor.sum()
     target: Tensor | Spread
     if ids is not None and probs is None and not options.label_smoothing:
@@ -95,9 +101,14 @@ def fused(asked: Asked, tensors: tuple, up: Up = (None, None)) -> list[Tensor]:
         square = grad_loss * square if options.z_loss else 0.0
     elif grad_log_normalizer is not None:
         token = square = 0.0
+    if blank is not None:
+        factor = blank.to(dtype) if factor is None else factor
+        square = square * blank
+        if grad_log_normalizer is not None:
+            grad_log_normalizer = grad_log_normalizer * blank[:, None]
     if factor is not None:
         token = token * factor
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         nll, log_normalizer, gradients = fused_nll(
             layer,
             kept,
@@ -107,7 +118,10 @@ def fused(asked: Asked, tensors: tuple, up: Up = (None, None)) -> list[Tensor]:
             weight=token.expand(len(x)) if isinstance(token, Tensor) else token,
             square_weight=square.expand(len(x)) if isinstance(square, Tensor) else square,
             normalizer_weight=grad_log_normalizer,
+            narrow=options.narrow,
         )
+    if blank is not None:
+        log_normalizer = log_normalizer * blank[:, None]
     loss = nll if factor is None else nll * factor
     squares = options.z_loss * log_normalizer.square().mean(-1) if options.z_loss else None
     if options.reduction != "none":
@@ -118,11 +132,18 @@ def fused(asked: Asked, tensors: tuple, up: Up = (None, None)) -> list[Tensor]:
     return [loss, log_normalizer, *shard.whole_gradients(gradients)]
 
 
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Autocast would round what is meant to stay as it is; some devices have none."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
 def decoded(given: tuple, fixed: int) -> tuple[tuple, tuple[str, list[float]], LossOptions, tuple]:
     """Tensors, form, options and the rest of an operator with `fixed` tensors before `ENCODED`."""
-    parameters, form, constants, *options = given[fixed : fixed + 8]
+    parameters, form, constants, *options = given[fixed : fixed + 9]
     tensors = (*given[:fixed], *parameters)
-    return tensors, (form, constants), LossOptions(*options), given[fixed + 8 :]
+    return tensors, (form, constants), LossOptions(*options), given[fixed + 9 :]
 
 
 @torch.library.custom_op(

@@ -22,6 +22,9 @@ class LossOptions:
     z_loss: float = 0.0
     label_smoothing: float = 0.0
     chunk_size: int | None = None
+    narrow: bool = False
+    """Whether products of bfloat16 are asked for, by dtypes or by the caller's autocast, which
+    neither a backward pass nor an operator can see: no argument of the function's."""
 
 
 @final

@@ -5,7 +5,6 @@ thread, run from the cache and cost no compilation.  Elsewhere a block is the wh
 the same function goes through `torch.compile`, which makes one kernel of it.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from wideneck.functional.compiled import compiled
 from wideneck.functional.forms import Form
 from wideneck.functional.shard import Shard
 
@@ -58,7 +58,7 @@ class Sums:
 def weigh_(z: Tensor, form: Form, shard: Shard, mode: Mode) -> Sums:
     """Forms G = exp(f(z) - f(top)), in place unless `mode` is "keep", and sums it."""
     if z.device.type == "cpu":
-        _exp_from_one_thread()
+        exp_from_one_thread()
     step: Callable = _weigh if z.device.type == "cpu" else _weigh_compiled
     parts = blocks(z)
     tops, sums, scaled = [], [], []
@@ -86,7 +86,7 @@ def weigh_(z: Tensor, form: Form, shard: Shard, mode: Mode) -> Sums:
 
 
 @cache
-def _exp_from_one_thread() -> None:
+def exp_from_one_thread() -> None:
     """Once a process, so that no two threads are the first to ask for an exponential.
 
     Seen with torch 2.13 on a CPU: in some processes the first parallel float32 `exp` has one
@@ -106,32 +106,5 @@ def _weigh(z: Tensor, form: Form, top: Tensor, mode: Mode) -> tuple[Tensor, Tens
 
 
 def _weigh_compiled(z: Tensor, form: Form, top: Tensor, mode: Mode) -> tuple[Tensor, Tensor]:
-    """`_weigh` through `torch.compile`; as it is, after one warning, where that fails.
-
-    Tried out on a copy of two rows: a failure half way would leave the scores half changed.
-    """
     kind = (type(form.activation), mode, z.dtype, z.device.type)
-    if kind not in _works:
-        try:
-            _fast()(z[:2].clone(), form, top[:2], mode)
-            _works[kind] = True
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # no compiler, an unsupported device, a bug of its own
-            if False not in _works.values():
-                warnings.warn(
-                    f"wideneck: torch.compile failed ({type(error).__name__}); the output layer "
-                    "runs without it, more slowly and with the same results.",
-                    stacklevel=2,
-                )
-            _works[kind] = False
-    return (_fast() if _works[kind] else _weigh)(z, form, top, mode)
-
-
-_works: dict[tuple, bool] = {}
-"""What has been tried."""
-
-
-@cache
-def _fast() -> Callable:
-    return torch.compile(_weigh, dynamic=True)
+    return compiled(_weigh, kind, (z[:2].clone(), form, top[:2], mode), (z, form, top, mode))

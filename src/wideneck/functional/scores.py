@@ -10,17 +10,12 @@ from typing import final
 import torch
 from torch import Tensor
 
+from wideneck.functional.chunks import CHUNK_SCORES, chunk_tokens
 from wideneck.functional.distribution import widened
+from wideneck.functional.kept import Kept
 from wideneck.functional.options import Wanted
+from wideneck.functional.products import NARROW, PRODUCTS, TensorCores, kind_for
 from wideneck.functional.shard import Shard
-
-CHUNK_ROWS = 1024
-"""Rows of a chunk at most: products are slower with many fewer, and no faster with more."""
-ACCELERATOR_ROWS = 4096
-"""The same where starting kernels takes time.  A step of an AWD-LSTM with 15 softmaxes on an H100,
-V = 10,000: 23 to 37 ms with 1024 rows, 20 with 4096, 19 with 8192, and 20 with the plain loss."""
-CHUNK_SCORES = 2**26
-"""Scores of a chunk at most (256 MiB in float32), down to 256 rows."""
 
 
 @final
@@ -31,9 +26,10 @@ class Scores:
         X: (N, K, D).
         W: (V, D), or this process's rows of it.
         b: (V,) or None.
-        kept: (N,), the tokens that count.
+        kept: the tokens that count.
         shard: the part of the vocabulary that W holds.
         chunk_size: tokens at a time; None chooses.
+        narrow: whether products of bfloat16 are asked for.
     """
 
     def __init__(
@@ -41,42 +37,49 @@ class Scores:
         X: Tensor,
         W: Tensor,
         b: Tensor | None,
-        kept: Tensor,
+        kept: Kept,
         shard: Shard,
         chunk_size: int | None,
+        *,
+        narrow: bool = False,
     ):
-        self.X, self.dtype = X, widened(X, W)
+        self.X, self.dtype, self.kept = X, widened(X, W), kept
         self.b = None if b is None else b.to(self.dtype)
-        self.kept = kept.nonzero().squeeze(1)
-        self.whole = len(self.kept) == len(X)
-        """Whether every token counts: chunks are then slices, and nothing is copied."""
-        K, V, num_kept = X.shape[1], W.shape[0], len(self.kept)
-        rows = CHUNK_ROWS if X.device.type == "cpu" else ACCELERATOR_ROWS
-        most = min(rows, max(256, CHUNK_SCORES // (V if shard.is_whole else shard.largest)))
-        size = max(1, most // K) if chunk_size is None else chunk_size
-        num_chunks = max(1, -(-num_kept // size))
-        # Even chunks: a short last one is a slow product.
-        self.size = max(1, -(-num_kept // num_chunks))
-        # Narrower weights are widened into the workspace, if they are no larger than the scores
-        # may be.
-        num_widened = W.numel() if W.dtype != self.dtype and W.numel() <= CHUNK_SCORES else 0
-        space = workspace(num_widened + self.size * K * V, dtype=self.dtype, device=X.device)
-        self.W = W.to(self.dtype) if not num_widened else space[:num_widened].view_as(W).copy_(W)
-        self.space = space[num_widened:]
+        make = PRODUCTS[kind_for(X.device, narrow=narrow)]
+        self.size = chunk_tokens(X, W, kept.number, shard, chunk_size)
+        K, V = X.shape[1], W.shape[0]
+        W = W.to(NARROW) if make.narrow else W
+        self.gradients: Tensor | None = None
+        """Memory for G in bfloat16, where the scores' own is not its."""
+        if make is TensorCores:
+            self.space = workspace(self.size * K * V, dtype=self.dtype, device=X.device)
+            self.gradients = torch.empty_like(self.space, dtype=NARROW)
+        else:
+            # Narrower weights are widened into the workspace, if they are no larger than the scores
+            # may be.
+            fits = W.dtype != self.dtype and W.numel() <= CHUNK_SCORES
+            num_widened = W.numel() if fits else 0
+            space = workspace(num_widened + self.size * K * V, dtype=self.dtype, device=X.device)
+            W = W.to(self.dtype) if not fits else space[:num_widened].view_as(W).copy_(W)
+            self.space = space[num_widened:]
+        self.products = make(W)
 
     def __iter__(self) -> Iterator[tuple[slice | Tensor, Tensor, Tensor]]:
         """The index of a chunk's tokens, its rows of X (R, D), and its scores (R, V)."""
-        (_, K, D), V = self.X.shape, self.W.shape[0]
-        for start in range(0, len(self.kept), self.size):
-            end = min(start + self.size, len(self.kept))
-            n = slice(start, end) if self.whole else self.kept[start:end]
-            x = self.X[n].to(self.dtype).reshape(-1, D)
-            z = self.space[: (end - start) * K * V].view(-1, V)
-            if self.b is None:
-                torch.mm(x, self.W.T, out=z)
-            else:
-                torch.addmm(self.b, x, self.W.T, out=z)
+        D, V = self.X.shape[-1], self.products.W.shape[0]
+        for n in self.kept.chunks(self.size):
+            x = self.X[n].reshape(-1, D)
+            z = self.space[: len(x) * V].view(-1, V)
+            self.products.scores(self.products.operand(x), self.b, z)
             yield n, x, z
+
+    def room_for_gradient(self, z: Tensor) -> Tensor:
+        """Memory of the shape of a chunk's scores for G, which may be theirs."""
+        return z if self.gradients is None else self.gradients[: z.numel()].view_as(z)
+
+    def as_factor(self, z: Tensor) -> Tensor:
+        """What became of a chunk's scores, as the products take it; z is used up."""
+        return self.room_for_gradient(z).copy_(z.to(NARROW)) if self.products.narrow else z
 
 
 @final
@@ -88,13 +91,13 @@ class Gradients:
 
     def __init__(self, scores: Scores, wanted: Wanted, parameters: Sequence[Tensor]):
         self.scores, self.wants_weight = scores, wanted.weight
-        X, W, dtype = scores.X, scores.W, scores.dtype
+        X, W, dtype = scores.X, scores.products.W, scores.dtype
         self.input: Tensor | None = None
         if wanted.input:
-            make = X.new_empty if scores.whole else X.new_zeros
+            make = X.new_empty if scores.kept.all else X.new_zeros
             self.input = make(X.shape, dtype=dtype)
         self.weight: Tensor | None = None
-        self.bias = W.new_zeros(W.shape[0]) if wanted.bias else None
+        self.bias = X.new_zeros(W.shape[0], dtype=dtype) if wanted.bias else None
         self.log_prior = X.new_zeros(X.shape[:2], dtype=dtype) if wanted.log_prior else None
         self.parameters = [torch.zeros_like(p) for p in parameters] if wanted.parameters else []
 
@@ -104,27 +107,25 @@ class Gradients:
         Args:
             n: index of its tokens.
             x: (R, D).
-            z: (R, V).
+            z: (R, V), of bfloat16 numbers where the products are of those.
             a: (R,), on the narrow side, where it costs nothing; None for 1.
         """
-        W, (_, K, D) = self.scores.W, self.scores.X.shape
-        if self.input is not None and self.scores.whole:  # without a copy
-            rows = self.input[n].view(-1, D)
-            torch.mm(z, W, out=rows)
+        products, (_, K, D) = self.scores.products, self.scores.X.shape
+        if self.input is not None and isinstance(n, slice):  # without a copy
+            rows = products.to_input(z, out=self.input[n].view(-1, D))
             if a is not None:
                 rows.mul_(a[:, None])
         elif self.input is not None:
-            rows = z @ W
+            rows = products.to_input(z)
             self.input[n] = (rows if a is None else rows.mul_(a[:, None])).view(-1, K, D)
         if self.wants_weight:
-            ax = x if a is None else x * a[:, None]
-            # The first product makes dW: a fresh matrix of zeros would cost a pass more.
-            self.weight = z.T @ ax if self.weight is None else self.weight.addmm_(z.T, ax)
+            ax = products.operand(x if a is None else x * a[:, None])
+            self.weight = products.to_weight(self.weight, z, ax)
         if self.bias is not None:
-            self.bias.addmv_(z.T, torch.ones_like(z[:, 0]) if a is None else a)
+            products.to_bias(self.bias, z, a)
 
     def add_own(self, n: slice | Tensor, x: Tensor, at: Tensor, own: Tensor) -> None:
-        """The part of one score in every row.
+        """The part of one score in every row, in the dtype of the computation.
 
         Args:
             n: index of the chunk's tokens.
@@ -134,7 +135,7 @@ class Gradients:
         """
         if self.input is not None:
             _, K, D = self.scores.X.shape
-            self.input[n] += (own[:, None] * self.scores.W[at]).view(-1, K, D)
+            self.input[n] += (own[:, None] * self.scores.products.W[at]).view(-1, K, D)
         if self.weight is not None:
             self.weight.index_add_(0, at, own[:, None] * x)
         if self.bias is not None:
@@ -143,7 +144,7 @@ class Gradients:
     def finish(self) -> list[Tensor | None]:
         """All of them, None where not wanted; zeros where there was no chunk."""
         if self.wants_weight and self.weight is None:
-            self.weight = torch.zeros_like(self.scores.W)
+            self.weight = torch.zeros_like(self.scores.products.W, dtype=self.scores.dtype)
         return [self.input, self.weight, self.bias, self.log_prior, *self.parameters]
 
 

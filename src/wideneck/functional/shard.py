@@ -25,6 +25,8 @@ class Shard:
     """Rows over all processes."""
     largest: int = 0
     """Rows of the process that holds most: all must cut the tokens into the same chunks."""
+    memory: int = 0
+    """Bytes of the smallest accelerator among them, for the same reason."""
 
     @property
     def is_whole(self) -> bool:

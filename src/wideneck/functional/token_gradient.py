@@ -49,17 +49,19 @@ class Incoming:
 
 
 def to_gradient_(
-    block: Block, given: Incoming, parameters: list[Tensor]
-) -> tuple[Tensor | None, Tensor | None]:
+    block: Block, given: Incoming, parameters: list[Tensor], *, apart: bool
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The scores become such that a z is their gradient; a is 1 where it is None.
 
     Args:
         block: the scores of a chunk, which are overwritten.
         given: what comes in.
         parameters: sums of the gradients of the form's, to which those of the chunk are added.
+        apart: z is going to be rounded, and the target's own part, the largest, should not be.
 
     Returns:
-        a (R,), and the gradient of log_prior (n, K) of a mixture.
+        a (R,); the targets' own parts (R,) where they are `apart`; and the gradient of log_prior
+        (n, K) of a mixture.
     """
     form, T = block.form, by_token(block.temperature)
     here, at = block.local()
@@ -91,8 +93,12 @@ def to_gradient_(
             form.times_slope(weight, part.z)
     if parameters:
         form.add_gradients_(parameters, z_t, (a * here)[:, None])
-    block.z.scatter_add_(1, at, (own * form.slope(z_t).squeeze(1) * here)[:, None])
-    return narrow, torch.cat(by_prior) if by_prior else None
+    own = own * form.slope(z_t).squeeze(1) * here
+    prior = torch.cat(by_prior) if by_prior else None
+    if apart:
+        return narrow, own if narrow is None else own * narrow, prior
+    block.z.scatter_add_(1, at, own[:, None])
+    return narrow, None, prior
 
 
 def _weigh_one(part: Block, given: Incoming, spares: list[Tensor]) -> Tensor:

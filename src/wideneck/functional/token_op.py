@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from wideneck.functional.affine import decode
-from wideneck.functional.check import check_temperature, check_values
+from wideneck.functional.check import check_temperature, look
 from wideneck.functional.differentiable import finished
 from wideneck.functional.distribution import widened
-from wideneck.functional.op import ENCODED, LAYER, Asked, decoded, run
+from wideneck.functional.kept import Kept
+from wideneck.functional.op import ENCODED, LAYER, Asked, decoded, run, without_autocast
 from wideneck.functional.options import NOTHING, Wanted
 from wideneck.functional.scores import Gradients, Scores
 from wideneck.functional.token_block import Block
@@ -49,8 +50,9 @@ class AskedOutputs(Asked):
         """
         x, weight, bias, log_prior, target, temperature = tensors[:FIXED]
         form, options = decode(*self.form, list(tensors[FIXED:])), self.options
-        kept = target != options.ignore_index
-        scores = Scores(x, weight, bias, kept, self.shard, options.chunk_size)
+        kept = Kept.of(target != options.ignore_index)
+        asked = {"chunk_size": options.chunk_size, "narrow": options.narrow}
+        scores = Scores(x, weight, bias, kept, self.shard, **asked)
         hot = self.number > 1 if temperature is None else bool((temperature > 1).any())
         small = means or hot
 
@@ -119,9 +121,10 @@ def _values(asked: AskedOutputs, tensors: tuple) -> list[Tensor]:
     """[*outputs, top (N, K), log_total (N, K), normalizer (N,), share (N, K)]."""
     x, weight, _, _, target, temperature = tensors[:FIXED]
     vocab_size = weight.shape[0] if asked.shard.is_whole else asked.shard.vocab_size
-    check_values(x, target, asked.options.ignore_index, vocab_size)
-    check_temperature(temperature, target != asked.options.ignore_index)
-    with torch.autocast(x.device.type, enabled=False):
+    mask = target != asked.options.ignore_index
+    look(x, target, mask, vocab_size, asked.options.ignore_index)
+    check_temperature(temperature, mask)
+    with without_autocast(x.device):
         scores, chunks = asked.blocks(tensors, means="mean_log_prob" in asked.outputs)
         found = _empty(x, scores.dtype, asked.outputs)
         names = [*asked.outputs, "top", "log_total", "normalizer", "share"]
@@ -151,7 +154,7 @@ def _gradients(
 ) -> list[Tensor]:
     """The wanted gradients of sum_n (g_n log-probability_n + h_n entropy_n)."""
     x, target = tensors[0], tensors[4]
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         scores, chunks = asked.blocks(tensors, means=False)
         dtype = scores.dtype
         sums = Gradients(scores, asked.wanted, tensors[FIXED:])
@@ -160,8 +163,11 @@ def _gradients(
         H = zero if entropy is None else entropy
         given = Incoming(g, None if h is None else h.to(dtype), H, *kept)
         for n, x_n, chunk in chunks:
-            a, by_prior = to_gradient_(chunk, given.at(n), sums.parameters)
-            sums.add(n, x_n, chunk.z, a)
+            apart = scores.products.narrow
+            a, own, by_prior = to_gradient_(chunk, given.at(n), sums.parameters, apart=apart)
+            sums.add(n, x_n, scores.as_factor(chunk.z), a)
+            if own is not None:
+                sums.add_own(n, x_n, chunk.local()[1].squeeze(1), own)
             if sums.log_prior is not None and by_prior is not None:
                 sums.log_prior[n] = by_prior
     return asked.shard.whole_gradients(sums.finish())

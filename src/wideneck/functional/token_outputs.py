@@ -14,6 +14,7 @@ from wideneck.functional.check import check_ids, check_shapes
 from wideneck.functional.differentiable import applied
 from wideneck.functional.loss import by_token, linear_cross_entropy
 from wideneck.functional.options import LossOptions
+from wideneck.functional.products import asks_for_narrow
 from wideneck.functional.token_op import OUTPUTS, AskedOutputs, EagerValues, TokenValues
 from wideneck.functional.transforms import refuse_transformed
 from wideneck.functional.vocab_parallel import locate
@@ -124,7 +125,12 @@ def linear_token_outputs(
     layer = by_token(input, weight, target.shape, bias, config, log_prior, shard)
     asked = AskedOutputs(
         encode(layer.form),
-        LossOptions("none", ignore_index, chunk_size=chunk_size),
+        LossOptions(
+            "none",
+            ignore_index,
+            chunk_size=chunk_size,
+            narrow=asks_for_narrow(input, linear_weight),
+        ),
         shard,
         learning=torch.is_grad_enabled(),
         number=number,

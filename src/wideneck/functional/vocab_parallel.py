@@ -9,6 +9,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor import Shard as RowShard
 
 from wideneck.errors import WideneckError
+from wideneck.functional.chunks import memory_of
 from wideneck.functional.shard import WHOLE, Shard
 from wideneck.functional.transforms import is_transformed, refuse_parts
 
@@ -18,8 +19,8 @@ def locate(
 ) -> tuple[Tensor, Tensor | None, Shard]:
     """Local rows of weight and bias, and where in the vocabulary they lie.
 
-    One gather of two numbers from each process: its count of rows, and a sum over the bits of its
-    targets and what else must be the `same` everywhere.
+    One gather of three numbers from each process: its count of rows, a sum over the bits of its
+    targets and what else must be the `same` everywhere, and the memory of its device.
     """
     if isinstance(weight, DTensor):
         if group is not None:
@@ -38,11 +39,11 @@ def locate(
     if is_transformed():
         refuse_parts(Shard(group=group))
     bits = sum(_bits(tensor) for tensor in same if tensor is not None) % 2**62
-    mine = torch.tensor([weight.shape[0], bits], device=weight.device)
+    mine = torch.tensor([weight.shape[0], bits, memory_of(weight.device)], device=weight.device)
     everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
     dist.all_gather(everyone, mine, group=group)
-    sizes = [int(one[0]) for one in everyone]
-    if len({int(one[1]) for one in everyone}) > 1:
+    sizes, sums, memory = zip(*torch.stack(everyone).tolist(), strict=True)
+    if len({*sums}) > 1:
         raise WideneckError(
             "Every process of a vocabulary-parallel loss must get the same targets, weights of "
             "classes and hidden states; the targets or these weights differ."
@@ -50,10 +51,11 @@ def locate(
     if 0 in sizes:
         raise WideneckError(
             f"Every process of a vocabulary-parallel loss needs at least one row of linear_weight, "
-            f"got {sizes}: use fewer processes."
+            f"got {list(sizes)}: use fewer processes."
         )
     rank = dist.get_rank(group)
-    return weight, bias, Shard(sum(sizes[:rank]), sizes[rank], group, sum(sizes), max(sizes))
+    start = sum(sizes[:rank])
+    return weight, bias, Shard(start, sizes[rank], group, sum(sizes), max(sizes), min(memory))
 
 
 def _bits(tensor: Tensor) -> int:

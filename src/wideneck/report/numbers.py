@@ -141,7 +141,8 @@ def pretty(text: str) -> Markup:
     html = html.replace(" - ", f" {MINUS} ")
     html = re.sub(r"\^(-?)(\d+|[TF])(?!\w)", r"^\1{\2}", html)
     html = re.sub(r"(?<![\w.^])-(?=\d)", MINUS, html)
-    html = re.sub(r"(?<=[\w|])_([A-Za-z0-9])(?![A-Za-z0-9_])", r"<sub>\1</sub>", html)
+    # An index stands at a letter or a norm; at a digit it is part of a name, such as Q4_1.
+    html = re.sub(r"(?<=[^\W\d_]|\|)_([A-Za-z0-9])(?![A-Za-z0-9_])", r"<sub>\1</sub>", html)
     html = re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", html)
     html = re.sub(r"\^(-?)\{(\w+)\}", lambda m: f"<sup>{MINUS if m[1] else ''}{m[2]}</sup>", html)
     html = re.sub(r"(?<=\d) x (?=\d)", f"\u00a0{TIMES}\u00a0", html)

@@ -4,7 +4,8 @@
     python -m bench attention rows fused       only these
 
 Parts: rows (sparsemax and entmax beside the `entmax` package), fused (softmaxes of changed scores
-beside PyTorch's attention), section (the audit at the paper's setting), scan (its critical N).
+beside PyTorch's attention), section (the audit at the paper's setting), scan (its critical N),
+memory (of a dense layer at length 8,192).
 `pip install wideneck[dev]` brings entmax.  The tables are Markdown.
 
 All times are of a forward and a backward pass unless said otherwise, in seconds; "ratio" is the
@@ -36,6 +37,7 @@ PARTS = {
     "fused": "attention.fused",
     "section": "attention.section",
     "scan": "attention.scan",
+    "memory": "attention_memory.memory",
 }
 CONTEXT, VOCAB, LARGEST = 1024, 50_257, 100
 """Sizes of the section, and the largest N of the scan."""

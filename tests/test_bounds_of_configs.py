@@ -42,6 +42,7 @@ BOUNDS = {
     ("asentmax", "beta"): ANY,
     ("asentmax", "gamma"): ANY,
     ("sigmoid", "bias"): ANY,
+    ("softpick", "epsilon"): POSITIVE,
     ("memory", "temperature"): POSITIVE,
     ("memory", "bias"): ANY,
     ("memory", "weight"): ([TINY, BELOW_ONE], [0, 1]),

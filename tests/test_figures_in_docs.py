@@ -46,6 +46,7 @@ NOT_MEASURED = {
     "attention.md": {
         "windows in which it is above 0.3": "a threshold of a definition",
         "| setting | default |": "defaults, compared by tests/test_docs.py",
+        "`softpick` are foils": "a formula, whose edges are in tests/attention/test_foils.py",
         "proved; 0.354 seen": "tests/attention/test_jacobian.py; the table is the registry's",
     },
     "evaluate.md": {"takes the settings of Krause et al.": "settings of a paper"},

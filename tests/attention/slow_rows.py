@@ -1,6 +1,7 @@
 """Every normalizer once more, by its definition: one row at a time, in float64, with loops."""
 
 import math
+from decimal import Decimal
 
 import torch
 
@@ -28,6 +29,8 @@ def slow_row(name: str, scores: list[float], **kw) -> list[float]:
         "sigmoid": lambda: [_sigmoid(x + kw.get("bias", -math.log(n))) for x in scores],
         "relu": lambda: [max(x, 0.0) / n for x in scores],
         "stickbreaking": lambda: _sticks(scores),
+        "adaptivetemperature": lambda: _sharpened(scores),
+        "softpick": lambda: _picked(scores, kw.get("epsilon", 1e-6)),
     }[name]()
 
 
@@ -75,3 +78,21 @@ def _sticks(scores: list[float]) -> list[float]:
         weights.append(left * _sigmoid(x))
         left *= _sigmoid(-x)
     return weights[::-1]
+
+
+def _sharpened(scores: list[float]) -> list[float]:
+    """By the polynomial as the paper's appendix writes it out."""
+    entropy = -sum(p * math.log(p) for p in _softmax(scores) if p > 0)
+    beta = 1.0
+    if entropy > 0.5:
+        powers = entropy**4, entropy**3, entropy**2, entropy, 1.0
+        beta = sum(c * h for c, h in zip((-0.037, 0.481, -2.3, 4.917, -1.791), powers, strict=True))
+        beta = max(beta, 1.0)
+    return _softmax([beta * x for x in scores])
+
+
+def _picked(scores: list[float], epsilon: float) -> list[float]:
+    """In 400 digits of exponent, as exp(1e4) is beyond float64."""
+    excess = [Decimal(x).exp() - 1 for x in scores]
+    total = Decimal(epsilon) + sum(abs(u) for u in excess)
+    return [float(max(u, Decimal(0)) / total) for u in excess]

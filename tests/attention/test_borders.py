@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from wideneck.attention.forward import documents
+from wideneck.attention.call import documents
 
 
 def document(borders, at):

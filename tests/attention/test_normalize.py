@@ -107,8 +107,9 @@ def test_bfloat16_rows_sum_to_one_within_their_rounding(name):
         assert (p.double().sum(1)[mask.any(1)] - 1).abs().max() < 4e-3
 
 
+# Beta of adaptivetemperature is a constant to them: test_foils.py.
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "adaptivetemperature"])
 def test_first_and_second_derivatives_are_exact(name, masked):
     scores, mask = rows(4, 6)
     scores.requires_grad_()

@@ -1,5 +1,7 @@
 """What the probe of `use` looks at, and how closely: padding, and windows of many tokens."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import transformers as tr
@@ -14,9 +16,10 @@ from wideneck.attached.normalizer_probe import (
     tolerance,
     widths,
 )
-from wideneck.attention import forward, use
+from wideneck.attention import use
+from wideneck.attention.routes import WAYS
 
-original = forward._fused
+original = WAYS["sdpa"].attend
 
 
 def showing(call, config, more):
@@ -26,7 +29,7 @@ def showing(call, config, more):
     T = call.mask.shape[-1]
     earlier = torch.ones(T, T, dtype=torch.bool).tril()
     mask = call.mask | (more(call.mask, T) & earlier)
-    return original(forward.replace(call, mask=mask), config)
+    return original(replace(call, mask=mask), config)
 
 
 def windowed(window, positions=1024):
@@ -42,7 +45,9 @@ def test_an_attention_that_drops_a_window_is_refused(window, monkeypatch):
         return at[:, None] - at >= window
 
     made = windowed(window)
-    monkeypatch.setattr(forward, "_fused", lambda *given: showing(*given, beyond))
+    monkeypatch.setitem(
+        WAYS, "sdpa", replace(WAYS["sdpa"], attend=lambda *given: showing(*given, beyond))
+    )
     with pytest.raises(wn.WideneckError, match="does more in its attention than a softmax"):
         use(made, "ssmax")
 
@@ -51,7 +56,9 @@ def test_an_attention_that_looks_at_padding_is_refused(monkeypatch):
     def padding(mask, _):
         return ~mask.diagonal(dim1=-2, dim2=-1)[..., None, :]  # hidden from itself
 
-    monkeypatch.setattr(forward, "_fused", lambda *given: showing(*given, padding))
+    monkeypatch.setitem(
+        WAYS, "sdpa", replace(WAYS["sdpa"], attend=lambda *given: showing(*given, padding))
+    )
     with pytest.raises(wn.WideneckError, match="does more in its attention than a softmax"):
         use(tiny("mistral"), "ssmax")
 
@@ -60,7 +67,7 @@ def test_a_leak_that_moves_less_than_rounding_may_is_refused(monkeypatch):
     def leaking(call, config):
         return original(call, config) + 5e-4 * call.value[:, :1].mean(2, keepdim=True)
 
-    monkeypatch.setattr(forward, "_fused", leaking)
+    monkeypatch.setitem(WAYS, "sdpa", replace(WAYS["sdpa"], attend=leaking))
     with pytest.raises(wn.WideneckError, match="lets tokens see later ones"):
         use(tiny("llama"), "ssmax")
 

@@ -1,14 +1,17 @@
 """What `use` refuses, in one sentence each, with the model left as it was."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 import transformers as tr
-from usable import DEEP, GPT2, GROUPED, logits, shaken, tiny, token_ids, used
+from usable import DEEP, GPT2, logits, shaken, tiny, token_ids, used
 
 import wideneck as wn
-from wideneck.attention import build, forward, use
+from wideneck.attention import build, use
+from wideneck.attention.call import as_call
+from wideneck.attention.routes import WAYS
 
 
 def assert_untouched(made, before):
@@ -23,11 +26,6 @@ def assert_untouched(made, before):
     for module, twin in zip(made.modules(), before.modules(), strict=True):
         assert type(module) is type(twin)
         assert len(module._forward_pre_hooks) == len(twin._forward_pre_hooks)
-
-
-def gpt_oss():
-    options = {**GROUPED, "head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1}
-    return tr.GptOssForCausalLM(tr.GptOssConfig(**options))
 
 
 def bloom():
@@ -53,7 +51,6 @@ class Halved(tr.LlamaForCausalLM):
 
 
 REFUSED = {
-    "sinks of its own": (gpt_oss, "gives its attention 's_aux'"),
     "no interface": (bloom, "attention"),
     "no attention": (mamba, "attention"),
     "two halves": (t5, "has an encoder and a decoder"),
@@ -113,14 +110,14 @@ def test_a_part_called_normalizer_is_not_overwritten():
 
 
 def dropping_the_mask(call, config):
-    return original(forward.replace(call, mask=None, causal=False), config)
+    return original(replace(call, mask=None, causal=False), config)
 
 
 def biased(call, config):
     return original(call, config) * 1.01
 
 
-original = forward._fused
+original = WAYS["sdpa"].attend
 
 
 def only_under_ssmax(broken):
@@ -145,7 +142,7 @@ def test_the_probe_catches_an_attention_that_is_wrong(broken, sentence, former, 
     made = tiny("mistral") if former is None else shaken(used("mistral", former))
     before = copy.deepcopy(made)
     with monkeypatch.context() as patch:
-        patch.setattr(forward, "_fused", broken)
+        patch.setitem(WAYS, "sdpa", replace(WAYS["sdpa"], attend=broken))
         with pytest.raises(wn.WideneckError, match=sentence):
             use(made, "ssmax")
     assert_untouched(made, before)
@@ -196,4 +193,4 @@ def test_a_scale_that_is_not_real_is_one_sentence():
     """Gemma 2's is query_pre_attn_scalar ** -0.5."""
     query = torch.randn(1, 2, 3, 4)
     with pytest.raises(wn.WideneckError, match="Linear attends by complex numbers"):
-        forward.as_call(torch.nn.Linear(1, 1), query, query, query, None, scaling=(-1) ** -0.5)
+        as_call(torch.nn.Linear(1, 1), query, query, query, None, scaling=(-1) ** -0.5)

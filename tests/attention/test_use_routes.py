@@ -87,7 +87,9 @@ def test_queries_that_see_nothing_give_zeros_and_pass_no_gradient(name):
 def test_a_soft_cap_bends_the_scores_before_the_mask(name):
     module = layer(name)
     query, key, value = (x.detach() for x in inputs())
-    out, weights = attention_forward(module, query, key, value, None, softcap=1.5)
+    out, _ = attention_forward(module, query, key, value, None, softcap=1.5)
+    asked = {"softcap": 1.5, "output_attentions": True}
+    _, weights = attention_forward(module, query, key, value, None, **asked)
     scores = query @ key.repeat_interleave(2, 1).mT * D**-0.5
     mask = torch.ones(Q, Q, dtype=torch.bool).tril()
     expected = normalize(1.5 * torch.tanh(scores / 1.5), module.normalizer.numbers(), mask)
@@ -97,7 +99,7 @@ def test_a_soft_cap_bends_the_scores_before_the_mask(name):
 
 @pytest.mark.parametrize("block", [1, 60, 2**22])
 def test_top_k_in_blocks_is_top_k(block, monkeypatch):
-    monkeypatch.setattr("wideneck.attention.forward.BLOCK", block)
+    monkeypatch.setattr("wideneck.attention.sdpa.BLOCK", block)
     for call in CALLS:
         fused, _, _ = run(layer("topk"), call)
         dense, _, _ = run(layer("topk"), call, output_attentions=True)

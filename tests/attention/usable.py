@@ -34,6 +34,9 @@ MODELS = {
     ),
     "gpt-neox": lambda: tr.GPTNeoXConfig(**DEEP),
     "mistral": lambda: tr.MistralConfig(**GROUPED, sliding_window=WINDOW),
+    "gpt-oss": lambda: tr.GptOssConfig(  # which has sinks of its own
+        **GROUPED, head_dim=8, sliding_window=WINDOW, num_local_experts=2, num_experts_per_tok=1
+    ),
 }
 OPTIONS = {"topk": {"k": 3}, "ssmax": {"scale": 0.4, "bias": 0.3}, "sink": {"logit": 0.5}}
 """What makes a normalizer differ from the softmax on a few tokens."""
@@ -52,6 +55,8 @@ def tiny(name, **options):
     config = MODELS[name]()
     if name == "gemma2":  # in transformers 5.18 its SDPA, the default, drops the cap
         options = {"attn_implementation": "eager", **options}
+    if name == "gpt-oss":  # whose experts are multiplied in float64 by this alone
+        options = {"experts_implementation": "eager", **options}
     return tr.AutoModelForCausalLM.from_config(config, **options).eval()
 
 

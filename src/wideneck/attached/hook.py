@@ -14,12 +14,18 @@ from wideneck.attached.normalizer_probe import Answers, answers, distance, toler
 from wideneck.attached.own_config import own_config
 from wideneck.attention.config import Entmax, Normalizer, Softmax, normalizer_config
 from wideneck.attention.learned import check_start, finding
+from wideneck.attention.routes import AUTO, check_kernel
 from wideneck.errors import WideneckError
 from wideneck.models.reading import hearing
 from wideneck.models.text_part import text_modules
 
 
-def use(model: Any, normalizer: str | dict | Normalizer, **parameters: Any) -> Any:
+def use(
+    model: Any,
+    normalizer: str | dict | Normalizer,
+    kernel: str = "auto",
+    **parameters: Any,
+) -> Any:
     """Change what turns the attention scores of a model into weights, in place.
 
     Learned numbers become parameters of the attention layers, float32 and one for each head, in
@@ -40,32 +46,44 @@ def use(model: Any, normalizer: str | dict | Normalizer, **parameters: Any) -> A
         model: a decoder or encoder of transformers, of a class that goes through its
             AttentionInterface; with a head of `wideneck.attach` or without.
         normalizer: a name in `wideneck.attention.names()`, a config or its dictionary.
+        kernel: "auto" for the fastest route of each call, or the one to take: "sdpa", "flex",
+            "adasplash" or "dense".  `wideneck.attention.routes_taken` says which a model took and
+            why nothing faster.  It is of this machine, and not saved.
         parameters: fields of the config, plain numbers; where the learned ones start.
+
+    A sink that the model has of its own, as gpt-oss has, is one more score of every query, whose
+    weight is thrown away: the normalizer acts on n + 1 scores, and its n counts the keys.
 
     Returns:
         The model.
 
     Cost: nine forward passes of 12 tokens, or of a window and some more, six of them of four
-    sequences at once.  After that temperature, ssmax, logn, sink, softmax1 and topk run in
-    PyTorch's fused attention, unless a call asks for weights or caps its scores; the others form
-    the scores, (B, H, Q, K) in float32.
+    sequences at once.  After that calls go by the routes of docs/attention.md; one that asks for
+    weights forms all of them, (B, H, Q, K) in float32.
 
     Raises:
-        WideneckError: an unknown normalizer or parameter; a model that does not go through the
+        WideneckError: an unknown normalizer, parameter or kernel, or one that does not do this
+            normalizer in this model on this machine; a model that does not go through the
             interface or does more in its attention than a softmax; the model is left as it was.
     """
+    check_kernel(kernel)
     config = normalizer_config(normalizer, **parameters)
     check_start(config)
     _check(model)
     if isinstance(config, Softmax):
+        if kernel != AUTO:
+            raise WideneckError(
+                f"A softmax is the model's own attention, and takes no kernel={kernel!r}: use "
+                "model.set_attn_implementation, or normalizer='temperature'."
+            )
         _take(model)
         return model
     with _all_or_nothing(model):
         _take(model)
         own = answers(model)
         before = p.implementations(model)
-        places = _places(model, config, own)
-        p.put(model, config, places, before)
+        places = _places(model, config, own, kernel)
+        p.put(model, config, places, before, kernel)
         if answers(model).sees_later and not own.sees_later:
             raise WideneckError(
                 f"Under the normalizer, {type(model).__name__} lets tokens see later ones, which "
@@ -131,12 +149,13 @@ def _all_or_nothing(model: Any) -> Iterator[None]:
         raise
 
 
-def _places(model: Any, config: Normalizer, own: Answers) -> tuple[p.Place, ...]:
+def _places(model: Any, config: Normalizer, own: Answers, kernel: str) -> tuple[p.Place, ...]:
     """The attention layers, found under a softmax of ours that must give the model's answers."""
     name = type(model).__name__
     p.switch(model)
     # By the route that the normalizer will take.
-    role: Normalizer = Softmax() if config.fused else Entmax(alpha=1.0, learned=False)
+    fused = config.fused and kernel in (AUTO, "sdpa")
+    role: Normalizer = Softmax() if fused else Entmax(alpha=1.0, learned=False)
     ran: set[nn.Module] = set()
     candidates = _attentions(model)
     with finding(role) as found, hearing(after=candidates, seen=lambda layer, _: ran.add(layer)):

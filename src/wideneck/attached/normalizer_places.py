@@ -46,7 +46,13 @@ def placed(model: Any) -> Placed | None:
     return vars(model).get(_KEY)
 
 
-def put(model: Any, config: Normalizer, places: tuple[Place, ...], before: list) -> None:
+def put(
+    model: Any,
+    config: Normalizer,
+    places: tuple[Place, ...],
+    before: list,
+    kernel: str = "auto",
+) -> None:
     """Normalizers into the attention layers; the implementation is switched already."""
     for place in places:
         layer = layer_of(model, place)
@@ -57,6 +63,7 @@ def put(model: Any, config: Normalizer, places: tuple[Place, ...], before: list)
             place.hidden_size,
             device=torch.get_default_device() if first is None else first.device,
         )
+        normalizer.kernel = kernel
         put_one(layer, normalizer.train(layer.training))
     remember(model, Placed(config=config, places=places, before=before))
     keep_others_as_they_were(model, [layer_of(model, place) for place in places], before)

@@ -12,5 +12,6 @@ if TYPE_CHECKING:
     from wideneck.attention.config import names as names
     from wideneck.attention.learned import build as build
     from wideneck.attention.normalizing import normalize as normalize
+    from wideneck.attention.routes import routes_taken as routes_taken
 
 __getattr__, __dir__ = on_first_use(__name__)

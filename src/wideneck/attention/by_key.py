@@ -31,10 +31,12 @@ class Sigmoid(Normalizer):
         if self.bias is not None:
             check_number(name_of, self, "bias", tensor=True)
 
-    def weights(self, scores: "Tensor", visible: "Tensor | None") -> "Tensor":
+    def weights(
+        self, scores: "Tensor", visible: "Tensor | None", n: "Tensor | None" = None
+    ) -> "Tensor":
         bias = self.bias
         if bias is None:
-            bias = -count(scores, visible).clamp(min=1).log()
+            bias = -count(scores, visible, n).clamp(min=1).log()
         return hide((scores + bias).sigmoid(), visible)
 
     def derivative(self, weights: "Tensor", n: "Tensor") -> "Jacobian | None":
@@ -58,8 +60,10 @@ class ReLU(Normalizer):
     may_be_sparse = True
     may_abstain = True
 
-    def weights(self, scores: "Tensor", visible: "Tensor | None") -> "Tensor":
-        return hide(scores.relu() / count(scores, visible).clamp(min=1), visible)
+    def weights(
+        self, scores: "Tensor", visible: "Tensor | None", n: "Tensor | None" = None
+    ) -> "Tensor":
+        return hide(scores.relu() / count(scores, visible, n).clamp(min=1), visible)
 
     def derivative(self, weights: "Tensor", n: "Tensor") -> "Jacobian | None":
         from wideneck.attention.jacobian import of_each_key
@@ -81,7 +85,9 @@ class StickBreaking(Normalizer):
     sums_to_one = False
     may_abstain = True
 
-    def weights(self, scores: "Tensor", visible: "Tensor | None") -> "Tensor":
+    def weights(
+        self, scores: "Tensor", visible: "Tensor | None", n: "Tensor | None" = None
+    ) -> "Tensor":
         from torch.nn.functional import logsigmoid, pad
 
         passed = hide(logsigmoid(-scores), visible)

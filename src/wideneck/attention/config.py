@@ -9,6 +9,7 @@ from typing import Any
 
 from wideneck.attention.by_key import ReLU, Sigmoid, StickBreaking
 from wideneck.attention.entmaxes import ASEntmax, Entmax, Entmax15, Sparsemax
+from wideneck.attention.foils import AdaptiveTemperature, Softpick
 from wideneck.attention.normalizer import Normalizer
 from wideneck.attention.softmaxes import LogN, Sink, Softmax, Softmax1, SSMax, Temperature, TopK
 from wideneck.registry import as_number, configure, name_of
@@ -30,6 +31,8 @@ NORMALIZERS: dict[str, Normalizer] = {
         Sigmoid,
         ReLU,
         StickBreaking,
+        AdaptiveTemperature,
+        Softpick,
     )
 }
 """Every normalizer by name, with its defaults."""

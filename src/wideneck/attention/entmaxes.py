@@ -23,17 +23,19 @@ class EntmaxLike(OfScaledScores):
     paper = ENTMAX
     may_be_sparse = True
 
-    def weights(self, scores: "Tensor", visible: "Tensor | None") -> "Tensor":
+    def weights(
+        self, scores: "Tensor", visible: "Tensor | None", n: "Tensor | None" = None
+    ) -> "Tensor":
         import torch
 
         from wideneck.attention.entmax import entmax
 
         alpha: Any = self.alpha
         if isinstance(alpha, float | int) and alpha == 1:
-            return Softmax().weights(self.scaled(scores, visible), visible)
+            return Softmax().weights(self.scaled(scores, visible, n), visible)
         alpha = torch.as_tensor(alpha, dtype=scores.dtype, device=scores.device)
         alpha = alpha.reshape((1,) * (scores.ndim - alpha.ndim) + alpha.shape)
-        scores = self.scaled(scores, visible)
+        scores = self.scaled(scores, visible, n)
         return entmax(scores, None if visible is None else visible.expand(scores.shape), alpha)
 
 

@@ -36,6 +36,10 @@ class LearnedNormalizer(nn.Module):
         self.hidden_size = hidden_size if config.reads_hidden else None
         self.hook: Any = None
         """Takes hidden states in, in a model; see `note_hidden`."""
+        self.kernel = "auto"
+        """The route that `use` was asked for."""
+        self.route: Any = None
+        """That of the last call in a model, a `wideneck.attention.routes.Route`."""
         self.names = config.learns
         shape = (num_heads,) if self.hidden_size is None else (num_heads, self.hidden_size)
         for name in self.names:

@@ -45,8 +45,17 @@ class Normalizer(ABC):
     """Whether it has a `factor`."""
 
     @abstractmethod
-    def weights(self, scores: "Tensor", visible: "Tensor | None") -> "Tensor":
-        """P (..., K); of hidden keys the scores may be anything finite."""
+    def weights(
+        self, scores: "Tensor", visible: "Tensor | None", n: "Tensor | None" = None
+    ) -> "Tensor":
+        """P (..., K); of hidden keys the scores may be anything finite.
+
+        Args:
+            scores: (..., K).
+            visible: broadcasts to them; None where every key is visible.
+            n: (..., 1), where it is not the number of visible scores: a sink that the model has of
+                its own is one of these, and no key.
+        """
 
     @abstractmethod
     def derivative(self, weights: "Tensor", n: "Tensor") -> "Jacobian | None":
@@ -79,11 +88,11 @@ class Normalizer(ABC):
     def check_start(self) -> None:  # noqa: B027  most can start anywhere
         """Raises a WideneckError where a module cannot start from these numbers."""
 
-    def scaled(self, scores: "Tensor", visible: "Tensor | None") -> "Tensor":
+    def scaled(self, scores: "Tensor", visible: "Tensor | None", n: "Tensor | None") -> "Tensor":
         """The scores under their factor."""
         if not self.is_scaled:  # a product with 1 would be a pass over all scores
             return scores
-        return scores * self.factor(count(scores, visible))
+        return scores * self.factor(count(scores, visible, n))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +115,10 @@ class OfScaledScores(Normalizer):
         return largest_of_entmax(self, n)
 
 
-def count(scores: "Tensor", visible: "Tensor | None") -> "Tensor":
-    """n: visible keys of each row, (..., 1), in the dtype of the scores."""
+def count(scores: "Tensor", visible: "Tensor | None", n: "Tensor | None" = None) -> "Tensor":
+    """n: visible keys of each row, (..., 1), in the dtype of the scores; as given, if it is."""
+    if n is not None:
+        return n.to(scores.dtype)
     if visible is None:
         return scores.new_full((1,) * max(1, scores.ndim), scores.shape[-1])
     return visible.expand(scores.shape).sum(-1, keepdim=True, dtype=scores.dtype)

@@ -6,7 +6,6 @@ In the backward pass p' = exp(s - L'), and as the sink's value is 0 the row term
 derivative is dout . out': the kernel's own backward, given out' and L' for out and L, is exact.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -14,10 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from wideneck.attention.sink_kernels import additive, kernel_of
 from wideneck.errors import WideneckError
-
-_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+from wideneck.functional.numbers import fits
 
 
 def sink_attention(
@@ -37,7 +35,8 @@ def sink_attention(
         query: (B, H, Q, D).
         key: (B, G, K, D), H a multiple of G.
         value: (B, G, K, Dv).
-        logit: the sink's score: a number, or (H, 1, 1); differentiable once.
+        logit: the sink's score: a number, or what broadcasts to (B, H, Q, 1), such as (H, 1, 1);
+            differentiable once.
         mask: boolean, True where a key is visible, broadcastable to (B, H, Q, K).
         is_causal: query i sees the keys up to i; not together with a mask.
         scaling: of the scores, not of the logit; None for 1 / sqrt(D).
@@ -49,64 +48,63 @@ def sink_attention(
     Raises:
         WideneckError: another number of logits.
 
-    Cost: on a CPU, that of PyTorch's attention and one pass over the output; with dropout and
-    elsewhere, that of one more key and a float mask (1 or B, H, Q, K + 1).
+    Cost: that of PyTorch's attention and one pass over the output; with dropout, and where no
+    kernel gives its log-normalizer, that of one more key and a float mask (1 or B, H, Q, K + 1).
     """
-    logits = torch.as_tensor(logit, device=query.device).reshape(-1)
-    if logits.numel() not in (1, query.shape[1]):
+    logits = _by_row(logit, query)
+    kernel = None if dropout else kernel_of(query, key, value, mask)
+    if kernel is None:
+        return _one_more_key(query, key, value, logits, mask, is_causal, scaling, dropout)
+    if not kernel.takes_groups:
+        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
+    return _Sink.apply(kernel, query, key, value, logits, mask, is_causal, scaling)
+
+
+def _by_row(logit: Tensor | float, query: Tensor) -> Tensor:
+    """(..., H, Q or 1) of what broadcasts to (B, H, Q, 1), or is one number, or one a head."""
+    logits, num_heads = torch.as_tensor(logit, device=query.device), query.shape[1]
+    if logits.ndim < 3 and logits.numel() in (1, num_heads):
+        return logits.reshape(-1).expand(num_heads)[:, None]
+    if logits.ndim < 3 or not fits(logits.shape, torch.Size((*query.shape[:3], 1))):
         raise WideneckError(
-            f"A sink has one logit for each of {query.shape[1]} heads, got {logits.numel()}."
+            f"A sink has one logit for each of {num_heads} heads, got {logits.numel()}."
         )
-    logits = logits.expand(query.shape[1])
-    if _on_cpu(query, key, value) and dropout == 0:
-        added = None if mask is None else _additive(mask, query.dtype)
-        return _SinkOnCPU.apply(query, key, value, logits, added, is_causal, scaling)
-    return _one_more_key(query, key, value, logits, mask, is_causal, scaling, dropout)
+    return logits.expand(*logits.shape[:-3], num_heads, *logits.shape[-2:])[..., 0]
 
 
-def _on_cpu(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Where the kernel below runs; PyTorch's own dispatch asks the same."""
-    same = query.dtype == key.dtype == value.dtype and query.shape[-1] == value.shape[-1]
-    return query.device.type == "cpu" and same and min(query.shape[2], key.shape[2]) > 0
-
-
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where a key is visible, else -inf, with the four dimensions that the kernel wants."""
-    while mask.ndim < 4:
-        mask = mask[None]
-    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -math.inf)
-
-
-class _SinkOnCPU(torch.autograd.Function):
+class _Sink(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query, key, value, logits, mask, is_causal, scaling) -> Any:
-        out, lse = _forward(query, key, value, 0.0, is_causal, attn_mask=mask, scale=scaling)
+    def forward(ctx: Any, kernel, query, key, value, logits, mask, is_causal, scaling) -> Any:
+        out, lse, more = kernel.forward(query, key, value, mask, is_causal, scaling)
+        dtype, logits = logits.dtype, logits.to(lse.dtype)
         # Rows without a visible key have out = 0 here, and stay so.
-        with_sink = torch.logaddexp(lse, logits.to(lse.dtype)[:, None])
-        rescale = torch.exp(lse - with_sink)[..., None]
+        with_sink = torch.logaddexp(lse, logits)
+        rescale = torch.sigmoid(lse - logits)[..., None]
         # Compiled by torch 2.11, what is saved of an output that is changed in place is what it was
         # before, and the sink's gradient is wrong; a compiler makes either form the same.
-        out = out * rescale if torch.compiler.is_compiling() else out.mul_(rescale)
+        if torch.compiler.is_compiling():
+            out = (out * rescale).to(out.dtype)
+        else:
+            out = out.mul_(rescale)
         ctx.save_for_backward(query, key, value, logits, mask, out, with_sink)
-        ctx.options = (is_causal, scaling)
+        ctx.rest = (kernel, more, is_causal, scaling, dtype)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:  # pyrefly: ignore[bad-override]
         query, key, value, logits, mask, out, lse = ctx.saved_tensors
-        is_causal, scaling = ctx.options
-        grads = _backward(
-            grad, query, key, value, out, lse, 0.0, is_causal, attn_mask=mask, scale=scaling
-        )
+        kernel, more, is_causal, scaling, dtype = ctx.rest
+        given = (grad, query, key, value, out, lse, more, mask, is_causal, scaling)
+        grads = kernel.backward(*given)
         to_logits = None
-        if ctx.needs_input_grad[3]:
+        if ctx.needs_input_grad[4]:
             # (B, Q, H, ...) is how kernel and models lie in memory: 10 times as fast as (B, H, Q).
-            grad, out, lse = (x.transpose(1, 2) for x in (grad, out, lse))
-            row_terms = (grad.to(lse.dtype) * out.to(lse.dtype)).sum(-1)
-            share = torch.exp(logits.to(lse.dtype) - lse)
-            to_logits = -(share * row_terms).sum((0, 1)).to(logits.dtype)
-        return *grads, to_logits, None, None, None
+            grad, out = (x.transpose(1, 2) for x in (grad, out))
+            row_terms = (grad.to(lse.dtype) * out.to(lse.dtype)).sum(-1).transpose(1, 2)
+            share = torch.exp(logits - lse)
+            to_logits = -(share * row_terms).sum_to_size(logits.shape).to(dtype)
+        return None, *grads, to_logits, None, None, None
 
 
 def _one_more_key(
@@ -126,14 +124,16 @@ def _one_more_key(
     if mask is None:
         mask = torch.ones(shape, dtype=torch.bool, device=query.device)
         mask = mask.tril() if is_causal else mask
-    added = _additive(mask, query.dtype)
-    rows = added.expand(-1, query.shape[1], -1, -1)
-    column = logits.to(query.dtype)[:, None, None].expand(len(rows), -1, query.shape[2], 1)
+    rows = additive(mask, query.dtype)
+    column = logits.to(query.dtype)[..., None]
+    while column.ndim < 4:
+        column = column[None]
+    rows = rows.expand(max(len(rows), len(column)), query.shape[1], -1, -1)
     return F.scaled_dot_product_attention(
         query,
         key,
         value,
-        attn_mask=torch.cat([rows.expand(-1, -1, query.shape[2], -1), column], -1),
+        attn_mask=torch.cat([rows, column.expand(len(rows), -1, query.shape[2], 1)], -1),
         dropout_p=dropout,
         scale=scaling,
     )

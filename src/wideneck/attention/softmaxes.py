@@ -29,13 +29,15 @@ class SoftmaxLike(OfScaledScores):
         """How many keys are kept, those of the largest scores; None for all."""
         return None
 
-    def weights(self, scores: "Tensor", visible: "Tensor | None") -> "Tensor":
+    def weights(
+        self, scores: "Tensor", visible: "Tensor | None", n: "Tensor | None" = None
+    ) -> "Tensor":
         import torch
 
         if self.most is not None:
             visible = kept(scores.detach(), visible, self.most)
         # By the least finite number, not -inf: then a row of hidden keys alone gives no NaN.
-        scores = self.scaled(scores, visible)
+        scores = self.scaled(scores, visible, n)
         hidden = hide(scores, visible, torch.finfo(scores.dtype).min)
         weights = hidden.softmax(-1)
         if self.sink is not None:

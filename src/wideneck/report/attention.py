@@ -78,6 +78,10 @@ def blocks(audit: AttentionAudit, reference: Reference) -> Iterator[Any]:
     layers, heads = counted(audit.num_layers, "layer"), counted(audit.num_heads, "head")
     yield note(
         Verbatim(audit.normalizer),
+        ", computed by ",
+        Link("route", "attention.route"),
+        " ",
+        Verbatim(audit.route or "unknown"),
         f"; {layers} with {heads} of width {number(audit.head_dim)}; "
         f"{counted(audit.num_windows, 'window')} of {number(audit.context)} tokens, ",
         Link("geometry", "attention.num_queries"),

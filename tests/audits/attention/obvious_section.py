@@ -293,7 +293,7 @@ class ObviousSection:
                 gaps += [closest(head, counted)[0] for head in vectors]
         return min(gaps)
 
-    def point(self, normalizer, own_losses):
+    def point(self, normalizer, own_losses, route):
         """A `NormalizerPoint`."""
         places, size = self.each_head(), self.settings.reference_size
         entropies = [h for place in places for _, h in self.entropies(*place)]
@@ -301,6 +301,7 @@ class ObviousSection:
         zeros = [count - int((weights > 0).sum()) for _, _, count, weights in queries]
         return {
             "normalizer": normalizer,
+            "route": route,
             "loss": self.estimated(self.losses),
             "change": self.estimated(self.losses - own_losses),
             "entropy": mean(entropies),
@@ -317,7 +318,7 @@ class ObviousSection:
         """An `AttentionAudit`.
 
         Args:
-            comparison: pairs of a name and the section under that normalizer.
+            comparison: names, the sections under these normalizers, and their routes.
             said: the fields that no number is computed for.
         """
         settings = self.settings
@@ -342,7 +343,9 @@ class ObviousSection:
             "by_step": self.steps(),
             "critical": self.critical(),
             "links": [] if ablation is None else links(heads),
-            "comparison": [other.point(name, self.losses) for name, other in comparison],
+            "comparison": [
+                other.point(name, self.losses, route) for name, other, route in comparison
+            ],
             **said,
         }
 

@@ -42,6 +42,18 @@ DOCUMENTS = (9, 15, 90, 33)
 """Characters, one a token: the first is shorter than a window, the third gives two."""
 
 
+OWN = "the model's own ({})"
+NARROW = "it takes heads of width 16, 32, 64, 128 or 256, here 4"
+
+
+def dense(name, why_not_adasplash):
+    """The route of a normalizer that needs all scores of a query, on a CPU."""
+    return (
+        f"dense (not sdpa: {name} is no softmax of changed scores; not flex: {name} looks at all "
+        f"scores of a query at once; not adasplash: {why_not_adasplash})"
+    )
+
+
 @dataclass(frozen=True)
 class Case:
     """A model, what is asked of it, and what the report says that is not a number measured."""
@@ -57,6 +69,7 @@ class Case:
     numbers: tuple[str, ...] = ()
     """Its parameters, which differ from head to head and from layer to layer."""
     said: str = "softmax"
+    route: str = OWN
     limit: float | None = 0.5
     steps: bool = True
     comparison: tuple[str, ...] = ()
@@ -121,6 +134,7 @@ CASES = {
         start={"name": "ssmax", "scale": 0.2, "bias": 0.3},
         numbers=("scale", "bias"),
         said="ssmax (scale 0.2, bias 0.3)",
+        route="sdpa",
         limit=None,
         steps=False,
     ),
@@ -131,6 +145,7 @@ CASES = {
         choices=("include_masked = True",),
         start={"name": "sink", "logit": 0.7, "learned": False},
         said="sink (logit 0.7)",
+        route="sdpa",
         steps=False,
     ),
     "numbers by query": Case(
@@ -140,6 +155,7 @@ CASES = {
         start={"name": "asentmax"},
         numbers=("beta", "gamma"),
         said="asentmax (alpha 1.5, delta 1, reach 2, beta 0.693147, gamma 0)",
+        route=dense("asentmax", NARROW),
         limit=None,
         steps=False,
         noise=0.1,
@@ -171,6 +187,7 @@ class Compared(NamedTuple):
     config: str | dict
     said: str
     formula: Any
+    route: str
     has_jacobian: bool = True
 
 
@@ -179,9 +196,16 @@ COMPARED = {
         {"name": "ssmax", "scale": 0.4, "bias": 0.2},
         "ssmax (scale 0.4, bias 0.2)",
         formulas.scaled(0.4, 0.2),
+        "sdpa",
     ),
-    "sparsemax": Compared("sparsemax", "sparsemax", formulas.sparsemax),
-    "stickbreaking": Compared("stickbreaking", "stickbreaking", formulas.stickbreaking, False),
+    "sparsemax": Compared("sparsemax", "sparsemax", formulas.sparsemax, dense("sparsemax", NARROW)),
+    "stickbreaking": Compared(
+        "stickbreaking",
+        "stickbreaking",
+        formulas.stickbreaking,
+        dense("stickbreaking", "stickbreaking is no entmax"),
+        False,
+    ),
 }
 
 
@@ -246,15 +270,18 @@ def expected_of(case, text):
         temperatures=case.temperatures if case.steps else None,
         elements=case.elements,
     )
-    comparison = [("softmax, the model's own", own)] if case.comparison else []
+    route = case.route.format(plain.config._attn_implementation)
+    comparison = [("softmax, the model's own", own, route)] if case.comparison else []
     few = dataclasses.replace(settings, sizes=(settings.reference_size,), critical_up_to=0)
     for other in (COMPARED[name] for name in case.comparison):
         under = ObviousModel(plain, other.formula)
         how = {"has_jacobian": other.has_jacobian, "compared": True}
-        comparison.append((other.said, ObviousSection(under, windows, few, SEED, **how)))
+        section = ObviousSection(under, windows, few, SEED, **how)
+        comparison.append((other.said, section, other.route))
     return own.audit(
         comparison,
         normalizer=case.said,
+        route=route,
         choices=[*case.choices, *changed_of(settings)],
         temperature=case.temperatures[0],
         jacobian_limit=case.limit,

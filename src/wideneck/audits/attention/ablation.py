@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wideneck.attention.call import Call, every_head, visible_keys
 from wideneck.attention.config import Normalizer
-from wideneck.attention.forward import Call, attend, every_head, visible_keys
+from wideneck.attention.forward import attend
 from wideneck.attention.visits import arrive
 from wideneck.audits.attention.reading import Reader, Watcher
 from wideneck.audits.states import Progress

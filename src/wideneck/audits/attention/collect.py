@@ -13,8 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wideneck.attention.call import (
+    Call,
+    dense_scores,
+    every_head,
+    mixed_values,
+    num_visible,
+    visible_keys,
+)
 from wideneck.attention.config import Normalizer, Softmax
-from wideneck.attention.forward import Call, attend, dense_scores, every_head, visible_keys
+from wideneck.attention.dense import all_weights
+from wideneck.attention.forward import attend
+from wideneck.attention.learned import LearnedNormalizer
+from wideneck.attention.routes import choose
 from wideneck.audits.attention.critical import Scan, scan_sizes
 from wideneck.audits.attention.distance import SelectionDistances, selection_distances
 from wideneck.audits.attention.jacobian import finite_difference, frobenius_norm, spectral_norm
@@ -37,6 +48,10 @@ class Layer:
     temperature: float
     """1 over the factor on q k."""
     head_dim: int
+    has_sink: bool = False
+    """Whether the model has a sink of its own there."""
+    route: str = ""
+    """By which a normalizer of ours computes it outside of the audit; empty for the model's own."""
     visible: list[Tensor] = field(default_factory=list)
     """(Q,): keys each query sees."""
     entropy: list[Tensor] = field(default_factory=list)
@@ -99,22 +114,29 @@ class Collector:
     def __call__(self, module: nn.Module, call: Call, config: Normalizer) -> Tensor:
         """Measure one layer on one window, and give its output."""
         _, value = every_head(call)
-        scores = dense_scores(call)
-        visible = visible_keys(call)
-        weights = config.weights(scores, visible)
-        seen = _of_all_heads(visible, scores)
+        every_weight = all_weights(call, config)  # a sink's of the model's own is the first
+        weights = every_weight if call.sink is None else every_weight[..., 1:]
+        seen = _of_all_heads(visible_keys(call), weights)
         if module not in self.layers:
-            self.layers[module] = Layer(config, 1 / call.scaling, value.shape[-1])
+            self.layers[module] = Layer(
+                config,
+                1 / call.scaling,
+                value.shape[-1],
+                has_sink=call.sink is not None,
+                route=_route(module, call, config),
+            )
         layer = self.layers[module]
         self._rows(layer, weights[0], seen)
         self._geometry(layer, weights[0], seen, self._vectors(module, value[0]))
-        self._jacobian(layer, weights[0], seen, _at(config, self.queries))
-        if not self.geometry_only and isinstance(config, Softmax) and call.softcap is None:
-            self._differences(layer, scores[0] / call.scaling, seen)
+        n = num_visible(call).expand(*weights.shape[:-1], 1)[0]
+        self._jacobian(layer, every_weight[0], n, _at(config, self.queries))
+        plain = isinstance(config, Softmax) and call.softcap is None and call.sink is None
+        if plain and not self.geometry_only:
+            self._differences(layer, dense_scores(call)[0] / call.scaling, seen)
         self.num_calls += 1
         if self.on_call is not None:
             self.on_call(self.num_calls)
-        return weights.to(value.dtype) @ value
+        return mixed_values(weights, call)
 
     @contextmanager
     def listening(self, model: Any, ids: Tensor) -> Iterator[None]:
@@ -172,14 +194,14 @@ class Collector:
             scan = scan_sizes(weights, far, seen, settings.critical_up_to, generator=self.generator)
             layer.scan = scan if layer.scan is None else layer.scan + scan
 
-    def _jacobian(self, layer: Layer, weights: Tensor, seen: Tensor, config: Normalizer) -> None:
+    def _jacobian(self, layer: Layer, weights: Tensor, n: Tensor, config: Normalizer) -> None:
         weights = weights[:, self.queries]
-        n = seen[self.queries].sum(-1, keepdim=True).to(weights.dtype)
-        form = config.derivative(weights, n)
+        form = config.derivative(weights, n[:, self.queries].to(weights.dtype))
         if form is None:
             layer.add(jacobian=torch.full((2, *weights.shape[:2]), torch.nan))
             return
-        arguments = form.diagonal, form.rank_one
+        # With a sink, how the keys' weights move with the keys' scores.
+        arguments = form.diagonal[..., 1:] if layer.has_sink else form.diagonal, form.rank_one
         norms = torch.stack([spectral_norm(*arguments), frobenius_norm(*arguments)])
         layer.add(jacobian=(norms * form.factor).float())
 
@@ -230,10 +252,17 @@ def temperatures(settings: AttentionSettings, own: float) -> list[float]:
     return sorted({*settings.temperatures, own})
 
 
-def _of_all_heads(visible: Tensor | None, scores: Tensor) -> Tensor:
+def _route(module: nn.Module, call: Call, config: Normalizer) -> str:
+    normalizer: Any = getattr(module, "normalizer", None)
+    if not isinstance(normalizer, LearnedNormalizer):
+        return ""
+    return str(choose(call, config, normalizer.kernel))
+
+
+def _of_all_heads(visible: Tensor | None, weights: Tensor) -> Tensor:
     """(Q, K) of a batch of one."""
     if visible is None:
-        return torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device)
+        return torch.ones(weights.shape[-2:], dtype=torch.bool, device=weights.device)
     if visible.ndim == 4 and visible.shape[1] != 1:
         raise WideneckError(
             f"The attention mask has shape {tuple(visible.shape)}, one for each head; the audit "

@@ -16,8 +16,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 from wideneck.attached.normalizer_places import implementations, restore_implementations, switch
+from wideneck.attention.call import Call, as_call
 from wideneck.attention.config import Normalizer, Softmax
-from wideneck.attention.forward import Call, as_call
 from wideneck.attention.learned import LearnedNormalizer, take_hidden
 from wideneck.audits.measured import UnmeasurableError
 from wideneck.audits.output.layer import OutputLayer

@@ -185,6 +185,10 @@ class NormalizerPoint:
     """The same model and text under one normalizer, untrained for it."""
 
     normalizer: str = measure("name and parameters")
+    route: str = measure(
+        "how the attention is computed under it outside of the audit, and why not faster",
+        default="",
+    )
     loss: Estimate = measure("negative log-likelihood per token", unit="nats")
     change: Estimate = measure("loss minus that under the model's own normalizer", unit="nats")
     entropy: float = measure("mean over queries and heads", unit="nats")
@@ -202,6 +206,11 @@ class AttentionAudit:
     """Every attention head at work on a text."""
 
     normalizer: str = measure("what turns scores into weights in this model")
+    route: str = measure(
+        "how the attention is computed outside of the audit, which forms every score, and why not "
+        "faster",
+        default="",
+    )
     num_layers: int = measure("layers with attention")
     num_heads: int = measure("query heads in a layer, the most if layers differ")
     context: int = measure("tokens in a window", unit="tokens")

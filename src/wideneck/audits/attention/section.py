@@ -1,6 +1,7 @@
 """Section "attention": what every attention head does on a text."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -95,7 +96,8 @@ def audit_attention(
     gaps = torch.cat([gap for x in collected.layers for gap in x.gap])
     gaps = gaps[~gaps.isnan()]  # a head of one vector has none
     return AttentionAudit(
-        normalizer=describe(config),
+        normalizer=describe(config) + _sinks(collected.layers),
+        route=_route(reader.model, collected.layers),
         num_layers=len(collected.layers),
         num_heads=max(len(layer.gap[0]) for layer in collected.layers),
         context=length,
@@ -193,7 +195,8 @@ class _Run:
     ) -> list[NormalizerPoint]:
         """The model under each normalizer; its own first, for which all is known already."""
         settings = replace(self.settings, sizes=(self.settings.reference_size,), critical_up_to=0)
-        points = [self._point("softmax, the model's own", losses, losses, own)]
+        name = f"softmax{_sinks(list(own.layers.values()))}, the model's own"
+        points = [self._point(name, losses, losses, own)]
         for config in normalizers:
             device = self.reader.model.device
             collector = Collector(settings, own.queries, seed, device=device, geometry_only=True)
@@ -204,7 +207,8 @@ class _Run:
                 self.notes,
             )
             if changed is not None:
-                points.append(self._point(describe(config), changed, losses, collector))
+                name = describe(config) + _sinks(list(collector.layers.values()))
+                points.append(self._point(name, changed, losses, collector))
         return points
 
     def _read_under(self, config: Normalizer, collector: Collector) -> Tensor:
@@ -232,6 +236,7 @@ class _Run:
         of_rows = ("entropy", "effective_keys", "first_key")
         return NormalizerPoint(
             normalizer=name,
+            route=_route(self.reader.model, layers),
             loss=estimate(losses, self.windows.document),
             change=estimate(losses - own, self.windows.document),
             **{key: over_heads([row[key] for row in rows]) for key in of_rows},
@@ -251,6 +256,25 @@ def describe(config: Normalizer) -> str:
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
     return name_of(config) + (f" ({', '.join(numbers)})" if numbers else "")
+
+
+def _sinks(layers: Sequence[Layer]) -> str:
+    """What stands beside a normalizer in layers where the model has sinks of its own."""
+    count = sum(layer.has_sink for layer in layers)
+    if not count:
+        return ""
+    where = "" if count == len(layers) else f" in {count} of {len(layers)} layers"
+    return f" with sinks{where}"
+
+
+def _route(model: Any, layers: Sequence[Layer]) -> str:
+    """How the attention is computed outside of the audit, by layers where they differ."""
+    routes = Counter(layer.route for layer in layers)
+    if not any(routes):
+        return f"the model's own ({model.config._attn_implementation})"
+    if len(routes) == 1:
+        return next(iter(routes))
+    return "; ".join(f"{route} in {count} layers" for route, count in routes.items())
 
 
 def _check(model: Any, losses: Tensor, own: Tensor) -> None:

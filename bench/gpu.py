@@ -30,6 +30,7 @@ PARTS = {  # name: (what makes its rows, seconds allowed)
     "correct": ("gpu_correct.correct", 120),
     "losses": ("gpu_loss.losses", 160),
     "sweep": ("gpu_loss.sweep", 60),
+    "attention": ("gpu_attention.attention", 100),
     "audit": ("gpu_models.audit", 150),
     "layers": ("gpu_models.layers", 60),
 }

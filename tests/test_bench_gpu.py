@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from bench import gpu, gpu_correct, gpu_loss
+from bench import gpu, gpu_attention, gpu_correct, gpu_loss
 
 CPU = torch.device("cpu")
 
@@ -50,3 +50,20 @@ def test_a_peer_that_is_missing_is_named(case, monkeypatch):
     assert rows["wideneck"]["ms"] > 0
     if case.K == 1:
         assert "ModuleNotFoundError" in rows["QuACK"]["failed"]
+
+
+def test_an_attention_that_is_off_shows_in_its_error(monkeypatch):
+    monkeypatch.setattr(gpu_loss, "ROUNDS", 1)
+    monkeypatch.setattr(gpu_attention, "names", lambda: ["ssmax", "entmax15"])
+    rows = {row["normalizer"]: row for row in gpu_attention.attention(CPU, tiny=True)}
+    assert rows["ssmax"]["route"] == "sdpa"
+    assert rows["entmax15"]["route"] == "dense"
+    assert all(rows[name]["error"] < 1e-2 for name in ("ssmax", "entmax15"))
+    attend = gpu_attention._attend
+    monkeypatch.setattr(
+        gpu_attention,
+        "_attend",
+        lambda layer, q, k, v: attend(layer, q, k, v if q.grad_fn or q.requires_grad else 1.1 * v),
+    )
+    rows = {row["normalizer"]: row for row in gpu_attention.attention(CPU, tiny=True)}
+    assert all(rows[name]["error"] > 5e-2 for name in ("ssmax", "entmax15"))

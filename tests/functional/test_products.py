@@ -1,6 +1,7 @@
 """Products of bfloat16, emulated: as exact as the obvious bfloat16 code, for every head."""
 
 import math
+import threading
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from functional.token_examples import dense
 from wideneck.functional import apart, check, chunks, op, products, scores
 from wideneck.functional import fused as fused_module
 from wideneck.functional.affine import affine
+from wideneck.functional.shard import WHOLE
 
 both = wn.linear_cross_entropy_and_log_normalizer
 FORMS = sorted(set(ACTIVATIONS) - {"gss at 1", "plif at start"})
@@ -223,6 +225,89 @@ def test_the_target_stands_apart_too_where_the_scores_are_looked_at_again(mixtur
         assert mine <= SLACK * other + 1e-6
 
 
+def _confident(gap: float, mixture: bool) -> dict:
+    """Every token's target so far above the median; N is no power of two, of which 1/N is exact."""
+    given = bfloat16_inputs(1, mixture, N=100, bias=False)
+    W, target = given["linear_weight"].detach().float(), torch.randint(300, (100,))
+    x = W[target] + 0.05 * torch.randn(100, 64)
+    z = x @ W.T
+    x *= gap / (z.gather(1, target[:, None]) - z.median(1, keepdim=True).values)
+    x = x if not mixture else x[:, None] * torch.tensor([1, 0.9, 1.1])[:, None]
+    return given | {"input": x.bfloat16().requires_grad_(), "target": target}
+
+
+@pytest.mark.usefixtures("_rounded")
+@pytest.mark.parametrize("mixture", [False, True])
+@pytest.mark.parametrize("gap", [8.0, 12.0, 20.0])
+@pytest.mark.parametrize("what", ["looked at again", "token outputs"])
+def test_what_confident_rows_have_left_is_no_rounding_of_their_target(what, gap, mixture):
+    """Its gradient, p - 1, is far below a rounding of p: a p that stays in G would be all error."""
+    given, found = _confident(gap, mixture), []
+    gold_given = wide(given)
+    ways = (slow, naive, both) if what == "looked at again" else (dense, _naive_outputs, _outputs)
+    for way in ways:
+        some = gold_given if way in (slow, dense) else given
+        if what == "token outputs":
+            told = way(**some)
+            total = told.log_prob.sum() + 0.1 * told.entropy.sum()
+        else:
+            values = torch.linspace(-30, 30, 401, dtype=torch.float64).requires_grad_()
+            rest = {"activation": wn.config.PLIF(num_knots=401, reach=30.0, values=values)}
+            total = (way(some, **rest) if way is naive else way(**some, **rest))[0]
+        found.append(torch.autograd.grad(total, leaves(some)))
+    for mine, other in zip(errors(found[2], found[0]), errors(found[1], found[0]), strict=True):
+        assert mine <= SLACK * other + 1e-6
+
+
+@pytest.mark.usefixtures("_rounded")
+@pytest.mark.parametrize("kind", ["softmax", "sigsoftmax", "relu"])
+def test_a_target_at_minus_infinity_leaves_the_other_rows_alone(kind):
+    """Masked entries have a bias of -inf.  Their own loss is infinite, and no gradient is NaN."""
+    given = bfloat16_inputs(1, mixture=False, N=6, V=5, D=4)
+    given["target"] = torch.tensor([0, 1, 2, 0, 1, 0])
+    with torch.no_grad():
+        given["linear_bias"][2:4] = -torch.inf
+    found = []
+    for some in (wide(given), given):
+        loss = wn.linear_cross_entropy(**some, activation=kind, reduction="none")
+        found.append([loss.detach(), *torch.autograd.grad(loss.sum(), leaves(some)[:2])])
+    torch.testing.assert_close(found[1][0].double(), found[0][0], rtol=1e-5, atol=0)
+    assert kind == "relu" or found[1][0][2] == torch.inf
+    assert not any(x.isnan().any() for x in found[1])
+    assert all(error < 2**-7 for error in errors(found[1][1:], found[0][1:]))
+
+
+@pytest.mark.usefixtures("_rounded")
+def test_tokens_are_done_again_in_the_memory_that_there_is(monkeypatch):
+    """600 of 1,200 are more than a chunk of 400: they took a second workspace, and W again."""
+    taken, of = [], scores.workspace
+
+    def counted(size, **rest):
+        taken.append(size)
+        return of(size, **rest)
+
+    monkeypatch.setattr(scores, "workspace", counted)
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 700)
+    x, W = torch.eye(8).bfloat16().repeat(150, 1), 60 * torch.eye(8).bfloat16()
+    target = torch.arange(8).repeat(150)
+    target[:1200:2] = (target[:1200:2] + 1) % 8
+    loss = wn.linear_cross_entropy(x, W, target, reduction="none")
+    assert (loss[::2] == 60).all()
+    assert (loss[1::2] < 1e-20).all()
+    assert taken == [8 * 8 + 600 * 8]
+
+
+def test_scores_that_are_looked_at_again_are_rounded_where_they_go(monkeypatch):
+    """On tensor cores: no third copy of a chunk."""
+    monkeypatch.setattr(scores, "kind_for", lambda device, narrow: "tensor cores")
+    X, W = (torch.empty(*n, dtype=torch.bfloat16, device="meta") for n in ((64, 1, 8), (300, 8)))
+    some = scores.Scores(X, W, None, scores.Kept(64), WHOLE, None, narrow=True)
+    z = some.space.view(64, 300)
+    with _Trace() as seen:
+        assert some.as_factor(z).dtype == torch.bfloat16
+    assert not [name for name in seen.names if "to_copy" in name]
+
+
 @pytest.mark.usefixtures("_rounded")
 @pytest.mark.parametrize("mixture", [False, True])
 @pytest.mark.parametrize("spread", [0.5, 4, 12])
@@ -343,12 +428,41 @@ def test_a_cpu_multiplies_bfloat16_where_it_has_units_for_it(monkeypatch):
 
 def test_the_setting_of_a_cpus_units_lasts_no_longer_than_a_product(monkeypatch):
     monkeypatch.setattr(products, "_cpu_has_units", lambda: True)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
     matmul = torch.backends.mkldnn.matmul
     before = matmul.fp32_precision
     W = products.Rounded(torch.randn(5, 3))
     with pytest.raises(RuntimeError):
         W.to_input(torch.randn(2, 4))
     assert matmul.fp32_precision == before
+
+
+def test_the_setting_of_a_cpus_units_is_touched_only_where_nobody_else_sees_it(monkeypatch):
+    """Not while another thread runs, which might multiply, and not over what somebody has set."""
+    monkeypatch.setattr(products, "_cpu_has_units", lambda: True)
+    backend = torch.backends.mkldnn
+    seen, mm = [], torch.mm
+
+    def watched(*given, **rest):
+        seen.append(backend.matmul.fp32_precision)
+        return mm(*given, **rest)
+
+    monkeypatch.setattr(torch, "mm", watched)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    W, G = products.Rounded(torch.randn(5, 3)), torch.randn(2, 5)
+    W.to_input(G)
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    W.to_input(G)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    try:
+        backend.fp32_precision = "tf32"
+        W.to_input(G)
+        backend.fp32_precision = "ieee"  # would not be inherited, had the first been put back
+        W.to_input(G)
+    finally:
+        backend.fp32_precision = "none"
+    assert seen == ["bf16", "none", "tf32", "ieee"]
+    assert backend.matmul.fp32_precision == "none"
 
 
 class _Trace(TorchDispatchMode):

@@ -37,7 +37,7 @@ def _rows(number: int, V: int, form) -> tuple:
 
 @torch.no_grad()
 def test_each_kind_of_pass_is_one_kernel_and_none_is_refused(kernels):
-    """A view is traced apart from what is none, and the tracer stops at its limit, here two."""
+    """A kernel for a view does not take what is none, and the tracer stops at a limit, here two."""
     kinds = ("softmax", "sigsoftmax", "gss")
     with torch._dynamo.config.patch(recompile_limit=2):
         for kind in kinds:

@@ -105,7 +105,7 @@ class ApartChunk:
             log_total - (f_t - f_anchor),
             log_total + f_anchor,
             weighted,
-            None if at_top else ~((others <= LARGEST) & f_t.isfinite()),
+            None if at_top else ~(others <= LARGEST),
         )
 
     def to_gradient(

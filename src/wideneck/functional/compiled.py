@@ -26,7 +26,9 @@ def compiled(step: Callable, kind: tuple, given: tuple) -> Any:
     kind = (step.__name__, *kind)
     if kind not in _works:
         try:
-            _fast(step, kind)(*(_few(x) if isinstance(x, Tensor) else x for x in given))
+            # Copies, no views: a kernel that was made for a view does not take what is none.
+            few = (x[:2].clone() if isinstance(x, Tensor) else x for x in given)
+            _fast(step, kind)(*few)
             _works[kind] = True
         except torch.OutOfMemoryError:
             raise
@@ -39,12 +41,6 @@ def compiled(step: Callable, kind: tuple, given: tuple) -> Any:
                 )
             _works[kind] = False
     return (_fast(step, kind) if _works[kind] else step)(*given)
-
-
-def _few(x: Tensor) -> Tensor:
-    """Two rows of (R, n), copied; of a view one of a vector: a tracer tells views from others."""
-    few = x[:2]
-    return few.flatten().clone().view(few.shape) if x._is_view() else few.clone()
 
 
 @cache

@@ -9,14 +9,24 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import wideneck as wn
-from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves, slow
+from functional.bfloat16_examples import (
+    SLACK,
+    bfloat16_inputs,
+    both,
+    errors,
+    naive,
+    naive_outputs,
+    outcome,
+    outputs,
+    wide,
+)
+from functional.fused_examples import ACTIVATIONS, learned, leaves, slow
 from functional.token_examples import dense
 from wideneck.functional import apart, check, chunks, op, products, scores
 from wideneck.functional import fused as fused_module
 from wideneck.functional.affine import affine
 from wideneck.functional.shard import WHOLE
 
-both = wn.linear_cross_entropy_and_log_normalizer
 FORMS = sorted(set(ACTIVATIONS) - {"gss at 1", "plif at start"})
 SPREADS = (0.5, 1, 2, 4, 8, 12, 20, 40)
 
@@ -31,60 +41,6 @@ def _rounded(monkeypatch):
     """As on tensor cores, on any CPU and without its units for bfloat16."""
     monkeypatch.setattr(products, "_cpu_has_units", lambda: False)
     monkeypatch.setattr(scores, "kind_for", lambda device, narrow: "rounded" if narrow else "wide")
-
-
-def bfloat16_inputs(spread: float, mixture: bool, *, N=256, K=3, D=64, V=300, **rest) -> dict:
-    """Scores of that standard deviation, and from 4 on targets that the model finds likely."""
-    given = inputs(mixture, N=N, K=K, D=D, V=V, **rest)
-    given["linear_weight"] = given["linear_weight"].detach() * spread / D**0.5
-    if given["linear_bias"] is not None:
-        given["linear_bias"] = given["linear_bias"].detach() / 4
-    for name in ("input", "linear_weight", "linear_bias"):
-        if given[name] is not None:
-            given[name] = given[name].detach().bfloat16().requires_grad_()
-    prior = given["log_prior"]
-    given["log_prior"] = None if prior is None else prior.detach().float().requires_grad_()
-    if spread >= 4:
-        with torch.no_grad():
-            z = F.linear(given["input"].double(), given["linear_weight"].double())
-            p = z.softmax(-1) if not mixture else z.softmax(-1).mean(1)
-        given["target"] = torch.multinomial(p, 1)[:, 0]
-    return given
-
-
-def wide(given: dict) -> dict:
-    return {
-        name: value.detach().double().requires_grad_()
-        if isinstance(value, torch.Tensor) and value.is_floating_point()
-        else value
-        for name, value in given.items()
-    }
-
-
-def naive(given: dict, activation, **rest):
-    """Scores as bfloat16 gives them, then float32: what `logits.float()` is for."""
-    z = F.linear(given["input"], given["linear_weight"], given["linear_bias"]).float()
-    return slow(
-        z,
-        torch.eye(z.shape[-1]),
-        given["target"],
-        activation=activation,
-        log_prior=given["log_prior"],
-        **rest,
-    )
-
-
-def outcome(loss, log_normalizer, parameters):
-    total = loss.sum() + 0.01 * log_normalizer.sum()
-    return [loss.detach(), *torch.autograd.grad(total, parameters)]
-
-
-def errors(found, exact):
-    return [float((a.double() - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True)]
-
-
-SLACK = 1.06
-"""Two good codes differ by some percent in how they happen to round."""
 
 
 @pytest.mark.usefixtures("_rounded")
@@ -225,89 +181,6 @@ def test_the_target_stands_apart_too_where_the_scores_are_looked_at_again(mixtur
         assert mine <= SLACK * other + 1e-6
 
 
-def _confident(gap: float, mixture: bool) -> dict:
-    """Every token's target so far above the median; N is no power of two, of which 1/N is exact."""
-    given = bfloat16_inputs(1, mixture, N=100, bias=False)
-    W, target = given["linear_weight"].detach().float(), torch.randint(300, (100,))
-    x = W[target] + 0.05 * torch.randn(100, 64)
-    z = x @ W.T
-    x *= gap / (z.gather(1, target[:, None]) - z.median(1, keepdim=True).values)
-    x = x if not mixture else x[:, None] * torch.tensor([1, 0.9, 1.1])[:, None]
-    return given | {"input": x.bfloat16().requires_grad_(), "target": target}
-
-
-@pytest.mark.usefixtures("_rounded")
-@pytest.mark.parametrize("mixture", [False, True])
-@pytest.mark.parametrize("gap", [8.0, 12.0, 20.0])
-@pytest.mark.parametrize("what", ["looked at again", "token outputs"])
-def test_what_confident_rows_have_left_is_no_rounding_of_their_target(what, gap, mixture):
-    """Its gradient, p - 1, is far below a rounding of p: a p that stays in G would be all error."""
-    given, found = _confident(gap, mixture), []
-    gold_given = wide(given)
-    ways = (slow, naive, both) if what == "looked at again" else (dense, _naive_outputs, _outputs)
-    for way in ways:
-        some = gold_given if way in (slow, dense) else given
-        if what == "token outputs":
-            told = way(**some)
-            total = told.log_prob.sum() + 0.1 * told.entropy.sum()
-        else:
-            values = torch.linspace(-30, 30, 401, dtype=torch.float64).requires_grad_()
-            rest = {"activation": wn.config.PLIF(num_knots=401, reach=30.0, values=values)}
-            total = (way(some, **rest) if way is naive else way(**some, **rest))[0]
-        found.append(torch.autograd.grad(total, leaves(some)))
-    for mine, other in zip(errors(found[2], found[0]), errors(found[1], found[0]), strict=True):
-        assert mine <= SLACK * other + 1e-6
-
-
-@pytest.mark.usefixtures("_rounded")
-@pytest.mark.parametrize("kind", ["softmax", "sigsoftmax", "relu"])
-def test_a_target_at_minus_infinity_leaves_the_other_rows_alone(kind):
-    """Masked entries have a bias of -inf.  Their own loss is infinite, and no gradient is NaN."""
-    given = bfloat16_inputs(1, mixture=False, N=6, V=5, D=4)
-    given["target"] = torch.tensor([0, 1, 2, 0, 1, 0])
-    with torch.no_grad():
-        given["linear_bias"][2:4] = -torch.inf
-    found = []
-    for some in (wide(given), given):
-        loss = wn.linear_cross_entropy(**some, activation=kind, reduction="none")
-        found.append([loss.detach(), *torch.autograd.grad(loss.sum(), leaves(some)[:2])])
-    torch.testing.assert_close(found[1][0].double(), found[0][0], rtol=1e-5, atol=0)
-    assert kind == "relu" or found[1][0][2] == torch.inf
-    assert not any(x.isnan().any() for x in found[1])
-    assert all(error < 2**-7 for error in errors(found[1][1:], found[0][1:]))
-
-
-@pytest.mark.usefixtures("_rounded")
-def test_tokens_are_done_again_in_the_memory_that_there_is(monkeypatch):
-    """600 of 1,200 are more than a chunk of 400: they took a second workspace, and W again."""
-    taken, of = [], scores.workspace
-
-    def counted(size, **rest):
-        taken.append(size)
-        return of(size, **rest)
-
-    monkeypatch.setattr(scores, "workspace", counted)
-    monkeypatch.setattr(chunks, "CHUNK_ROWS", 700)
-    x, W = torch.eye(8).bfloat16().repeat(150, 1), 60 * torch.eye(8).bfloat16()
-    target = torch.arange(8).repeat(150)
-    target[:1200:2] = (target[:1200:2] + 1) % 8
-    loss = wn.linear_cross_entropy(x, W, target, reduction="none")
-    assert (loss[::2] == 60).all()
-    assert (loss[1::2] < 1e-20).all()
-    assert taken == [8 * 8 + 600 * 8]
-
-
-def test_scores_that_are_looked_at_again_are_rounded_where_they_go(monkeypatch):
-    """On tensor cores: no third copy of a chunk."""
-    monkeypatch.setattr(scores, "kind_for", lambda device, narrow: "tensor cores")
-    X, W = (torch.empty(*n, dtype=torch.bfloat16, device="meta") for n in ((64, 1, 8), (300, 8)))
-    some = scores.Scores(X, W, None, scores.Kept(64), WHOLE, None, narrow=True)
-    z = some.space.view(64, 300)
-    with _Trace() as seen:
-        assert some.as_factor(z).dtype == torch.bfloat16
-    assert not [name for name in seen.names if "to_copy" in name]
-
-
 @pytest.mark.usefixtures("_rounded")
 @pytest.mark.parametrize("mixture", [False, True])
 @pytest.mark.parametrize("spread", [0.5, 4, 12])
@@ -315,22 +188,13 @@ def test_token_outputs_are_as_exact(spread, mixture):
     """Log-probabilities and entropies, and gradients of both, against those of all scores."""
     given, found = bfloat16_inputs(spread, mixture), []
     gold_given = wide(given)
-    for outputs_of, some in ((dense, gold_given), (_naive_outputs, given), (_outputs, given)):
+    for outputs_of, some in ((dense, gold_given), (naive_outputs, given), (outputs, given)):
         told = outputs_of(**some)
         total = told.log_prob.sum() + 0.1 * told.entropy.sum()
         gradients = torch.autograd.grad(total, leaves(gold_given if outputs_of is dense else given))
         found.append([told.log_prob.detach(), told.entropy.detach(), *gradients])
     ours, theirs = errors(found[2], found[0]), errors(found[1], found[0])
     assert all(mine <= SLACK * other + 1e-6 for mine, other in zip(ours, theirs, strict=True))
-
-
-def _outputs(**given):
-    return wn.functional.linear_token_outputs(**given, outputs=("log_prob", "entropy"))
-
-
-def _naive_outputs(input, linear_weight, target, *, linear_bias, log_prior):
-    z = F.linear(input, linear_weight, linear_bias).float()
-    return dense(z, torch.eye(z.shape[-1]), target, log_prior=log_prior)
 
 
 @pytest.mark.usefixtures("_rounded")
@@ -508,3 +372,14 @@ def test_a_step_of_gemmas_size_multiplies_on_tensor_cores_only_and_never_waits(z
     assert {shape for _, shape in wide if shape[-1] == D} <= {(V, D), (N, 1, D), (N, D)}
     assert [name for name, shape in wide if shape == (V, D)].count("aten.mm.dtype") == 1
     assert W.grad.dtype == torch.bfloat16
+
+
+def test_scores_that_are_looked_at_again_are_rounded_where_they_go(monkeypatch):
+    """On tensor cores: no third copy of a chunk."""
+    monkeypatch.setattr(scores, "kind_for", lambda device, narrow: "tensor cores")
+    X, W = (torch.empty(*n, dtype=torch.bfloat16, device="meta") for n in ((64, 1, 8), (300, 8)))
+    some = scores.Scores(X, W, None, scores.Kept(64), WHOLE, None, narrow=True)
+    z = some.space.view(64, 300)
+    with _Trace() as seen:
+        assert some.as_factor(z).dtype == torch.bfloat16
+    assert not [name for name in seen.names if "to_copy" in name]

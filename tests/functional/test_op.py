@@ -149,7 +149,7 @@ def test_a_failing_compiler_costs_one_warning_and_no_score(monkeypatch):
         z.zero_()  # a failure half way
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr(compiled, "_fast", lambda step: broken)
+    monkeypatch.setattr(compiled, "_fast", lambda step, kind: broken)
     monkeypatch.setattr(compiled, "_works", {})
     z = torch.randn(5, 7)
     want = z.clone()
@@ -165,7 +165,7 @@ def test_running_out_of_memory_is_no_failure_of_the_compiler(monkeypatch):
     def full(z, form, top, mode):
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(compiled, "_fast", lambda step: full)
+    monkeypatch.setattr(compiled, "_fast", lambda step, kind: full)
     monkeypatch.setattr(compiled, "_works", {})
     with pytest.raises(torch.OutOfMemoryError):
         passes._weigh_compiled(torch.randn(5, 7), Identity(), torch.zeros(5, 1), "in place")

@@ -1,6 +1,7 @@
 """Products of bfloat16, emulated: as exact as the obvious bfloat16 code, for every head."""
 
 import math
+import threading
 
 import pytest
 import torch
@@ -8,13 +9,24 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import wideneck as wn
-from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves, slow
+from functional.bfloat16_examples import (
+    SLACK,
+    bfloat16_inputs,
+    both,
+    errors,
+    naive,
+    naive_outputs,
+    outcome,
+    outputs,
+    wide,
+)
+from functional.fused_examples import ACTIVATIONS, learned, leaves, slow
 from functional.token_examples import dense
 from wideneck.functional import apart, check, chunks, op, products, scores
 from wideneck.functional import fused as fused_module
 from wideneck.functional.affine import affine
+from wideneck.functional.shard import WHOLE
 
-both = wn.linear_cross_entropy_and_log_normalizer
 FORMS = sorted(set(ACTIVATIONS) - {"gss at 1", "plif at start"})
 SPREADS = (0.5, 1, 2, 4, 8, 12, 20, 40)
 
@@ -29,60 +41,6 @@ def _rounded(monkeypatch):
     """As on tensor cores, on any CPU and without its units for bfloat16."""
     monkeypatch.setattr(products, "_cpu_has_units", lambda: False)
     monkeypatch.setattr(scores, "kind_for", lambda device, narrow: "rounded" if narrow else "wide")
-
-
-def bfloat16_inputs(spread: float, mixture: bool, *, N=256, K=3, D=64, V=300, **rest) -> dict:
-    """Scores of that standard deviation, and from 4 on targets that the model finds likely."""
-    given = inputs(mixture, N=N, K=K, D=D, V=V, **rest)
-    given["linear_weight"] = given["linear_weight"].detach() * spread / D**0.5
-    if given["linear_bias"] is not None:
-        given["linear_bias"] = given["linear_bias"].detach() / 4
-    for name in ("input", "linear_weight", "linear_bias"):
-        if given[name] is not None:
-            given[name] = given[name].detach().bfloat16().requires_grad_()
-    prior = given["log_prior"]
-    given["log_prior"] = None if prior is None else prior.detach().float().requires_grad_()
-    if spread >= 4:
-        with torch.no_grad():
-            z = F.linear(given["input"].double(), given["linear_weight"].double())
-            p = z.softmax(-1) if not mixture else z.softmax(-1).mean(1)
-        given["target"] = torch.multinomial(p, 1)[:, 0]
-    return given
-
-
-def wide(given: dict) -> dict:
-    return {
-        name: value.detach().double().requires_grad_()
-        if isinstance(value, torch.Tensor) and value.is_floating_point()
-        else value
-        for name, value in given.items()
-    }
-
-
-def naive(given: dict, activation, **rest):
-    """Scores as bfloat16 gives them, then float32: what `logits.float()` is for."""
-    z = F.linear(given["input"], given["linear_weight"], given["linear_bias"]).float()
-    return slow(
-        z,
-        torch.eye(z.shape[-1]),
-        given["target"],
-        activation=activation,
-        log_prior=given["log_prior"],
-        **rest,
-    )
-
-
-def outcome(loss, log_normalizer, parameters):
-    total = loss.sum() + 0.01 * log_normalizer.sum()
-    return [loss.detach(), *torch.autograd.grad(total, parameters)]
-
-
-def errors(found, exact):
-    return [float((a.double() - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True)]
-
-
-SLACK = 1.06
-"""Two good codes differ by some percent in how they happen to round."""
 
 
 @pytest.mark.usefixtures("_rounded")
@@ -230,22 +188,13 @@ def test_token_outputs_are_as_exact(spread, mixture):
     """Log-probabilities and entropies, and gradients of both, against those of all scores."""
     given, found = bfloat16_inputs(spread, mixture), []
     gold_given = wide(given)
-    for outputs_of, some in ((dense, gold_given), (_naive_outputs, given), (_outputs, given)):
+    for outputs_of, some in ((dense, gold_given), (naive_outputs, given), (outputs, given)):
         told = outputs_of(**some)
         total = told.log_prob.sum() + 0.1 * told.entropy.sum()
         gradients = torch.autograd.grad(total, leaves(gold_given if outputs_of is dense else given))
         found.append([told.log_prob.detach(), told.entropy.detach(), *gradients])
     ours, theirs = errors(found[2], found[0]), errors(found[1], found[0])
     assert all(mine <= SLACK * other + 1e-6 for mine, other in zip(ours, theirs, strict=True))
-
-
-def _outputs(**given):
-    return wn.functional.linear_token_outputs(**given, outputs=("log_prob", "entropy"))
-
-
-def _naive_outputs(input, linear_weight, target, *, linear_bias, log_prior):
-    z = F.linear(input, linear_weight, linear_bias).float()
-    return dense(z, torch.eye(z.shape[-1]), target, log_prior=log_prior)
 
 
 @pytest.mark.usefixtures("_rounded")
@@ -343,12 +292,41 @@ def test_a_cpu_multiplies_bfloat16_where_it_has_units_for_it(monkeypatch):
 
 def test_the_setting_of_a_cpus_units_lasts_no_longer_than_a_product(monkeypatch):
     monkeypatch.setattr(products, "_cpu_has_units", lambda: True)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
     matmul = torch.backends.mkldnn.matmul
     before = matmul.fp32_precision
     W = products.Rounded(torch.randn(5, 3))
     with pytest.raises(RuntimeError):
         W.to_input(torch.randn(2, 4))
     assert matmul.fp32_precision == before
+
+
+def test_the_setting_of_a_cpus_units_is_touched_only_where_nobody_else_sees_it(monkeypatch):
+    """Not while another thread runs, which might multiply, and not over what somebody has set."""
+    monkeypatch.setattr(products, "_cpu_has_units", lambda: True)
+    backend = torch.backends.mkldnn
+    seen, mm = [], torch.mm
+
+    def watched(*given, **rest):
+        seen.append(backend.matmul.fp32_precision)
+        return mm(*given, **rest)
+
+    monkeypatch.setattr(torch, "mm", watched)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    W, G = products.Rounded(torch.randn(5, 3)), torch.randn(2, 5)
+    W.to_input(G)
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    W.to_input(G)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    try:
+        backend.fp32_precision = "tf32"
+        W.to_input(G)
+        backend.fp32_precision = "ieee"  # would not be inherited, had the first been put back
+        W.to_input(G)
+    finally:
+        backend.fp32_precision = "none"
+    assert seen == ["bf16", "none", "tf32", "ieee"]
+    assert backend.matmul.fp32_precision == "none"
 
 
 class _Trace(TorchDispatchMode):
@@ -394,3 +372,14 @@ def test_a_step_of_gemmas_size_multiplies_on_tensor_cores_only_and_never_waits(z
     assert {shape for _, shape in wide if shape[-1] == D} <= {(V, D), (N, 1, D), (N, D)}
     assert [name for name, shape in wide if shape == (V, D)].count("aten.mm.dtype") == 1
     assert W.grad.dtype == torch.bfloat16
+
+
+def test_scores_that_are_looked_at_again_are_rounded_where_they_go(monkeypatch):
+    """On tensor cores: no third copy of a chunk."""
+    monkeypatch.setattr(scores, "kind_for", lambda device, narrow: "tensor cores")
+    X, W = (torch.empty(*n, dtype=torch.bfloat16, device="meta") for n in ((64, 1, 8), (300, 8)))
+    some = scores.Scores(X, W, None, scores.Kept(64), WHOLE, None, narrow=True)
+    z = some.space.view(64, 300)
+    with _Trace() as seen:
+        assert some.as_factor(z).dtype == torch.bfloat16
+    assert not [name for name in seen.names if "to_copy" in name]

@@ -29,6 +29,9 @@ LARGEST = 2.0**64
 HIGHEST = 60.0
 """f(z) is taken to lie at most so far above the anchor: more is above `LARGEST` by itself, and G
 stays finite in rows that are left out."""
+LOWEST = -1e30
+"""An anchor is at least this: exp(-inf - -inf) is NaN, which the weight 0 of a row that is left out
+does not keep from the gradients of all others."""
 
 
 @final
@@ -81,10 +84,9 @@ class ApartChunk:
         z_t = z.gather(1, target[:, None])
         exact = z.dtype if z.device.type == "mps" else torch.float64
         slope_t = form.slope(z_t).squeeze(1)
-        anchor = z_t if shard.is_whole else shard.add_up(torch.where(here[:, None], z_t, 0))
-        f_t = form.log_score(anchor.to(exact)).squeeze(1)
-        if at_top:
-            anchor = shard.max(z.amax(-1, keepdim=True))
+        score = z_t if shard.is_whole else shard.add_up(torch.where(here[:, None], z_t, 0))
+        f_t = form.log_score(score.to(exact)).squeeze(1)
+        anchor = shard.max(z.amax(-1, keepdim=True)) if at_top else score.clamp(min=LOWEST)
         f_anchor = form.log_score(anchor.to(exact)).squeeze(1)
         column = torch.where(here.bool(), target, -1)[:, None]
         others, weighted = _weigh(z, form, anchor, column, room, sums=sums)
@@ -136,9 +138,7 @@ def _weigh(
     """Writes G to `room`; its row sums (R,) in front of f', and those for the parameters (R, P)."""
     if z.device.type != "cpu":
         kind = (type(form.activation), sums, z.dtype, z.device.type, room.dtype)
-        given = (z, form, anchor, column, room, sums)
-        trial = (z[:2].clone(), form, anchor[:2], column[:2], room[:2].clone(), sums)
-        return compiled(weigh_apart, kind, trial, given)
+        return compiled(weigh_apart, kind, (z, form, anchor, column, room, sums))
     exp_from_one_thread()
     parts = blocks(z)
     rows = [len(part) for part in parts]
@@ -161,7 +161,8 @@ def weigh_apart(
     places = torch.arange(z.shape[1], device=z.device)
     g = torch.where(places == column, 0, e)
     room.copy_((g * form.slope(z)).to(NARROW))
-    return g.sum(-1), form.row_sums(z, g) if sums else g[:, :0]
+    # A slice of g, were it of no column, would keep all of g: 4 bytes a score.
+    return g.sum(-1), form.row_sums(z, g) if sums else z.new_empty(len(z), 0)
 
 
 def _weigh_in_cache(
@@ -183,7 +184,7 @@ def _weigh_in_cache(
     at = column.clamp(min=0)
     g.scatter_(1, at, torch.where(here, 0, g.gather(1, at)))
     total = g.sum(-1)
-    weighted = form.row_sums(z, g) if sums else g[:, :0].clone()
+    weighted = form.row_sums(z, g) if sums else z.new_empty(len(z), 0)
     if not is_identity:
         form.times_slope(g, z)
     room.copy_(narrow.copy_(z))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wideneck.functional.forms import Form
-from wideneck.functional.passes import Mode, blocks, weigh_
+from wideneck.functional.passes import Mode, blocks, taken_out_, weigh_
 from wideneck.functional.shard import Shard
 
 
@@ -82,7 +82,9 @@ class Chunk:
                 self.form.add_gradients_(parameters, z, g * scale[:, None])
                 torch.mul(g, self.form.slope(z), out=z)
         slope = self.target_slope * self.here
-        if apart or up is not ut:
+        if apart:
+            return a, a * taken_out_(self.z, self.target[:, None], self.here) - ut * slope
+        if up is not ut:
             return a, -ut * slope
         # ut f' is a times total f', at no division.
         self.z.scatter_add_(1, self.target[:, None], -(self.total * slope)[:, None])

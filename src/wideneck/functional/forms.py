@@ -261,9 +261,9 @@ class PLIFForm(Form):
     def _sums(self, g: Tensor, left: Tensor, right: Tensor) -> Tensor:
         # Of each row its own sums: on an accelerator, additions to one number wait for each other.
         by_start, by_rise = g.new_zeros(2, len(g), len(self.parameters[0]))
-        return torch.cat(
-            [by_start.scatter_add(1, left, g), by_rise.scatter_add(1, left, g * right)], 1
-        )
+        by_start.scatter_add_(1, left, g)
+        by_rise.scatter_add_(1, left, right.mul_(g))
+        return torch.cat([by_start, by_rise], 1)
 
     def _weigh_(self, z: Tensor, top: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
         """g, the places of z, and what `weigh_` gives."""

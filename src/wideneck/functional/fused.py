@@ -132,8 +132,7 @@ def fused_nll(
     if apart and not at_top:
         again = Kept.of(left_out)
         if again.number:
-            rest = Scores(X, W, layer.b, again, shard, chunk_size, narrow=True)
-            run(rest, at_top=True)
+            run(scores.of(again), at_top=True)
     return nll, log_normalizer, gradients.finish()
 
 

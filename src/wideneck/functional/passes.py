@@ -28,6 +28,13 @@ def blocks(z: Tensor) -> tuple[Tensor, ...]:
     return z.split(max(1, BLOCK * torch.get_num_threads() // z.shape[1]))
 
 
+def taken_out_(z: Tensor, at: Tensor, here: Tensor) -> Tensor:
+    """(R,), the entry of z (R, V) at each row's `at` (R, 1), which becomes 0; 0 if not `here`."""
+    own = z.gather(1, at)
+    z.scatter_(1, at, torch.where(here.view(-1, 1).bool(), 0, own))
+    return own.squeeze(1) * here
+
+
 Mode = Literal["keep", "in place", "in place, with sums"]
 """z stays, becomes G f'(z), or does so while sums for the parameters' gradients are taken."""
 
@@ -107,4 +114,4 @@ def _weigh(z: Tensor, form: Form, top: Tensor, mode: Mode) -> tuple[Tensor, Tens
 
 def _weigh_compiled(z: Tensor, form: Form, top: Tensor, mode: Mode) -> tuple[Tensor, Tensor]:
     kind = (type(form.activation), mode, z.dtype, z.device.type)
-    return compiled(_weigh, kind, (z[:2].clone(), form, top[:2], mode), (z, form, top, mode))
+    return compiled(_weigh, kind, (z, form, top, mode))

@@ -7,9 +7,11 @@ Letters as in `fused`: scores Z = X W', and of G, what the pass makes of Z, dX =
   X have cost their precision already, so nothing but G is rounded.
 - `Rounded` gives the numbers of the second on any device, up to the order of its sums, by rounding
   to bfloat16 what it multiplies in float32: it is its specification.  A CPU with units for bfloat16
-  runs it on them, which changes no product, as bfloat16 numbers have exact float32 products.
+  runs it on them, which changes no product, as bfloat16 numbers have exact float32 products: while
+  no other thread of Python runs, as the way to them is a setting of the whole process.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, final
@@ -22,6 +24,8 @@ ACCELERATORS = ("cuda", "xpu")
 NARROW = torch.bfloat16
 """What the products that are not wide multiply.  float16 is not among it: its range does not hold
 the gradients of a row that is anchored at its target."""
+UNSET = "none"
+"""The precision of float32 products where nobody has chosen one."""
 PAD = 8
 """Columns of the narrowest product that tensor cores take."""
 
@@ -122,17 +126,19 @@ class Rounded(Wide):
 def _units(on: bool) -> Iterator[None]:
     """Inside, oneDNN rounds the factors of float32 products to bfloat16: here they are already.
 
-    The setting is the process's, so it stays no longer than a product takes.
+    The setting is the process's.  So it stays no longer than a product takes, is left alone where
+    somebody has chosen one, as what is read may be inherited, and where another thread runs, whose
+    float32 products would be rounded.
     """
     matmul = torch.backends.mkldnn.matmul  # pyrefly: ignore[missing-attribute]
-    before = matmul.fp32_precision
-    if on:
-        matmul.fp32_precision = "bf16"
+    if not on or matmul.fp32_precision != UNSET or threading.active_count() > 1:
+        yield
+        return
+    matmul.fp32_precision = "bf16"
     try:
         yield
     finally:
-        if on:
-            matmul.fp32_precision = before
+        matmul.fp32_precision = UNSET
 
 
 @final

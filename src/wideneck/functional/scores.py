@@ -5,6 +5,7 @@ Letters as in `fused`: N tokens, K components, D hidden, V vocabulary, R = rows 
 
 import threading
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import final
 
 import torch
@@ -73,13 +74,21 @@ class Scores:
             self.products.scores(self.products.operand(x), self.b, z)
             yield n, x, z
 
+    def of(self, kept: Kept) -> "Scores":
+        """Those of other tokens, in the same memory and with the same W."""
+        scores = copy(self)
+        scores.kept = kept
+        return scores
+
     def room_for_gradient(self, z: Tensor) -> Tensor:
         """Memory of the shape of a chunk's scores for G, which may be theirs."""
         return z if self.gradients is None else self.gradients[: z.numel()].view_as(z)
 
     def as_factor(self, z: Tensor) -> Tensor:
         """What became of a chunk's scores, as the products take it; z is used up."""
-        return self.room_for_gradient(z).copy_(z.to(NARROW)) if self.products.narrow else z
+        if self.gradients is not None:
+            return self.room_for_gradient(z).copy_(z)
+        return z.copy_(z.to(NARROW)) if self.products.narrow else z
 
 
 @final

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wideneck.functional.forms import LOG2_E, Identity, exp_
+from wideneck.functional.passes import taken_out_
 from wideneck.functional.token_block import (
     Block,
     by_token,
@@ -96,6 +97,7 @@ def to_gradient_(
     own = own * form.slope(z_t).squeeze(1) * here
     prior = torch.cat(by_prior) if by_prior else None
     if apart:
+        own = own + taken_out_(block.z, at, here)
         return narrow, own if narrow is None else own * narrow, prior
     block.z.scatter_add_(1, at, own[:, None])
     return narrow, None, prior

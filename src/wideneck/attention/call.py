@@ -4,7 +4,6 @@ Masks are those of SDPA: boolean, or None where every key up to the query is vis
 more than one query) or simply every key.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from wideneck.attention.visits import arrive
 from wideneck.errors import WideneckError
+from wideneck.functional.autocast import autocasts
 
 CHANGES_ATTENTION = (
     "alibi",
@@ -79,7 +79,7 @@ def as_call(
             "scale in a config makes them: expected real ones; correct the config."
         )
     kind = query.device.type
-    if _autocasts(kind) and query.dtype != torch.float64:
+    if autocasts(kind) and query.dtype != torch.float64:
         lower = torch.get_autocast_dtype(kind)
         query, key, value = query.to(lower), key.to(lower), value.to(lower)
     if s_aux is not None and s_aux.numel() != query.shape[1]:
@@ -159,15 +159,6 @@ def documents(
     if causal:
         same = same.tril()
     return same[None, None] if mask is None else mask & same
-
-
-def without_autocast(kind: str) -> AbstractContextManager[Any]:
-    """Inside, products have the dtype of their factors: `as_call` has done autocast's part."""
-    return torch.autocast(kind, enabled=False) if _autocasts(kind) else nullcontext()
-
-
-def _autocasts(kind: str) -> bool:
-    return kind != "meta" and torch.is_autocast_enabled(kind)
 
 
 def _refuse(module: nn.Module, mask: Any, others: dict[str, Any]) -> None:

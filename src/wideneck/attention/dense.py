@@ -20,9 +20,9 @@ from wideneck.attention.call import (
     mixed_values,
     num_visible,
     visible_keys,
-    without_autocast,
 )
 from wideneck.attention.normalizer import Normalizer
+from wideneck.functional.autocast import without_autocast
 from wideneck.functional.numbers import may_look
 
 BLOCK = {"cpu": 2**20}

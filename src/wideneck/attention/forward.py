@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from wideneck.attention.call import Call, as_call, without_autocast
+from wideneck.attention.call import Call, as_call
 from wideneck.attention.dense import formed_attention
 from wideneck.attention.learned import LearnedNormalizer, newcomer, take_hidden
 from wideneck.attention.normalizer import Normalizer
 from wideneck.attention.routes import attend_by, choose
+from wideneck.functional.autocast import without_autocast
 
 NAME = "wideneck"
 

@@ -1,13 +1,13 @@
 """The fused loss and its gradients as an operator, opaque to `torch.compile`."""
 
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from wideneck.functional.affine import decode
+from wideneck.functional.autocast import without_autocast
 from wideneck.functional.check import look
 from wideneck.functional.distribution import widened
 from wideneck.functional.fused import fused_nll
@@ -78,7 +78,8 @@ def fused(asked: Asked, tensors: tuple, up: Up = (None, None)) -> list[Tensor]:
     # Where nobody may look which they are, ignored tokens are computed and weigh 0.
     blank = mask if kept.all and not may_wait(x.device) else None
     if mask is not None and blank is not None:
-        ids = torch.where(mask, ids, 0)
+        ids, x = torch.where(mask, ids, 0), torch.where(mask[:, None, None], x, 0)
+        layer = replace(layer, X=x)  # 0 times a NaN of padding would be one
     if mask is not None and class_weight is not None:
         factor = torch.where(mask, class_weight[torch.where(mask, ids, 0)], 0).to(dtype)
     # The mean is over the weights of the targets' classes; of the z-loss, over tokens.
@@ -108,7 +109,7 @@ def fused(asked: Asked, tensors: tuple, up: Up = (None, None)) -> list[Tensor]:
             grad_log_normalizer = grad_log_normalizer * blank[:, None]
     if factor is not None:
         token = token * factor
-    with without_autocast(x.device):
+    with without_autocast(x.device.type):
         nll, log_normalizer, gradients = fused_nll(
             layer,
             kept,
@@ -130,13 +131,6 @@ def fused(asked: Asked, tensors: tuple, up: Up = (None, None)) -> list[Tensor]:
     if squares is not None:
         loss = loss + squares
     return [loss, log_normalizer, *shard.whole_gradients(gradients)]
-
-
-def without_autocast(device: torch.device) -> AbstractContextManager:
-    """Autocast would round what is meant to stay as it is; some devices have none."""
-    if not torch.amp.is_autocast_available(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
 
 
 def decoded(given: tuple, fixed: int) -> tuple[tuple, tuple[str, list[float]], LossOptions, tuple]:

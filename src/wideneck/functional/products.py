@@ -19,6 +19,8 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from wideneck.functional.autocast import autocasts
+
 Kind = Literal["wide", "tensor cores", "rounded"]
 ACCELERATORS = ("cuda", "xpu")
 NARROW = torch.bfloat16
@@ -42,7 +44,7 @@ def asks_for_narrow(input: Tensor, weight: Tensor) -> bool:
     device = input.device.type
     return (
         device in ACCELERATORS
-        and torch.is_autocast_enabled(device)
+        and autocasts(device)
         and torch.get_autocast_dtype(device) == NARROW
         and {input.dtype, weight.dtype} <= {NARROW, torch.float32}
     )

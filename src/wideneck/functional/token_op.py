@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from wideneck.functional.affine import decode
+from wideneck.functional.autocast import without_autocast
 from wideneck.functional.check import check_temperature, look
 from wideneck.functional.differentiable import finished
 from wideneck.functional.distribution import widened
 from wideneck.functional.kept import Kept
-from wideneck.functional.op import ENCODED, LAYER, Asked, decoded, run, without_autocast
+from wideneck.functional.op import ENCODED, LAYER, Asked, decoded, run
 from wideneck.functional.options import NOTHING, Wanted
 from wideneck.functional.scores import Gradients, Scores
 from wideneck.functional.token_block import Block
@@ -124,7 +125,7 @@ def _values(asked: AskedOutputs, tensors: tuple) -> list[Tensor]:
     mask = target != asked.options.ignore_index
     look(x, target, mask, vocab_size, asked.options.ignore_index)
     check_temperature(temperature, mask)
-    with without_autocast(x.device):
+    with without_autocast(x.device.type):
         scores, chunks = asked.blocks(tensors, means="mean_log_prob" in asked.outputs)
         found = _empty(x, scores.dtype, asked.outputs)
         names = [*asked.outputs, "top", "log_total", "normalizer", "share"]
@@ -154,7 +155,7 @@ def _gradients(
 ) -> list[Tensor]:
     """The wanted gradients of sum_n (g_n log-probability_n + h_n entropy_n)."""
     x, target = tensors[0], tensors[4]
-    with without_autocast(x.device):
+    with without_autocast(x.device.type):
         scores, chunks = asked.blocks(tensors, means=False)
         dtype = scores.dtype
         sums = Gradients(scores, asked.wanted, tensors[FIXED:])

@@ -1,11 +1,14 @@
 """Loads a whole language model with its tokenizer, for what only a running model shows.
 
 Cost: the model in memory in the type asked for; a GGUF file is dequantized by transformers
-(15 s and 0.6 GB for the default 135M model in float32).
+(15 s and 0.6 GB for the default 135M model in float32).  Of what a map of devices puts on the disk
+only what is at work is in memory; it is read from the model's own safetensors files, and written to
+a temporary folder where they are of another kind.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -17,7 +20,9 @@ from wideneck.models.asking import name_of
 from wideneck.models.building import building, size_of_files
 from wideneck.models.causality import check_left_to_right
 from wideneck.models.config_file import CONFIG, check_counts, plain, read_config
+from wideneck.models.device_map import check_names
 from wideneck.models.gguf_head import GgufParts, check_gguf
+from wideneck.models.placement import Placement
 from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.source import Source, resolve
@@ -38,6 +43,8 @@ class LoadedModel:
     """The ids that the tokenizer puts in front of every text; often one, often none."""
     max_positions: int | None
     """The longest context that it has positions for; None where nothing names a limit."""
+    kept: TemporaryDirectory | None = None
+    """What a map of devices has written to the disk; it goes with this record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,23 +58,27 @@ class EncoderDecoder:
     """What the user named."""
 
 
+ON_CPU = Placement()
+"""In float32."""
+
+
 def load_language_model(
     model: str | os.PathLike | nn.Module | None,
     *,
-    dtype: torch.dtype = torch.float32,
+    placement: Placement = ON_CPU,
     tokenizer: Any = None,
 ) -> LoadedModel:
     """Load a model and its tokenizer, or wrap a model in memory with the tokenizer given.
 
     Args:
         model: as for `read_head`.
-        dtype: type of the weights; a model in memory is left in its own.
+        placement: where it is, and the type of its weights; a model in memory is left as it is.
         tokenizer: takes the place of the one found beside the weights.
 
     Raises:
         WideneckError: a file of it cannot be read, or it asks for more than the files hold; it
             lacks tensors of the model of its config, or holds others; it sees later tokens than
-            the one that it predicts from.
+            the one that it predicts from; the map of devices is not one of this model.
     """
     if isinstance(model, nn.Module):
         if tokenizer is None:
@@ -81,7 +92,12 @@ def load_language_model(
         tokenizer = load_tokenizer(source.folder, source.file if source.is_gguf else None)
     if tokenizer is None:
         raise _without_tokenizer(source)
-    return _wrap(_load(source, dtype), tokenizer, source.display)
+    # GGUF says nothing of a type that torch has: its blocks become float32, as in `read_head`.
+    if source.is_gguf and placement.dtype is None:
+        placement = replace(placement, dtype=torch.float32)
+    with_disk = placement.device_map is not None
+    kept = TemporaryDirectory(prefix="wideneck-") if with_disk else None
+    return _wrap(_load(source, placement, kept), tokenizer, source.display, kept)
 
 
 def load_encoder_decoder(model: str | os.PathLike) -> EncoderDecoder:
@@ -100,7 +116,7 @@ def load_encoder_decoder(model: str | os.PathLike) -> EncoderDecoder:
     tokenizer = load_tokenizer(source.folder)
     if tokenizer is None:
         raise _without_tokenizer(source)
-    loaded = _load(source, torch.float32, "AutoModelForSeq2SeqLM", "an encoder-decoder")
+    loaded = _load(source, ON_CPU, None, "AutoModelForSeq2SeqLM", "an encoder-decoder")
     return EncoderDecoder(model=loaded, tokenizer=tokenizer, source=source.display)
 
 
@@ -119,7 +135,9 @@ def bos_of(tokenizer: Any) -> list[int]:
     )
 
 
-def _wrap(model: Any, tokenizer: Any, source: str) -> LoadedModel:
+def _wrap(
+    model: Any, tokenizer: Any, source: str, kept: TemporaryDirectory | None = None
+) -> LoadedModel:
     check_left_to_right(model)
     return LoadedModel(
         model=model,
@@ -127,6 +145,7 @@ def _wrap(model: Any, tokenizer: Any, source: str) -> LoadedModel:
         source=source,
         bos=bos_of(tokenizer),
         max_positions=max_positions(model),
+        kept=kept,
     )
 
 
@@ -163,7 +182,8 @@ def _check_before(source: Source) -> None:
 
 def _load(
     source: Source,
-    dtype: torch.dtype,
+    placement: Placement,
+    kept: TemporaryDirectory | None,
     auto: str = "AutoModelForCausalLM",
     what: str = "a causal language model",
 ) -> Any:
@@ -191,14 +211,30 @@ def _load(
         building(source.display, size_of_files(source.folder)),
     ):
         config = plain(AutoConfig.from_pretrained(name, **where))
-        model, info = getattr(transformers, auto).from_pretrained(
+        kind = getattr(transformers, auto)
+        if isinstance(placement.device_map, dict):
+            with torch.device("meta"):
+                check_names(placement.device_map, kind.from_config(config))
+        model, info = kind.from_pretrained(
             name,
             config=config,
-            dtype=dtype,
+            dtype=placement.dtype or "auto",
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they can be named
             **where,
             **options,
+            **_places(placement, kept),
         )
     check_complete(model, info, source.display)
     return model
+
+
+def _places(placement: Placement, kept: TemporaryDirectory | None) -> dict[str, Any]:
+    """What transformers is told of devices; nothing for the CPU alone."""
+    if placement.device_map is None:
+        return {} if placement.device.type == "cpu" else {"device_map": {"": placement.device}}
+    return {
+        "device_map": placement.device_map,
+        "max_memory": placement.max_memory,
+        "offload_folder": None if kept is None else kept.name,
+    }

@@ -221,7 +221,7 @@ def attention_layers(model: Any, ids: Tensor) -> list[nn.Module]:
         return attend(call, config)
 
     with watched(model, note):
-        ask(model, input_ids=ids.to(model.device), use_cache=False)
+        ask(model, input_ids=ids, use_cache=False)
     return found
 
 

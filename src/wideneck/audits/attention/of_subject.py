@@ -25,7 +25,7 @@ def section(subject: Subject) -> AttentionAudit | None:
     found = subject.measured(
         "the attention",
         lambda: audit_attention(
-            Reader(loaded.model, logit_map),
+            Reader(loaded.model, logit_map, subject.head),
             windows,
             settings,
             subject.clock,

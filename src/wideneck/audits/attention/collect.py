@@ -23,10 +23,13 @@ from wideneck.audits.attention.separability import separability
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.errors import WideneckError
 from wideneck.models import ask
+from wideneck.models.devices import CPU, multiplies
 from wideneck.models.reading import hearing
 
 DISTANCES = tuple(field.name for field in fields(SelectionDistances))
 SEPARABILITY = ("share", "lower", "upper")
+SEEDS = 2654435761
+"""Between the seeds of two windows: odd, so that they differ in the 32 bits that torch uses."""
 
 
 @dataclass
@@ -58,12 +61,18 @@ class Layer:
     differences: list[Tensor] = field(default_factory=list)
     """(3 + steps, temperatures, H): spectral, Frobenius, finite differences, means over q; and the
     largest spectral."""
-    scan: Scan | None = None
+    scan: list[Scan] = field(default_factory=list)
+    """None where it was not asked for."""
 
-    def add(self, **window: Tensor) -> None:
+    def add(self, **window: Any) -> None:
         """What was found on one window, by field."""
         for name, found in window.items():
             getattr(self, name).append(found.cpu())
+
+    def taken(self) -> dict[str, Any]:
+        """What the last window added, which goes from here."""
+        lists = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {n: x.pop() for n, x in lists.items() if isinstance(x, list) and x}
 
 
 class Collector:
@@ -72,8 +81,7 @@ class Collector:
     Args:
         settings: what to measure.
         queries: (q,) positions that geometry and Jacobians are measured at.
-        seed: of random sets and directions.
-        device: of the model.
+        seed: of random sets and directions, with the number of each window.
         geometry_only: leave out finite differences and the scan, for comparisons.
     """
 
@@ -83,11 +91,10 @@ class Collector:
         queries: Tensor,
         seed: int,
         *,
-        device: Any = "cpu",
         geometry_only: bool = False,
     ):
-        self.settings, self.queries = settings, queries
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.settings, self.queries, self._seed = settings, queries, seed
+        self.begin(0)
         self.geometry_only = geometry_only
         self.layers: dict[nn.Module, Layer] = {}
         self.embeddings: Tensor | None = None
@@ -96,12 +103,33 @@ class Collector:
         self.on_call: Callable[[int], None] | None = None
         """Told after each layer how many there have been."""
 
+    def begin(self, window: int) -> None:
+        """Draw anew for this window, on the CPU.
+
+        So its numbers depend neither on the device nor on which windows this process has read.
+        """
+        self.generator = torch.Generator().manual_seed((self._seed + SEEDS * window) % 2**63)
+
+    def taken(self) -> list[dict[str, Any]]:
+        """What the last window added, by layer; it goes from here, and `keep` takes it."""
+        return [layer.taken() for layer in self.layers.values()]
+
+    def keep(self, window: list[dict[str, Any]]) -> None:
+        """Add what was found on the next window."""
+        for layer, found in zip(self.layers.values(), window, strict=True):
+            layer.add(**found)
+
     def __call__(self, module: nn.Module, call: Call, config: Normalizer) -> Tensor:
         """Measure one layer on one window, and give its output."""
         _, value = every_head(call)
         scores = dense_scores(call)
         visible = visible_keys(call)
         weights = config.weights(scores, visible)
+        out = weights.to(value.dtype) @ value
+        # Not every accelerator has float64, in which norms are taken.
+        there = value.device if multiplies(value.device, torch.float64) else CPU
+        weights, scores, value = weights.to(there), scores.to(there), value.to(there)
+        visible = None if visible is None else visible.to(there)
         seen = _of_all_heads(visible, scores)
         if module not in self.layers:
             self.layers[module] = Layer(config, 1 / call.scaling, value.shape[-1])
@@ -114,7 +142,7 @@ class Collector:
         self.num_calls += 1
         if self.on_call is not None:
             self.on_call(self.num_calls)
-        return weights.to(value.dtype) @ value
+        return out
 
     @contextmanager
     def listening(self, model: Any, ids: Tensor) -> Iterator[None]:
@@ -169,8 +197,11 @@ class Collector:
         geometry = torch.stack([named[name] for name in (*DISTANCES, *SEPARABILITY)])
         layer.add(geometry=geometry, gap=apart.delta)
         if settings.critical_up_to and not self.geometry_only:
-            scan = scan_sizes(weights, far, seen, settings.critical_up_to, generator=self.generator)
-            layer.scan = scan if layer.scan is None else layer.scan + scan
+            layer.add(
+                scan=scan_sizes(
+                    weights, far, seen, settings.critical_up_to, generator=self.generator
+                )
+            )
 
     def _jacobian(self, layer: Layer, weights: Tensor, seen: Tensor, config: Normalizer) -> None:
         weights = weights[:, self.queries]
@@ -209,7 +240,7 @@ class Collector:
             return values.float()
         states = self.embeddings if kind == "embeddings" else self.entering.get(module)
         assert states is not None
-        return states[0].float().expand(len(values), *states.shape[1:])
+        return states[0].float().to(values.device).expand(len(values), *states.shape[1:])
 
 
 def attention_layers(model: Any, ids: Tensor) -> list[nn.Module]:

@@ -31,6 +31,7 @@ def section(subject: Subject) -> AttentionAudit | None:
             subject.clock,
             normalizers=subject.normalizers,
             seed=subject.seed,
+            ranks=subject.ranks,
             progress=subject.progress,
         ),
     )

@@ -26,6 +26,7 @@ from wideneck.audits.measured import UnmeasurableError, measured
 from wideneck.audits.states import Progress
 from wideneck.data import Windows
 from wideneck.errors import WideneckError
+from wideneck.models.ranks import ALONE, Ranks
 
 ROUNDING = 1e-6
 """Values of a measure that are this close, relative to their size, are equal: they are means of
@@ -43,6 +44,7 @@ def audit_attention(
     *,
     normalizers: Sequence[Normalizer] = (),
     seed: int = 0,
+    ranks: Ranks = ALONE,
     progress: Progress | None = None,
 ) -> AttentionAudit:
     """Measure every head on the windows, and the model under other normalizers if asked.
@@ -54,6 +56,7 @@ def audit_attention(
         clock: takes the seconds of each step.
         normalizers: to put into the model in turn; it has its own again afterwards.
         seed: of random sets and directions.
+        ranks: the processes that share the windows.
         progress: called as progress(stage, done, total).
 
     Raises:
@@ -62,7 +65,7 @@ def audit_attention(
         WideneckError: the settings do not fit the model.
     """
     ids, notes = windows.ids, list[str]()
-    run = _Run(reader, windows, settings, progress, notes)
+    run = _Run(reader, windows, settings, ranks, progress, notes)
     run.check_asked(normalizers)
     length = ids.shape[1]
     count = length if settings.num_queries is None else min(settings.num_queries, length)
@@ -70,7 +73,7 @@ def audit_attention(
     queries = torch.linspace(length / count - 1, length - 1, count).round().long()
     with clock("attention"):
         own = reader.losses(ids[:1], windows.targets[:1])
-        collector = Collector(settings, queries, seed, device=reader.model.device)
+        collector = Collector(settings, queries, seed)
         losses = run.read(collector, "attention heads")
         _check(reader.model, losses, own)
     collected = Collected(list(collector.layers.values()), settings, queries)
@@ -127,6 +130,7 @@ class _Run:
     reader: Reader
     windows: Windows
     settings: AttentionSettings
+    ranks: Ranks
     progress: Progress | None
     notes: list[str]
 
@@ -162,11 +166,18 @@ class _Run:
         if progress is not None:
             total = model.config.get_text_config().num_hidden_layers * len(windows.ids)
             collector.on_call = lambda done: progress(stage, min(done, total), total)
+
+        def read(i: int) -> tuple[Tensor, list[dict[str, Any]]]:
+            collector.begin(i)
+            part = slice(i, i + 1)
+            losses = self.reader.losses(windows.ids[part], windows.targets[part], collector)
+            return losses, collector.taken()
+
+        found = []
         with collector.listening(model, windows.ids[:1, :2]):
-            found = [
-                self.reader.losses(ids, targets, collector)
-                for ids, targets in zip(windows.ids.split(1), windows.targets.split(1), strict=True)
-            ]
+            for losses, taken in self.ranks.in_order(len(windows.ids), read):
+                collector.keep(taken)
+                found.append(losses)
         if not collector.layers:
             raise UnmeasurableError(
                 f"{type(model).__name__} called no attention function of transformers' interface, "
@@ -181,6 +192,7 @@ class _Run:
             {module: len(layer.gap[0]) for module, layer in layers.items()},
             self.windows.ids[:, : self.prefix + self.num_ablated],
             self.windows.targets[:, : self.num_ablated],
+            ranks=self.ranks,
             progress=self.progress,
             notes=self.notes,
         )
@@ -194,8 +206,7 @@ class _Run:
         settings = replace(self.settings, sizes=(self.settings.reference_size,), critical_up_to=0)
         points = [self._point("softmax, the model's own", losses, losses, own)]
         for config in normalizers:
-            device = self.reader.model.device
-            collector = Collector(settings, own.queries, seed, device=device, geometry_only=True)
+            collector = Collector(settings, own.queries, seed, geometry_only=True)
             changed = measured(
                 f"the model under {name_of(config)}",
                 partial(self._read_under, config, collector),

@@ -14,7 +14,6 @@ from torch.utils import backend_registration
 from torch.utils._pytree import tree_map
 
 
-
 class _Module(backend_registration._DummyBackendModule):
     """What `torch.get_device_module` gives: a device that draws nothing."""
 
@@ -34,9 +33,7 @@ class _Module(backend_registration._DummyBackendModule):
         return [torch.bfloat16]
 
 
-backend_registration._setup_privateuseone_for_python_backend(
-    "pretended", backend_module=_Module()
-)
+backend_registration._setup_privateuseone_for_python_backend("pretended", backend_module=_Module())
 DEVICE = torch.device("pretended:0")
 TAKE_INDICES = (  # from the CPU, as on every device
     "aten::index.Tensor",

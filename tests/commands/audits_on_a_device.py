@@ -1,4 +1,4 @@
-"""Prints the reports of a tiny model on the CPU and on a pretended accelerator, as one JSON."""
+"""Prints the reports of tiny models on the CPU and on a pretended accelerator, one JSON a line."""
 
 import json
 import sys
@@ -27,6 +27,7 @@ def model(kind):
             head[5] = (head[6] + head[7]) / 2
     if kind == "bias":
         made.lm_head = torch.nn.Linear(head.shape[1], head.shape[0])
+        made.lm_head.weight.data[40:80] = 0.02 * torch.randn(40, head.shape[1])
     if kind == "mixture":
         made = wn.attach(made, "mos", num_components=2)
     return made
@@ -49,7 +50,8 @@ def report(kind, made, text):
 
 
 if __name__ == "__main__":
-    kind, text = sys.argv[1], Path(sys.argv[2])
-    both = [report(kind, model(kind), text), report(kind, moved(model(kind)), text)]
-    assert both[1]["provenance"]["device"] == str(DEVICE), both[1]["provenance"]
-    print(json.dumps(both))
+    for kind in sys.argv[2:]:
+        on_both = [model(kind), moved(model(kind))]
+        found = [report(kind, made, Path(sys.argv[1])) for made in on_both]
+        assert found[1]["provenance"]["device"] == str(DEVICE), found[1]["provenance"]
+        print(json.dumps(found))

@@ -87,7 +87,8 @@ def _read_layers(
 
 
 def _same(head: Tensor, embedding: Tensor) -> bool:
-    if head is embedding or head.data_ptr() == embedding.data_ptr():
+    # Of a device without addresses every one is 0.
+    if head is embedding or head.data_ptr() == embedding.data_ptr() != 0:
         return head.shape == embedding.shape
     return head.dtype == embedding.dtype and torch.equal(head, embedding)
 

@@ -7,8 +7,10 @@ a temporary folder where they are of another kind.
 """
 
 import os
+import shutil
+import weakref
 from dataclasses import dataclass, replace
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -43,8 +45,6 @@ class LoadedModel:
     """The ids that the tokenizer puts in front of every text; often one, often none."""
     max_positions: int | None
     """The longest context that it has positions for; None where nothing names a limit."""
-    kept: TemporaryDirectory | None = None
-    """What a map of devices has written to the disk; it goes with this record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +95,7 @@ def load_language_model(
     # GGUF says nothing of a type that torch has: its blocks become float32, as in `read_head`.
     if source.is_gguf and placement.dtype is None:
         placement = replace(placement, dtype=torch.float32)
-    with_disk = placement.device_map is not None
-    kept = TemporaryDirectory(prefix="wideneck-") if with_disk else None
-    return _wrap(_load(source, placement, kept), tokenizer, source.display, kept)
+    return _wrap(_placed(source, placement), tokenizer, source.display)
 
 
 def load_encoder_decoder(model: str | os.PathLike) -> EncoderDecoder:
@@ -135,9 +133,21 @@ def bos_of(tokenizer: Any) -> list[int]:
     )
 
 
-def _wrap(
-    model: Any, tokenizer: Any, source: str, kept: TemporaryDirectory | None = None
-) -> LoadedModel:
+def _placed(source: Source, placement: Placement) -> Any:
+    """The model; what a map of devices writes to the disk for it goes when the model goes."""
+    if placement.device_map is None:
+        return _load(source, placement)
+    folder = mkdtemp(prefix="wideneck-")
+    try:
+        model = _load(source, placement, folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+    return model
+
+
+def _wrap(model: Any, tokenizer: Any, source: str) -> LoadedModel:
     check_left_to_right(model)
     return LoadedModel(
         model=model,
@@ -145,7 +155,6 @@ def _wrap(
         source=source,
         bos=bos_of(tokenizer),
         max_positions=max_positions(model),
-        kept=kept,
     )
 
 
@@ -183,7 +192,7 @@ def _check_before(source: Source) -> None:
 def _load(
     source: Source,
     placement: Placement,
-    kept: TemporaryDirectory | None,
+    folder: str | None = None,
     auto: str = "AutoModelForCausalLM",
     what: str = "a causal language model",
 ) -> Any:
@@ -223,18 +232,18 @@ def _load(
             ignore_mismatched_sizes=True,  # so that they can be named
             **where,
             **options,
-            **_places(placement, kept),
+            **_places(placement, folder),
         )
     check_complete(model, info, source.display)
     return model
 
 
-def _places(placement: Placement, kept: TemporaryDirectory | None) -> dict[str, Any]:
+def _places(placement: Placement, folder: str | None) -> dict[str, Any]:
     """What transformers is told of devices; nothing for the CPU alone."""
     if placement.device_map is None:
         return {} if placement.device.type == "cpu" else {"device_map": {"": placement.device}}
     return {
         "device_map": placement.device_map,
         "max_memory": placement.max_memory,
-        "offload_folder": None if kept is None else kept.name,
+        "offload_folder": folder,
     }

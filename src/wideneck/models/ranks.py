@@ -123,6 +123,8 @@ def joined() -> Iterator[Ranks]:
     """
     started = {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
     world = int(os.environ["WORLD_SIZE"]) if started else 1
+    if started:  # read at the first product; without it the last bit may differ between processes
+        os.environ.setdefault("MKL_CBWR", "AUTO")
     if world == 1:
         yield ALONE
         return

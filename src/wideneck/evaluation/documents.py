@@ -197,7 +197,9 @@ def document_losses(
         entering.calls.clear()
         some = [windows[row] for row in rows]
         ids = torch.stack([window.ids for window in some])
-        logits, found = ask(model, input_ids=ids, use_cache=False).logits, []
+        with quiet_transformers():  # it warns of a text that holds the id for padding
+            logits = ask(model, input_ids=ids, use_cache=False).logits
+        found = []
         for i, (row, window) in enumerate(zip(rows, some, strict=True)):
             n = counts[row]
             if head is None:
@@ -220,7 +222,6 @@ def document_losses(
     states: list[Tensor] = []
     row = 0
     with (
-        quiet_transformers(),  # it warns of a text that holds the id for padding
         evaluating(model),
         entering_head(model, last=None if head is None else 1) as entering,
     ):

@@ -88,8 +88,8 @@ def ablation_losses(
         def run(heads: Sequence[int]) -> list[Tensor]:
             count = len(heads)
             with _skipping(model, module, outputs, count):
-                batch = (x[w : w + 1].expand(count, -1) for x in (ids, targets))
-                return list(reader.losses(*batch, _ablated(module, heads)))
+                window, target = (x[w : w + 1].expand(count, -1) for x in (ids, targets))
+                return list(reader.losses(window, target, _ablated(module, heads)))
 
         of_heads = torch.stack(batches.read(range(layers[module]), run))
         done += len(of_heads)

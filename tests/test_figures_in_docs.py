@@ -56,10 +56,6 @@ NOT_MEASURED = {
     },
     "memory.md": {"weighs up to 511 times as much": "a formula: offsets of 512 memories"},
     "reliability.md": {"JSON above 256 MB": "a limit"},
-    "scale.md": {
-        "| model and machine | command |": "computed, as the page says",
-        "that is 2.1 GB, 0.3 GB": "computed: 4 V D, 16 D^2 and 8 D^2 bytes",
-    },
     "train.md": {"of at most 2 GB unpacked": "a limit"},
     "trainers.md": {
         "TRL 1.7 to 1.14 (SFT) and from 1.15 on": "versions",

@@ -15,8 +15,11 @@ from tiny import LLAMA
 from tiny_text import character_tokenizer, write_text
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.states import collect_states
+from wideneck.commands.audit import audited
 from wideneck.commands.evaluate import evaluate
 from wideneck.data import cut_windows, read_text
+from wideneck.entry.audit import default_tokens
+from wideneck.errors import WideneckError
 from wideneck.models import load_language_model, measure_logit_map, read_head
 from wideneck.models.device_map import is_offloaded
 from wideneck.models.placement import Placement, placement
@@ -161,6 +164,30 @@ def test_scores_of_a_model_in_bfloat16_are_no_less_exact_than_its_own(folder, te
     exact = states.hidden[0].double() @ head.weight.double().T
     errors = [(scores.double() - exact).abs().mean() for scores in (ours, own)]
     assert errors[0] < errors[1] / 100
+
+
+def test_an_accelerator_reads_enough_for_the_fitted_truncations():
+    gpu = torch.device("cuda:0")
+    assert [default_tokens(gpu, d) for d in (576, 1024, 4096)] == [4096, 4096, 16384]
+    assert default_tokens(torch.device("cpu"), 4096) == 4096
+
+
+def test_a_series_takes_no_place():
+    names = ("section", "tokens", "argmaxable", "normalizer", "attention", "html", "json")
+    with pytest.raises(WideneckError, match="what says where a model runs"):
+        audited(
+            ["a", "b"], None, series=True, seed=0, where={"device": "cpu"}, **dict.fromkeys(names)
+        )
+
+
+def test_a_head_of_wideneck_stays_where_it_is_computed(folder, text, tmp_path):
+    made = wn.attach(tr.AutoModelForCausalLM.from_pretrained(folder), "mos", num_components=2)
+    made.save_pretrained(tmp_path)
+    character_tokenizer(bos=True).save_pretrained(tmp_path)
+    mapped = report(tmp_path, text, device_map={"model": "disk", "lm_head": "cpu"}, batch=1)
+    assert measured(mapped)["output"] == measured(report(tmp_path, text, device="cpu"))["output"]
+    with pytest.raises(WideneckError, match="give its module a device that computes"):
+        report(tmp_path, text, device_map={"model": "cpu", "lm_head": "disk"})
 
 
 def test_a_report_of_an_accelerator_is_that_of_the_cpu(text):

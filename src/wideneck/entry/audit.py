@@ -139,8 +139,7 @@ def shared_audit(
         head = head_of(model, tokenizer=tokenizer).to(where.measuring)
     ranks.agree("the head and the text", (head.sha256, chosen and chosen.sha256))
     if num_tokens is None:
-        wide = TOKENS_A_WIDTH * head.weight.shape[1]
-        num_tokens = TOKENS if where.device.type == "cpu" else max(TOKENS, wide)
+        num_tokens = default_tokens(where.device, head.weight.shape[1])
     subject = Subject(
         head=head,
         text=chosen,
@@ -186,6 +185,11 @@ def shared_audit(
         ),
         **found,
     )
+
+
+def default_tokens(device: torch.device, hidden_size: int) -> int:
+    """Predictions where nobody says otherwise: enough to fit truncations where they cost little."""
+    return TOKENS if device.type == "cpu" else max(TOKENS, TOKENS_A_WIDTH * hidden_size)
 
 
 def _run(

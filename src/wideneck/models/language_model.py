@@ -24,6 +24,7 @@ from wideneck.models.causality import check_left_to_right
 from wideneck.models.config_file import CONFIG, check_counts, plain, read_config
 from wideneck.models.device_map import check_names
 from wideneck.models.gguf_head import GgufParts, check_gguf
+from wideneck.models.head_weights import head_in
 from wideneck.models.placement import Placement
 from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
@@ -140,6 +141,12 @@ def _placed(source: Source, placement: Placement) -> Any:
     folder = mkdtemp(prefix="wideneck-")
     try:
         model = _load(source, placement, folder)
+        own = head_in(model)
+        if own is not None and any(weight.is_meta for weight in own.parameters()):
+            raise WideneckError(
+                f"The head of {source.display} is one of wideneck, and the map of devices leaves "
+                "it elsewhere than it is computed: give its module a device that computes."
+            )
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

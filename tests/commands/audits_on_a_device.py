@@ -35,9 +35,9 @@ def model(kind):
 
 def report(kind, made, text):
     settings = wn.AttentionSettings(
-        context=32, num_windows=3, sizes=(1, 5), critical_up_to=8, ablation_context=24
+        context=32, num_windows=2, sizes=(1, 5), critical_up_to=4, ablation_context=16
     )
-    sections = ("output",) if kind == "mixture" else SECTIONS
+    sections = {"mixture": ("output",), "bias": ("head",)}.get(kind, SECTIONS)
     return wn.audit(
         made,
         text,

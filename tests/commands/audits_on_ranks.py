@@ -1,7 +1,8 @@
 """Runs commands of wideneck as torchrun would, a process for each rank, all of one import.
 
 Reads from standard input a JSON list of runs, each a list of the arguments of its ranks, and prints
-for each run the exit codes and what each rank wrote on standard error.
+for each run the exit codes and what each rank wrote: on standard error, and on standard output too
+where that should be nothing.
 """
 
 import json
@@ -26,13 +27,14 @@ def free_port():
 
 
 def started(rank, world, port, arguments):
-    """The process of one rank, and the file of its standard error."""
+    """The process of one rank, and the file of what it writes."""
     said = tempfile.TemporaryFile("w+")
     process = os.fork()
     if process:
         return process, said
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.dup2(said.fileno() if rank else os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(said.fileno(), 2)
     sys.argv = ["wideneck", *arguments]
     code = 1

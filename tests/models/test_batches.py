@@ -87,5 +87,7 @@ def test_one_process_works_as_it_is_asked():
     assert asked == [0]
     assert list(results) == [1, 4]
     ALONE.agree("anything", object())
-    with pytest.raises(WideneckError, match="3 processes cannot share 2 windows of text"):
+    with pytest.raises(
+        WideneckError, match=r"3 processes are more than the windows of text that they share \(2\)"
+    ):
         list(Ranks(0, 3).in_order(2, lambda i: i))

@@ -49,8 +49,8 @@ class Ranks:
             return
         if self.world > count:
             raise WideneckError(
-                f"{self.world} processes cannot share {count} {what}: start at most {count}, or "
-                "give a longer text or more tokens."
+                f"{self.world} processes are more than the {what} that they share ({count}): start "
+                "fewer, or give a longer text or more tokens."
             )
         mine: list[T] = []
         failed: Exception | None = None

@@ -30,7 +30,7 @@ from wideneck.audits.attention.section import audit_attention
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.audits.clock import Clock
 from wideneck.data import Windows
-from wideneck.models import LogitMap
+from wideneck.models import LogitMap, read_head
 
 PARTS = {
     "rows": "attention_rows.rows",
@@ -146,5 +146,7 @@ def _audited(scale: float, **changes: Any):
         num_bytes=torch.ones(1, dtype=torch.long),
     )
     clock, begin = Clock(), time.perf_counter()
-    audit = audit_attention(Reader(model, LogitMap("identity")), windows, settings, clock)
+    audit = audit_attention(
+        Reader(model, LogitMap("identity"), read_head(model)), windows, settings, clock
+    )
     return audit, settings, time.perf_counter() - begin, clock

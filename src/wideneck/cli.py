@@ -7,9 +7,10 @@ import typer
 
 from wideneck import __version__, auto  # noqa: F401  # auto: folders with our heads are models
 from wideneck.commands.ending import ending
-from wideneck.commands.streams import native_output_apart, prepare_streams
+from wideneck.commands.streams import prepare_streams
 from wideneck.commands.usage import (
     MAX_TEXT,
+    PLACES,
     TEXTS,
     Commands,
     Html,
@@ -19,7 +20,6 @@ from wideneck.commands.usage import (
     examples,
     taking,
 )
-from wideneck.errors import WideneckError
 from wideneck.lab.registry import OPTIONS, PAPERS
 from wideneck.report.section import DEFAULT, SECTIONS
 
@@ -60,6 +60,7 @@ def about(
 
 
 @app.command(epilog=EXAMPLES)
+@taking(PLACES)
 def audit(
     model: Annotated[
         list[str] | None,
@@ -99,8 +100,9 @@ def audit(
         int | None,
         typer.Option(
             metavar="N",
-            help="Number of predictions to make, in windows of 512. Default: 4096. The fitted "
-            "truncations need at least four times the hidden size.",
+            help="Number of predictions to make, in windows of 512. Default: 4096, or on an "
+            "accelerator four times the hidden size if that is more, as the fitted truncations "
+            "need.",
         ),
     ] = None,
     argmaxable: Annotated[
@@ -140,46 +142,25 @@ def audit(
             "matrices to compare with.",
         ),
     ] = 0,
+    **where: Any,
 ) -> None:
     """Measure a model's output layer and, if asked, its attention heads and its memory."""
-    from wideneck.commands.destination import deliver, html_and_json
-    from wideneck.commands.progress import ProgressBars
+    from wideneck.commands.audit import audited
 
-    models = model or []
-    as_html, as_json = html_and_json(html, json, reads=[*models, text])
-    if len(models) > 1 and not series:
-        raise WideneckError(
-            f"One MODEL was expected, {len(models)} came; --series follows a head over checkpoints."
-        )
-    if series and any(x is not None for x in (text, section, tokens, normalizer, attention)):
-        raise WideneckError(
-            "--series measures the weights alone; leave out --text, --section, --tokens, "
-            "--normalizer and --attention."
-        )
-    with native_output_apart(), ProgressBars() as progress:
-        if series:
-            from wideneck.entry.series import audit_series
-
-            report = audit_series(models, argmaxable=bool(argmaxable), seed=seed, progress=progress)
-        else:
-            from wideneck.commands.options import attention_settings, normalizer_option
-
-            settings = None if attention is None else attention_settings(attention)
-            normalizers = [normalizer_option(text) for text in normalizer or []]
-            from wideneck.entry.audit import audit
-
-            report = audit(
-                models[0] if models else None,
-                text,
-                section or DEFAULT,
-                num_tokens=4096 if tokens is None else tokens,
-                argmaxable=argmaxable is not False,
-                attention=settings,
-                normalizers=normalizers,
-                seed=seed,
-                progress=progress,
-            )
-    deliver(report.show, (as_html, report.to_html_text), (as_json, report.to_json_text))
+    audited(
+        model or [],
+        text,
+        series=series,
+        section=section,
+        tokens=tokens,
+        argmaxable=argmaxable,
+        normalizer=normalizer,
+        attention=attention,
+        html=html,
+        json=json,
+        seed=seed,
+        where=where,
+    )
 
 
 @app.command()
@@ -246,6 +227,7 @@ def train(
 
 
 @app.command(epilog=EVALUATIONS)
+@taking(PLACES)
 def evaluate(
     model: Annotated[
         str | None,
@@ -295,29 +277,22 @@ def evaluate(
     ] = None,
     html: Html = None,
     json: Json = None,
+    **where: Any,
 ) -> None:
     """Measure how well a model predicts a text: perplexity, bits per byte, and more."""
-    from wideneck.commands.destination import deliver, html_and_json
-    from wideneck.commands.options import besides_option
-    from wideneck.commands.progress import ProgressBars
+    from wideneck.commands.evaluate import evaluated
 
-    as_html, as_json = html_and_json(html, json, reads=[model, text])
-    asked = besides_option(besides or [])
-    from wideneck.commands.evaluate import evaluate as run
-
-    with native_output_apart(), ProgressBars(time_left=True) as progress:
-        found = run(
-            model,
-            text,
-            split=split,
-            dynamic=asked.dynamic,
-            cache_size=asked.cache_size,
-            num_contexts=asked.num_contexts,
-            num_tokens=tokens,
-            context=context,
-            progress=progress,
-        )
-    deliver(found.show, (as_html, found.to_html_text), (as_json, found.to_json_text))
+    evaluated(
+        model,
+        text,
+        split=split,
+        besides=besides or [],
+        tokens=tokens,
+        context=context,
+        html=html,
+        json=json,
+        where=where,
+    )
 
 
 @app.command(epilog=REPRODUCTIONS)

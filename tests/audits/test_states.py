@@ -54,6 +54,7 @@ def test_states_logits_and_cosines_of_every_depth_are_the_model_s_own():
     found = collect_states(
         model,
         given,
+        batch=2,
         observer=lambda layer, start, hidden: seen.append((layer, start, hidden.clone())),
         progress=lambda stage, done, total: told.append((done, total)),
     )

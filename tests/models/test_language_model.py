@@ -10,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 from tiny import tiny_model
 from wideneck.errors import WideneckError
 from wideneck.models import load_language_model, read_head
+from wideneck.models.placement import Placement
 from wideneck.models.quiet import quiet_transformers
 
 WORDS = ["<s>", "</s>", "<pad>", "a", "b"]
@@ -57,7 +58,10 @@ def test_the_weights_file_of_a_folder_stands_for_it(folder, file):
 
 def test_the_type_is_the_one_asked_for(folder):
     assert load_language_model(folder).model.dtype == torch.float32
-    assert load_language_model(folder, dtype=torch.bfloat16).model.dtype == torch.bfloat16
+    assert (
+        load_language_model(folder, placement=Placement(dtype=torch.bfloat16)).model.dtype
+        == torch.bfloat16
+    )
 
 
 def test_the_head_is_read_with_the_tokens_beside_it(folder):

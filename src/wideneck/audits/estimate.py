@@ -57,6 +57,7 @@ def estimate(values: Tensor, document: Tensor, counted: Tensor | None = None) ->
     Args:
         counted: (W, T), True for the tokens that the mean is over, at least one; None for all.
     """
+    values = values.cpu()  # a few numbers, from wherever they were computed
     if counted is None:
         counted = torch.ones_like(values, dtype=torch.bool)
     over = "documents"

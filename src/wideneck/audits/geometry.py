@@ -127,7 +127,7 @@ def measure_geometry(
         )
 
     raw = spectrum_of("raw", raw_gram, noise)
-    null = gaussian_gram(num_rows, len(mean), seed)
+    null = gaussian_gram(num_rows, len(mean), seed).to(mean.device)
     weighted = weighted_null = None
     root = None
     if second_moment is not None:
@@ -184,7 +184,7 @@ def _cosines(weight: Tensor, rows: Tensor | None, mean: Tensor) -> Cosines:
 
     sum_ij cos_ij = ||sum_i u_i||^2 and sum_ij cos_ij^2 = ||U^T U||_F^2 for unit rows u_i.
     """
-    total, outer, count = torch.zeros_like(mean), torch.zeros(len(mean), len(mean)).double(), 0
+    total, outer, count = torch.zeros_like(mean), mean.new_zeros(len(mean), len(mean)), 0
     for chunk in row_chunks(weight, rows):
         unit = directions(chunk - mean)
         total += unit.sum(0)

@@ -93,7 +93,7 @@ def audit_head(
         )
         without = None
         if 0 < len(rows.excluded) < len(head.weight) - 1:
-            kept = torch.ones(len(head.weight), dtype=torch.bool)
+            kept = torch.ones(len(head.weight), dtype=torch.bool, device=head.weight.device)
             kept[rows.excluded] = False
             rest: list[str] = []
             without = measure_geometry(

@@ -14,6 +14,8 @@ from wideneck.audits.states import HiddenStates, Progress
 from wideneck.data import Text, Windows, cut_windows
 from wideneck.heads import Head
 from wideneck.models import HeadWeights, LoadedModel, LogitMap
+from wideneck.models.placement import Placement
+from wideneck.models.ranks import ALONE, Ranks
 from wideneck.models.reading import check_ids
 
 
@@ -31,6 +33,10 @@ class Subject:
     """None for the defaults, in a context that the model has positions for."""
     normalizers: Sequence[Normalizer]
     progress: Progress | None
+    where: Placement = field(default_factory=Placement)
+    """Of the model, and of what is computed after it."""
+    ranks: Ranks = ALONE
+    """The processes that share the windows."""
     notes: list[str] = field(default_factory=list)
     """On what could not be measured."""
     remarks: list[str] = field(default_factory=list)

@@ -10,7 +10,7 @@ from torch import Tensor
 from wideneck.audits.clock import Clock
 from wideneck.audits.output.head_ranks import log_prob_ranks
 from wideneck.audits.states import Progress
-from wideneck.commands.evaluated_text import chosen_text, device, of_split, origin
+from wideneck.commands.evaluated_text import chosen_text, of_split, origin
 from wideneck.data import (
     Corpus,
     EncodedCorpus,
@@ -37,6 +37,7 @@ other, is one row.  And windows at a time, on which no number depends."""
 def evaluate_run(
     path: Path,
     *,
+    device: torch.device,
     text: str | None,
     split: str | None,
     dynamic: DynamicEvaluation | None,
@@ -49,7 +50,7 @@ def evaluate_run(
     clock = Clock()
     with clock("read model and text"):
         run = load_run(path)
-        model = run.model.to(device())
+        model = run.model.to(device)
         own = None
         if text is None or dynamic is not None or cache_size is not None:
             own = _own_text(run)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from wideneck.config import name_of
@@ -18,6 +17,7 @@ from wideneck.data.text import default_text, update_joined
 from wideneck.errors import WideneckError
 from wideneck.evaluation.results import Origin
 from wideneck.heads import Head
+from wideneck.models.device_map import input_device, map_of
 from wideneck.registry import did_you_mean
 from wideneck.report.provenance import stamped
 
@@ -86,12 +86,6 @@ def of_split(corpus: Corpus, split: str | None) -> Chosen:
     return Chosen(name=corpus.name, split=split, documents=documents)
 
 
-def device() -> torch.device:
-    """Where a model that is loaded for it runs: an accelerator, or else the CPU."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return torch.device("cpu") if found is None else found
-
-
 def origin(module: nn.Module, head: Head | None, text: Chosen, **known: Any) -> Origin:
     """Where the numbers come from, with versions, command and time.
 
@@ -110,7 +104,8 @@ def origin(module: nn.Module, head: Head | None, text: Chosen, **known: Any) -> 
         split=text.split,
         text_sha256=text.sha256,
         num_documents=len(text.documents),
-        device=str(first.device),
+        device=str(input_device(module)),
+        device_map=map_of(module),
         dtype=str(first.dtype).removeprefix("torch."),
         **known,
     )

@@ -1,6 +1,6 @@
 """Settings and normalizers as the command line gives them.  Imports no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -8,6 +8,7 @@ from wideneck.attention.config import Normalizer, normalizer_config
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.errors import WideneckError
 from wideneck.evaluation.config import SIZE, DynamicEvaluation
+from wideneck.files.text_file import size_in_bytes
 from wideneck.registry import check_count, check_option, did_you_mean
 
 CONTEXTS = 2048
@@ -75,6 +76,24 @@ def besides_option(texts: Sequence[str]) -> Besides:
             found = replace(found, num_contexts=(default | given)["num_contexts"])
             check_count(lambda _: "ranks", found, "num_contexts", 1)
     return found
+
+
+def placement_options(typed: Mapping[str, Any]) -> dict[str, Any]:
+    """What `audit` and `evaluate` take of `PLACES`, from what was typed; None is left out.
+
+    Raises:
+        WideneckError: memory that is no size, or a batch that is no number.
+    """
+    given = {name: value for name, value in typed.items() if value is not None}
+    if "max_memory" in given:
+        pairs = [pair.partition("=") for pair in given["max_memory"]]
+        given["max_memory"] = {
+            int(device) if device.isdecimal() else device: size_in_bytes(size, "--max-memory")
+            for device, _, size in pairs
+        }
+    if given.get("batch", "auto") != "auto":
+        given["batch"] = _value("batch", given["batch"], 1)
+    return given
 
 
 _BESIDES: dict[str, dict[str, Any]] = {

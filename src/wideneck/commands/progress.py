@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Self
 
 from tqdm import tqdm
@@ -51,6 +51,13 @@ class ProgressBars:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def progress_bars(
+    shown: bool, *, time_left: bool = False
+) -> AbstractContextManager[ProgressBars | None]:
+    """Bars while a command runs; None for one of several processes that is not to show any."""
+    return ProgressBars(time_left=time_left) if shown else nullcontext()
 
 
 @contextmanager

@@ -93,4 +93,47 @@ Json = Annotated[
         help="Write every number as JSON; - prints the JSON in place of the usual output.",
     ),
 ]
+PLACES: dict[str, Any] = {
+    "device": Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where to compute: cpu, or an accelerator such as cuda:1. Default: an accelerator "
+            "if there is one.",
+        ),
+    ],
+    "dtype": Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Type in which the model runs: float32, bfloat16 or float16. Default: as stored "
+            "on an accelerator, float32 on the CPU.",
+        ),
+    ],
+    "device_map": Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|FILE",
+            help="Spread the model over devices, the CPU and the disk: auto, or a JSON file with a "
+            "place for each module. docs/scale.md has examples.",
+        ),
+    ],
+    "max_memory": Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DEVICE=SIZE",
+            help="With --device-map auto: use at most this much of a device, as in 0=70GB or "
+            "cpu=20GB. Repeat for more.",
+        ),
+    ],
+    "batch": Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help="Windows of text to run at once. Default: one, or, where parts of the model come "
+            "from elsewhere when their turn is, as many as memory allows.",
+        ),
+    ],
+}
+"""Where and how a model runs, for the commands that run one."""
 TEXTS = "a file, a folder with one file for each split, or datasets:NAME[:SUBSET]"

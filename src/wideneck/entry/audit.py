@@ -1,7 +1,7 @@
 """The audit of one model: read, run, measure, report."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,11 @@ from wideneck.data import Text, default_text, read_text
 from wideneck.entry.heads import head_of
 from wideneck.errors import WideneckError
 from wideneck.models import evaluating, load_language_model, measure_logit_map
+from wideneck.models.device_map import map_of
+from wideneck.models.devices import AUTO
 from wideneck.models.head_weights import head_in
+from wideneck.models.placement import Placement, placed
+from wideneck.models.ranks import ALONE, Ranks
 from wideneck.models.text_part import only_text
 from wideneck.report.provenance import provenance
 from wideneck.report.report import Report
@@ -27,6 +31,10 @@ from wideneck.report.section import sections as sections_of
 WINDOW = 512
 """Predictions in a row.  Long enough for context to count, short enough for eight documents in
 4,096 tokens."""
+TOKENS = 4096
+"""Predictions where nobody says otherwise; on an accelerator `TOKENS_A_WIDTH` times the hidden size
+if that is more, half of which the fitted truncations are fitted on."""
+TOKENS_A_WIDTH = 4
 
 
 def audit(
@@ -35,11 +43,16 @@ def audit(
     sections: str | Sequence[str] = DEFAULT,
     *,
     tokenizer: Any = None,
-    num_tokens: int = 4096,
+    num_tokens: int | None = None,
     argmaxable: bool = True,
     attention: AttentionSettings | None = None,
     normalizers: Sequence[str | dict | Normalizer] = (),
     seed: int = 0,
+    device: str | torch.device = AUTO,
+    dtype: str | torch.dtype = AUTO,
+    device_map: str | os.PathLike | Mapping[str, Any] | None = None,
+    max_memory: Mapping[int | str, int] | None = None,
+    batch: int | str = AUTO,
     progress: Progress | None = None,
 ) -> Report:
     """Measure a language model's output layer, and its attention heads or its memory if asked.
@@ -52,21 +65,70 @@ def audit(
             out of `sections` the text is read only if given here.
         sections: any of "head" (weights alone), "output", "attention" and "memory" (on the text).
         tokenizer: the tokenizer of a model in memory.
-        num_tokens: predictions to make on the text.
+        num_tokens: predictions to make on the text; None for 4,096, or on an accelerator for four
+            times the hidden size if that is more.
         argmaxable: look for tokens that can never be predicted (2 V^2 D operations).
         attention: what the attention section measures; `num_tokens` is not for it.
         normalizers: names or configs (`wideneck.attention.names()`) that the attention section
             puts into the model in turn, without training it for them.
         seed: chooses the windows of the text and draws the Gaussian matrices to compare with.
+        device: where to compute: "cpu", an accelerator such as "cuda:1", or "auto", an accelerator
+            if there is one.  A model in memory stays where it is, in its own dtype.
+        dtype: in which the model runs: "float32", "bfloat16", "float16", or "auto", as stored on an
+            accelerator and float32 on the CPU.
+        device_map: "auto"; or a dict, or a JSON file of one, from names of modules to devices,
+            "cpu" or "disk".
+        max_memory: bytes by device, "cpu" or an accelerator's number, that the map "auto" may use.
+        batch: windows to run at once; "auto" for one, or, where a map brings parts of the model
+            from elsewhere when their turn is, for as many as memory allows.
         progress: called as progress(stage, done, total).
 
-    Cost: "head" reads the head's tensor only; "output" and "memory" load the model in float32 and
-    run it once over `num_tokens` tokens, together if both are asked for.  "attention" runs it once
-    over its windows with the weights formed, and once from layer l on for each head of layer l.
+    Cost: "head" reads the head's tensor only; "output" and "memory" load the model and run it once
+    over `num_tokens` tokens, together if both are asked for.  "attention" runs it once over its
+    windows with the weights formed, and once from layer l on for each head of layer l.
 
     Raises:
         WideneckError: the model or the text cannot be audited; the message says what to do.  A
             section that the model's numbers do not allow becomes a note, unless all do.
+    """
+    report = shared_audit(
+        ALONE,
+        model,
+        text,
+        sections,
+        tokenizer=tokenizer,
+        num_tokens=num_tokens,
+        argmaxable=argmaxable,
+        attention=attention,
+        normalizers=normalizers,
+        seed=seed,
+        where=placed(model, device, dtype, device_map, max_memory, batch),
+        progress=progress,
+    )
+    assert report is not None  # there is no other process that would have it
+    return report
+
+
+def shared_audit(
+    ranks: Ranks,
+    model: str | os.PathLike | torch.nn.Module | None,
+    text: str | os.PathLike | Text | None,
+    sections: str | Sequence[str],
+    *,
+    tokenizer: Any = None,
+    num_tokens: int | None,
+    argmaxable: bool,
+    attention: AttentionSettings | None,
+    normalizers: Sequence[str | dict | Normalizer],
+    seed: int,
+    where: Placement,
+    progress: Progress | None,
+) -> Report | None:
+    """The same by several processes, which share the windows of the text; None but on the first.
+
+    Args:
+        ranks: the processes.
+        where: of the model in each of them.
     """
     asked = _asked(sections)
     _check(asked, num_tokens, attention, normalizers)
@@ -75,7 +137,10 @@ def audit(
     chosen = _text(text) if reads or text is not None else None
     _tell(progress, "reading the head")
     with clock("read the head"):
-        head = head_of(model, tokenizer=tokenizer)
+        head = head_of(model, tokenizer=tokenizer).to(where.measuring)
+    ranks.agree("the head and the text", (head.sha256, chosen and chosen.sha256))
+    if num_tokens is None:
+        num_tokens = default_tokens(where.device, head.weight.shape[1])
     subject = Subject(
         head=head,
         text=chosen,
@@ -84,9 +149,11 @@ def audit(
         argmaxable=argmaxable,
         settings=attention,
         normalizers=_normalizers(normalizers),
+        where=where,
+        ranks=ranks,
         progress=progress,
     )
-    found, dtype = {}, None
+    found, ran = {}, None
     if chosen is not None and head.form.has_memory:
         subject.notes.append(
             "Not measurable: what needs a run of the model (it predicts from a memory besides its "
@@ -94,14 +161,16 @@ def audit(
             "its loss)."
         )
     elif chosen is not None:
-        found, dtype = _run(subject, asked, model, tokenizer, num_tokens)
+        found, ran = _run(subject, asked, model, tokenizer, num_tokens)
+    if ranks.rank > 0:
+        return None
     for name, row in asked.items():
         if not row.while_loaded:
             found[name] = row.audit(subject)
     if all(section is None for section in found.values()):
         raise UnmeasurableError(" ".join(subject.notes))
     read = {}
-    if chosen is not None and dtype is not None:
+    if chosen is not None and ran is not None:
         read = {"text": chosen.name, "text_sha256": chosen.sha256, "num_tokens": subject.num_read}
     return Report(
         provenance=provenance(
@@ -110,7 +179,8 @@ def audit(
             head_dtype=head.dtype,
             seed=seed,
             seconds=clock.seconds,
-            compute_dtype=dtype,
+            device=str(where.device),
+            **(ran or {}),
             **read,
             notes=[*subject.notes, *subject.remarks],
         ),
@@ -118,17 +188,25 @@ def audit(
     )
 
 
+def default_tokens(device: torch.device, hidden_size: int) -> int:
+    """Predictions where nobody says otherwise: enough to fit truncations where they cost little."""
+    return TOKENS if device.type == "cpu" else max(TOKENS, TOKENS_A_WIDTH * hidden_size)
+
+
 def _run(
     subject: Subject, asked: dict[str, Section], model: Any, tokenizer: Any, num_tokens: int
-) -> tuple[dict[str, Any], str]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run the model over the text; its weights are freed on return.
 
     Returns:
-        What the sections found that measure the loaded model, and the type that it ran in.
+        What the sections found that measure the loaded model, and what the provenance says of how
+        it ran.
     """
     _tell(subject.progress, "loading the model")
     with subject.clock("load the model"):
-        loaded = subject.loaded = load_language_model(model, tokenizer=tokenizer)
+        loaded = subject.loaded = load_language_model(
+            model, placement=subject.where, tokenizer=tokenizer
+        )
     subject.remarks += only_text(loaded.model)
     with evaluating(loaded.model):
         subject.logit_map = measure_logit_map(loaded.model)
@@ -138,7 +216,8 @@ def _run(
     if subject.states is not None:
         subject.remarks += _remarks(subject.states, num_tokens, asked)
     subject.own_head, subject.loaded = head_in(loaded.model), None
-    return found, str(loaded.model.dtype).removeprefix("torch.")
+    dtype = str(loaded.model.dtype).removeprefix("torch.")
+    return found, {"compute_dtype": dtype, "device_map": map_of(loaded.model)}
 
 
 def _read_states(subject: Subject, asked: dict[str, Section], num_tokens: int) -> None:
@@ -152,15 +231,24 @@ def _read_states(subject: Subject, asked: dict[str, Section], num_tokens: int) -
         watching = {name: row.watch(windows) for name, row in asked.items() if row.watch}
         subject.watched = watching
 
-        def observer(layer: str, start: int, states: torch.Tensor) -> None:
-            for watch in watching.values():
-                watch(layer, start, states)
+        def observer(layer: str, start: int, states: torch.Tensor) -> list[Any]:
+            return [watch(layer, start, states) for watch in watching.values()]
+
+        def keep(layer: str, start: int, given: list[Any]) -> None:
+            for watch, found in zip(watching.values(), given, strict=True):
+                watch.keep(layer, start, found)
 
         subject.states = subject.measured(
             "the hidden states on the text",
             lambda: collect_states(
-                loaded.model, windows, observer=observer, progress=subject.progress
-            ),
+                loaded.model,
+                windows,
+                batch=subject.where.batch,
+                ranks=subject.ranks,
+                observer=observer,
+                keep=keep,
+                progress=subject.progress,
+            ).to(subject.where.measuring),
         )
 
 
@@ -178,9 +266,12 @@ def _asked(names: str | Sequence[str]) -> dict[str, Section]:
 
 
 def _check(
-    asked: dict[str, Section], num_tokens: int, settings: AttentionSettings | None, normalizers: Any
+    asked: dict[str, Section],
+    num_tokens: int | None,
+    settings: AttentionSettings | None,
+    normalizers: Any,
 ) -> None:
-    if num_tokens < 1:
+    if num_tokens is not None and num_tokens < 1:
         raise WideneckError(f"An audit needs at least one token; {num_tokens} were asked for.")
     if "attention" not in asked and (settings is not None or _normalizers(normalizers)):
         raise WideneckError(

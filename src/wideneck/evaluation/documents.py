@@ -15,6 +15,7 @@ Shapes: W windows, P tokens in front, T predictions, D hidden size, V vocabulary
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, overload
 
 import numpy as np
@@ -29,7 +30,10 @@ from wideneck.data.tokenizing import ids_and_ends, in_one
 from wideneck.errors import WideneckError
 from wideneck.heads import Head
 from wideneck.models import ask, evaluating, measure_logit_map
+from wideneck.models.batches import Batches
+from wideneck.models.device_map import weights_there
 from wideneck.models.quiet import quiet_transformers
+from wideneck.models.ranks import ALONE, Ranks
 from wideneck.models.reading import check_ids, entering_head
 
 
@@ -89,7 +93,8 @@ class Losses:
     num_bytes: int
     """UTF-8 bytes of the predicted text."""
     hidden: Tensor | None
-    """(N, D): what entered the head at N places at equal distances, where they were asked for."""
+    """(N, D), on the CPU: what entered the head at N places at equal distances, where they were
+    asked for."""
 
 
 def windows_of(
@@ -156,53 +161,78 @@ def windows_of(
 
 @torch.no_grad()
 def document_losses(
-    model: Any, windows: Sequence[Window], *, num_hidden: int = 0, progress: Progress | None = None
+    model: Any,
+    windows: Sequence[Window],
+    *,
+    num_hidden: int = 0,
+    batch: int | None = None,
+    ranks: Ranks = ALONE,
+    progress: Progress | None = None,
 ) -> Losses:
-    """Run the model over the windows, one at a time.
+    """Run the model over the windows.
 
     Args:
         model: a causal language model of transformers, with a head of wideneck or its own.
         windows: of one text.
         num_hidden: how many states entering the head to keep, at equal distances; all if there are
             fewer.
+        batch: windows of one length to run at once; None for what suits the model.
+        ranks: the processes that share the windows.
         progress: called as progress("reading the text", predictions done, predictions in all).
 
     Raises:
-        WideneckError: the tokens are not the model's, or a loss is not finite.
+        WideneckError: the tokens are not the model's, a loss is not finite, or a window does not
+            fit the memory.
     """
     check_ids(model, max(int(max(window.ids.max(), window.target.max())) for window in windows))
-    device = model.device
-    total = sum(len(window.target) for window in windows)
-    longest = max(len(window.target) for window in windows)
+    counts = [len(window.target) for window in windows]
+    ends = list(accumulate(counts))
+    total, longest = ends[-1], max(counts)
     picked = torch.linspace(0, total - 1, min(num_hidden, total), dtype=torch.float64).round()
-    nll = torch.zeros(len(windows), longest)
-    counted = torch.zeros(len(windows), longest, dtype=torch.bool)
-    kept: list[Tensor] = []
-    done = 0
     # A memory mixes what it holds into the head's probabilities: its losses are in the logits only.
     head = None if placed_memory(model) is not None else attached_head(model)
+
+    def run(rows: Sequence[int]) -> list[tuple[Tensor, Tensor | None]]:
+        """Of each window (n,) losses, and (N, D) states that are picked, on the CPU."""
+        entering.calls.clear()
+        some = [windows[row] for row in rows]
+        ids = torch.stack([window.ids for window in some])
+        with quiet_transformers():  # it warns of a text that holds the id for padding
+            logits = ask(model, input_ids=ids, use_cache=False).logits
+        found = []
+        for i, (row, window) in enumerate(zip(rows, some, strict=True)):
+            n = counts[row]
+            if head is None:
+                nll = _nll(logits[i, -n:], window.target.to(logits.device))
+            else:
+                hidden = entering.only()[i, -n:]
+                nll = head.nll(hidden, window.target.to(hidden.device))
+            start = ends[row] - n
+            here = picked[(picked >= start) & (picked < start + n)].long() - start
+            kept = entering.only()[i, -n:].cpu()[here] if len(here) else None
+            found.append((nll.float().cpu(), kept))
+        return found
+
+    lengths = [len(window.ids) for window in windows]
+    scores = 0 if head is not None else model.get_output_embeddings().weight.shape[0]
+    batches = Batches(model, batch, max(lengths), outputs=scores)
+    groups = batches.groups(lengths)
+    nll = torch.zeros(len(windows), longest)
+    counted = torch.zeros(len(windows), longest, dtype=torch.bool)
+    states: list[Tensor] = []
+    row = 0
     with (
-        quiet_transformers(),  # it warns of a text that holds the id for padding
         evaluating(model),
         entering_head(model, last=None if head is None else 1) as entering,
     ):
-        for row, window in enumerate(windows):
-            entering.calls.clear()
-            n = len(window.target)
-            target = window.target.to(device)
-            logits = ask(model, input_ids=window.ids[None].to(device), use_cache=False).logits
-            if head is None:
-                found = _nll(logits[0, -n:], target)
-            else:
-                found = head.nll(entering.only()[0, -n:], target)
-            nll[row, :n] = found.float().cpu()
-            counted[row, :n] = True
-            here = picked[(picked >= done) & (picked < done + n)].long() - done
-            if len(here):
-                kept.append(entering.only()[0, -n:][here.to(device)])
-            done += n
-            if progress:
-                progress("reading the text", done, total)
+        for found in ranks.in_order(len(groups), lambda i: batches.read(groups[i], run)):
+            for losses, kept in found:
+                nll[row, : counts[row]] = losses
+                counted[row, : counts[row]] = True
+                states += [] if kept is None else [kept]
+                row += 1
+                if progress:
+                    progress("reading the text", ends[row - 1], total)
     if not nll.isfinite().all():
         raise WideneckError(
             f"{type(model).__name__} gives a loss that is not finite on this text; load it in a "
@@ -213,7 +243,7 @@ def document_losses(
         counted=counted,
         document=torch.tensor([window.document for window in windows]),
         num_bytes=sum(window.num_bytes for window in windows),
-        hidden=torch.cat(kept) if kept else None,
+        hidden=torch.cat(states) if states else None,
     )
 
 
@@ -248,11 +278,12 @@ def own_head(model: Any, window: Window) -> Head:
         device="meta",  # its weights are the layer's
         dtype=layer.weight.dtype,
     )
-    built.weight, built.bias = layer.weight, getattr(layer, "bias", None)
+    with weights_there(layer):  # which go from the layer again where a map has put them elsewhere
+        built.weight, built.bias = layer.weight, getattr(layer, "bias", None)
     with evaluating(model), entering_head(model) as entering:
-        ids = window.ids[None].to(model.device)
-        z = ask(model, input_ids=ids, use_cache=False).logits[0, -1]
-    off = built.eval().log_probs(entering.only()[0, -1]) - z.log_softmax(-1)
+        z = ask(model, input_ids=window.ids[None], use_cache=False).logits[0, -1]
+    hidden = entering.only()[0, -1].to(built.weight.device)
+    off = built.eval().log_probs(hidden).to(z.device) - z.log_softmax(-1)
     # Rounding of the model's own product: 1e-3 is generous for float32, not for bfloat16.
     rounding = max(1e-3, 4 * torch.finfo(z.dtype).eps)
     if off.abs().max() > rounding * max(1.0, z.abs().max().item()):

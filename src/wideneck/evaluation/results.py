@@ -26,7 +26,7 @@ from wideneck.report.parts import (
     lede,
     note,
 )
-from wideneck.report.provenance import LONG, sourced
+from wideneck.report.provenance import LONG, computed_on, sourced
 from wideneck.report.reference import Reference
 
 LOSS: Sequence[Measure] = (
@@ -57,6 +57,9 @@ class Origin:
     text_sha256: str = measure("hash of the documents of that split")
     num_documents: int = measure("documents that the text is cut into")
     device: str = measure("where the model ran")
+    device_map: dict[str, str] | None = measure(
+        "where the modules of the model were, if not all in one place", default=None
+    )
     dtype: str = measure("type of its weights; losses are at least float32, ranks float64")
     versions: dict[str, str] = measure("software")
     command: str = measure("what was run")
@@ -209,7 +212,7 @@ def _source(source: Origin) -> list[Any]:
         ("Head", [f"{source.head}, {source.num_parameters:,} parameters"]),
         ("Text", [Verbatim(source.text, most=LONG), f", {documents}"]),
         ("Text, SHA-256", [Verbatim(source.text_sha256, code=True)]),
-        ("Ran on", [f"{source.device}, in {source.dtype}"]),
+        ("Ran on", [f"{computed_on(source)}, in {source.dtype}"]),
     ]
     closing = f"{source.device}, {source.dtype}, text {source.text_sha256[:12]}"
     return sourced(source, terms, closing)

@@ -48,7 +48,7 @@ def texts_up_to(size: int) -> Iterator[None]:
         _most.reset(token)
 
 
-def size_in_bytes(text: str) -> int:
+def size_in_bytes(text: str, option: str = "--max-text") -> int:
     """What is meant by 500MB, 2GB, 1.5 GB or a number of bytes; the units are powers of 1000.
 
     Raises:
@@ -58,7 +58,7 @@ def size_in_bytes(text: str) -> int:
     size = int(float(found[1]) * 1000 ** UNITS.index(found[2].upper())) if found else 0
     if size < 1:
         raise WideneckError(
-            f"--max-text is a size such as 500MB, 2GB or a number of bytes, got '{text}'."
+            f"{option} is a size such as 500MB, 2GB or a number of bytes, got '{text}'."
         )
     return size
 

@@ -7,10 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from wideneck.files.boundary import failing, reason
+from wideneck.models.device_map import input_device
 
 
 def ask(model: Any, **inputs: Any) -> Any:
-    """What the model returns.
+    """What the model returns for tensors, wherever they are.
 
     Raises:
         WideneckError: in the place of whatever a model raises that wants other inputs, such as
@@ -18,6 +19,8 @@ def ask(model: Any, **inputs: Any) -> Any:
     """
     tokens = [name for name, value in inputs.items() if isinstance(value, Tensor)]
     with running(model, " and ".join(tokens)):
+        here = input_device(model)
+        inputs |= {name: inputs[name].to(here) for name in tokens}
         return model(**inputs)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from wideneck.errors import WideneckError
 from wideneck.models.asking import ask, evaluating, running
+from wideneck.models.device_map import input_device
 from wideneck.models.positions import max_positions
 
 NUM_TOKENS = 12
@@ -71,9 +72,9 @@ def look_ahead(
     for row, place in enumerate(places, start=1):
         changed[row, place] = (changed[row, place] + 1) % vocab_size
     with evaluating(model):
-        with _same_draws(ids.device):
+        with _same_draws(input_device(model)):
             answers = run(ids)
-        with _same_draws(ids.device):
+        with _same_draws(input_device(model)):
             others = run(changed)
     # A vocabulary may have rows that are never predicted, at -inf both times.
     moved = torch.where(answers == others, 0, answers - others)
@@ -115,7 +116,7 @@ def check_left_to_right(model: Any) -> None:
 
 
 def probe_ids(model: Any, num_tokens: int = NUM_TOKENS) -> Tensor:
-    """(1, T) random token ids on the model's device, the same each time.
+    """(1, T) random token ids where the model takes them, the same each time.
 
     Args:
         num_tokens: T, where the model has as many positions.
@@ -123,7 +124,7 @@ def probe_ids(model: Any, num_tokens: int = NUM_TOKENS) -> Tensor:
     length = min(num_tokens, max_positions(model) or num_tokens)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(vocab_size(model), (1, length), generator=generator)
-    return ids.to(_embedding(model).device)
+    return ids.to(input_device(model))
 
 
 def vocab_size(model: Any) -> int:

@@ -16,6 +16,7 @@ from wideneck.files.printable import listed
 from wideneck.models.asking import name_of
 from wideneck.models.checks import check_matrix
 from wideneck.models.config_file import read_config
+from wideneck.models.device_map import weights_there
 from wideneck.models.expected_head import ExpectedHead, expected_head, module_name
 from wideneck.models.gguf_head import read_gguf_head
 from wideneck.models.head_weights import HeadWeights, form_of, output_layer
@@ -56,6 +57,14 @@ def read_head(
 def _read_module(model: nn.Module, tokens: list[str | None] | None) -> HeadWeights:
     """The head of a causal language model in memory, sharing that memory on the CPU."""
     head = output_layer(model)
+    layer: Any = model.get_input_embeddings()  # pyrefly: ignore[not-callable]
+    with weights_there(head, layer):
+        return _read_layers(model, head, layer, tokens)
+
+
+def _read_layers(
+    model: nn.Module, head: Any, layer: Any, tokens: list[str | None] | None
+) -> HeadWeights:
     name = f"{module_name(model, head)}.weight"
     if head.weight.is_meta:
         raise WideneckError(f"{name} is on the meta device: load the model's weights first.")
@@ -64,7 +73,6 @@ def _read_module(model: nn.Module, tokens: list[str | None] | None) -> HeadWeigh
     bias = None if bias is None else bias.detach().cpu()
     check_matrix(name, weight, bias)
 
-    layer: Any = model.get_input_embeddings()  # pyrefly: ignore[not-callable]
     embedding, embedding_name, same = getattr(layer, "weight", None), None, False
     if isinstance(embedding, Tensor):
         # The module's name, not the parameter's: a tied one is listed under its first name.
@@ -84,7 +92,8 @@ def _read_module(model: nn.Module, tokens: list[str | None] | None) -> HeadWeigh
 
 
 def _same(head: Tensor, embedding: Tensor) -> bool:
-    if head is embedding or head.data_ptr() == embedding.data_ptr():
+    # Of a device without addresses every one is 0.
+    if head is embedding or head.data_ptr() == embedding.data_ptr() != 0:
         return head.shape == embedding.shape
     return head.dtype == embedding.dtype and torch.equal(head, embedding)
 

@@ -4,7 +4,7 @@ A matrix in a file looks the same under a plain layer's softmax and under a head
 reader asks what the folder says.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -65,7 +65,7 @@ class HeadWeights:
     """
 
     weight: Tensor
-    """(V, D), on the CPU."""
+    """(V, D), on the CPU until it is moved."""
     bias: Tensor | None
     """(V,) or None."""
     name: str
@@ -88,6 +88,11 @@ class HeadWeights:
     """What the user named, for display."""
     form: HeadForm = PLAIN
     """What makes probabilities of the matrix's scores."""
+
+    def to(self, device: torch.device) -> "HeadWeights":
+        """The same on a device."""
+        bias = None if self.bias is None else self.bias.to(device)
+        return replace(self, weight=self.weight.to(device), bias=bias)
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor | None, **rest: Any) -> "HeadWeights":

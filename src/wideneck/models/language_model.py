@@ -1,11 +1,16 @@
 """Loads a whole language model with its tokenizer, for what only a running model shows.
 
 Cost: the model in memory in the type asked for; a GGUF file is dequantized by transformers
-(15 s and 0.6 GB for the default 135M model in float32).
+(15 s and 0.6 GB for the default 135M model in float32).  Of what a map of devices puts on the disk
+only what is at work is in memory; it is read from the model's own safetensors files, and written to
+a temporary folder where they are of another kind.
 """
 
 import os
-from dataclasses import dataclass
+import shutil
+import weakref
+from dataclasses import dataclass, replace
+from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -18,7 +23,10 @@ from wideneck.models.auto_class import auto_class
 from wideneck.models.building import building, size_of_files
 from wideneck.models.causality import check_left_to_right
 from wideneck.models.config_file import CONFIG, check_counts, plain, read_config
+from wideneck.models.device_map import check_names
 from wideneck.models.gguf_head import GgufParts, check_gguf
+from wideneck.models.head_weights import head_in
+from wideneck.models.placement import Placement
 from wideneck.models.positions import max_positions
 from wideneck.models.quiet import quiet_transformers
 from wideneck.models.source import Source, resolve
@@ -52,23 +60,27 @@ class EncoderDecoder:
     """What the user named."""
 
 
+ON_CPU = Placement()
+"""In float32."""
+
+
 def load_language_model(
     model: str | os.PathLike | nn.Module | None,
     *,
-    dtype: torch.dtype = torch.float32,
+    placement: Placement = ON_CPU,
     tokenizer: Any = None,
 ) -> LoadedModel:
     """Load a model and its tokenizer, or wrap a model in memory with the tokenizer given.
 
     Args:
         model: as for `read_head`.
-        dtype: type of the weights; a model in memory is left in its own.
+        placement: where it is, and the type of its weights; a model in memory is left as it is.
         tokenizer: takes the place of the one found beside the weights.
 
     Raises:
         WideneckError: a file of it cannot be read, or it asks for more than the files hold; it
             lacks tensors of the model of its config, or holds others; it sees later tokens than
-            the one that it predicts from.
+            the one that it predicts from; the map of devices is not one of this model.
     """
     if isinstance(model, nn.Module):
         if tokenizer is None:
@@ -82,7 +94,10 @@ def load_language_model(
         tokenizer = load_tokenizer(source.folder, source.file if source.is_gguf else None)
     if tokenizer is None:
         raise _without_tokenizer(source)
-    return _wrap(_load(source, dtype), tokenizer, source.display)
+    # GGUF says nothing of a type that torch has: its blocks become float32, as in `read_head`.
+    if source.is_gguf and placement.dtype is None:
+        placement = replace(placement, dtype=torch.float32)
+    return _wrap(_placed(source, placement), tokenizer, source.display)
 
 
 def load_encoder_decoder(model: str | os.PathLike) -> EncoderDecoder:
@@ -101,7 +116,7 @@ def load_encoder_decoder(model: str | os.PathLike) -> EncoderDecoder:
     tokenizer = load_tokenizer(source.folder)
     if tokenizer is None:
         raise _without_tokenizer(source)
-    loaded = _load(source, torch.float32, "AutoModelForSeq2SeqLM", "an encoder-decoder")
+    loaded = _load(source, ON_CPU, None, "AutoModelForSeq2SeqLM", "an encoder-decoder")
     return EncoderDecoder(model=loaded, tokenizer=tokenizer, source=source.display)
 
 
@@ -118,6 +133,26 @@ def bos_of(tokenizer: Any) -> list[int]:
         f"{name} tokenizes a text differently with special tokens ({whole}) "
         f"and without ({plain}), so what it puts in front is unknown."
     )
+
+
+def _placed(source: Source, placement: Placement) -> Any:
+    """The model; what a map of devices writes to the disk for it goes when the model goes."""
+    if placement.device_map is None:
+        return _load(source, placement)
+    folder = mkdtemp(prefix="wideneck-")
+    try:
+        model = _load(source, placement, folder)
+        own = head_in(model)
+        if own is not None and any(weight.is_meta for weight in own.parameters()):
+            raise WideneckError(
+                f"The head of {source.display} is one of wideneck, and the map of devices leaves "
+                "it elsewhere than it is computed: give its module a device that computes."
+            )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+    return model
 
 
 def _wrap(model: Any, tokenizer: Any, source: str) -> LoadedModel:
@@ -164,7 +199,8 @@ def _check_before(source: Source) -> None:
 
 def _load(
     source: Source,
-    dtype: torch.dtype,
+    placement: Placement,
+    folder: str | None = None,
     auto: str | None = None,
     what: str = "a causal language model",
 ) -> Any:
@@ -198,14 +234,30 @@ def _load(
     ):
         config = plain(AutoConfig.from_pretrained(name, **where))
         found = auto_class(config) if auto is None else getattr(transformers, auto)
-        model, info = (found or transformers.AutoModelForCausalLM).from_pretrained(
+        kind: Any = found or transformers.AutoModelForCausalLM
+        if isinstance(placement.device_map, dict):
+            with torch.device("meta"):
+                check_names(placement.device_map, kind.from_config(config))
+        model, info = kind.from_pretrained(
             name,
             config=config,
-            dtype=dtype,
+            dtype=placement.dtype or "auto",
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they can be named
             **where,
             **options,
+            **_places(placement, folder),
         )
     check_complete(model, info, source.display)
     return model
+
+
+def _places(placement: Placement, folder: str | None) -> dict[str, Any]:
+    """What transformers is told of devices; nothing for the CPU alone."""
+    if placement.device_map is None:
+        return {} if placement.device.type == "cpu" else {"device_map": {"": placement.device}}
+    return {
+        "device_map": placement.device_map,
+        "max_memory": placement.max_memory,
+        "offload_folder": folder,
+    }

@@ -112,7 +112,7 @@ def _probe(model: Any) -> tuple[Tensor, Tensor]:
         return raw.reshape(result.shape)
 
     num_tokens = len(AMPLITUDES)
-    ids = torch.arange(num_tokens, device=head.weight.device) % head.weight.shape[0]
+    ids = torch.arange(num_tokens) % head.weight.shape[0]
     inputs = {"input_ids": ids[None]}
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids[None]

@@ -3,6 +3,7 @@
 import platform
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +33,14 @@ class Provenance:
         "type in which the model ran; none if it did not. From its hidden states on, losses are "
         "float32, spectra and ranks float64",
         default=None,
+    )
+    device: str = measure(
+        "where it was computed: the model, and what follows from its states where that device has "
+        "float64, else on the CPU",
+        default="cpu",
+    )
+    device_map: dict[str, str] | None = measure(
+        "where the modules of the model were, if not all in one place", default=None
     )
     text: str | None = measure("the text; none for weights alone", default=None)
     text_sha256: str | None = measure("hash of the text's documents", default=None)
@@ -73,6 +82,7 @@ def shown(source: Provenance) -> list[Any]:
         ("Model", [Verbatim(source.model, most=LONG)]),
         ("Head, SHA-256", [Verbatim(source.head_sha256, code=True)]),
         ("Stored as", [Verbatim(source.head_dtype), f"; {ran}{spectra}"]),
+        ("Computed on", [Verbatim(computed_on(source))]),
     ]
     text = tokens = ""
     if source.text is not None:
@@ -87,6 +97,14 @@ def shown(source: Provenance) -> list[Any]:
         f"head {source.head_sha256[:12]} ({source.head_dtype}){text}{tokens}, seed {source.seed}"
     )
     return sourced(source, terms, closing)
+
+
+def computed_on(source: Any) -> str:
+    """The device; with a map, how many modules it put where."""
+    if source.device_map is None:
+        return source.device
+    counts = Counter(source.device_map.values())
+    return ", ".join(f"{number(n)} modules on {where}" for where, n in sorted(counts.items()))
 
 
 def sourced(source: Any, terms: Sequence[tuple[str, Sequence[Piece]]], closing: str) -> list[Any]:

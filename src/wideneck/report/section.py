@@ -41,7 +41,8 @@ class Section:
     while_loaded: bool = False
     """Whether it measures the model itself, and so before the weights are freed."""
     watch: "Callable[[Windows], Any] | None" = None
-    """Makes what sees the states of every depth as they pass (`audits.states.Observer`)."""
+    """Makes what sees the states of every depth as they pass (`audits.states.Observer`), and whose
+    `keep` takes what it found of them."""
     summary: Callable[[Any], Sequence[str]]
     """The sentences that the report opens with."""
     blocks: "Callable[[Any, Reference], Iterable[Any]]"

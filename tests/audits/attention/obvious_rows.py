@@ -53,9 +53,10 @@ def measured_rows(passes, formula, settings, seed, temperatures, elements, compa
         elements: weights that the section takes at a time, and with them random numbers.
         compared: measure only what is compared between normalizers.
     """
-    generator = torch.Generator().manual_seed(seed)
     found = []
     for window, one in enumerate(passes):
+        # Anew for each window, whichever process reads it; 2654435761 is odd.
+        generator = torch.Generator().manual_seed(seed + 2654435761 * window)
         for layer, attention in enumerate(one.layers):
             queries = queries_of(settings, len(attention.visible))
             rows = [

@@ -22,7 +22,7 @@ from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.audits.clock import Clock
 from wideneck.data import Windows
 from wideneck.errors import WideneckError
-from wideneck.models import LogitMap
+from wideneck.models import LogitMap, read_head
 
 T = 24
 TWO = {"num_hidden_layers": 2}
@@ -60,7 +60,7 @@ def windows_of(num_windows=2, length=T):
 
 
 def audited(model, settings=SETTINGS, windows=None, **how):
-    reader = Reader(model, LogitMap("identity"))
+    reader = Reader(model, LogitMap("identity"), read_head(model))
     return audit_attention(reader, windows or windows_of(), settings, Clock(), **how)
 
 
@@ -81,7 +81,7 @@ def test_a_head_is_replaced_by_the_mean_of_what_it_sees(name):
     """Against a model run without any skipping, whose output projection is fed by hand."""
     model, windows = model_of(name), windows_of()
     collected = []
-    reader = Reader(model, LogitMap("identity"))
+    reader = Reader(model, LogitMap("identity"), read_head(model))
     layers = attention_of(model)
     base, found = ablation_losses(reader, dict.fromkeys(layers, 2), windows.ids, windows.targets)
     assert base.shape == (2, T)
@@ -319,7 +319,7 @@ def test_a_reference_size_that_nothing_is_left_for_is_refused():
 def test_layers_that_cannot_be_skipped_are_run_again(monkeypatch):
     """A layer that hands on more than its output, as those that share keys with later ones."""
     model, windows = model_of("llama"), windows_of(1)
-    reader = Reader(model, LogitMap("identity"))
+    reader = Reader(model, LogitMap("identity"), read_head(model))
     layers = dict.fromkeys(attention_of(model), 2)
     expected = ablation_losses(reader, layers, windows.ids, windows.targets)
     first, second = model.model.layers
@@ -357,7 +357,10 @@ def test_running_out_of_memory_is_no_sign_that_layers_cannot_be_skipped(monkeypa
         return inner(*args, **kwargs)
 
     monkeypatch.setattr(last, "forward", full)
-    reader, layers = Reader(model, LogitMap("identity")), dict.fromkeys(attention_of(model), 2)
+    reader, layers = (
+        Reader(model, LogitMap("identity"), read_head(model)),
+        dict.fromkeys(attention_of(model), 2),
+    )
     with pytest.raises(WideneckError, match="does not fit the memory"):
         ablation_losses(reader, layers, windows.ids, windows.targets)
     assert len(runs) == 2

@@ -123,7 +123,7 @@ def test_states_that_tell_the_current_token_find_what_followed_it():
     ranks = LayerRanks(windows)
     for start in (0, 2):
         for name in ("layer 1", "entering the head"):
-            ranks(name, start, states[start : start + 2])
+            ranks.keep(name, start, ranks(name, start, states[start : start + 2]))
     assert torch.cat(ranks.entering).shape == states.shape
     for kept in (ranks.dot, ranks.cosine):
         assert list(kept) == ["layer 1", "entering the head"]
@@ -136,7 +136,7 @@ def test_states_that_tell_the_current_token_find_what_followed_it():
 def test_equal_states_are_level_and_share_their_ranks():
     tokens = torch.tensor([[1, A, B, C, A, B]])  # the last prediction is B
     ranks = LayerRanks(windows_of(tokens))
-    ranks("layer 1", 0, torch.ones(1, 5, 4))
+    ranks.keep("layer 1", 0, ranks("layer 1", 0, torch.ones(1, 5, 4)))
     # A, B and C are level at the last position: 1 / (1 + 2 / 2).
     assert ranks.dot["layer 1"][0, -1] == 0.5
 
@@ -145,7 +145,7 @@ def test_a_state_of_zeros_has_no_direction_and_gives_no_nan():
     windows = windows_of([[1, A, B, A, B, A]])
     states = torch.zeros(1, 5, 4)
     ranks = LayerRanks(windows)
-    ranks("layer 1", 0, states)
+    ranks.keep("layer 1", 0, ranks("layer 1", 0, states))
     # All memories are level, as by their products.
     assert torch.equal(ranks.cosine["layer 1"][0, 1:], ranks.dot["layer 1"][0, 1:])
     assert ranks.cosine["layer 1"][0, 4] == 1 / (1 + 1 / 2)  # A and B, of which A comes

@@ -78,7 +78,7 @@ def case(request, tmp_path_factory):
         prefix=PREFIX.get(request.param, [0]),
     )
     ranks = LayerRanks(windows)
-    states = collect_states(model, windows, observer=ranks)
+    states = collect_states(model, windows, observer=ranks, keep=ranks.keep)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("wideneck.audits.output.layer.TOKENS", CHUNK)
         found = audit_memory(read_head(model), measure_logit_map(model), states, ranks, Clock())
@@ -240,7 +240,7 @@ def test_logits_that_are_not_the_models_are_refused(tmp_path):
         read_text(path), character_tokenizer(), num_tokens=2 * WINDOW, window=WINDOW, prefix=[0]
     )
     ranks = LayerRanks(windows)
-    states = collect_states(model, windows, observer=ranks)
+    states = collect_states(model, windows, observer=ranks, keep=ranks.keep)
     audit_memory(read_head(model), measure_logit_map(model), states, ranks, Clock())
     states.last_logits[-1, 3] += 1
     with pytest.raises(WideneckError, match="logits"):

@@ -102,7 +102,10 @@ def _decide(
     points_KD = head.rows(points_K) @ cloud.transform.T
     points_KD -= points_KD[: len(members_N)].mean(0)
     block = max(1, _SCORES // len(points_K))
-    tilted = [tilt(points_KD, own) for own in torch.arange(len(members_N)).split(block)]
+    tilted = [
+        tilt(points_KD, own)
+        for own in torch.arange(len(members_N), device=members_N.device).split(block)
+    ]
     mixed_N, weight_NK, apart, states = (torch.cat(parts) for parts in zip(*tilted, strict=True))
     proofs: dict[int, Proof] = _enclosed(head, points_K, mixed_N, weight_NK)
     apart_N = members_N[apart]
@@ -114,7 +117,8 @@ def _decide(
         return proofs, blockers[0]
     score_M = -head.leads(members_N[:1], towards_D[None])[0]  # less that of the first member
     score_M[members_N[0]] = 0
-    for part in torch.arange(len(apart_N)).split(max(1, _SCORES // head.num_rows)):
+    apart_n = torch.arange(len(apart_N), device=apart_N.device)
+    for part in apart_n.split(max(1, _SCORES // head.num_rows)):
         found, stood = _lead(head, apart_N[part], direct_ND[part], towards_D, score_M)
         proofs.update(found)
         blockers.append(stood)
@@ -124,9 +128,10 @@ def _decide(
 def _enclosed(head: Distinct, points_K: Tensor, mixed_N: Tensor, weight_NK: Tensor) -> dict:
     if len(mixed_N) == 0:
         return {}
-    other_K = torch.ones(len(points_K), dtype=torch.bool)
+    place = {"dtype": torch.float64, "device": weight_NK.device}
+    other_K = torch.ones_like(points_K, dtype=torch.bool)
     other_K[mixed_N] = False
-    among_NN = torch.eye(len(mixed_N), dtype=torch.float64) - weight_NK[:, mixed_N]
+    among_NN = torch.eye(len(mixed_N), **place) - weight_NK[:, mixed_N]
     weight_NK, info = torch.linalg.solve_ex(among_NN, weight_NK[:, other_K])
     if info.any():  # they are mixtures of each other alone, which is none
         return {}
@@ -149,7 +154,7 @@ def _lead(
     towards_ND = towards_D.expand_as(direct_ND)
     near_NM = head.leads(index_N, direct_ND) - head.tolerances(index_N, direct_ND)
     far_NM = score_M[index_N, None] - score_M - head.tolerances(index_N, towards_ND)
-    own = torch.arange(len(index_N))
+    own = torch.arange(len(index_N), device=index_N.device)
     near_NM[own, index_N] = far_NM[own, index_N] = torch.inf
     bound_NM = -near_NM / far_NM
     bound_NM[own, index_N] = torch.nan

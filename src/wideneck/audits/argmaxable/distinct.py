@@ -37,7 +37,8 @@ def group_equal_rows(weight: Tensor, bias: Tensor | None) -> list[list[int]]:
     num_rows, width = weight.shape
     generator = torch.Generator().manual_seed(0)
     odd = torch.randint(-(2**62), 2**62, (width + 1,), generator=generator) * 2 + 1
-    code = torch.zeros(num_rows, dtype=torch.int64)
+    odd = odd.to(weight.device)
+    code = torch.zeros(num_rows, dtype=torch.int64, device=weight.device)
     for a in range(0, num_rows, _CHUNK):
         code[a : a + _CHUNK] = (_bits(weight[a : a + _CHUNK]) * odd[:width]).sum(1)
         if bias is not None:
@@ -63,7 +64,8 @@ def _split(run: Tensor, weight: Tensor, bias: Tensor | None) -> list[list[int]]:
         rows = torch.cat([rows, bias[run, None].double()], dim=1)
     if bool((rows == rows[0]).all()):
         return [run.tolist()]
-    _, which = np.unique(rows.numpy(), axis=0, return_inverse=True)
+    _, which = np.unique(rows.cpu().numpy(), axis=0, return_inverse=True)
+    run = run.cpu()
     return [run[torch.from_numpy(which == k)].tolist() for k in range(int(which.max()) + 1)]
 
 
@@ -87,9 +89,9 @@ def join_near_rows(head: Distinct, groups: list[list[int]]) -> tuple[Distinct, l
     joined = {i: sorted(t for k in members for t in groups[k]) for i, members in stands_for.items()}
     gone = {k for i, members in stands_for.items() for k in members if k != i}
     kept = [i for i in range(head.num_rows) if i not in gone]
-    index = torch.tensor(kept)
+    index = torch.tensor(kept).to(head.tokens.device)
     larger = torch.tensor([_SAME_SIZE if i in joined else 1.0 for i in kept], dtype=torch.float64)
-    return head.only(index, larger), [joined.get(i, groups[i]) for i in kept]
+    return head.only(index, larger.to(index.device)), [joined.get(i, groups[i]) for i in kept]
 
 
 def _ties(head: Distinct, i: Tensor, run: Tensor) -> Tensor:
@@ -105,20 +107,21 @@ def _candidates(head: Distinct) -> list[Tensor]:
     width = len(head.columns)
     generator = torch.Generator().manual_seed(0)
     sign_DP = torch.randint(0, 2, (width, _PROJECTIONS), generator=generator).double() * 2 - 1
-    place_MP = torch.empty(head.num_rows, _PROJECTIONS, dtype=torch.float64)
+    sign_DP = sign_DP.to(head.columns.device)
+    place_MP = head.sizes.new_empty(head.num_rows, _PROJECTIONS)
     for part, rows in head.chunks():
         place_MP[part] = rows @ (sign_DP / head.columns[:, None])
     # sum_k |w_ik - w_jk| / s_k <= D unit (r_i + r_j); the rest is rounding of the projection.
     half_M = width * head.spacing * head.sizes * (1 + 1e-6)
 
-    run_M = torch.zeros(head.num_rows, dtype=torch.int64)
-    open_M = torch.arange(head.num_rows)
+    open_M = torch.arange(head.num_rows, device=head.tokens.device)
+    run_M = torch.zeros_like(open_M)
     for turn in range(2 * _PROJECTIONS):
         place_N, half_N = place_MP[open_M, turn % _PROJECTIONS], half_M[open_M]
         order = torch.argsort(place_N - half_N, stable=True)
         order = order[torch.argsort(run_M[order], stable=True)]
         low, high, run = (place_N - half_N)[order], (place_N + half_N)[order], run_M[order]
-        new = torch.ones(len(order), dtype=torch.bool)
+        new = torch.ones_like(order, dtype=torch.bool)
         new[1:] = (run[1:] != run[:-1]) | (low[1:] > _reach(high, run)[:-1])
         number = new.cumsum(0) - 1
         alone = torch.bincount(number)[number] == 1

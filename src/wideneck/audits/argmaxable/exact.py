@@ -70,8 +70,10 @@ def nearest_point(
     def solve(active_K: Tensor) -> tuple[np.ndarray | None, Tensor]:
         apart_KD = head.rows(active_K) @ transform_DD.T - u_1D
         bias_K = (head.bias[active_K] - head.bias[i]) * unit
-        a_K, residual = _least_squares(apart_KD.numpy(), bias_K.numpy(), head.box is not None)
-        x_D = torch.from_numpy(residual[:width]) @ transform_DD
+        a_K, residual = _least_squares(
+            apart_KD.cpu().numpy(), bias_K.cpu().numpy(), head.box is not None
+        )
+        x_D = torch.from_numpy(residual[:width]).to(transform_DD.device) @ transform_DD
         if head.box is not None and residual[width] > 0:
             x_D = x_D / (residual[width] * unit)
         elif head.box is not None:
@@ -100,10 +102,11 @@ def solve_program(
         apart_KD = (head.stored(torch.tensor([i])) - head.stored(active_K)) * box_D
         bias_K = head.bias[i] - head.bias[active_K]
         length_K = torch.maximum(apart_KD.norm(dim=1), bias_K.abs()).clamp_min(1e-300)
+        rows, sides = (apart_KD / length_K[:, None]).cpu(), (bias_K / length_K).cpu()
         solved = linprog(
             goal,
-            A_ub=np.hstack([-(apart_KD / length_K[:, None]).numpy(), np.ones((len(active_K), 1))]),
-            b_ub=(bias_K / length_K).numpy(),
+            A_ub=np.hstack([-rows.numpy(), np.ones((len(active_K), 1))]),
+            b_ub=sides.numpy(),
             bounds=bounds,
             method="highs",
             options={
@@ -114,8 +117,8 @@ def solve_program(
         )
         if solved.x is None:
             return None, box_D
-        a_K = -np.asarray(solved.ineqlin.marginals) / length_K.numpy()
-        return a_K, torch.from_numpy(solved.x[:-1]) * box_D
+        a_K = -np.asarray(solved.ineqlin.marginals) / length_K.cpu().numpy()
+        return a_K, torch.from_numpy(solved.x[:-1]).to(box_D.device) * box_D
 
     return _by_active_rows(
         head,

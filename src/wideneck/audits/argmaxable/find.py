@@ -87,7 +87,8 @@ def self_test_witness(
     _check(weight, bias, box)
     if method not in TRANSFORMS:
         raise WideneckError(f"method must be one of {', '.join(TRANSFORMS)}, got {method!r}.")
-    head = make_head(*_within_reach(weight, bias), torch.arange(len(weight)), box or DEFAULT_BOX)
+    every_V = torch.arange(len(weight), device=weight.device)
+    head = make_head(*_within_reach(weight, bias), every_V, box or DEFAULT_BOX)
     return states(head, TRANSFORMS[method](head), torch.tensor(list(indices), dtype=torch.long))
 
 
@@ -123,7 +124,7 @@ def _distinct(
     """The rows to be told apart, and the tokens of each."""
     _check(weight, bias, box)
     groups = group_equal_rows(weight, bias)
-    tokens_M = torch.tensor([group[0] for group in groups])
+    tokens_M = torch.tensor([group[0] for group in groups]).to(weight.device)
     head = make_head(*_within_reach(weight, bias), tokens_M, box or DEFAULT_BOX)
     return join_near_rows(head, groups)
 

@@ -114,10 +114,10 @@ class Distinct:
         (N, M) in float64. Rows as stored, so that the rounding of a margin is that of its two rows.
         """
         own_N = (self.stored(index_N) * x_ND).sum(1) + self.bias[index_N]
-        lead_NM = torch.empty(len(index_N), self.num_rows, dtype=torch.float64)
+        lead_NM = x_ND.new_empty(len(index_N), self.num_rows)
         for part, rows in self.chunks():
             lead_NM[:, part] = own_N[:, None] - (x_ND @ rows.T + self.bias[part])
-        lead_NM[torch.arange(len(index_N)), index_N] = torch.inf
+        lead_NM[torch.arange(len(index_N), device=x_ND.device), index_N] = torch.inf
         return lead_NM
 
     def tolerances(self, index_N: Tensor, x_ND: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class Distinct:
     def inside(self, x_ND: Tensor) -> Tensor:
         """Which states lie in the box."""
         if self.box is None:
-            return torch.ones(len(x_ND), dtype=torch.bool)
+            return torch.ones(len(x_ND), dtype=torch.bool, device=x_ND.device)
         return x_ND.abs().amax(1) <= self.box
 
     def relative(self, margin_N: Tensor, norm_N: Tensor) -> Tensor:
@@ -151,15 +151,15 @@ def make_head(weight: Tensor, bias: Tensor | None, tokens_M: Tensor, box: float)
     norm_V, columns_D = _norms_and_columns(weight)
     longest = LONG * _median(norm_V)
 
-    size_V = torch.empty(num_rows, dtype=torch.float64)
+    size_V = torch.empty_like(norm_V)
     share_V = (longest / norm_V.clamp_min(1e-300)).clamp_max(1.0)
-    centre_D = torch.zeros(width, dtype=torch.float64)
+    centre_D = torch.zeros_like(columns_D)
     for part, rows in _parts(weight):
         size_V[part] = torch.linalg.vector_norm(rows / columns_D, torch.inf, dim=1)
         centre_D += share_V[part] @ rows
     centre_D /= share_V.sum()
 
-    moment_DD = torch.zeros(width, width, dtype=torch.float64)
+    moment_DD = centre_D.new_zeros(width, width)
     for part, rows in _parts(weight):
         rows -= centre_D
         norm_V[part] = rows.norm(dim=1)
@@ -167,7 +167,7 @@ def make_head(weight: Tensor, bias: Tensor | None, tokens_M: Tensor, box: float)
             rows *= (longest / norm_V[part, None].clamp_min(1e-300)).clamp_max(1.0)
         moment_DD.addmm_(rows.T, rows, alpha=1 / num_rows)
 
-    bias_M = bias_sizes_M = torch.zeros(len(tokens_M), dtype=torch.float64)
+    bias_M = bias_sizes_M = centre_D.new_zeros(len(tokens_M))
     if bias is not None:
         bias_M = bias[tokens_M].double() - bias.double().median()
         bias_sizes_M = bias[tokens_M].double().abs()
@@ -193,8 +193,9 @@ def make_head(weight: Tensor, bias: Tensor | None, tokens_M: Tensor, box: float)
 
 
 def _norms_and_columns(weight: Tensor) -> tuple[Tensor, Tensor]:
-    norm_V = torch.empty(len(weight), dtype=torch.float64)
-    square_D = torch.zeros(weight.shape[1], dtype=torch.float64)
+    place = {"dtype": torch.float64, "device": weight.device}
+    norm_V = torch.empty(len(weight), **place)
+    square_D = torch.zeros(weight.shape[1], **place)
     for part, rows in _parts(weight):
         top_N1 = torch.linalg.vector_norm(rows, torch.inf, dim=1, keepdim=True)
         squares = rows.div_(top_N1.where(top_N1 > 0, 1)).square_()

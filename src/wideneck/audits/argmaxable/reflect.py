@@ -33,7 +33,7 @@ def reflect(
     won, found = [], []
     idle, block = 0, max(1, _SCORES // head.num_rows)
     for step in range(PATIENCE):
-        home_N = torch.zeros(len(walkers_N), dtype=torch.bool)
+        home_N = torch.zeros_like(walkers_N, dtype=torch.bool)
         for a in range(0, len(walkers_N), block):
             part = slice(a, a + block)
             home_N[part], v_ND[part] = _step(head, cloud, walkers_N[part], v_ND[part])
@@ -51,13 +51,13 @@ def reflect(
 def _step(head: Distinct, cloud: Cloud, index_N: Tensor, v_ND: Tensor) -> tuple[Tensor, Tensor]:
     """Who leads in float32, and the states: kept for the leaders, reflected for the others."""
     bias_N = head.bias[index_N].float()
-    query_NC = torch.zeros(len(v_ND), cloud.lifted.shape[1])  # without what guards a self-test
+    query_NC = v_ND.new_zeros(len(v_ND), cloud.lifted.shape[1])  # without what guards a self-test
     query_NC[:, : v_ND.shape[1]] = v_ND
     if head.box is not None:
         query_NC[:, -1] = 1
     with ieee_float32():
         score_NM = query_NC @ cloud.lifted.T
-    score_NM[torch.arange(len(index_N)), index_N] = -torch.inf
+    score_NM[torch.arange(len(index_N), device=index_N.device), index_N] = -torch.inf
     rival_N = score_NM.argmax(1)
 
     normal_ND = cloud.rows[index_N] - cloud.rows[rival_N]
@@ -74,7 +74,7 @@ def _step(head: Distinct, cloud: Cloud, index_N: Tensor, v_ND: Tensor) -> tuple[
 
 
 def _judge(head: Distinct, index_N: Tensor, x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    margin_N = torch.empty(len(index_N), dtype=torch.float64)
+    margin_N = x_ND.new_empty(len(index_N))
     ok_N = head.inside(x_ND)
     block = max(1, _SCORES // (4 * head.num_rows))
     for a in range(0, len(index_N), block):

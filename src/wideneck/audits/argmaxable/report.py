@@ -81,7 +81,7 @@ def report(
 def of_token(head: Distinct, proof: Enclosed, i: int, token: int) -> Enclosed | None:
     """The certificate of row i, judged again for a token whose row ties with it."""
     rows, own_1D = rows_of(head, torch.tensor([i])), head.weight[token, None].double()
-    bias_1 = bias_size_1 = torch.zeros(1, dtype=torch.float64)
+    bias_1 = bias_size_1 = own_1D.new_zeros(1)
     if head.every_bias is not None:
         first, own = head.every_bias[[int(head.tokens[i]), token]].double().split(1)
         bias_1, bias_size_1 = rows.bias + (own - first), own.abs()
@@ -91,7 +91,7 @@ def of_token(head: Distinct, proof: Enclosed, i: int, token: int) -> Enclosed | 
     rows = dataclasses.replace(
         rows, weight=own_1D, sizes=sizes, bias=bias_1, bias_sizes=bias_size_1
     )
-    return check_certificate(head, rows, proof.index, proof.weights.numpy())
+    return check_certificate(head, rows, proof.index, proof.weights.cpu().numpy())
 
 
 def certificate_of(head: Distinct, proof: Enclosed) -> Certificate:

@@ -38,7 +38,7 @@ class Search:
             (*TRANSFORMS, "cluster", "reflection", "hull", "program"), 0
         )
         self.undecided: list[int] = []
-        self.barred = torch.zeros(head.num_rows, dtype=torch.bool)
+        self.barred = torch.zeros_like(head.tokens, dtype=torch.bool)
         """(M,): rows with a certificate. None may rest on them, or rows that are alike up to the
         tolerance, as on a circle of very many, would all be called mixtures of each other."""
 
@@ -46,7 +46,8 @@ class Search:
         """Goes through the stages."""
         head, progress = self.head, self.progress
         cloud = make_cloud(head, whitening(head))
-        left_N = self._self_test(cloud, torch.arange(head.num_rows), "whitened")
+        every_M = torch.arange(head.num_rows, device=head.tokens.device)
+        left_N = self._self_test(cloud, every_M, "whitened")
         if len(left_N) > 0:
             left_N = self._self_test(make_cloud(head, scaling(head)), left_N, "plain")
         end = time.monotonic() + SECONDS_IN_ALL
@@ -77,7 +78,7 @@ class Search:
     def _self_test(self, cloud: Cloud, index_N: Tensor, stage: str) -> Tensor:
         passed_N, margins = self_test(self.head, cloud, index_N, stage, self.progress)
         self.decided_by[stage] += len(margins)
-        self.margins.append(margins)
+        self.margins.append(margins.cpu())
         if stage == "plain":
             self.plain += index_N[passed_N].tolist()
         return index_N[~passed_N]

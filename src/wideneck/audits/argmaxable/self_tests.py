@@ -52,8 +52,13 @@ class Cloud:
 def make_cloud(head: Distinct, transform_DD: Tensor) -> Cloud:
     """All rows of the head under T."""
     width, num_rows = len(transform_DD), head.num_rows
-    lifted_MC = torch.empty(num_rows, width + 1 + (head.box is not None))
-    length_M, stored_M, cost_M, edge_M, norm_M = torch.ones(5, num_rows, dtype=torch.float64)
+    place = {"device": transform_DD.device}
+    lifted_MC = torch.empty(
+        num_rows, width + 1 + (head.box is not None), dtype=torch.float32, **place
+    )
+    length_M, stored_M, cost_M, edge_M, norm_M = torch.ones(
+        5, num_rows, dtype=torch.float64, **place
+    )
     for part, rows in head.chunks():
         rows = rows - head.centre
         u_ND = rows @ transform_DD.T
@@ -75,7 +80,7 @@ def make_cloud(head: Distinct, transform_DD: Tensor) -> Cloud:
 def whitening(head: Distinct) -> Tensor:
     """T with T^T T = S^-1, lower triangular; a ridge of 1e-8 of the mean variance if singular."""
     moment_DD = head.second_moment
-    eye = torch.eye(len(moment_DD), dtype=torch.float64)
+    eye = torch.eye(len(moment_DD), dtype=torch.float64, device=moment_DD.device)
     ridge = 1e-8 * moment_DD.diagonal().mean().item() or 1.0  # 1 where all rows are equal
     factor_DD = torch.linalg.cholesky(moment_DD + ridge * eye)
     return torch.linalg.solve_triangular(factor_DD, eye, upper=False)
@@ -83,7 +88,8 @@ def whitening(head: Distinct) -> Tensor:
 
 def scaling(head: Distinct) -> Tensor:
     """T = 1 over the median length: the plain test, in units that float32 likes."""
-    return torch.eye(len(head.centre), dtype=torch.float64) / head.length
+    eye = torch.eye(len(head.centre), dtype=torch.float64, device=head.centre.device)
+    return eye / head.length
 
 
 def states(head: Distinct, transform_DD: Tensor, index_N: Tensor) -> Tensor:
@@ -100,9 +106,9 @@ def self_test(
     `index_N` rises. All rows without a bias take the symmetric way.
     """
     symmetric = head.box is None and len(index_N) == head.num_rows
-    scores = torch.empty(min(_BLOCK, len(index_N)) * min(_TILE, head.num_rows))
-    top_N = torch.full((len(index_N),), -torch.inf)
-    own_N = torch.empty(len(index_N), dtype=torch.float64)
+    scores = cloud.lifted.new_empty(min(_BLOCK, len(index_N)) * min(_TILE, head.num_rows))
+    top_N = cloud.lifted.new_full((len(index_N),), -torch.inf)
+    own_N = cloud.edge.new_empty(len(index_N))
     with ieee_float32():
         for a in range(0, len(index_N), _BLOCK):
             b = min(a + _BLOCK, len(index_N))
@@ -187,15 +193,18 @@ def _gamma(terms: int, bits: int) -> float:
 
 @contextmanager
 def ieee_float32() -> Iterator[None]:
-    """Makes a float32 product on the CPU a float32 product.
+    """Makes a float32 product a float32 product, on the CPU and on CUDA.
 
     `torch.set_float32_matmul_precision("medium")` would let oneDNN use bfloat16 (measured: an
-    error of 0.27 where 6e-5 was expected), which no bound here allows for.
+    error of 0.27 where 6e-5 was expected) and cuBLAS TF32, which no bound here allows for.
     """
-    matmul = torch.backends.mkldnn.matmul  # pyrefly: ignore[missing-attribute]
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "ieee"
+    # pyrefly: ignore[missing-attribute]
+    places = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
+    before = [place.fp32_precision for place in places]
+    for place in places:
+        place.fp32_precision = "ieee"
     try:
         yield
     finally:
-        matmul.fp32_precision = before
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision

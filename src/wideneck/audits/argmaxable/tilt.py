@@ -56,7 +56,7 @@ class _Batch:
         # Float32 does not tell the distance of two rows this close: any length will do.
         apart_NK = torch.maximum(apart_NK, 1e-6 * (square_K[own_N, None] + square_K))
         self.inverse = (points_KD.shape[1] / apart_NK.clamp_min(1e-30)).sqrt()
-        self.inverse[torch.arange(len(own_N)), own_N] = 0
+        self.inverse[torch.arange(len(own_N), device=own_N.device), own_N] = 0
         self.tilt = torch.zeros_like(self.rows)
         self.logits = torch.zeros_like(self.inverse)
         self.leading = torch.zeros_like(own_N)
@@ -73,7 +73,8 @@ class _Batch:
 
     def weights(self) -> Tensor:
         logits_NK = self.logits.clone()
-        logits_NK[torch.arange(len(self.own)), self.own] = -torch.inf
+        at = torch.arange(len(self.own), device=self.own.device)
+        logits_NK[at, self.own] = -torch.inf
         return logits_NK.softmax(1)
 
     def along(self, y_ND: Tensor) -> Tensor:
@@ -150,7 +151,7 @@ def _best_step(p_NK: Tensor, along_NK: Tensor) -> Tensor:
     careful_N1 = torch.log1p(reach_N1) / reach_N1.clamp_min(1e-30)
     values = [(p_NK * (-m * careful_N1 * centred_NK).exp()).sum(1) for m in _MULTIPLES]
     best_N = torch.stack(values).nan_to_num(torch.inf, torch.inf).argmin(0)
-    return careful_N1 * torch.tensor(_MULTIPLES)[best_N, None]
+    return careful_N1 * torch.tensor(_MULTIPLES).to(best_N.device)[best_N, None]
 
 
 def _finish(part: _Batch, points_KD: Tensor, p_NK: Tensor) -> tuple[Tensor, Tensor]:

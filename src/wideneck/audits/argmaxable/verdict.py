@@ -77,7 +77,7 @@ def check_certificate(
 
     Negative ones are dropped.
     """
-    a_K = torch.from_numpy(np.maximum(multipliers, 0))
+    a_K = torch.from_numpy(np.maximum(multipliers, 0)).to(index_K.device)
     total = a_K.sum().item()
     if not 0 < total < float("inf"):
         return None

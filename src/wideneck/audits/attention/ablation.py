@@ -19,6 +19,8 @@ from wideneck.attention.visits import arrive
 from wideneck.audits.attention.reading import Reader, Watcher
 from wideneck.audits.states import Progress
 from wideneck.files.boundary import out_of_memory, reason
+from wideneck.models.batches import Batches
+from wideneck.models.ranks import ALONE, Ranks
 from wideneck.models.reading import decoder_layers, hearing
 
 BATCH = 3
@@ -31,6 +33,7 @@ def ablation_losses(
     ids: Tensor,
     targets: Tensor,
     *,
+    ranks: Ranks = ALONE,
     progress: Progress | None = None,
     notes: list[str] | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
@@ -41,6 +44,7 @@ def ablation_losses(
         layers: attention layers in the order in which they run, with their numbers of heads.
         ids: (W, P + T), the windows.
         targets: (W, T).
+        ranks: the processes that share the layers on each window.
         progress: called as progress(stage, done, total).
         notes: to which is added why all of the model was run for each head, where it was.
 
@@ -50,32 +54,57 @@ def ablation_losses(
     Cost: for each head of layer l of L one pass of the model from layer l on, or of all of it where
     the layers cannot be run one by one.
     """
-    base, found = [], [[] for _ in layers]
+    modules, model = list(layers), reader.model
     total, done = len(ids) * sum(layers.values()), 0
-    for window, target in zip(ids.split(1), targets.split(1), strict=True):
-        outputs: dict[nn.Module, Any] = {}
-        with hearing(after=decoder_layers(reader.model), seen=outputs.__setitem__):
-            base.append(reader.losses(window, target))
-        why_not = _why_not_skip(reader, list(layers)[-1], outputs, window, target, base[-1])
+    batches = Batches(model, BATCH, ids.shape[1])
+    outputs: dict[nn.Module, Any] = {}
+    at, own, told = -1, torch.empty(0), False
+
+    def begin(w: int) -> None:
+        """The model as it is on a window, unless that is done."""
+        nonlocal at, own, told
+        if w == at:
+            return
+        outputs.clear()
+        window, target = ids[w : w + 1], targets[w : w + 1]
+        with hearing(after=decoder_layers(model), seen=outputs.__setitem__):
+            own = reader.losses(window, target)
+        why_not = _why_not_skip(reader, modules[-1], outputs, window, target, own)
         if why_not is not None:
             outputs.clear()
-            if notes is not None and not found[0]:
+            if notes is not None and not told:
                 notes.append(
                     "Replacing a head ran the whole model and not only the layers from its own on, "
                     f"which cannot be run alone here ({why_not})."
                 )
-        for index, (module, num_heads) in enumerate(layers.items()):
-            parts = []
-            for heads in torch.arange(num_heads).split(BATCH):
-                count = len(heads)
-                with _skipping(reader.model, module, outputs, count):
-                    watcher = _ablated(module, heads.tolist())
-                    batch = window.expand(count, -1), target.expand(count, -1)
-                    parts.append(reader.losses(*batch, watcher))
-                done += count
-                if progress:
-                    progress("replacing heads", done, total)
-            found[index].append(torch.cat(parts))
+        at, told = w, True
+
+    def replaced(unit: int) -> tuple[Tensor, Tensor]:
+        """The losses (1, T) on a window, and (H, T) with each head of a layer replaced."""
+        nonlocal done
+        w, layer = divmod(unit, len(modules))
+        begin(w)
+        module = modules[layer]
+
+        def run(heads: Sequence[int]) -> list[Tensor]:
+            count = len(heads)
+            with _skipping(model, module, outputs, count):
+                window, target = (x[w : w + 1].expand(count, -1) for x in (ids, targets))
+                return list(reader.losses(window, target, _ablated(module, heads)))
+
+        of_heads = torch.stack(batches.read(range(layers[module]), run))
+        done += len(of_heads)
+        if progress:
+            progress("replacing heads", done, total)
+        return own, of_heads
+
+    base, found = [], [[] for _ in modules]
+    for unit, (losses, of_heads) in enumerate(
+        ranks.in_order(len(ids) * len(modules), replaced, "layers on windows")
+    ):
+        if unit % len(modules) == 0:
+            base.append(losses)
+        found[unit % len(modules)].append(of_heads)
     return torch.cat(base), [torch.stack(parts, 1) for parts in found]
 
 

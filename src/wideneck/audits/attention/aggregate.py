@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -200,12 +202,12 @@ class Collected:
         """The first N not rejected, against each of the three expectations."""
         if not self.settings.critical_up_to:
             return []
-        scans = [layer.scan for layer in self.layers if layer.scan is not None]
-        each = torch.cat([scan.each / scan.count for scan in scans], 1).cpu()
+        scans = [reduce(add, layer.scan) for layer in self.layers if layer.scan]
+        each = torch.cat([scan.each / scan.count for scan in scans], 1)
         found = []
         for name in ("monte_carlo", "paper", "upper"):
             expected = [getattr(scan, f"expected_{name}") / scan.count for scan in scans]
-            result = critical_size(each, torch.cat(expected, 1).cpu(), self.settings.level)
+            result = critical_size(each, torch.cat(expected, 1), self.settings.level)
             found.append(
                 CriticalN(
                     expectation=name,

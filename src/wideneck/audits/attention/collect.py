@@ -34,10 +34,13 @@ from wideneck.audits.attention.separability import separability
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.errors import WideneckError
 from wideneck.models import ask
+from wideneck.models.devices import CPU, multiplies
 from wideneck.models.reading import hearing
 
 DISTANCES = tuple(field.name for field in fields(SelectionDistances))
 SEPARABILITY = ("share", "lower", "upper")
+SEEDS = 2654435761
+"""Between the seeds of two windows: odd, so that they differ in the 32 bits that torch uses."""
 
 
 @dataclass
@@ -73,12 +76,18 @@ class Layer:
     differences: list[Tensor] = field(default_factory=list)
     """(3 + steps, temperatures, H): spectral, Frobenius, finite differences, means over q; and the
     largest spectral."""
-    scan: Scan | None = None
+    scan: list[Scan] = field(default_factory=list)
+    """None where it was not asked for."""
 
-    def add(self, **window: Tensor) -> None:
+    def add(self, **window: Any) -> None:
         """What was found on one window, by field."""
         for name, found in window.items():
             getattr(self, name).append(found.cpu())
+
+    def taken(self) -> dict[str, Any]:
+        """What the last window added, which goes from here."""
+        lists = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {n: x.pop() for n, x in lists.items() if isinstance(x, list) and x}
 
 
 class Collector:
@@ -87,8 +96,7 @@ class Collector:
     Args:
         settings: what to measure.
         queries: (q,) positions that geometry and Jacobians are measured at.
-        seed: of random sets and directions.
-        device: of the model.
+        seed: of random sets and directions, with the number of each window.
         geometry_only: leave out finite differences and the scan, for comparisons.
     """
 
@@ -98,11 +106,10 @@ class Collector:
         queries: Tensor,
         seed: int,
         *,
-        device: Any = "cpu",
         geometry_only: bool = False,
     ):
-        self.settings, self.queries = settings, queries
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.settings, self.queries, self._seed = settings, queries, seed
+        self.begin(0)
         self.geometry_only = geometry_only
         self.layers: dict[nn.Module, Layer] = {}
         self.embeddings: Tensor | None = None
@@ -111,12 +118,34 @@ class Collector:
         self.on_call: Callable[[int], None] | None = None
         """Told after each layer how many there have been."""
 
+    def begin(self, window: int) -> None:
+        """Draw anew for this window, on the CPU.
+
+        So its numbers depend neither on the device nor on which windows this process has read.
+        """
+        self.generator = torch.Generator().manual_seed((self._seed + SEEDS * window) % 2**63)
+
+    def taken(self) -> list[dict[str, Any]]:
+        """What the last window added, by layer; it goes from here, and `keep` takes it."""
+        return [layer.taken() for layer in self.layers.values()]
+
+    def keep(self, window: list[dict[str, Any]]) -> None:
+        """Add what was found on the next window."""
+        for layer, found in zip(self.layers.values(), window, strict=True):
+            layer.add(**found)
+
     def __call__(self, module: nn.Module, call: Call, config: Normalizer) -> Tensor:
         """Measure one layer on one window, and give its output."""
         _, value = every_head(call)
         every_weight = all_weights(call, config)  # a sink's of the model's own is the first
         weights = every_weight if call.sink is None else every_weight[..., 1:]
-        seen = _of_all_heads(visible_keys(call), weights)
+        visible = visible_keys(call)
+        out = mixed_values(weights, call)
+        # Not every accelerator has float64, in which norms are taken.
+        there = value.device if multiplies(value.device, torch.float64) else CPU
+        every_weight, weights, value = (x.to(there) for x in (every_weight, weights, value))
+        visible = None if visible is None else visible.to(there)
+        seen = _of_all_heads(visible, weights)
         if module not in self.layers:
             self.layers[module] = Layer(
                 config,
@@ -128,15 +157,15 @@ class Collector:
         layer = self.layers[module]
         self._rows(layer, weights[0], seen)
         self._geometry(layer, weights[0], seen, self._vectors(module, value[0]))
-        n = num_visible(call).expand(*weights.shape[:-1], 1)[0]
+        n = num_visible(call).to(there).expand(*weights.shape[:-1], 1)[0]
         self._jacobian(layer, every_weight[0], n, _at(config, self.queries))
         plain = isinstance(config, Softmax) and call.softcap is None and call.sink is None
         if plain and not self.geometry_only:
-            self._differences(layer, dense_scores(call)[0] / call.scaling, seen)
+            self._differences(layer, dense_scores(call)[0].to(there) / call.scaling, seen)
         self.num_calls += 1
         if self.on_call is not None:
             self.on_call(self.num_calls)
-        return mixed_values(weights, call)
+        return out
 
     @contextmanager
     def listening(self, model: Any, ids: Tensor) -> Iterator[None]:
@@ -191,8 +220,11 @@ class Collector:
         geometry = torch.stack([named[name] for name in (*DISTANCES, *SEPARABILITY)])
         layer.add(geometry=geometry, gap=apart.delta)
         if settings.critical_up_to and not self.geometry_only:
-            scan = scan_sizes(weights, far, seen, settings.critical_up_to, generator=self.generator)
-            layer.scan = scan if layer.scan is None else layer.scan + scan
+            layer.add(
+                scan=scan_sizes(
+                    weights, far, seen, settings.critical_up_to, generator=self.generator
+                )
+            )
 
     def _jacobian(self, layer: Layer, weights: Tensor, n: Tensor, config: Normalizer) -> None:
         weights = weights[:, self.queries]
@@ -231,7 +263,7 @@ class Collector:
             return values.float()
         states = self.embeddings if kind == "embeddings" else self.entering.get(module)
         assert states is not None
-        return states[0].float().expand(len(values), *states.shape[1:])
+        return states[0].float().to(values.device).expand(len(values), *states.shape[1:])
 
 
 def attention_layers(model: Any, ids: Tensor) -> list[nn.Module]:
@@ -243,7 +275,7 @@ def attention_layers(model: Any, ids: Tensor) -> list[nn.Module]:
         return attend(call, config)
 
     with watched(model, note):
-        ask(model, input_ids=ids.to(model.device), use_cache=False)
+        ask(model, input_ids=ids, use_cache=False)
     return found
 
 

@@ -38,6 +38,10 @@ class Scan:
     count: Tensor
     """Rows in the sums; int64."""
 
+    def cpu(self) -> "Scan":
+        """The same on the CPU."""
+        return Scan(**{name: sums.cpu() for name, sums in vars(self).items()})
+
     def __add__(self, other: "Scan") -> "Scan":
         return Scan(**{name: sums + getattr(other, name) for name, sums in vars(self).items()})
 
@@ -75,7 +79,7 @@ def scan_sizes(
         vectors: (H, K, d).
         visible: (Q, K) or (H, Q, K) bool.
         max_size: the largest N; sums and count are 0 from where no row sees more than N keys.
-        generator: for one random order of the keys of each row, on the device of the weights.
+        generator: for one random order of the keys of each row, on the CPU.
     """
     weights, vectors, visible = prepare(weights, vectors, visible)
     sums = weights.new_zeros(4, max_size, len(weights), dtype=torch.float64)

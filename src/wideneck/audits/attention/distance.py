@@ -74,7 +74,7 @@ def selection_distances(
         vectors: (H, K, d) the x: values, hidden states or embeddings.
         visible: (Q, K) or (H, Q, K) bool.  What is visible and has weight 0 is a key like others.
         sizes: the N, ascending.
-        generator: for the random sets, on the device of the weights.
+        generator: for the random sets, on the CPU.
         draws: random orders of the visible keys of each row; one order serves every N.
     """
     weights, vectors, visible = prepare(weights, vectors, visible)

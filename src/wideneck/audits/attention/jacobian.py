@@ -80,7 +80,7 @@ def finite_difference(
         visible: (Q, K) or (..., Q, K) bool.
         temperature: T > 0.
         step: > 0, in the unit of the scores.
-        generator: for v, on the device of the scores.
+        generator: for v, on the CPU, so that a seed gives the same on every device.
     """
     num_keys = scores.shape[-1]
     visible = visible.expand(scores.shape).reshape(-1, num_keys)
@@ -90,7 +90,7 @@ def finite_difference(
         hidden = ~visible[block, keys]
         part = rows[block, keys].to(torch.float64, copy=True).masked_fill_(hidden, -torch.inf)
         part[hidden.all(1)] = 0  # no key visible: v is 0, and the difference too
-        v = torch.randn(part.shape, generator=generator, device=part.device).double()
+        v = torch.randn(part.shape, generator=generator).to(part.device).double()
         v.masked_fill_(hidden, 0)
         length = v.norm(dim=1, keepdim=True)
         before = (part / temperature).softmax(1)

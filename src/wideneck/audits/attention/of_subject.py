@@ -25,12 +25,13 @@ def section(subject: Subject) -> AttentionAudit | None:
     found = subject.measured(
         "the attention",
         lambda: audit_attention(
-            Reader(loaded.model, logit_map),
+            Reader(loaded.model, logit_map, subject.head),
             windows,
             settings,
             subject.clock,
             normalizers=subject.normalizers,
             seed=subject.seed,
+            ranks=subject.ranks,
             progress=subject.progress,
         ),
     )

@@ -25,7 +25,7 @@ from wideneck.errors import WideneckError
 from wideneck.files.boundary import ours
 from wideneck.functional import linear_cross_entropy
 from wideneck.heads.head import Head
-from wideneck.models import LogitMap, ask
+from wideneck.models import HeadWeights, LogitMap, ask
 from wideneck.models.reading import entering_head
 
 NAME = "wideneck_watched"
@@ -96,10 +96,16 @@ class Reader:
         model: a causal language model in eval mode, with a linear head or one of wideneck, and
             without a memory.
         logit_map: what the model does to its logits after the head.
+        head: the model's own, as it was read from its file: in the model it may lie on the disk.
     """
 
-    def __init__(self, model: Any, logit_map: LogitMap):
-        self.model, self.logit_map = model, logit_map
+    def __init__(self, model: Any, logit_map: LogitMap, head: HeadWeights):
+        self.model = model
+        own = model.get_output_embeddings()
+        self._own = own if isinstance(own, Head) else None
+        self._layer = None
+        if self._own is None:
+            self._layer = OutputLayer.of(head, logit_map)
 
     def losses(self, ids: Tensor, targets: Tensor, watcher: Watcher | None = None) -> Tensor:
         """Negative log-likelihoods (B, T) of the last T positions of `ids` (B, P + T).
@@ -112,27 +118,30 @@ class Reader:
             torch.no_grad(),
             nullcontext() if watcher is None else watched(self.model, watcher),
         ):
-            logits = ask(self.model, input_ids=ids.to(self.model.device), use_cache=False).logits
+            logits = ask(self.model, input_ids=ids, use_cache=False).logits
         hidden = entering.only()
-        head = self.model.get_output_embeddings()
-        if not isinstance(head, Head):  # which is the model's answer itself
-            layer = OutputLayer(head.weight.float(), head.bias, self.logit_map)
-            layer.check(hidden[:, -1].float(), logits[:, -1], type(self.model).__name__)
-        return self._nll(hidden[:, -targets.shape[1] :], targets.to(hidden.device))
+        if self._layer is not None:  # a head of wideneck is the model's answer itself
+            here = self._layer.weight.device
+            last, answer = hidden[:, -1].float().to(here), logits[:, -1].to(here)
+            self._layer.check(last, answer, type(self.model).__name__)
+        return self._nll(hidden[:, -targets.shape[1] :], targets)
 
     @torch.no_grad()
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        head = self.model.get_output_embeddings()
-        if isinstance(head, Head):
-            return head.nll(hidden, targets).cpu()
-        scale, bias = self.logit_map.scale, head.bias
+        if self._own is not None:
+            return self._own.nll(hidden, targets.to(hidden.device)).cpu()
+        assert self._layer is not None
+        scale, bias = self._layer.logit_map.scale, self._layer.bias
+        # In float32, as the head is: a model in bfloat16 has no other states, and its products
+        # would be rounded once more.
+        hidden = hidden.float().to(self._layer.weight.device)
         if scale != 1:
             hidden, bias = hidden * scale, None if bias is None else bias * scale
         return linear_cross_entropy(
             hidden,
-            head.weight,
-            targets,
+            self._layer.weight,
+            targets.to(hidden.device),
             linear_bias=bias,
-            activation=self.logit_map.activation(),
+            activation=self._layer.logit_map.activation(),
             reduction="none",
         ).cpu()

@@ -27,6 +27,7 @@ from wideneck.audits.measured import UnmeasurableError, measured
 from wideneck.audits.states import Progress
 from wideneck.data import Windows
 from wideneck.errors import WideneckError
+from wideneck.models.ranks import ALONE, Ranks
 from wideneck.models.text_part import text_config
 
 ROUNDING = 1e-6
@@ -45,6 +46,7 @@ def audit_attention(
     *,
     normalizers: Sequence[Normalizer] = (),
     seed: int = 0,
+    ranks: Ranks = ALONE,
     progress: Progress | None = None,
 ) -> AttentionAudit:
     """Measure every head on the windows, and the model under other normalizers if asked.
@@ -56,6 +58,7 @@ def audit_attention(
         clock: takes the seconds of each step.
         normalizers: to put into the model in turn; it has its own again afterwards.
         seed: of random sets and directions.
+        ranks: the processes that share the windows.
         progress: called as progress(stage, done, total).
 
     Raises:
@@ -64,7 +67,7 @@ def audit_attention(
         WideneckError: the settings do not fit the model.
     """
     ids, notes = windows.ids, list[str]()
-    run = _Run(reader, windows, settings, progress, notes)
+    run = _Run(reader, windows, settings, ranks, progress, notes)
     run.check_asked(normalizers)
     length = ids.shape[1]
     count = length if settings.num_queries is None else min(settings.num_queries, length)
@@ -72,7 +75,7 @@ def audit_attention(
     queries = torch.linspace(length / count - 1, length - 1, count).round().long()
     with clock("attention"):
         own = reader.losses(ids[:1], windows.targets[:1])
-        collector = Collector(settings, queries, seed, device=reader.model.device)
+        collector = Collector(settings, queries, seed)
         losses = run.read(collector, "attention heads")
         _check(reader.model, losses, own)
     collected = Collected(list(collector.layers.values()), settings, queries)
@@ -130,6 +133,7 @@ class _Run:
     reader: Reader
     windows: Windows
     settings: AttentionSettings
+    ranks: Ranks
     progress: Progress | None
     notes: list[str]
 
@@ -165,11 +169,18 @@ class _Run:
         if progress is not None:
             total = text_config(model.config).num_hidden_layers * len(windows.ids)
             collector.on_call = lambda done: progress(stage, min(done, total), total)
+
+        def read(i: int) -> tuple[Tensor, list[dict[str, Any]]]:
+            collector.begin(i)
+            part = slice(i, i + 1)
+            losses = self.reader.losses(windows.ids[part], windows.targets[part], collector)
+            return losses, collector.taken()
+
+        found = []
         with collector.listening(model, windows.ids[:1, :2]):
-            found = [
-                self.reader.losses(ids, targets, collector)
-                for ids, targets in zip(windows.ids.split(1), windows.targets.split(1), strict=True)
-            ]
+            for losses, taken in self.ranks.in_order(len(windows.ids), read):
+                collector.keep(taken)
+                found.append(losses)
         if not collector.layers:
             raise UnmeasurableError(
                 f"{type(model).__name__} called no attention function of transformers' interface, "
@@ -184,6 +195,7 @@ class _Run:
             {module: len(layer.gap[0]) for module, layer in layers.items()},
             self.windows.ids[:, : self.prefix + self.num_ablated],
             self.windows.targets[:, : self.num_ablated],
+            ranks=self.ranks,
             progress=self.progress,
             notes=self.notes,
         )
@@ -198,8 +210,7 @@ class _Run:
         name = f"softmax{_sinks(list(own.layers.values()))}, the model's own"
         points = [self._point(name, losses, losses, own)]
         for config in normalizers:
-            device = self.reader.model.device
-            collector = Collector(settings, own.queries, seed, device=device, geometry_only=True)
+            collector = Collector(settings, own.queries, seed, geometry_only=True)
             changed = measured(
                 f"the model under {name_of(config)}",
                 partial(self._read_under, config, collector),

@@ -47,15 +47,11 @@ class Block:
     def shuffled(self, count: int, generator: torch.Generator) -> Tensor:
         """(R, min(count, K)) keys in random order, the visible ones first.
 
-        The first N of them are a uniform draw from the sets of N visible keys, for every N.
+        The first N of them are a uniform draw from the sets of N visible keys, for every N.  The
+        generator is one of the CPU, so that a seed gives the same draw on every device.
         """
-        order = torch.rand(
-            self.weights.shape,
-            generator=generator,
-            dtype=self.weights.dtype,
-            device=self.weights.device,
-        )
-        return self._first(order, count)
+        order = torch.rand(self.weights.shape, generator=generator, dtype=self.weights.dtype)
+        return self._first(order.to(self.weights.device), count)
 
     def selected_sum(self, keys: Tensor) -> Tensor:
         """S = sum of alpha_i x_i over the keys (R, N) of each row: (R, d)."""

@@ -131,9 +131,11 @@ def _half(
     queries = hidden[:, -window:]
     nll, lse, done = [], [], 0
     for x, y in token_chunks(queries.flatten(0, 1), targets.flatten()):
+        x, y = x.to(layer.weight.device), y.to(layer.weight.device)
         z = layer.logits(x)
-        lse.append(z.logsumexp(1))
-        nll.append(lse[-1] - z.gather(1, y[:, None])[:, 0])
+        total = z.logsumexp(1)
+        lse.append(total.cpu())
+        nll.append((total - z.gather(1, y[:, None])[:, 0]).cpu())
         done += len(x)
         if progress:
             progress("loss of the model", done, targets.numel())

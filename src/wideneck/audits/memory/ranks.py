@@ -11,6 +11,7 @@ from torch import Tensor
 from wideneck.audits.memory.context import Context
 from wideneck.data import Windows
 from wideneck.memory.scores import similarities
+from wideneck.models.devices import in_float64
 
 ENTERING = "entering the head"
 
@@ -46,14 +47,14 @@ def similarity_ranks(context: Context, hidden: Tensor, start: int) -> tuple[Tens
     Args:
         hidden: (B, P + T, D) states of the windows from `start` on.
     """
-    hidden = hidden.detach().cpu().double()  # first to the CPU: not every accelerator has float64
+    hidden = in_float64(hidden.detach())
     keys = hidden[:, :-1]
     products = similarities(hidden[:, -context.targets.shape[1] :], keys)
     norm = keys.norm(dim=-1)[:, None]
     cosines = torch.where(norm > 0, products / norm, 0)
     return (
-        reciprocal_ranks(context, products.float(), start),
-        reciprocal_ranks(context, cosines.float(), start),
+        reciprocal_ranks(context, products.float().cpu(), start),
+        reciprocal_ranks(context, cosines.float().cpu(), start),
     )
 
 
@@ -85,8 +86,12 @@ def chance_ranks(distinct: Tensor) -> Tensor:
     return harmonic[n - 1] / n if len(harmonic) else torch.ones(n.shape, dtype=torch.float64)
 
 
+Found = tuple[Tensor | None, tuple[Tensor, Tensor] | None]
+"""Of some windows at one depth: the states as they enter the head, and their `similarity_ranks`."""
+
+
 class LayerRanks:
-    """An observer of `collect_states`: keeps of each depth the ranks, and the last states whole."""
+    """Watches `collect_states`: keeps of each depth the ranks, and the last states whole."""
 
     def __init__(self, windows: Windows):
         self.context = Context.of(windows)
@@ -96,16 +101,20 @@ class LayerRanks:
         self.entering: list[Tensor] = []
         """(B, P + T, D) of every batch, as they enter the head."""
 
-    def __call__(self, layer: str, start: int, hidden: Tensor) -> None:
+    def __call__(self, layer: str, start: int, hidden: Tensor) -> Found:
         """Rank the tokens of windows `start` onwards by their states at this depth."""
-        if layer == ENTERING:
-            self.entering.append(hidden.float().cpu())
-        part = slice(start, start + len(hidden))
-        if not self.context.ranked[part].any():
-            return
-        for kept, ranks in zip(
-            (self.dot, self.cosine), similarity_ranks(self.context, hidden, start), strict=True
-        ):
+        ranked = self.context.ranked[start : start + len(hidden)].any()
+        return (
+            hidden.float().cpu() if layer == ENTERING else None,
+            similarity_ranks(self.context, hidden, start) if ranked else None,
+        )
+
+    def keep(self, layer: str, start: int, found: Found) -> None:
+        """Take what was found of windows `start` onwards, by whichever process."""
+        states, ranks = found
+        if states is not None:
+            self.entering.append(states)
+        for kept, values in zip((self.dot, self.cosine), ranks or (), strict=False):
             if layer not in kept:
                 kept[layer] = torch.ones(self.context.targets.shape, dtype=torch.float64)
-            kept[layer][part] = ranks
+            kept[layer][start : start + len(values)] = values

@@ -35,6 +35,7 @@ from wideneck.audits.states import Progress
 from wideneck.errors import WideneckError
 from wideneck.heads import Head
 from wideneck.models import evaluating
+from wideneck.models.devices import CPU, multiplies
 
 SPECTRUM = 4096
 """Singular values that are kept, at most."""
@@ -90,8 +91,8 @@ def log_prob_ranks(
     batches = [hidden] if isinstance(hidden, Tensor) else hidden
     contexts = _first(batches, min(CONTEXTS, vocab_size) if num_contexts is None else num_contexts)
     N, logits = len(contexts), _Logits()
-    # Not every accelerator has float64; CUDA has, and there the products take seconds.
-    device = contexts.device if contexts.is_cuda else torch.device("cpu")
+    # Not every accelerator has float64; where there is, the products take seconds.
+    device = contexts.device if multiplies(contexts.device, torch.float64) else CPU
     with evaluating(head):
         rows = _centred_rows(head, contexts, device, logits, progress)
         if N <= vocab_size:

@@ -59,7 +59,7 @@ def log_prob_rank(
     pick = torch.linspace(0, len(hidden) - 1, min(len(hidden), CONTEXTS)).round().long()
     hidden, lse = hidden[pick], lse[pick]
     num_contexts, (vocab_size, hidden_size) = len(pick), layer.weight.shape
-    gram = torch.zeros(num_contexts, num_contexts, dtype=torch.float64)
+    gram = lse.new_zeros(num_contexts, num_contexts, dtype=torch.float64)
     for start in range(0, vocab_size, COLUMNS):
         part = OutputLayer(
             layer.weight[start : start + COLUMNS],

@@ -95,6 +95,7 @@ def audit_own_head(
 def _check(head: Head, states: HiddenStates) -> None:
     hidden, given = states.probe
     own = head.log_probs(hidden.to(head.weight.device, head.weight.dtype)).cpu().double()
+    given = given.cpu()
     off = (own - given.double()).abs().max().item()
     rounding = max(1e-3, 4 * torch.finfo(head.weight.dtype).eps)
     if not off <= rounding * max(1.0, given.double().abs().max().item()):

@@ -185,7 +185,7 @@ def _fit(
 
 def _fisher(weight: Tensor, mean: Tensor, p: Tensor) -> Tensor:
     """W^T diag(p) W - (W^T p)(W^T p)^T, with the rows centred first against cancellation."""
-    second = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    second = mean.new_zeros(len(mean), len(mean))
     first = torch.zeros_like(mean)
     for chunk, share in zip(row_chunks(weight), p.split(ROWS), strict=True):
         rows = chunk - mean

@@ -106,9 +106,10 @@ def summarize(
         "what is left of the logit gradient", lambda: _column_space(layer.weight), None, notes
     )
     nll, lse, energy = [], [], []
-    moments = torch.zeros(3, dtype=torch.float64)  # sum, sum of squares, sum of row deviations
+    place = {"dtype": torch.float64, "device": layer.weight.device}
+    moments = torch.zeros(3, **place)  # sum, sum of squares, sum of row deviations
     minimum, maximum = math.inf, -math.inf
-    mean_probability = torch.zeros(vocab_size, dtype=torch.float64)
+    mean_probability = torch.zeros(vocab_size, **place)
     chunks = token_chunks(
         states.hidden.flatten(0, 1), states.targets.flatten(), fit.repeat_interleave(window)
     )

@@ -1,0 +1,64 @@
+"""Which devices this machine has, and what they can compute."""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wideneck.errors import WideneckError
+
+AUTO = "auto"
+CPU = torch.device("cpu")
+
+
+def accelerator() -> torch.device | None:
+    """The kind of accelerator that is here, without a number; None where there is none."""
+    return torch.accelerator.current_accelerator(check_available=True)
+
+
+def device_here(given: str | torch.device, local_rank: int = 0) -> torch.device:
+    """A device of this machine, with its number.
+
+    Args:
+        given: as torch names it; or "auto", an accelerator if there is one.
+        local_rank: number of the accelerator where none is given.
+
+    Raises:
+        WideneckError: there is none of that name.
+    """
+    found = accelerator()
+    if given == AUTO:
+        return CPU if found is None else torch.device(found.type, local_rank)
+    try:
+        asked = torch.device(given)
+    except (RuntimeError, TypeError):
+        raise _not_here(given) from None
+    if asked.type == "cpu":
+        return CPU
+    index = local_rank if asked.index is None else asked.index
+    if found is None or asked.type != found.type or index >= torch.accelerator.device_count():
+        raise _not_here(given)
+    return torch.device(asked.type, index)
+
+
+@lru_cache(maxsize=64)
+def multiplies(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the device has products of numbers of this type."""
+    try:
+        one = torch.ones(1, 1, dtype=dtype, device=device)
+        return float((one @ one).item()) == 1
+    except (RuntimeError, TypeError):
+        return False
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """The values in float64: where they are, or on the CPU, as not every accelerator has it."""
+    return (values if multiplies(values.device, torch.float64) else values.cpu()).double()
+
+
+def _not_here(given: Any) -> WideneckError:
+    found, there = accelerator(), [AUTO, "cpu"]
+    if found is not None:
+        there += [f"{found.type}:{i}" for i in range(torch.accelerator.device_count())]
+    return WideneckError(f"There is no device {given} here: give one of {', '.join(there)}.")

@@ -102,6 +102,60 @@ def test_other_settings_are_named_and_nothing_is_changed(tmp_path):
     assert (folder / "settings.json").read_text() == before
 
 
+def test_a_refusal_before_the_first_run_leaves_no_settings_in_the_way(tmp_path):
+    new, kept = tmp_path / "new", tmp_path / "kept"
+    kept.mkdir()
+    for folder in (new, kept):
+        with pytest.raises(WideneckError, match="no such model"), Store.opened(folder, SETTINGS):
+            raise WideneckError("no such model")
+    assert not new.exists()
+    assert [file.name for file in kept.iterdir()] == [LOCK]  # the user's own folder stays
+    for folder in (new, kept):
+        with Store.opened(folder, SETTINGS | {"model": "another"}):
+            pass
+        with pytest.raises(WideneckError, match="other settings"), Store.opened(folder, SETTINGS):
+            pass
+
+
+@pytest.mark.parametrize("left", ["run", "checkpoints", "settings"])
+def test_an_error_after_something_was_made_keeps_the_settings(left, tmp_path):
+    if left == "settings":  # of an earlier command
+        with Store.opened(tmp_path / "runs", SETTINGS):
+            pass
+    with (
+        pytest.raises(WideneckError, match="out of luck"),
+        Store.opened(tmp_path / "runs", SETTINGS) as store,
+    ):
+        if left == "run":
+            store.write("a", RUN)
+        elif left == "checkpoints":
+            (store.path / "checkpoints").mkdir()
+        raise WideneckError("out of luck")
+    other = SETTINGS | {"model": "another"}
+    with (
+        pytest.raises(WideneckError, match="other settings"),
+        Store.opened(tmp_path / "runs", other),
+    ):
+        pass
+
+
+def test_a_lock_whose_folder_was_given_up_is_no_lock(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    real = fcntl.flock
+
+    def late(file, how):
+        (tmp_path / LOCK).unlink()
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with (
+        pytest.raises(WideneckError, match="Another process works"),
+        Store.opened(tmp_path, SETTINGS),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_a_file_or_holds_something_else_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WideneckError, match="cannot be used as a folder"):

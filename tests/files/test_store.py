@@ -111,32 +111,26 @@ def test_a_refusal_before_the_first_run_leaves_no_settings_in_the_way(tmp_path):
     assert not new.exists()
     assert [file.name for file in kept.iterdir()] == [LOCK]  # the user's own folder stays
     for folder in (new, kept):
-        with Store.opened(folder, SETTINGS | {"model": "another"}):
-            pass
-        with pytest.raises(WideneckError, match="other settings"), Store.opened(folder, SETTINGS):
-            pass
+        opened(folder, SETTINGS | {"model": "another"})
 
 
 @pytest.mark.parametrize("left", ["run", "checkpoints", "settings"])
 def test_an_error_after_something_was_made_keeps_the_settings(left, tmp_path):
     if left == "settings":  # of an earlier command
-        with Store.opened(tmp_path / "runs", SETTINGS):
-            pass
-    with (
-        pytest.raises(WideneckError, match="out of luck"),
-        Store.opened(tmp_path / "runs", SETTINGS) as store,
-    ):
+        opened(tmp_path / "runs", SETTINGS)
+    with pytest.raises(WideneckError, match="out of luck"):
+        out_of_luck(tmp_path / "runs", left)
+    with pytest.raises(WideneckError, match="other settings"):
+        opened(tmp_path / "runs", SETTINGS | {"model": "another"})
+
+
+def out_of_luck(folder, left):
+    with Store.opened(folder, SETTINGS) as store:
         if left == "run":
             store.write("a", RUN)
         elif left == "checkpoints":
-            (store.path / "checkpoints").mkdir()
+            (folder / "checkpoints").mkdir()
         raise WideneckError("out of luck")
-    other = SETTINGS | {"model": "another"}
-    with (
-        pytest.raises(WideneckError, match="other settings"),
-        Store.opened(tmp_path / "runs", other),
-    ):
-        pass
 
 
 def test_a_lock_whose_folder_was_given_up_is_no_lock(tmp_path, monkeypatch):
@@ -148,11 +142,8 @@ def test_a_lock_whose_folder_was_given_up_is_no_lock(tmp_path, monkeypatch):
         real(file, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with (
-        pytest.raises(WideneckError, match="Another process works"),
-        Store.opened(tmp_path, SETTINGS),
-    ):
-        pass
+    with pytest.raises(WideneckError, match="Another process works"):
+        opened(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

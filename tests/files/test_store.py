@@ -102,6 +102,51 @@ def test_other_settings_are_named_and_nothing_is_changed(tmp_path):
     assert (folder / "settings.json").read_text() == before
 
 
+def test_a_refusal_before_the_first_run_leaves_no_settings_in_the_way(tmp_path):
+    new, kept = tmp_path / "new", tmp_path / "kept"
+    kept.mkdir()
+    for folder in (new, kept):
+        with pytest.raises(WideneckError, match="no such model"), Store.opened(folder, SETTINGS):
+            raise WideneckError("no such model")
+    assert not new.exists()
+    assert [file.name for file in kept.iterdir()] == [LOCK]  # the user's own folder stays
+    for folder in (new, kept):
+        opened(folder, SETTINGS | {"model": "another"})
+
+
+@pytest.mark.parametrize("left", ["run", "checkpoints", "settings"])
+def test_an_error_after_something_was_made_keeps_the_settings(left, tmp_path):
+    if left == "settings":  # of an earlier command
+        opened(tmp_path / "runs", SETTINGS)
+    with pytest.raises(WideneckError, match="out of luck"):
+        out_of_luck(tmp_path / "runs", left)
+    with pytest.raises(WideneckError, match="other settings"):
+        opened(tmp_path / "runs", SETTINGS | {"model": "another"})
+
+
+def out_of_luck(folder, left):
+    with Store.opened(folder, SETTINGS) as store:
+        if left == "run":
+            store.write("a", RUN)
+        elif left == "checkpoints":
+            (folder / "checkpoints").mkdir()
+        raise WideneckError("out of luck")
+
+
+def test_a_lock_whose_folder_was_given_up_is_no_lock(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    real = fcntl.flock
+
+    def late(file, how):
+        (tmp_path / LOCK).unlink()
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(WideneckError, match="Another process works"):
+        opened(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_a_file_or_holds_something_else_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WideneckError, match="cannot be used as a folder"):

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, final
@@ -60,6 +61,12 @@ class FolderKind:
             lock.close()
             raise
         return lock
+
+    def give_up(self, path: Path) -> None:
+        """Remove a folder that is ours alone and holds nothing but its lock."""
+        with suppress(OSError):  # somebody's file came, or the system keeps open ones
+            (path / LOCK).unlink(missing_ok=True)
+            path.rmdir()
 
     def check(self, path: Path, asked: dict[str, Any]) -> None:
         """Refuse a folder of other settings, or a stranger's."""
@@ -137,6 +144,8 @@ def locked(folder: Path, doing: str) -> TextIO:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not (folder / LOCK).exists():  # given up by another since it was opened
+                raise BlockingIOError
     except OSError as error:
         file.close()
         if not isinstance(error, BlockingIOError | PermissionError):

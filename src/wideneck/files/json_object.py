@@ -63,10 +63,16 @@ def parse_object(
         value = json.loads(content.decode("utf-8-sig"))
     if not isinstance(value, dict):
         raise WideneckError(
-            f"{name} should hold a JSON object, it holds a {type(value).__name__}: {mend}."
+            f"{name} should hold a JSON object, it holds {in_words(value)}: {mend}."
         )
     _check_bounds(value, name, mend, finite)
     return value
+
+
+def in_words(value: Any) -> str:
+    """What kind of JSON a value is, for a message."""
+    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
+    return "nothing" if value is None else kinds.get(type(value), "a number")
 
 
 def _check_bounds(value: Any, name: str, mend: str, finite: bool) -> None:

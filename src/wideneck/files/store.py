@@ -10,7 +10,7 @@ from typing import Any, TypeVar, final
 from wideneck.errors import WideneckError
 from wideneck.files.folder import FolderKind, difference
 from wideneck.files.records import record
-from wideneck.files.writing import json_text, write_text
+from wideneck.files.writing import json_text, remove, write_text
 
 SETTINGS = "settings.json"
 ENDING = ".json"
@@ -38,6 +38,9 @@ class Store:
     def opened(cls, path: Path, settings: dict[str, Any]) -> "Iterator[Store]":
         """Make the folder, or take one of the same settings; inside, no other process has it.
 
+        What ends by an error before it has left anything there leaves no settings either, which
+        would be in the way of the same command once it is mended.
+
         Args:
             path: the folder.
             settings: all that its runs share, the experiment among it; as JSON can hold it.
@@ -47,6 +50,7 @@ class Store:
                 works in it.
         """
         asked = json.loads(json_text(settings))  # as they will be read: tuples are lists there
+        there = path.exists()
         if FOLDER.names(path):  # strangers' files get no lock
             FOLDER.check(path, asked)
         try:
@@ -54,11 +58,19 @@ class Store:
         except OSError:  # where nothing can be written finished runs need no lock
             lock = nullcontext()
         with lock:
-            if (path / SETTINGS).exists():
+            known = (path / SETTINGS).exists()
+            if known:
                 FOLDER.check(path, asked)
             else:
                 write_text(path / SETTINGS, json_text(asked))
-            yield cls(path)
+            try:
+                yield cls(path)
+            except BaseException:
+                if not known and FOLDER.names(path) == {SETTINGS}:
+                    remove(path / SETTINGS)
+                    if not there:
+                        FOLDER.give_up(path)
+                raise
 
     def finished(self, name: str, kind: type[Run], /, **of: Any) -> Run | None:
         """The run of a name, or None where it is still to be made.

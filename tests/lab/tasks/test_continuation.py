@@ -1,5 +1,6 @@
 """A decoder with its memory: trained, interrupted, read and made to go on from prompts."""
 
+import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from lab.tasks.small_continuation import TINY, corpus, gpt2, llama, start, text, tokenizer, trial
+from wideneck.commands.reproduce import reproduce
 from wideneck.errors import WideneckError
 from wideneck.lab.registry import Request
 from wideneck.lab.tasks import continuation_task
@@ -318,6 +320,30 @@ def test_both_scales_run_on_a_model_and_a_text_that_the_user_names(scale, tmp_pa
     found = run(partial(asked.begin, "trime_histalign", 0), "trime_histalign", 0, tmp_path / "run")
     assert len(found.views["full"].texts) == 3 * 3
     assert found.views["full"].temperature == (1.0 if scale == "paper" else pytest.approx(0.1, 9))
+
+
+def test_writing_prompts_go_from_their_files_to_the_table(tmp_path, monkeypatch, capsys):
+    gpt2().save_pretrained(tmp_path / "model")
+    tokenizer().save_pretrained(tmp_path / "model")
+    data = tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "valid", "test"):  # a story is a line
+        stories = (story.replace(" ", " <newline> ", 1) for story in text(split, 3))
+        (data / f"{split}.wp_target").write_text("".join(f"{story}\n" for story in stories))
+        (data / f"{split}.wp_source").write_text(3 * "[ WP ] You keep a lighthouse .\n")
+    ours = continuation_task.recipe_of("paper")
+    tiny = {name: getattr(TINY, name) for name in ("window", "batch_size", "micro_batch")}
+    tiny |= {"prompt": 8, "most_new": 6, "num_rank_rows": 50, "words": (5, 100), "num_epochs": 1}
+    monkeypatch.setattr(continuation_task, "recipe_of", lambda scale: replace(ours, **tiny))
+    asked = {"model": str(tmp_path / "model"), "data": str(data), "scale": "paper", "num_seeds": 1}
+    reproduce("histalign", task="continuation", out=tmp_path / "runs", **asked)
+    printed = capsys.readouterr().out
+    assert "Documents: train (3), valid (3), test (3)." in printed
+    *_, line = (one for one in printed.splitlines() if "WritingPrompts, GPT2-small" in one)
+    assert "paper's difference" in line
+    runs = [json.loads(file.read_text()) for file in (tmp_path / "runs").glob("*-seed0.json")]
+    assert len(runs) == 4
+    assert all(len(run["views"]["off"]["texts"]) == 3 * ours.num_draws for run in runs)
 
 
 def test_the_paper_s_scale_asks_for_its_stories():

@@ -121,9 +121,14 @@ BAD = [
     ('{"document": " \\n", "summary": "b"}', "line 2 should hold a text as its document"),
     ('{"document": null, "summary": "b"}', "text as its document, it holds nothing"),
     ('{"summary": "b"}', "text as its document, it holds nothing"),
-    ('{"document": ["a"], "summary": "b"}', "text as its document, it holds list"),
-    ('{"document": "a", "summary": 3}', "text as its summary, it holds int"),
+    ('{"document": ["a"], "summary": "b"}', "text as its document, it holds a list"),
+    ('{"document": "a", "summary": 3}', "text as its summary, it holds a number"),
     ('{"document": "a", "summ', r"line 2: its JSON cannot be read \(Unterminated string"),
+    ('{"document": "a", "summary": true}', "text as its summary, it holds true or false"),
+    ('{"document": {}, "summary": "b"}', "text as its document, it holds an object"),
+    ("3", "line 2 should hold a JSON object, it holds a number"),
+    ("null", "line 2 should hold a JSON object, it holds nothing"),
+    ('"a"', "line 2 should hold a JSON object, it holds a text"),
     ('["a", "b"]', "line 2 should hold a JSON object, it holds a list: each line is one JSON obj"),
 ]
 

@@ -92,6 +92,7 @@ def test_a_model_that_is_no_encoder_decoder_is_refused(bart, tmp_path):
     tr.AutoTokenizer.from_pretrained(bart).save_pretrained(tmp_path / "gpt2")
     with pytest.raises(WideneckError, match="cannot be loaded as an encoder-decoder"):
         made("summaries", data, str(tmp_path / "gpt2"), tmp_path)
+    assert not (tmp_path / "runs").exists()  # and the mended command is not refused
 
 
 def test_a_tokenizer_without_padding_is_refused(bart, tmp_path):

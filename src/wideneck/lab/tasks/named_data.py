@@ -11,7 +11,7 @@ from wideneck.data.dataset import dataset_columns
 from wideneck.data.split_files import split_files
 from wideneck.data.text import is_blank
 from wideneck.errors import WideneckError
-from wideneck.files.json_object import parse_object
+from wideneck.files.json_object import in_words, parse_object
 from wideneck.files.printable import listed
 from wideneck.files.text_file import file_lines
 from wideneck.lab.tasks.logic_nlg import logic_nlg_pairs
@@ -117,7 +117,7 @@ def _of_lines(path: Path) -> Iterator[Pair]:
 def _text(where: str, row: dict, column: str) -> str:
     value = row.get(column)
     if not isinstance(value, str) or is_blank(value):
-        found = "nothing" if value is None or isinstance(value, str) else type(value).__name__
+        found = "nothing" if isinstance(value, str) else in_words(value)
         raise WideneckError(
             f"{where} should hold a text as its {column}, it holds {found}: mend the line, or "
             "leave it out."

@@ -183,6 +183,7 @@ def test_streams_that_a_program_has_put_in_their_place_stop_nothing():
 def raising(what, **options):
     code = f"""
 import wideneck.cli as cli
+from wideneck.errors import WideneckError
 class OutOfMemoryError(RuntimeError): pass
 def app(): raise {what}
 cli.app = app
@@ -206,7 +207,7 @@ def test_too_little_memory_is_one_line(error):
 
 
 def test_a_message_is_one_printable_line_that_keeps_its_end():
-    done = raising("cli.WideneckError('a\\x1b[31m\\nb' + 10**6 * 'x' + ': download it again.')")
+    done = raising("WideneckError('a\\x1b[31m\\nb' + 10**6 * 'x' + ': download it again.')")
     assert_one_line(done, r"wideneck: a\x1b[31m\nb")
     assert done.stderr.endswith("x: download it again.\n")
     assert len(done.stderr) < 2100
@@ -222,7 +223,7 @@ def test_a_mistake_of_ours_keeps_its_traceback_and_is_printable():
 
 
 def test_the_cause_of_a_message_is_there_for_who_asks():
-    code = "cli.WideneckError('said') from ZeroDivisionError('why')"
+    code = "WideneckError('said') from ZeroDivisionError('why')"
     assert raising(code).stderr == "wideneck: said\n"
     done = raising(code, debug=True)
     assert "ZeroDivisionError: why" in done.stderr

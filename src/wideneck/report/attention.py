@@ -76,12 +76,10 @@ def blocks(audit: AttentionAudit, reference: Reference) -> Iterator[Any]:
     """The heads on the whole, one by one, by what they select, and under other normalizers."""
     yield Heading("Attention", "attention", "Attention")
     layers, heads = counted(audit.num_layers, "layer"), counted(audit.num_heads, "head")
+    by = [", computed by ", Link("route", "attention.route"), " ", Verbatim(audit.route or "")]
     yield note(
         Verbatim(audit.normalizer),
-        ", computed by ",
-        Link("route", "attention.route"),
-        " ",
-        Verbatim(audit.route or "unknown"),
+        *(by if audit.route else ()),
         f"; {layers} with {heads} of width {number(audit.head_dim)}; "
         f"{counted(audit.num_windows, 'window')} of {number(audit.context)} tokens, ",
         Link("geometry", "attention.num_queries"),

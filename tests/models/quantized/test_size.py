@@ -66,7 +66,7 @@ def test_an_embedding_with_the_same_mistake_proves_nothing(tmp_path):
     write(tmp_path, case)
     beside = {f"model.embed_tokens.{part}": x.clone() for part, x in case.parts.items()}
     edit_tensors(tmp_path, lambda tensors: tensors | beside)
-    with pytest.raises(WideneckError, match="times those of a head, .*the other way"):
+    with pytest.raises(WideneckError, match=r"times those of a head, .*the other way"):
         read_head(tmp_path)
 
 

@@ -83,7 +83,7 @@ def find_embedding(file: TensorFile, expected: ExpectedHead) -> str | None:
 def find_bias(
     file: TensorFile, head: str, expected: ExpectedHead, embedding: str | None
 ) -> str | None:
-    """The stored name of the head's bias.  A model that has one must find it.
+    """The stored name of the head's bias.  A model that has one must find it, and no other.
 
     A tied head has its bias under a name of its own, so the model's name for it is what counts; or
     that of the module around the head, to which BERT and its kind tie it (`lm_head.bias` for
@@ -93,6 +93,7 @@ def find_bias(
         bias = head.removesuffix("weight") + "bias"
         return bias if bias in file.names() else None
     if expected.bias is None:
+        _refuse_unused_bias(file, head)
         return None
     around = expected.bias.rpartition(".")[0].rpartition(".")[0]
     known = [expected.bias, f"{around}.bias"] if around else [expected.bias]
@@ -109,6 +110,17 @@ def find_bias(
             "different numbers under the two names: it is damaged, or was put together wrongly."
         )
     return found[0]
+
+
+def _refuse_unused_bias(file: TensorFile, head: str) -> None:
+    """Of a model without one; writers of quantized layers leave zeros there."""
+    name = head.removesuffix("weight") + "bias"
+    if head.endswith(".weight") and name in file.names() and file.read(name).any():
+        raise WideneckError(
+            f"The checkpoint holds {name}, and the model of config.json has no such bias: the "
+            "weights and config.json do not belong together, so give the config.json that was "
+            "saved with them."
+        )
 
 
 def _one_by_name(names: list[str], name: str, embedding: str | None) -> str | None:
@@ -183,16 +195,23 @@ def _find(
         if len(fitting) > 1:
             raise _several(role, fitting)
         if fitting:
+            for passed in _strict(own, name):
+                if not file.shape(passed):  # a name as good, of a quantization that is not read
+                    file.refuse_packed(passed)
             return fitting[0], others
         if name is not None and name in tier:
             break  # it is this one; a looser name is of another part
-    # Only the strict tiers may speak of a wrong shape: a loose match is then another layer.
-    strict = [stored for tier in own[:2] for stored in tier] if name is not None else own[0]
+    strict = _strict(own, name)
     if strict:
         # Packed numbers have a shape of their own, so the storage is judged first.
         file.refuse_packed(strict[0])
         _refuse_shape(strict[0], file.shape(strict[0]), shape)
     return None, others
+
+
+def _strict(tiers: list[list[str]], name: str | None) -> list[str]:
+    """Only these may speak of a wrong shape or form: a loose match is then another layer."""
+    return [stored for tier in tiers[: 1 if name is None else 2] for stored in tier]
 
 
 def _several(role: str, names: list[str]) -> WideneckError:

@@ -109,6 +109,12 @@ def test_the_two_writers_of_nvfp4_agree_on_the_same_matrix(tmp_path):
     assert torch.equal(*heads)
 
 
+def test_a_shape_of_packed_integers_is_of_whole_numbers(tmp_path):
+    case = packed_integers(rng(), 37, 96, 4)
+    case.parts["weight_shape"] = torch.tensor([37.0, 95.5])
+    refused(write(tmp_path, case), "weight_shape is not of whole numbers")
+
+
 @pytest.mark.parametrize("changed", ["weight_shape", "weight_scale", "weight_zero_point"])
 def test_packed_integers_that_do_not_fit_are_refused(tmp_path, changed):
     case = packed_integers(rng(), 37, 96, 4, 32, zeros=True)

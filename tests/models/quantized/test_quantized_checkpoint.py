@@ -245,3 +245,65 @@ def test_fifty_thousand_quantized_experts_take_half_a_second(tmp_path):
     start = time.process_time()
     assert read_head(tmp_path).dtype == "int8"
     assert time.process_time() - start < 0.5
+
+
+@pytest.mark.parametrize("name", ["lm_head", "model.lm_head"])
+def test_no_other_matrix_stands_in_for_a_head_that_is_not_read(tmp_path, name):
+    """The draft's head and the one of a looser name fit, too."""
+    llama(tmp_path, small())
+    parts = {f"{name}.{part}": x for part, x in small().parts.items()}
+    parts |= {f"{name}.weight_g_idx": torch.zeros(D), "embed_out.weight": torch.randn(V, D)}
+    head = ("lm_head.weight", "lm_head.weight_scale")
+    edit_tensors(
+        tmp_path, lambda tensors: {k: tensors[k] for k in tensors if k not in head} | parts
+    )
+    with pytest.raises(WideneckError, match="nothing says what weight_g_idx does to it"):
+        read_head(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(WideneckError, match="nothing says what weight_g_idx does to it"):
+        read_head(tmp_path)
+
+
+@pytest.mark.parametrize("quantized", [True, False])
+def test_a_bias_for_which_the_model_has_no_place_is_refused_unless_it_is_zero(tmp_path, quantized):
+    if quantized:
+        llama(tmp_path, small())
+    else:
+        saved(tiny_model("llama"), tmp_path)
+    edit_tensors(tmp_path, lambda tensors: tensors | {"lm_head.bias": torch.zeros(V)})
+    assert read_head(tmp_path).bias is None
+    one = torch.zeros(V).index_fill(0, torch.tensor(V - 1), 0.5)
+    edit_tensors(tmp_path, lambda tensors: tensors | {"lm_head.bias": one})
+    with pytest.raises(
+        WideneckError, match=r"holds lm_head\.bias, and the model of config.json has"
+    ):
+        read_head(tmp_path)
+
+
+def test_blocks_that_divide_the_matrix_are_not_taken_for_partial_ones_of_a_usual_size(tmp_path):
+    """1,000 rows are 4 blocks of 250 rows, and of 256."""
+    case = fp8(np.random.default_rng(0), 1000, 32, (256, 32))
+    assert np.array_equal(read_head(write(tmp_path, case)).weight.numpy(), case.weight)
+    case.config = {}
+    with pytest.raises(WideneckError, match=r"fit the blocks \[\(250, 32\), \(256, 32\)\]"):
+        read_head(write(tmp_path, case))
+
+
+def test_words_that_are_not_full_are_not_read_as_more_bits(tmp_path):
+    """Four numbers of 7 bits in a word take the place of four of 8, and only the config tells."""
+    case = packed_integers(np.random.default_rng(0), 37, 96, 8)
+    case.config = {"config_groups": {"group_0": {"weights": {"num_bits": 7}}}}
+    with pytest.raises(
+        WideneckError, match=r"24 words .* 96 numbers of \[7\] bits, as config.json"
+    ):
+        read_head(write(tmp_path, case))
+
+
+def test_groups_of_another_size_than_the_config_says_are_refused(tmp_path):
+    case = packed_integers(np.random.default_rng(0), 37, 96, 4, 32)
+    of = case.config["config_groups"]["group_0"]["weights"]
+    of["group_size"] = 32
+    assert np.array_equal(read_head(write(tmp_path, case)).weight.numpy(), case.weight)
+    of["group_size"] = 64
+    with pytest.raises(WideneckError, match=r"groups of 32 columns, and config.json says \[64\]"):
+        read_head(write(tmp_path, case))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from checkpoints import edit_tensors
 from quantized_files import LAYOUTS, write, written
 from wideneck.errors import WideneckError
 from wideneck.models import read_head
@@ -58,6 +59,15 @@ def test_the_root_mean_square_is_of_rows_over_the_whole_matrix(tmp_path, monkeyp
     read_head(write(tmp_path, case, embedding=other))
     with pytest.raises(WideneckError, match="the other way"):
         read_head(write(tmp_path, inverted(case), embedding=other))
+
+
+def test_an_embedding_with_the_same_mistake_proves_nothing(tmp_path):
+    case = inverted(written("fp8 row"))
+    write(tmp_path, case)
+    beside = {f"model.embed_tokens.{part}": x.clone() for part, x in case.parts.items()}
+    edit_tensors(tmp_path, lambda tensors: tensors | beside)
+    with pytest.raises(WideneckError, match=r"times those of a head, .*the other way"):
+        read_head(tmp_path)
 
 
 def test_a_head_of_zeros_has_no_size(tmp_path):

@@ -35,6 +35,7 @@ def test_the_two_formats_of_gptq_differ_by_one_step(tmp_path):
         {"quant_method": "gptq", "checkpoint_format": "marlin"},
         {"quant_method": "awq"},
         {"quant_method": "auto-round", "packing_format": "auto_round:llm_compressor"},
+        {"quant_method": "auto-round", "packing_format": "auto_round:gptq_of_another_kind"},
     ],
 )
 def test_a_format_that_config_json_does_not_say_is_not_guessed(tmp_path, config):
@@ -50,6 +51,12 @@ def test_auto_round_packs_as_the_first_format_and_turns_signs(tmp_path, packing)
     case.parts["scales"][1, 3] *= -1
     of_group = (case.parts["g_idx"] == 1).numpy()
     case.weight[3, of_group] *= -1
+    assert np.array_equal(read_head(write(tmp_path, case)).weight.numpy(), case.weight)
+
+
+def test_auto_round_packs_for_gptqmodel_as_the_second_format(tmp_path):
+    case = made(version="gptq_v2")
+    case.config = {"quant_method": "auto-round", "packing_format": "auto_round:gptqmodel"}
     assert np.array_equal(read_head(write(tmp_path, case)).weight.numpy(), case.weight)
 
 

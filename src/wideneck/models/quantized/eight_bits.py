@@ -20,8 +20,8 @@ NAMES = {
     torch.float8_e5m2: "FP8 (e5m2)",
     torch.int8: "int8",
 }
-BLOCK = (128, 128)
-"""Of DeepSeek-V3, which others have taken over."""
+USUAL = [2**power for power in range(3, 13)]
+"""What the sides of blocks are: 128 in DeepSeek-V3, 32 in MXFP8."""
 
 
 def read_bytes(stored: StoredMatrix) -> QuantizedMatrix:
@@ -93,10 +93,7 @@ def block_of(
     said = _said(stored)
     fitting = {size for size in said if _fits(shape, number, size)}
     if not fitting and not (said and min(number) > 1):
-        sides = [
-            _lengths(side, count, length)
-            for side, count, length in zip(shape, number, BLOCK, strict=True)
-        ]
+        sides = [_lengths(side, count) for side, count in zip(shape, number, strict=True)]
         fitting = {(rows, columns) for rows in sides[0] for columns in sides[1]}
     if len(fitting) != 1:
         how = "fit no block size" if not fitting else f"fit the blocks {sorted(fitting)}"
@@ -104,12 +101,15 @@ def block_of(
     return fitting.pop()
 
 
-def _lengths(side: int, count: int, usual: int) -> set[int]:
-    """What a side of a block may measure where `count` of them cover the matrix's side."""
+def _lengths(side: int, count: int) -> set[int]:
+    """What a side of a block may measure where `count` of them cover the matrix's side.
+
+    A block that divides the side proves nothing: 1,000 rows are 4 blocks of 250, and of 256.
+    """
     if count == 1:
         return {side}
     found = {side // count} if side % count == 0 else set()
-    return found | ({usual} if -(-side // usual) == count else set())
+    return found | {length for length in USUAL if -(-side // length) == count}
 
 
 def _fits(shape: tuple[int, int], number: tuple[int, ...], size: tuple[int, int]) -> bool:

@@ -34,6 +34,11 @@ def read_packed_integers(stored: StoredMatrix) -> QuantizedMatrix:
             f"weight_scale has shape {stored.shape('weight_scale')} for a weight of {shape}"
         )
     block = (shape[0] if len(values) == 1 else 1, shape[1] // values.shape[1])
+    groups = {size for size in stored.said_of_weights("group_size") if type(size) is int}
+    if values.shape[1] > 1 and groups and block[1] not in groups:
+        raise stored.refused(
+            f"weight_scale has groups of {block[1]} columns, and config.json says {sorted(groups)}"
+        )
     scales = grid(stored, "weight_scale", values, shape, block)
 
     def codes(start: int, stop: int) -> torch.Tensor:
@@ -59,6 +64,8 @@ def _shape(stored: StoredMatrix) -> tuple[int, int]:
     packed = stored.shape("weight_packed")
     if stored.shape("weight_shape") != (2,) or len(packed) != 2:
         raise stored.refused(f"weight_shape has shape {stored.shape('weight_shape')}")
+    if stored.dtype("weight_shape").is_floating_point:
+        raise stored.refused("weight_shape is not of whole numbers")
     sides = stored.whole("weight_shape").tolist()
     if sides[0] != packed[0]:
         raise stored.refused(f"weight_shape says {sides}, and weight_packed has shape {packed}")
@@ -66,14 +73,20 @@ def _shape(stored: StoredMatrix) -> tuple[int, int]:
 
 
 def _bits(stored: StoredMatrix, shape: tuple[int, int]) -> int:
-    """Those of the config where they fit, else the one number of bits that fits."""
+    """The one number of bits that fits, among those that the config says if it says any.
+
+    A writer that leaves the rest of a word empty puts four numbers of 7 bits into one, as if they
+    had 8; the config alone tells that from dense words of 8.
+    """
     words = stored.shape("weight_packed")[1]
-    fitting = [bits for bits in range(1, 9) if num_words(bits, shape[1]) == words]
-    said = {bits for bits in stored.said_of_weights("num_bits") if bits in fitting}
-    said = said or set(fitting)
-    if len(said) != 1 or stored.dtype("weight_packed") != torch.int32:
-        raise stored.refused(f"{words} words of {WORD} bits in a row of {shape[1]} numbers")
-    return said.pop()
+    said = [bits for bits in stored.said_of_weights("num_bits") if type(bits) is int]
+    fitting = {bits for bits in range(1, 9) if num_words(bits, shape[1]) == words}
+    if said:
+        fitting.intersection_update(said)
+    if len(fitting) != 1 or stored.dtype("weight_packed") != torch.int32:
+        of = f" of {sorted(set(said))} bits, as config.json says" if said else ""
+        raise stored.refused(f"{words} words of {WORD} bits in a row of {shape[1]} numbers{of}")
+    return fitting.pop()
 
 
 def _zeros(

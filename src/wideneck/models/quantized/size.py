@@ -4,7 +4,8 @@ A scale of FP8 may be stored as what to multiply by or as what to divide by, and
 NVFP4 is both, by writer; either reading gives a matrix that looks like one.  They differ by the
 scale's square, some thousand to a hundred million times, and a head is about as large as the input
 embedding.  So where the root mean square is beyond four times the embedding's, either way, and the
-other reading would be nearer, the file is refused.
+other reading would be nearer, the file is refused.  An embedding that is quantized itself proves
+nothing.
 """
 
 import math
@@ -18,7 +19,7 @@ from wideneck.models.quantized.checkpoint import DecodedFile
 WITHIN = 4.0
 """How far from the embedding's size a head may be before the other reading is asked."""
 USUAL, USUAL_WITHIN = 0.05, 100.0
-"""The same without an embedding: heads lie between 0.005 and 2."""
+"""The same without a plain embedding: heads lie between 0.005 and 2."""
 SAMPLES, ROWS = 8, 64
 """Runs of rows of the embedding that are read; on the hub each is a request."""
 
@@ -42,7 +43,9 @@ def check_size(file: DecodedFile, name: str, weight: Tensor, embedding: str | No
     starts = sorted({round(i * max(0, rows - ROWS) / (SAMPLES - 1)) for i in range(SAMPLES)})
     size = _rms([weight[start : start + ROWS] for start in starts])
     beside = 0.0
-    if embedding is not None and embedding != name and file.shape(embedding)[0] >= rows:
+    # A quantized embedding may be off as well, by the same mistake.
+    plain = embedding is not None and file.quantized(embedding) is None
+    if embedding is not None and plain and file.shape(embedding)[0] >= rows:
         beside = _rms([file.rows(embedding, s, min(s + ROWS, rows)).float() for s in starts])
     usual, within = (beside, WITHIN) if beside > 0 else (USUAL, USUAL_WITHIN)
     if not size > 0:

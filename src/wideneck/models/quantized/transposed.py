@@ -21,6 +21,8 @@ ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
 """Where in an AWQ word the first, second, ... of eight outputs stands."""
 AWQ_BITS = 4
 V1, V2 = "gptq", "gptq_v2"
+AUTO_ROUND = {"auto_round:auto_gptq": V1, "auto_round:gptq": V1, "auto_round:gptqmodel": V2}
+"""By its `packing_format`; AutoRound calls the first `zp+-1` (auto_round/inference/backend.py)."""
 
 
 def read_transposed(stored: StoredMatrix) -> QuantizedMatrix:
@@ -111,8 +113,9 @@ def _zeros(stored: StoredMatrix, scales: Tensor, bits: int) -> Tensor:
 def _version(stored: StoredMatrix) -> str:
     """Which of the two formats: what config.json says, as no tensor does."""
     method = str(stored.config.get("quant_method", "")).lower()
-    if method.endswith("auto-round") and "gptq" in str(stored.config.get("packing_format")):
-        return V1
+    packing = str(stored.config.get("packing_format"))
+    if method.endswith("auto-round") and packing in AUTO_ROUND:
+        return AUTO_ROUND[packing]
     said = stored.config.get("checkpoint_format") or V1
     if method != "gptq" or said not in (V1, V2):
         raise stored.refused(

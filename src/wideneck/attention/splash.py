@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from packaging.version import Version
 from torch import Tensor
 
 from wideneck.attention.call import Call, every_head, num_visible
@@ -29,7 +30,7 @@ def is_there() -> bool:
         found = version("adasplash")
     except PackageNotFoundError:
         return False
-    return tuple(int(part) for part in found.split(".")[:2]) >= (0, 2)
+    return Version(found) >= Version("0.2")
 
 
 def splash_attention(call: Call, config: Normalizer) -> Tensor:

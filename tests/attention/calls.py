@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 from slow_rows import slow_row
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from wideneck.attention.call import Call
 from wideneck.attention.config import normalizer_config
@@ -47,6 +48,18 @@ def a_call(kind="causal", dtype=torch.float64, sink=False, num_queries=Q, **opti
         "sink": own if sink else None,
     }
     return Call(query=query, key=key, value=value, **{**given, **options})
+
+
+def on_gpu(dtype=torch.bfloat16, length=256, width=64, **options):
+    """A call that holds nothing but shapes, on a GPU that is not there."""
+    with FakeTensorMode():
+        query = torch.empty(1, 4, length, width, dtype=dtype, device="cuda")
+        key, value = (
+            torch.empty(1, 2, length, w, dtype=dtype, device="cuda")
+            for w in (width, options.pop("value_width", width))
+        )
+    made = replace(a_call(), query=query, key=key, value=value)
+    return replace(made, **options)
 
 
 def learned(name, dtype=torch.float64):

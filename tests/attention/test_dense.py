@@ -67,6 +67,31 @@ def test_caps_scales_and_sinks_of_the_model_hold_in_blocks(name, options):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("name", ["sigmoid", "entmax15"])
+def test_second_derivatives_where_keys_are_values_and_make_the_queries(name):
+    """As in layers that share one projection: each part has its own derivative, counted once."""
+    results = []
+    for function in (dense_attention, at_once):
+        call, (config, _) = a_call("causal"), learned(name)
+        shared = call.key.detach().requires_grad_()
+        key = 0.3 * shared
+        call = replace(call, query=key.repeat_interleave(2, 1), key=key, value=key)
+        loss = function(call, config).square().sum()
+        (first,) = torch.autograd.grad(loss, shared, create_graph=True)
+        results.append((first, *torch.autograd.grad(first.square().sum(), shared)))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_sequences_and_no_queries_give_empty_outputs(name):
+    call = a_call("all")
+    for queries in (call.query[:0], call.query[:, :, :0]):
+        rows = len(queries)
+        few = replace(call, query=queries, key=call.key[:rows], value=call.value[:rows])
+        assert dense_attention(few, normalizer_config(name)).shape == queries.shape
+
+
 @pytest.mark.parametrize("name", ["ssmax", "entmax", "sigmoid"])
 def test_second_derivatives_are_those_of_all_scores(name):
     results = []

@@ -101,3 +101,13 @@ def test_softpick_has_slopes_of_one_over_epsilon(num_keys):
     assert norm == pytest.approx(1 / 1e-2, rel=1e-3)
     assert norm <= config.largest_norm(num_keys)
     assert gradcheck(lambda x: config.weights(x, None), (row + 0.3).requires_grad_())
+
+
+def test_an_epsilon_that_float32_rounds_to_0_makes_no_nan():
+    scores = torch.tensor([[0.0, 0.0], [5.0, 5.0], [1.0, -1.0]], requires_grad=True)
+    mask = torch.tensor([[True, True], [False, False], [True, True]])
+    p = normalize(scores, "softpick", mask, epsilon=1e-50)
+    assert torch.equal(p[:2], torch.zeros(2, 2))
+    up, down = math.e - 1, 1 - 1 / math.e
+    torch.testing.assert_close(p[2], torch.tensor([up / (up + down), 0.0]))
+    assert torch.autograd.grad(p.sum(), scores)[0][1:].isfinite().all()

@@ -8,8 +8,20 @@ from functools import partial
 
 import pytest
 import torch
-from calls import CALLS, OPTIONS, B, D, G, H, Q, a_call, by_loops, learned, with_gradients
-from torch._subclasses.fake_tensor import FakeTensorMode
+from calls import (
+    CALLS,
+    OPTIONS,
+    B,
+    D,
+    G,
+    H,
+    Q,
+    a_call,
+    by_loops,
+    learned,
+    on_gpu,
+    with_gradients,
+)
 from torch.nn.attention.flex_attention import create_block_mask
 
 from wideneck.attention import flex, names, routes, sink_kernels, splash
@@ -213,25 +225,6 @@ def test_sinks_on_a_gpu_have_the_output_and_every_gradient(kernel, kind, sink, m
         assert_same(with_gradients(sdpa_attention, *given), with_gradients(at_once, *given), 1e-5)
 
 
-def on_gpu(dtype=torch.bfloat16, length=256, width=64, **options):
-    """A call that holds nothing but shapes, on a GPU that is not there."""
-    with FakeTensorMode():
-        query = torch.empty(1, 4, length, width, dtype=dtype, device="cuda")
-        key, value = (
-            torch.empty(1, 2, length, w, dtype=dtype, device="cuda")
-            for w in (width, options.pop("value_width", width))
-        )
-    made = replace(a_call(), query=query, key=key, value=value)
-    return replace(made, **options)
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
-    monkeypatch.setattr(splash, "is_there", lambda: True)
-
-
 MASK = torch.ones(1, 1, 256, 256, dtype=torch.bool)
 
 
@@ -265,10 +258,14 @@ def test_kernels_of_sinks_are_those_that_take_the_call():
         ("relu", {"length": 127}, "dense"),
         ("sigmoid", {"dropout": 0.1}, "dense"),
         ("sigmoid", {"softcap": 30.0}, "dense"),
+        ("sigmoid", {"dtype": torch.float64}, "dense"),
+        ("sigmoid", {"width": 8}, "dense"),
+        ("relu", {"value_width": 8}, "dense"),
         ("entmax15", {}, "adasplash"),
         ("sparsemax", {}, "adasplash"),
         ("entmax15", {"causal": False}, "adasplash"),
         ("entmax15", {"width": 80}, "dense"),
+        ("entmax15", {"dtype": torch.float64}, "dense"),
         ("entmax15", {"mask": MASK, "causal": False}, "dense"),
         ("entmax15", {"softcap": 30.0}, "dense"),
         ("entmax15", {"dropout": 0.1}, "dense"),
@@ -295,7 +292,8 @@ def test_entmax_of_a_learned_alpha_or_one_above_2_is_dense():
 
 
 @pytest.mark.parametrize(
-    ("installed", "is_there"), [(None, False), ("0.1.1", False), ("0.2.2", True)]
+    ("installed", "is_there"),
+    [(None, False), ("0.1.1", False), ("0.2.2", True), ("0.3rc1", True), ("1", True)],
 )
 def test_adasplash_that_is_missing_or_old_is_named(installed, is_there, monkeypatch):
     def version(name):

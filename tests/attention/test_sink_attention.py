@@ -158,3 +158,23 @@ def test_one_query_at_a_time_gives_the_whole():
         for i in range(Q)
     ]
     torch.testing.assert_close(torch.cat(rows, 2), whole)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_numbers_of_a_row_need_not_lie_side_by_side(which):
+    """PyTorch's kernel on a CPU reads other memory then, and says nothing."""
+    given = inputs(groups=2)
+    given[which] = given[which].detach().mT.contiguous().mT.requires_grad_()
+    assert given[which].stride(-1) != 1
+    check(sink_attention(*given), dense(*given), given, 1e-5, 1e-5)
+    every_other = given[which].detach().repeat_interleave(2, -1)[..., ::2].requires_grad_()
+    given[which] = every_other
+    check(sink_attention(*given), dense(*given), given, 1e-5, 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(Q,), (B, 1, 1, Q), (1, H, 1, Q)])
+def test_one_mask_for_all_queries_will_do_with_dropout_too(shape):
+    given, mask = inputs(), torch.rand(shape, generator=torch.Generator().manual_seed(3)) < 0.7
+    for dropout in (0.0, 1e-12):  # which adds a key, and drops nothing
+        found = sink_attention(*given, mask, dropout=dropout)
+        check(found, dense(*given, mask), given, 1e-5, 1e-5)

@@ -205,7 +205,7 @@ def dense_scores(call: Call) -> Tensor:
     wide = torch.promote_types(call.query.dtype, torch.float32)
     query = call.query.to(wide) * call.scaling
     scores = _by_group(query, call.groups) @ call.key.to(wide).mT
-    scores = scores.view(*query.shape[:3], -1)
+    scores = scores.view(*query.shape[:3], call.key.shape[2])
     if call.softcap is not None:
         scores = call.softcap * torch.tanh(scores / call.softcap)
     return scores
@@ -214,7 +214,7 @@ def dense_scores(call: Call) -> Tensor:
 def mixed_values(weights: Tensor, call: Call) -> Tensor:
     """Weights (B, H, Q, K) times values: (B, H, Q, Dv)."""
     out = _by_group(weights.to(call.value.dtype), call.groups) @ call.value
-    return out.view(*weights.shape[:3], -1)
+    return out.view(*weights.shape[:3], call.value.shape[-1])
 
 
 def _by_group(rows: Tensor, groups: int) -> Tensor:

@@ -237,8 +237,11 @@ class _Recomputed(torch.autograd.Function):
         wanted = [name for name, need in needed if need]
         with without_autocast(grad.device.type):  # which may be on by now
             if torch.is_grad_enabled():  # somebody wants to differentiate again
-                out = ctx.plan.output(ctx.blocks, tensors)
-                inputs = [tensors[name] for name in wanted]
+                # Each by a view of its own: of two that are the same tensor, or one made of the
+                # other, as values of keys are, either would get the derivative by both.
+                views = {name: x.view_as(x) for name, x in tensors.items()}
+                out = ctx.plan.output(ctx.blocks, views)
+                inputs = [views[name] for name in wanted]
                 again = torch.autograd.grad(out, inputs, grad, create_graph=True, allow_unused=True)
                 found = dict(zip(wanted, again, strict=True))
             else:

@@ -25,6 +25,11 @@ from wideneck.attention.softmaxes import SoftmaxLike
 BLOCK = 128
 """Queries, and keys, of a block."""
 
+VARIANTS = 128
+"""Of `run`, by normalizer, mask, gradients, dtype and lengths.  By default a compiler gives up at 8
+and forms the scores from there on, in memory of Q K.
+"""
+
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """(score, batch, head, query, key) -> the logarithm of what its key gets, before it is shared."""
 
@@ -138,21 +143,22 @@ def _causal_blocks(length: int, device: torch.device) -> BlockMask:
         return q >= k
 
     count = -(-length // BLOCK)
-    numbers = torch.arange(count, dtype=torch.int32, device=device)
-    in_part, whole = torch.ones_like(numbers), numbers.clone()
-    own = torch.zeros(count, count, dtype=torch.int32, device=device)
-    own[:, 0] = numbers
-    if length % BLOCK:  # of queries that are not there no key is seen whole
-        in_part[-1], whole[-1], own[-1] = count, 0, numbers
-    return BlockMask.from_kv_blocks(
-        in_part[None, None],
-        own[None, None],
-        whole[None, None],
-        numbers.expand(1, 1, count, count).contiguous(),
-        BLOCK_SIZE=BLOCK,
-        mask_mod=earlier,
-        seq_lengths=(length, length),
-    )
+    with torch.inference_mode(False):  # the next call of this length may want gradients
+        numbers = torch.arange(count, dtype=torch.int32, device=device)
+        in_part, whole = torch.ones_like(numbers), numbers.clone()
+        own = torch.zeros(count, count, dtype=torch.int32, device=device)
+        own[:, 0] = numbers
+        if length % BLOCK:  # of queries that are not there no key is seen whole
+            in_part[-1], whole[-1], own[-1] = count, 0, numbers
+        return BlockMask.from_kv_blocks(
+            in_part[None, None],
+            own[None, None],
+            whole[None, None],
+            numbers.expand(1, 1, count, count).contiguous(),
+            BLOCK_SIZE=BLOCK,
+            mask_mod=earlier,
+            seq_lengths=(length, length),
+        )
 
 
 def run(
@@ -193,4 +199,7 @@ def _compiled() -> Callable[..., tuple[Tensor, Tensor]]:
 
 def _kernel(*given: Any) -> tuple[Tensor, Tensor]:
     """`run`, compiled; in a graph under construction as a part of it."""
-    return run(*given) if torch.compiler.is_compiling() else _compiled()(*given)
+    if torch.compiler.is_compiling():
+        return run(*given)
+    with torch._dynamo.config.patch(recompile_limit=VARIANTS):
+        return _compiled()(*given)

@@ -85,7 +85,9 @@ class Softpick(Normalizer):
         near = scores.clamp(max=1).expm1() * shrunk
         excess = torch.where(scores < 1, near, (scores - most).exp() - shrunk)
         excess = hide(excess, visible)
-        return excess.relu() / (excess.abs().sum(-1, keepdim=True) + self.epsilon * shrunk)
+        total = excess.abs().sum(-1, keepdim=True) + self.epsilon * shrunk
+        # An epsilon that float32 rounds to 0 must not make NaN of a row without a visible key.
+        return excess.relu() / total.clamp(min=torch.finfo(total.dtype).tiny)
 
     def derivative(self, weights: "Tensor", n: "Tensor") -> "Jacobian | None":
         return None

@@ -32,6 +32,10 @@ SHORT = 128
 """Queries below which a kernel of flex or adasplash gains nothing over the scores themselves."""
 FEW = f"fewer than {SHORT} queries, whose scores are formed as fast"
 
+WIDE = "its kernel computes in float32, and this is float64"
+NARROWEST = 16
+"""Width of a head in FlexAttention's kernel."""
+
 
 @dataclass(frozen=True)
 class Route:
@@ -67,6 +71,11 @@ def why_not_flex(call: Call, config: Normalizer) -> str | None:
         return "the model has a sink of its own"
     if call.query.device.type != "cuda":
         return f"its kernel has no backward pass on {_device(call)}"
+    widths = {call.query.shape[-1], call.value.shape[-1]}
+    if min(widths) < NARROWEST:
+        return f"it takes heads of width {NARROWEST} or more, here {_listed(widths)}"
+    if call.query.dtype == torch.float64:
+        return WIDE
     if call.dropout:
         return "it has no dropout"
     return FEW if call.query.shape[2] < SHORT else None
@@ -90,6 +99,8 @@ def why_not_adasplash(call: Call, config: Normalizer) -> str | None:
         return f"it takes heads of width 16, 32, 64, 128 or 256, here {_listed(widths)}"
     if call.query.device.type != "cuda":
         return f"its kernels are for GPUs, and this is {_device(call)}"
+    if call.query.dtype == torch.float64:
+        return WIDE
     if torch.compiler.is_compiling():
         return "its kernels are not known to compile"
     if not splash.is_there():

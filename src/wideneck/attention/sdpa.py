@@ -11,17 +11,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wideneck.attention.call import Call, dense_scores, every_head, num_visible, visible_keys
 from wideneck.attention.sink_attention import sink_attention
+from wideneck.attention.sink_kernels import kernel_of
 from wideneck.attention.softmaxes import SoftmaxLike, kept
 
 BLOCK = 2**22
 """Scores that top-k forms at a time."""
-FASTEST_FIRST = [
-    SDPBackend.CUDNN_ATTENTION,
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-]
-"""On GPUs of compute capability 9."""
+FASTEST_FIRST = {
+    SDPBackend.CUDNN_ATTENTION: torch.backends.cuda.cudnn_sdp_enabled,
+    SDPBackend.FLASH_ATTENTION: torch.backends.cuda.flash_sdp_enabled,
+    SDPBackend.EFFICIENT_ATTENTION: torch.backends.cuda.mem_efficient_sdp_enabled,
+    SDPBackend.MATH: torch.backends.cuda.math_sdp_enabled,
+}
+"""On GPUs of compute capability 9, with whether the user lets them run."""
 
 
 def sdpa_attention(call: Call, config: SoftmaxLike) -> Tensor:
@@ -46,7 +47,7 @@ def sdpa_attention(call: Call, config: SoftmaxLike) -> Tensor:
             scaling=scaling,
             dropout=call.dropout,
         )
-    grouped = call.groups > 1 and call.mask is None  # with a mask, kernels of a GPU want copies
+    grouped = call.groups > 1 and takes_groups(query, call.key, call.value, call.mask)
     key, value = (call.key, call.value) if grouped else every_head(call)
     with _best_kernel(query):
         return F.scaled_dot_product_attention(
@@ -59,6 +60,14 @@ def sdpa_attention(call: Call, config: SoftmaxLike) -> Tensor:
             scale=scaling,
             enable_gqa=grouped,
         )
+
+
+def takes_groups(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
+    """Whether heads may share keys without making PyTorch form the scores: else it wants copies."""
+    if mask is not None:
+        return False
+    kernel = kernel_of(query, key, value, mask)
+    return kernel is not None and kernel.takes_groups
 
 
 def sink_of(call: Call, config: SoftmaxLike, factor: Any) -> Any:
@@ -79,7 +88,8 @@ def _best_kernel(query: Tensor) -> AbstractContextManager[Any]:
         return nullcontext()
     if torch.cuda.get_device_capability(query.device)[0] != 9:
         return nullcontext()
-    return sdpa_kernel(FASTEST_FIRST, set_priority=True)
+    allowed = [backend for backend, is_on in FASTEST_FIRST.items() if is_on()]
+    return sdpa_kernel(allowed, set_priority=True) if allowed else nullcontext()
 
 
 @torch.no_grad()

@@ -52,6 +52,8 @@ def sink_attention(
     kernel gives its log-normalizer, that of one more key and a float mask (1 or B, H, Q, K + 1).
     """
     logits = _by_row(logit, query)
+    # Kernels take it for granted, unasked, that the numbers of a row lie side by side.
+    query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
     kernel = None if dropout else kernel_of(query, key, value, mask)
     if kernel is None:
         return _one_more_key(query, key, value, logits, mask, is_causal, scaling, dropout)
@@ -128,7 +130,7 @@ def _one_more_key(
     column = logits.to(query.dtype)[..., None]
     while column.ndim < 4:
         column = column[None]
-    rows = rows.expand(max(len(rows), len(column)), query.shape[1], -1, -1)
+    rows = rows.expand(max(len(rows), len(column)), query.shape[1], query.shape[2], shape[-1])
     return F.scaled_dot_product_attention(
         query,
         key,

@@ -45,7 +45,7 @@ def kernel_of(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) ->
         return None
     half = query.dtype in (torch.float16, torch.bfloat16)
     if mask is None and half and width == value.shape[-1] and width % 8 == 0 and width <= 256:
-        if torch.backends.cuda.flash_sdp_enabled() and _capability(query)[0] >= 8:
+        if torch.backends.cuda.flash_sdp_enabled() and _has_flash(_capability(query), width):
             return FLASH
     aligned = 8 if half else 4
     fits = width % aligned == 0 and value.shape[-1] % aligned == 0
@@ -63,6 +63,13 @@ def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _capability(tensor: Tensor) -> tuple[int, int]:
     return torch.cuda.get_device_capability(tensor.device)
+
+
+def _has_flash(capability: tuple[int, int], width: int) -> bool:
+    """Ada, small Ampere and small Blackwell GPUs have no backward pass for widths 200 to 224."""
+    if capability[0] < 8:
+        return False
+    return not 192 < width <= 224 or capability not in ((8, 6), (8, 9), (12, 0), (12, 1))
 
 
 def _on_cpu(query, key, value, mask, is_causal, scaling):

@@ -7,6 +7,7 @@ to 2.  Both scale scores by 1 / sqrt(D), so ours is folded into the query.
 
 import importlib
 import math
+import re
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -29,7 +30,7 @@ def is_there() -> bool:
         found = version("adasplash")
     except PackageNotFoundError:
         return False
-    return tuple(int(part) for part in found.split(".")[:2]) >= (0, 2)
+    return tuple(int(part) for part in re.findall(r"\d+", found)[:2]) >= (0, 2)
 
 
 def splash_attention(call: Call, config: Normalizer) -> Tensor:

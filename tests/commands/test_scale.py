@@ -214,7 +214,8 @@ def test_a_head_of_wideneck_stays_where_it_is_computed(folder, text, tmp_path):
         report(tmp_path, text, device_map={"model": "cpu", "lm_head": "disk"})
 
 
-def test_a_report_of_an_accelerator_is_that_of_the_cpu(text):
+def test_a_report_of_an_accelerator_is_that_of_the_cpu(text, monkeypatch):
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # for half the time: it cannot trace the device
     kinds = ("degenerate", "bias", "mixture")
     lines = printed("audits_on_a_device.py", text, *kinds)
     for line in lines:

@@ -12,7 +12,7 @@ from wideneck.models.ranks import ALONE, Ranks
 
 MODEL = types.SimpleNamespace(
     config=types.SimpleNamespace(
-        get_text_config=lambda: types.SimpleNamespace(hidden_size=4, intermediate_size=10)
+        get_text_config=lambda **_: types.SimpleNamespace(hidden_size=4, intermediate_size=10)
     ),
     dtype=torch.float16,
 )
@@ -78,6 +78,24 @@ def test_offloaded_layers_get_as_many_windows_as_fit(monkeypatch):
     monkeypatch.setattr(module, "_free_memory", lambda _: 0)
     assert Batches(MODEL, None, 50).most == 1
     assert Batches(MODEL, 7, 50).most == 7
+    monkeypatch.setattr(module, "_free_memory", lambda _: 100_000)
+    sizes = types.SimpleNamespace(hidden_size=4, intermediate_size=[10, 6])  # as Gemma 3n, by layer
+    by_layer = types.SimpleNamespace(get_text_config=lambda **_: sizes)
+    model = types.SimpleNamespace(config=by_layer, dtype=torch.float16)
+    assert Batches(model, None, 50).most == Batches(MODEL, None, 50).most
+
+
+def test_free_memory_is_that_of_the_device_that_computes(monkeypatch):
+    def free(places, memory):
+        monkeypatch.setattr("accelerate.utils.get_max_memory", lambda: memory)
+        monkeypatch.setattr(module, "map_of", lambda _: places)
+        return module._free_memory(None)
+
+    monkeypatch.setattr(module, "computing", lambda places: {*map(torch.device, places)})
+    assert free({"cuda:0": "", "cuda:1": ""}, {0: 9, 1: 5, "cpu": 1}) == 5
+    assert free({"cpu": ""}, {0: 9, "cpu": 1}) == 1
+    assert free({"mps:0": ""}, {"mps": 3}) == 3
+    assert free({"cpu": ""}, {"mps": 3}) == 3
 
 
 def test_one_process_works_as_it_is_asked():
@@ -91,3 +109,22 @@ def test_one_process_works_as_it_is_asked():
         WideneckError, match=r"3 processes are more than the windows of text that they share \(2\)"
     ):
         list(Ranks(0, 3).in_order(2, lambda i: i))
+
+
+def test_a_process_that_is_gone_is_one_sentence(monkeypatch):
+    import torch.distributed as dist
+
+    asked = []
+
+    def closed(_found, _value):
+        asked.append(1)
+        raise RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:1")
+
+    monkeypatch.setattr(dist, "all_gather_object", closed)
+    ranks = Ranks(0, 2)
+    with (
+        pytest.raises(WideneckError, match="A process that shares the work is gone"),
+        ranks.together(),
+    ):
+        list(ranks.in_order(2, lambda i: i))
+    assert len(asked) == 1

@@ -8,7 +8,7 @@ from tiny import tiny_model
 from wideneck.commands.options import placement_options
 from wideneck.errors import WideneckError
 from wideneck.models import placement as module
-from wideneck.models.device_map import check_names, device_map_of, input_device, is_offloaded
+from wideneck.models.device_map import apart, device_map_of, input_device, is_offloaded
 from wideneck.models.devices import CPU, device_here, in_float64, multiplies
 from wideneck.models.placement import placed, placement
 
@@ -45,6 +45,8 @@ def test_with_one_the_model_runs_there_as_it_is_stored(two_gpus):
     assert placement("cuda:1", local_rank=0).device == torch.device("cuda:1")
     assert (placement("cpu").device, placement("cpu").dtype) == (CPU, torch.float32)
     assert placement(dtype="float32").dtype == torch.float32
+    memory = placement(device_map="auto", max_memory={"cuda:1": 7, "cpu": 5}).max_memory
+    assert memory == {1: 7, "cpu": 5}
     mapped = placement(device_map={"model": 1, "lm_head": "disk"})
     assert mapped.device_map == {"model": "cuda:1", "lm_head": "disk"}
     assert mapped.dtype is None
@@ -67,6 +69,15 @@ def test_with_one_the_model_runs_there_as_it_is_stored(two_gpus):
         ({"device_map": "auto", "device": "cpu"}, "leave one of the two out"),
         ({"max_memory": {0: 10}}, "for the device map auto"),
         ({"max_memory": {0: 10}, "device_map": {"": "cpu"}}, "for the device map auto"),
+        ({"device_map": [1]}, "auto, a JSON file or a dict, got"),
+        ({"max_memory": {}, "device_map": "auto"}, "a number of bytes for each"),
+        ({"max_memory": [1], "device_map": "auto"}, "a number of bytes for each"),
+        ({"max_memory": {"cpu": -1}, "device_map": "auto"}, "device cpu .* from 1 on, got -1"),
+        ({"max_memory": {0: "2GB"}, "device_map": "auto"}, "device 0 .* from 1 on, got '2GB'"),
+        ({"max_memory": {2: 10}, "device_map": "auto"}, "no device cuda:2 here"),
+        ({"max_memory": {"disk": 10}, "device_map": "auto"}, "number or cpu, got disk"),
+        ({"max_memory": {0: 10, "cuda:0": 5}, "device_map": "auto"}, "device 0 is given twice"),
+        ({"local_rank": 2}, "Process 2 .* and there are 2: start one process for each"),
         ({"batch": 0}, "from 1 on, or auto, got 0"),
         ({"batch": True}, "got True"),
         ({"batch": "2"}, "got '2'"),
@@ -91,16 +102,33 @@ def test_a_file_without_a_map_is_refused(tmp_path, content, said):
 
 def test_a_map_names_modules_and_all_of_them():
     model, tied = tiny_model("llama"), tiny_model("llama-tied")
-    check_names({"": "cpu"}, model)
-    check_names({"model": "cpu", "lm_head": "disk"}, model)
-    check_names({"model.embed_tokens.weight": "disk", "": "cpu"}, model)
+    assert apart({"": "cpu"}, model) == {"": "cpu"}
+    both = {"model": "cpu", "lm_head": "disk"}
+    assert apart(both, model) == both
     with pytest.raises(WideneckError, match=r"'model.layer.0', which is no module of this Llama"):
-        check_names({"model.layer.0": "cpu", "": "cpu"}, model)
+        apart({"model.layer.0": "cpu", "": "cpu"}, model)
+    with pytest.raises(WideneckError, match=r"place of a weight .* name model.embed_tokens\."):
+        apart({"model.embed_tokens.weight": "disk", "": "cpu"}, model)
     with pytest.raises(WideneckError, match=r"says nothing of lm_head.weight"):
-        check_names({"model": "cpu"}, model)
+        apart({"model": "cpu"}, model)
     with pytest.raises(WideneckError, match=r"they are one matrix"):
-        check_names({"model": "cpu", "lm_head": "disk"}, tied)
-    check_names({"model": "cpu", "lm_head": "cpu"}, tied)
+        apart(both, tied)
+    apart({"model": "cpu", "lm_head": "cpu"}, tied)
+
+
+def test_a_module_inside_another_takes_it_apart():
+    model = tiny_model("llama")
+    found = apart({"": "disk", "model.layers.0.mlp": "cpu", "model.layers.0": "disk"}, model)
+    whole = dict.fromkeys(
+        ("model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head"), "disk"
+    )
+    layer = ("self_attn", "input_layernorm", "post_attention_layernorm")
+    whole |= {f"model.layers.0.{part}": "disk" for part in layer}
+    assert found == whole | {"model.layers.0.mlp": "cpu"}
+    outer = nn.Sequential(nn.Linear(2, 2))
+    outer.scale = nn.Parameter(torch.ones(1))
+    with pytest.raises(WideneckError, match="other places than its own scale"):
+        apart({"": "cpu", "0": "disk"}, outer)
 
 
 def test_a_model_in_memory_stays_where_it_is():
@@ -128,6 +156,8 @@ def test_options_become_what_the_functions_take():
     for wrong, said in (
         ({"batch": "many"}, "batch is a whole number, got 'many'"),
         ({"max_memory": ["cpu"]}, "--max-memory is a size"),
+        ({"max_memory": ["cpu=-1"]}, "--max-memory is a size"),
+        ({"max_memory": ["cpu=1GB", "cpu=2GB"]}, "--max-memory cpu came more than once"),
     ):
         with pytest.raises(WideneckError, match=said):
             placement_options(wrong)

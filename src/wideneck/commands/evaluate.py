@@ -1,5 +1,6 @@
 """`wideneck evaluate`: how well a model predicts a text, and by which conventions."""
 
+import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from wideneck.evaluation.documents import document_losses, own_head, windows_of
 from wideneck.evaluation.perplexity import Perplexity, total
 from wideneck.evaluation.results import Evaluation, OverDocuments
 from wideneck.models import LoadedModel, load_language_model
+from wideneck.models.device_map import weights_there
 from wideneck.models.devices import AUTO
 from wideneck.models.placement import Placement, placed, placement
 from wideneck.models.ranks import ALONE, Ranks, joined
@@ -252,6 +254,8 @@ def _evaluate_model(
             num_tokens=num_tokens,
             name=text.name,
         )
+        if ranks.world > 1:
+            ranks.agree("the text and the head", (text.sha256, _hash_of_head(loaded.model)))
         head = None if num_contexts is None else own_head(loaded.model, windows[0])
         found = document_losses(
             loaded.model,
@@ -308,6 +312,15 @@ def _evaluate_model(
         dynamic=None,
         ranks=matrix,
     )
+
+
+def _hash_of_head(model: Any) -> str:
+    """Of the numbers of its output layer, as they are loaded."""
+    layer, digest = model.get_output_embeddings(), hashlib.sha256()
+    with weights_there(layer):
+        for weight in layer.parameters():
+            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _window(loaded: LoadedModel, context: int | None) -> int:

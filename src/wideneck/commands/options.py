@@ -87,6 +87,10 @@ def placement_options(typed: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in typed.items() if value is not None}
     if "max_memory" in given:
         pairs = [pair.partition("=") for pair in given["max_memory"]]
+        names = [device for device, _, _ in pairs]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise WideneckError(f"--max-memory {twice} came more than once: give it once.")
         given["max_memory"] = {
             int(device) if device.isdecimal() else device: size_in_bytes(size, "--max-memory")
             for device, _, size in pairs

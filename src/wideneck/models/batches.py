@@ -15,6 +15,7 @@ import torch
 from wideneck.errors import WideneckError
 from wideneck.files.boundary import out_of_memory
 from wideneck.models.device_map import computing, is_offloaded, map_of
+from wideneck.models.text_part import text_config
 
 T = TypeVar("T")
 SHARE = 0.6
@@ -83,9 +84,10 @@ def _that_fit(model: Any, length: int, outputs: int) -> int:
 
     A layer holds some 2 I + 6 D numbers a token at once, I wide inside and D at its ends.
     """
-    config = model.config.get_text_config()
+    config = text_config(model.config)
     width = config.hidden_size
     inside = getattr(config, "intermediate_size", None) or 4 * width
+    inside = max(inside) if isinstance(inside, list | tuple) else inside  # Gemma 3n has one a layer
     numbers = 2 * inside + 6 * width + 3 * outputs
     return max(1, int(SHARE * _free_memory(model) / (length * numbers * model.dtype.itemsize)))
 
@@ -96,7 +98,9 @@ def _free_memory(model: Any) -> int:
 
     free: dict[Any, Any] = get_max_memory()
     devices = computing(map_of(model) or {"": "cpu"})
-    return min(free[device.type if device.index is None else device.index] for device in devices)
+    # What shares the CPU's memory stands there alone, by its kind.
+    least = min(free.values())
+    return min(free.get(device.index, free.get(device.type, least)) for device in devices)
 
 
 def _free() -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from wideneck.errors import WideneckError
 from wideneck.files.json_object import read_object
 from wideneck.models.devices import AUTO, CPU, accelerator, device_here
+from wideneck.registry import shown
 
 DeviceMap = str | dict[str, str]
 """AUTO, or by the name of a module "disk" or a device."""
@@ -32,16 +33,19 @@ def device_map_of(given: str | os.PathLike | Mapping[str, Any]) -> DeviceMap:
             device or its number.
 
     Raises:
-        WideneckError: the file holds no JSON object, or the map a device that is not here.
+        WideneckError: it is none of these, the file holds no JSON object, or the map a device that
+            is not here.
     """
     if given == AUTO:
         return AUTO
+    if not isinstance(given, str | os.PathLike | Mapping):
+        raise WideneckError(f"A map of devices is auto, a JSON file or a dict, got {shown(given)}.")
     if not isinstance(given, Mapping):
         name = os.fspath(given)
         given = read_object(Path(name), name, 'write {"MODULE": "DEVICE"} into it, or give auto')
     if not given:
         raise WideneckError('The map of devices is empty: give {"": "cpu"}, or leave it out.')
-    return {str(name): _in_full(where) for name, where in given.items()}
+    return {str(name): in_full(where) for name, where in given.items()}
 
 
 def computing(device_map: dict[str, str]) -> set[torch.device]:
@@ -50,20 +54,28 @@ def computing(device_map: dict[str, str]) -> set[torch.device]:
     return {device for device in named if device != CPU} or {CPU}
 
 
-def check_names(device_map: dict[str, str], model: nn.Module) -> None:
-    """Refuse a map that names no module of the model, leaves weights out, or parts tied ones.
+def apart(device_map: dict[str, str], model: nn.Module) -> dict[str, str]:
+    """The same map with no module inside another, as accelerate wants it.
+
+    A module around one that has a place of its own is replaced by its parts.
 
     Args:
         model: on the meta device will do.
 
     Raises:
-        WideneckError: it does.
+        WideneckError: the map names no module of the model, leaves weights out, parts tied ones, or
+            a module from weights that it holds itself.
     """
     weights = dict(model.named_parameters(remove_duplicate=False))
-    modules = {name for name, _ in model.named_modules()}
+    modules = dict(model.named_modules(remove_duplicate=False))
     for name in device_map:
-        if name not in modules and name not in weights:
-            some = sorted(modules - {""}, key=lambda name: (name.count("."), len(name)))[:4]
+        if name in weights:
+            raise WideneckError(
+                f"The map of devices names {name}, and the place of a weight is that of its "
+                f"module: name {name.rpartition('.')[0]}."
+            )
+        if name not in modules:
+            some = sorted({*modules} - {""}, key=lambda name: (name.count("."), len(name)))[:4]
             raise WideneckError(
                 f"The map of devices names '{name}', which is no module of this "
                 f"{type(model).__name__}: it has {', '.join(some)} and more."
@@ -83,12 +95,33 @@ def check_names(device_map: dict[str, str], model: nn.Module) -> None:
                 f"The map of devices puts {other} on {there} and {name} on {place}, and in this "
                 f"{type(model).__name__} they are one matrix: give both the same place."
             )
+    return dict(_parts(device_map, model))
+
+
+def _parts(
+    device_map: dict[str, str], module: nn.Module, name: str = "", place: str | None = None
+) -> Iterator[tuple[str, str]]:
+    """The outermost modules of which every part has one place, with that."""
+    place = device_map.get(name, place)
+    inside = f"{name}." if name else ""
+    if not any(other != name and other.startswith(inside) for other in device_map):
+        if place is not None:
+            yield name, place
+        return
+    own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    if own and place is not None:
+        raise WideneckError(
+            f"The map of devices gives parts of {name or type(module).__name__} other places than "
+            f"its own {own[0][0]}: give the whole of it one place."
+        )
+    for child, part in module.named_children():
+        yield from _parts(device_map, part, f"{inside}{child}", place)
 
 
 def map_of(model: Any) -> dict[str, str] | None:
     """Devices by the names of modules; None for a model that is on a single one."""
     found = getattr(model, "hf_device_map", None) or {}
-    named = {name: _in_full(where) for name, where in found.items()}
+    named = {name: in_full(where) for name, where in found.items()}
     return named if len(set(named.values())) > 1 or DISK in named.values() else None
 
 
@@ -116,11 +149,11 @@ def weights_there(*modules: nn.Module) -> Iterator[None]:
         yield
 
 
-def _in_full(where: Any) -> str:
+def in_full(where: Any) -> str:
     """What a map gives a module: "disk", or the name of a device that is here."""
     found = accelerator()
-    if isinstance(where, int) and not isinstance(where, bool) and found is not None:
-        where = f"{found.type}:{where}"  # accelerate calls an accelerator by its number
+    if isinstance(where, int) and not isinstance(where, bool):  # accelerate's for an accelerator
+        where = str(where) if found is None else f"{found.type}:{where}"
     if not isinstance(where, str | torch.device):
         raise WideneckError(
             f"A map of devices gives every module a device, 'cpu' or 'disk', got {where!r}."

@@ -25,11 +25,13 @@ def device_here(given: str | torch.device, local_rank: int = 0) -> torch.device:
         local_rank: number of the accelerator where none is given.
 
     Raises:
-        WideneckError: there is none of that name.
+        WideneckError: there is none of that name, or none of that number.
     """
     found = accelerator()
     if given == AUTO:
-        return CPU if found is None else torch.device(found.type, local_rank)
+        if found is None:
+            return CPU
+        given = found.type
     try:
         asked = torch.device(given)
     except (RuntimeError, TypeError):
@@ -37,6 +39,12 @@ def device_here(given: str | torch.device, local_rank: int = 0) -> torch.device:
     if asked.type == "cpu":
         return CPU
     index = local_rank if asked.index is None else asked.index
+    if found is not None and asked == found and index >= torch.accelerator.device_count():
+        raise WideneckError(
+            f"Process {local_rank} of this machine would have accelerator {index}, and there are "
+            f"{torch.accelerator.device_count()}: start one process for each at most, or give "
+            "--device cpu."
+        )
     if found is None or asked.type != found.type or index >= torch.accelerator.device_count():
         raise _not_here(given)
     return torch.device(asked.type, index)

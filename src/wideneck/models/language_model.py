@@ -23,7 +23,7 @@ from wideneck.models.auto_class import auto_class
 from wideneck.models.building import building, size_of_files
 from wideneck.models.causality import check_left_to_right
 from wideneck.models.config_file import CONFIG, check_counts, plain, read_config
-from wideneck.models.device_map import check_names
+from wideneck.models.device_map import apart
 from wideneck.models.gguf_head import GgufParts, check_gguf
 from wideneck.models.head_weights import head_in
 from wideneck.models.placement import Placement
@@ -237,7 +237,8 @@ def _load(
         kind: Any = found or transformers.AutoModelForCausalLM
         if isinstance(placement.device_map, dict):
             with torch.device("meta"):
-                check_names(placement.device_map, kind.from_config(config))
+                places = apart(placement.device_map, kind.from_config(config))
+            placement = replace(placement, device_map=places)
         model, info = kind.from_pretrained(
             name,
             config=config,

@@ -12,7 +12,14 @@ import torch
 from torch import nn
 
 from wideneck.errors import WideneckError
-from wideneck.models.device_map import DeviceMap, computing, device_map_of, input_device
+from wideneck.models.device_map import (
+    DISK,
+    DeviceMap,
+    computing,
+    device_map_of,
+    in_full,
+    input_device,
+)
 from wideneck.models.devices import AUTO, CPU, device_here, multiplies
 from wideneck.registry import shown
 
@@ -86,7 +93,7 @@ def placement(
         device=here,
         dtype=numbers,
         device_map=places,
-        max_memory=None if max_memory is None else dict(max_memory),
+        max_memory=None if max_memory is None else _memory(max_memory),
         batch=_batch(batch),
     )
 
@@ -126,6 +133,32 @@ def _dtype(given: str | torch.dtype) -> torch.dtype:
     if name not in DTYPES:
         raise WideneckError(f"A dtype is one of auto, {', '.join(DTYPES)}, got {given}.")
     return DTYPES[name]
+
+
+def _memory(given: Any) -> dict[int | str, int]:
+    """By device as accelerate calls it: an accelerator by its number."""
+    if not isinstance(given, Mapping) or not given:
+        raise WideneckError(
+            "Memory by device is a number of bytes for each, as in {'cpu': 20_000_000_000}, got "
+            f"{shown(given)}."
+        )
+    found: dict[int | str, int] = {}
+    for device, size in given.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise WideneckError(
+                f"Memory of device {device} is a number of bytes from 1 on, got {shown(size)}."
+            )
+        if device in (AUTO, DISK):
+            raise WideneckError(
+                f"Memory is for an accelerator's number or cpu, got {device}: what fits neither "
+                "goes to the disk."
+            )
+        here = torch.device(in_full(device))
+        name = here.type if here.index is None or here.type == "mps" else here.index
+        if name in found:
+            raise WideneckError(f"Memory of device {name} is given twice: give it once.")
+        found[name] = size
+    return found
 
 
 def _batch(given: Any) -> int | None:

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from wideneck.errors import WideneckError
+from wideneck.files.boundary import out_of_memory, reason
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)
@@ -101,7 +102,16 @@ class Ranks:
         import torch.distributed as dist
 
         found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, (value, _sendable(failed), last))
+        try:
+            dist.all_gather_object(found, (value, _sendable(failed), last))
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            self._ended = True
+            raise WideneckError(
+                "A process that shares the work is gone, and nothing is written: what it said last "
+                "is why; start all of them again."
+            ) from error
         for _, error, ended in found:
             if error is not None:
                 self._ended = ended
@@ -131,7 +141,13 @@ def joined() -> Iterator[Ranks]:
     import torch.distributed as dist
 
     ranks = Ranks(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        dist.init_process_group("gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise WideneckError(
+            f"The {world} processes that RANK and WORLD_SIZE tell of do not meet "
+            f"({reason(error)}): start them by torchrun."
+        ) from error
     try:
         with ranks.together():
             ranks.agree("their arguments", " ".join(sys.argv[1:]))

@@ -28,7 +28,7 @@ from wideneck.functional.numbers import may_look
 BLOCK = {"cpu": 2**20}
 """Scores that are formed at a time: on a CPU as many as stay in its cache."""
 ELSEWHERE = 2**26
-KEPT = 2**20
+KEPT = 2**22
 """Scores up to which the weights of a call are kept for the backward pass."""
 ROWS = 64
 """Queries of a head that a block has at least: products of fewer take longer."""

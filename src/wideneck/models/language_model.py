@@ -23,7 +23,8 @@ from wideneck.models.auto_class import auto_class
 from wideneck.models.building import building, size_of_files
 from wideneck.models.causality import check_left_to_right
 from wideneck.models.config_file import CONFIG, check_counts, plain, read_config
-from wideneck.models.device_map import apart
+from wideneck.models.device_map import apart, is_offloaded
+from wideneck.models.freed import return_what_is_freed
 from wideneck.models.gguf_head import GgufParts, check_gguf
 from wideneck.models.head_weights import head_in
 from wideneck.models.placement import Placement
@@ -250,6 +251,8 @@ def _load(
             **_places(placement, folder),
         )
     check_complete(model, info, source.display)
+    if is_offloaded(model):
+        return_what_is_freed()
     return model
 
 

@@ -16,19 +16,12 @@ from functional.bfloat16_examples import (
 )
 from functional.fused_examples import leaves, slow
 from functional.token_examples import dense
-from wideneck.functional import chunks, products, scores
+from wideneck.functional import chunks, scores
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def _rounded(monkeypatch):
-    """As on tensor cores, on any CPU and without its units for bfloat16."""
-    monkeypatch.setattr(products, "_cpu_has_units", lambda: False)
-    monkeypatch.setattr(scores, "kind_for", lambda device, narrow: "rounded" if narrow else "wide")
 
 
 def _confident(gap: float, mixture: bool) -> dict:

@@ -36,13 +36,6 @@ def _seed():
     torch.manual_seed(0)
 
 
-@pytest.fixture
-def _rounded(monkeypatch):
-    """As on tensor cores, on any CPU and without its units for bfloat16."""
-    monkeypatch.setattr(products, "_cpu_has_units", lambda: False)
-    monkeypatch.setattr(scores, "kind_for", lambda device, narrow: "rounded" if narrow else "wide")
-
-
 @pytest.mark.usefixtures("_rounded")
 @pytest.mark.parametrize("mixture", [False, True])
 @pytest.mark.parametrize("kind", FORMS)

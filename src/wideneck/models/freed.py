@@ -17,7 +17,7 @@ SIZE = 2**20
 def return_what_is_freed() -> bool:
     """Make it so from 1 MB on, for the rest of the process; False where the C library has no way.
 
-    Cost: the system clears the pages of every such block on first touch, some 0.2 ms a MB.
+    Cost: the system clears the pages of every such block anew.
     """
     try:
         return bool(ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, SIZE))

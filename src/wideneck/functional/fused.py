@@ -58,7 +58,8 @@ def fused_nll(
     Returns:
         The losses (N,), as they are: without z-loss, and by one target without a weight of its
         class; the logarithm of sum_j exp(f(z_j)) of each component (N, K); the gradients of X, W,
-        b, log_prior, the scale and the parameters, None where not wanted.  Rows of ignored tokens are zero.
+        b, log_prior, the scale and the parameters, None where not wanted.  Rows of ignored tokens
+        are zero.
     """
     X, W, form, shard = layer.X, layer.W, layer.form, layer.shard
     (N, K, _), V = X.shape, len(W)

@@ -101,7 +101,9 @@ class TokenValues(torch.autograd.Function):
         target, temperature, *parameters = tensors[ABOVE:]
         if h is None and temperature is None and asked.number == 1:
             assert g is not None  # the loss, which has faster ways
-            _, _, *ready = run(asked, (*tensors[:ABOVE], target, None, None, *parameters), (-g, None))
+            _, _, *ready = run(
+                asked, (*tensors[:ABOVE], target, None, None, *parameters), (-g, None)
+            )
         elif asked.runs_operators:
             come = (asked.number, g, h, entropy, kept, list(asked.wanted))
             ready = token_gradients(*tensors[:FIXED], parameters, *asked.encode(), *come)

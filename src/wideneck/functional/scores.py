@@ -208,7 +208,7 @@ class Gradients:
             if self.wants_scale:
                 by_scale = (self.input[n] * self.scores.X[n]).sum()
             self.input.mul_(scale)
-        if self.weight is not None and self.scale_waits:
+        if self.weight is not None and scale is not None and self.scale_waits:
             self.weight.mul_(scale)
         by_input = self.input if self.wants_input else None
         return [by_input, self.weight, self.bias, self.log_prior, by_scale, *self.parameters]

@@ -47,8 +47,10 @@ class Codes(ABC):
 
     @abstractmethod
     def spacing(self, scaled: Tensor) -> Tensor | None:
-        """How far the numbers around each one lie apart; None where a table is too coarse for a
-        distance to say what the rounding costs."""
+        """How far the numbers around each one lie apart.
+
+        None where they are a table too coarse for a distance to say what the rounding costs.
+        """
 
 
 @final

@@ -12,7 +12,7 @@ from wideneck.rounding.rows import row_ranges
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BFloat16(Format):
     """The upper half of a float32, half to even."""
 

@@ -5,6 +5,7 @@ readers decode, so `rounded` is what they see.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from wideneck.errors import WideneckError
 from wideneck.rounding.grid import Grid
 
 
+@dataclass(frozen=True, kw_only=True)
 class Format(ABC):
     """One way of storing a matrix.  V rows, one a token; D columns."""
 

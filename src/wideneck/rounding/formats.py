@@ -21,41 +21,50 @@ def _gguf(bits: int) -> Grid:
 
 _ALL: list[Format] = [
     BFloat16(),
-    Scaled("fp8 tensor", "e4m3 under one float32 for all, as compressed-tensors", _fp8(None, None)),
-    Scaled("fp8 row", "e4m3 under one float32 a row, as compressed-tensors", _fp8(1, None)),
     Scaled(
-        "fp8 128x128",
-        "e4m3 under one float32 for 128 rows by 128 columns, as compressed-tensors and DeepSeek",
-        _fp8(128, 128),
+        name="fp8 tensor",
+        about="e4m3 under one float32 for all, as compressed-tensors",
+        cut=_fp8(None, None),
     ),
     Scaled(
-        "int8 row",
-        "int8 under one float32 a row, the largest number as 127.5, as compressed-tensors",
-        Grid(codes=Integers(-128, 127), rows=1, columns=None, kind="float32", largest=127.5),
+        name="fp8 row",
+        about="e4m3 under one float32 a row, as compressed-tensors",
+        cut=_fp8(1, None),
     ),
-    GgufBlocks("Q8_0", "int8 under one float16 for 32, as gguf", _gguf(8)),
-    GgufBlocks("Q5_0", "5-bit integers under one float16 for 32, as gguf", _gguf(5)),
-    GgufBlocks("Q4_0", "4-bit integers under one float16 for 32, as gguf", _gguf(4)),
+    Scaled(
+        name="fp8 128x128",
+        about="e4m3 under one float32 for 128 rows by 128 columns, as DeepSeek-V3 and "
+        "compressed-tensors",
+        cut=_fp8(128, 128),
+    ),
+    Scaled(
+        name="int8 row",
+        about="int8 under one float32 a row, the largest number as 127.5, as compressed-tensors",
+        cut=Grid(codes=Integers(-128, 127), rows=1, columns=None, kind="float32", largest=127.5),
+    ),
+    GgufBlocks(name="Q8_0", about="8-bit integers under one float16 for 32, as gguf", cut=_gguf(8)),
+    GgufBlocks(name="Q5_0", about="5-bit integers under one float16 for 32, as gguf", cut=_gguf(5)),
+    GgufBlocks(name="Q4_0", about="4-bit integers under one float16 for 32, as gguf", cut=_gguf(4)),
     Flattened(
-        "nf4",
-        "16 normal quantiles under one float32 for 64, row after row, as bitsandbytes",
-        Grid(codes=NormalFloats(), rows=1, columns=64, kind="float32", largest=1.0),
+        name="nf4",
+        about="16 normal quantiles under one float32 for 64, row after row, as bitsandbytes",
+        cut=Grid(codes=NormalFloats(), rows=1, columns=64, kind="float32", largest=1.0),
     ),
     Scaled(
-        "NVFP4",
-        "e2m1 under one e4m3 for 16 and one float32 for all, as compressed-tensors",
-        Grid(codes=E2M1(), rows=1, columns=16, kind="e4m3", largest=6.0),
+        name="NVFP4",
+        about="e2m1 under one e4m3 for 16 and one float32 for all, as compressed-tensors",
+        cut=Grid(codes=E2M1(), rows=1, columns=16, kind="e4m3", largest=6.0),
     ),
     Scaled(
-        "MXFP4",
-        "e2m1 under a power of two for 32, by the OCP specification",
-        Grid(codes=E2M1(), rows=1, columns=32, kind="power of two", largest=6.0),
+        name="MXFP4",
+        about="e2m1 under a power of two for 32, by the OCP specification",
+        cut=Grid(codes=E2M1(), rows=1, columns=32, kind="power of two", largest=6.0),
     ),
     Scaled(
-        "int4 g64",
-        "int4 under one bfloat16 for 64, the largest number as 7.5, as compressed-tensors",
-        Grid(codes=Integers(-8, 7), rows=1, columns=64, kind="bfloat16", largest=7.5),
+        name="int4 g64",
+        about="int4 under one bfloat16 for 64, the largest number as 7.5, as compressed-tensors",
+        cut=Grid(codes=Integers(-8, 7), rows=1, columns=64, kind="bfloat16", largest=7.5),
     ),
 ]
 FORMATS: dict[str, Format] = {one.name: one for one in _ALL}
-"""From the finest to the coarsest within each kind."""
+"""In the order in which they are printed."""

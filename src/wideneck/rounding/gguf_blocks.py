@@ -13,7 +13,7 @@ from wideneck.rounding.rows import row_ranges
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GgufBlocks(Format):
     """Blocks of 32 numbers of a row under one float16, written and read by the package itself.
 
@@ -21,9 +21,6 @@ class GgufBlocks(Format):
     differs a little from the nearest codes under the stored scale, which its grid gives.
     """
 
-    name: str
-    """The type's."""
-    about: str
     cut: Grid
 
     def refusal(self, num_rows: int, num_columns: int) -> str | None:

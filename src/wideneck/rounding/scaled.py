@@ -12,7 +12,7 @@ from wideneck.rounding.rows import row_ranges
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scaled(Format):
     """A grid in rows and columns of the matrix.
 
@@ -20,8 +20,6 @@ class Scaled(Format):
     directions.
     """
 
-    name: str
-    about: str
     cut: Grid
 
     def refusal(self, num_rows: int, num_columns: int) -> str | None:
@@ -46,12 +44,10 @@ class Scaled(Format):
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Flattened(Format):
     """A grid in the numbers one after another, row after row; the last block may be partial."""
 
-    name: str
-    about: str
     cut: Grid
 
     def refusal(self, num_rows: int, num_columns: int) -> str | None:

@@ -30,7 +30,7 @@ from wideneck.audits.measure import measure
 from wideneck.audits.measured import measured
 from wideneck.audits.output.layer import OutputLayer, token_chunks
 from wideneck.audits.states import HiddenStates, Progress
-from wideneck.functional.gram import ROWS, gram, row_chunks, truncation
+from wideneck.functional.gram import fisher_metric, gram, truncation
 
 METHODS = ("plain", "centred", "whitened", "fisher")
 THIRTY_SECONDS = (2, 4, 8, 12, 16, 20, 24, 26, 28, 30, 31)
@@ -175,24 +175,12 @@ def _fit(
         metric = centred + len(weight) * torch.outer(mean, mean)
         mean = torch.zeros_like(mean)
     if method == "fisher":
-        metric = _fisher(weight, mean, p)
+        metric = fisher_metric(weight, mean, p)
     second_moment = None
     if method in ("whitened", "fisher"):
         second_moment = hidden.T @ hidden / len(hidden)
     inner, outer = truncation(weight, mean, metric, second_moment)
     return _Truncation(inner.float(), outer, mean.float())
-
-
-def _fisher(weight: Tensor, mean: Tensor, p: Tensor) -> Tensor:
-    """W^T diag(p) W - (W^T p)(W^T p)^T, with the rows centred first against cancellation."""
-    second = mean.new_zeros(len(mean), len(mean))
-    first = torch.zeros_like(mean)
-    for chunk, share in zip(row_chunks(weight), p.split(ROWS), strict=True):
-        rows = chunk - mean
-        weighted = share[:, None] * rows
-        second.addmm_(weighted.T, rows)
-        first += weighted.sum(0)
-    return second - torch.outer(first, first)
 
 
 def _measure(

@@ -51,6 +51,14 @@ def fit_truncation(
     return Truncation(inner.float(), outer, mean.float())
 
 
+def mean_prediction(layer: OutputLayer, hidden: Tensor) -> Tensor:
+    """(V,) float64: what the layer predicts on average over states (N, D)."""
+    total = torch.zeros(len(layer.weight), dtype=torch.float64, device=layer.weight.device)
+    for (x,) in token_chunks(hidden):
+        total += layer.logits(x).softmax(1).sum(0, dtype=torch.float64)
+    return total / len(hidden)
+
+
 def truncated_losses(
     truncation: Truncation,
     layer: OutputLayer,

@@ -106,10 +106,6 @@ def test_what_has_no_place_in_a_model_is_refused(gpt2, states, tmp_path):
     trained(changed(gpt2, model={"bias": True}), tmp_path / "bias")
     with pytest.raises(WideneckError, match="has a bias, for which a GPT2LMHeadModel"):
         wn.load(tmp_path / "bias")
-    low = changed(states, model={"start": "whitened"}) | {"head": {"name": "low_rank", "rank": 4}}
-    trained(low, tmp_path / "low")
-    with pytest.raises(WideneckError, match=r"low_rank in .* an output matrix of width 4"):
-        wn.load(tmp_path / "low")
     trained(changed(AWD, data=gpt2["data"], training=ONCE), tmp_path / "lstm")
     with pytest.raises(WideneckError, match="AWD-LSTM, which is no model of transformers"):
         wn.load(tmp_path / "lstm")

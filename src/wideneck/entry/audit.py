@@ -13,10 +13,10 @@ from wideneck.audits.clock import Clock
 from wideneck.audits.measured import UnmeasurableError
 from wideneck.audits.states import HiddenStates, Progress, collect_states
 from wideneck.audits.subject import Subject
-from wideneck.data import Text, default_text, read_text
+from wideneck.data import Text, text_of
 from wideneck.entry.heads import head_of
 from wideneck.errors import WideneckError
-from wideneck.models import evaluating, load_language_model, measure_logit_map
+from wideneck.models import LoadedModel, evaluating, load_language_model, measure_logit_map
 from wideneck.models.device_map import map_of
 from wideneck.models.devices import AUTO
 from wideneck.models.head_weights import head_in
@@ -134,7 +134,7 @@ def shared_audit(
     _check(asked, num_tokens, attention, normalizers)
     reads = any(row.reads for row in asked.values())
     clock = Clock()
-    chosen = _text(text) if reads or text is not None else None
+    chosen = text_of(text) if reads or text is not None else None
     _tell(progress, "reading the head")
     with clock("read the head"):
         head = head_of(model, tokenizer=tokenizer).to(where.measuring)
@@ -193,6 +193,12 @@ def default_tokens(device: torch.device, hidden_size: int) -> int:
     return TOKENS if device.type == "cpu" else max(TOKENS, TOKENS_A_WIDTH * hidden_size)
 
 
+def window_of(loaded: LoadedModel) -> int:
+    """Predictions in a row: `WINDOW`, or as many as the model has positions for."""
+    limit = loaded.max_positions
+    return WINDOW if limit is None else max(1, min(WINDOW, limit - len(loaded.bos)))
+
+
 def _run(
     subject: Subject, asked: dict[str, Section], model: Any, tokenizer: Any, num_tokens: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -224,10 +230,8 @@ def _read_states(subject: Subject, asked: dict[str, Section], num_tokens: int) -
     """The hidden states that the model sends into its head, seen by whoever watches all depths."""
     loaded = subject.loaded
     assert loaded is not None
-    limit = loaded.max_positions
-    window = WINDOW if limit is None else max(1, min(WINDOW, limit - len(loaded.bos)))
     with subject.clock("read the text"):
-        windows = subject.windows(num_tokens, window)
+        windows = subject.windows(num_tokens, window_of(loaded))
         watching = {name: row.watch(windows) for name, row in asked.items() if row.watch}
         subject.watched = watching
 
@@ -292,12 +296,6 @@ def _normalizers(given: Any) -> list[Normalizer]:
 def _tell(progress: Progress | None, stage: str) -> None:
     if progress:
         progress(stage, 0, 1)
-
-
-def _text(text: str | os.PathLike | Text | None) -> Text:
-    if text is None:
-        return default_text()
-    return text if isinstance(text, Text) else read_text(text)
 
 
 def _remarks(states: HiddenStates, asked: int, sections: dict[str, Section]) -> list[str]:

@@ -39,7 +39,10 @@ NF4 = (
 class Codes(ABC):
     """The numbers that codes of one kind stand for.  All methods go entry by entry, in float32."""
 
-    bits: int
+    @property
+    @abstractmethod
+    def bits(self) -> int:
+        """Of one code."""
 
     @abstractmethod
     def nearest(self, scaled: Tensor) -> Tensor:
@@ -77,7 +80,9 @@ class Integers(Codes):
 class E4M3(Codes):
     """Eight-bit floats without infinities, +-448 the largest; half goes to even."""
 
-    bits = 8
+    @property
+    def bits(self) -> int:
+        return 8
 
     def nearest(self, scaled: Tensor) -> Tensor:
         # Three times as fast on a CPU as PyTorch's conversion, and equal to it.
@@ -94,7 +99,9 @@ class E4M3(Codes):
 class E2M1(Codes):
     """`MAGNITUDES` and their negatives; half goes to the even code."""
 
-    bits = 4
+    @property
+    def bits(self) -> int:
+        return 4
 
     def nearest(self, scaled: Tensor) -> Tensor:
         size = scaled.abs().clamp_max_(MAGNITUDES[-1])
@@ -110,7 +117,9 @@ class E2M1(Codes):
 class NormalFloats(Codes):
     """The table `NF4`; what lies halfway goes to the lower number."""
 
-    bits = 4
+    @property
+    def bits(self) -> int:
+        return 4
 
     def nearest(self, scaled: Tensor) -> Tensor:
         table = torch.tensor(NF4, device=scaled.device)

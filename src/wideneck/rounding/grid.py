@@ -99,20 +99,20 @@ class Grid:
             return power_below(scales * 2**0.5).clamp_min_(SMALLEST_POWER)
         return scales.to(DTYPES[self.kind]).to(torch.float32)
 
-    def spread(self, scales: Tensor, rows: slice, num_columns: int) -> Tensor:
-        """The scale (S, C) of each number of a range of rows, which starts with a block.
+    def of_rows(self, scales: Tensor, rows: slice) -> Tensor:
+        """The scales (S, C) of a range of rows, which starts with a block: (rows or 1, C)."""
+        if len(scales) == 1:
+            return scales
+        height = self.rows or 1
+        scales = scales[rows.start // height : -(-rows.stop // height)]
+        return scales.repeat_interleave(height, 0)[: rows.stop - rows.start]
 
-        Returns:
-            (rows, D), or a side 1 where all share a scale.
-        """
-        if len(scales) > 1:
-            height = self.rows or 1
-            scales = scales[rows.start // height : -(-rows.stop // height)]
-            if height > 1:
-                scales = scales.repeat_interleave(height, 0)[: rows.stop - rows.start]
-        if scales.shape[1] > 1 and self.columns != 1:
-            scales = scales.repeat_interleave(self.columns or 1, 1)[:, :num_columns]
-        return scales
+    def spread(self, scales: Tensor, rows: slice, num_columns: int) -> Tensor:
+        """The scale of each number of a range of rows; a side is 1 where all share it."""
+        scales = self.of_rows(scales, rows)
+        if scales.shape[1] == 1:
+            return scales
+        return scales.repeat_interleave(self.columns or 1, 1)[:, :num_columns]
 
     def nearest(self, rows: Tensor, scales: Tensor) -> Tensor:
         """Numbers rounded under scales of their shape, decoded."""

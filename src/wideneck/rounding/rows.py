@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-BLOCK = 2**20
+BLOCK = 2**19
 """Numbers at a time."""
 ALIGNED = 128
 """Rows at a time are a multiple of it, so that no block of rows is cut."""

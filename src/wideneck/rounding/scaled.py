@@ -60,11 +60,9 @@ class Flattened(Format):
         assert self.cut.columns is not None
         flat = weight.flatten()
         whole = len(flat) - len(flat) % self.cut.columns
-        blocks = rounded(self.cut, flat[:whole].unflatten(0, (-1, self.cut.columns))).flatten()
-        rest = flat[whole:]
-        if len(rest):
-            blocks = torch.cat((blocks, rounded(self.cut, rest[None])[0]))
-        return blocks.reshape(weight.shape)
+        parts = [flat[:whole].reshape(-1, self.cut.columns), flat[whole:][None]]
+        blocks = [rounded(self.cut, part).flatten() for part in parts if part.numel()]
+        return torch.cat(blocks).reshape(weight.shape)
 
     def grid(self, num_columns: int) -> Grid | None:
         """That of the rows where a row is cut into whole blocks."""

@@ -131,6 +131,14 @@ def audit(
             "Repeat for more.",
         ),
     ] = None,
+    cost_limit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NATS",
+            help="With --section cost: choose the smallest head that changes predictions by no "
+            "more than this divergence a token, such as 0.01.",
+        ),
+    ] = None,
     html: Html = None,
     json: Json = None,
     seed: Annotated[
@@ -144,7 +152,7 @@ def audit(
     ] = 0,
     **where: Any,
 ) -> None:
-    """Measure a model's output layer and, if asked, its attention heads and its memory."""
+    """Measure a model's output layer and, if asked, cheaper ones, attention heads and memory."""
     from wideneck.commands.audit import audited
 
     audited(
@@ -156,6 +164,7 @@ def audit(
         argmaxable=argmaxable,
         normalizer=normalizer,
         attention=attention,
+        cost_limit=cost_limit,
         html=html,
         json=json,
         seed=seed,

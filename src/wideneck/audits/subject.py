@@ -33,6 +33,10 @@ class Subject:
     """None for the defaults, in a context that the model has positions for."""
     normalizers: Sequence[Normalizer]
     progress: Progress | None
+    cost_limit: float | None = None
+    """Nats of divergence within which section "cost" chooses a head."""
+    tokenizer: Any = None
+    """Of the model, once it was loaded."""
     where: Placement = field(default_factory=Placement)
     """Of the model, and of what is computed after it."""
     ranks: Ranks = ALONE

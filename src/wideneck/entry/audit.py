@@ -10,6 +10,7 @@ import torch
 from wideneck.attention.config import Normalizer, normalizer_config
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.audits.clock import Clock
+from wideneck.audits.cost.choosing import check_limit
 from wideneck.audits.measured import UnmeasurableError
 from wideneck.audits.states import HiddenStates, Progress, collect_states
 from wideneck.audits.subject import Subject
@@ -47,6 +48,7 @@ def audit(
     argmaxable: bool = True,
     attention: AttentionSettings | None = None,
     normalizers: Sequence[str | dict | Normalizer] = (),
+    cost_limit: float | None = None,
     seed: int = 0,
     device: str | torch.device = AUTO,
     dtype: str | torch.dtype = AUTO,
@@ -63,7 +65,8 @@ def audit(
             model.
         text: a text file, or None for the reference of the Python language.  With "output" left
             out of `sections` the text is read only if given here.
-        sections: any of "head" (weights alone), "output", "attention" and "memory" (on the text).
+        sections: any of "head" (weights alone), "output", "cost", "attention" and "memory" (on the
+            text).
         tokenizer: the tokenizer of a model in memory.
         num_tokens: predictions to make on the text; None for 4,096, or on an accelerator for four
             times the hidden size if that is more.
@@ -71,6 +74,7 @@ def audit(
         attention: what the attention section measures; `num_tokens` is not for it.
         normalizers: names or configs (`wideneck.attention.names()`) that the attention section
             puts into the model in turn, without training it for them.
+        cost_limit: nats of divergence within which section "cost" chooses the smallest head.
         seed: chooses the windows of the text and draws the Gaussian matrices to compare with.
         device: where to compute: "cpu", an accelerator such as "cuda:1", or "auto", an accelerator
             if there is one.  A model in memory stays where it is, in its own dtype.
@@ -101,6 +105,7 @@ def audit(
         argmaxable=argmaxable,
         attention=attention,
         normalizers=normalizers,
+        cost_limit=cost_limit,
         seed=seed,
         where=placed(model, device, dtype, device_map, max_memory, batch),
         progress=progress,
@@ -120,6 +125,7 @@ def shared_audit(
     argmaxable: bool,
     attention: AttentionSettings | None,
     normalizers: Sequence[str | dict | Normalizer],
+    cost_limit: float | None = None,
     seed: int,
     where: Placement,
     progress: Progress | None,
@@ -132,6 +138,12 @@ def shared_audit(
     """
     asked = _asked(sections)
     _check(asked, num_tokens, attention, normalizers)
+    if cost_limit is not None:
+        if "cost" not in asked:
+            raise WideneckError(
+                "A cost limit came without the section that it is for: add 'cost' to the sections."
+            )
+        check_limit(cost_limit)
     reads = any(row.reads for row in asked.values())
     clock = Clock()
     chosen = text_of(text) if reads or text is not None else None
@@ -149,6 +161,7 @@ def shared_audit(
         argmaxable=argmaxable,
         settings=attention,
         normalizers=_normalizers(normalizers),
+        cost_limit=cost_limit,
         where=where,
         ranks=ranks,
         progress=progress,
@@ -213,6 +226,7 @@ def _run(
         loaded = subject.loaded = load_language_model(
             model, placement=subject.where, tokenizer=tokenizer
         )
+    subject.tokenizer = loaded.tokenizer
     subject.remarks += only_text(loaded.model)
     with evaluating(loaded.model):
         subject.logit_map = measure_logit_map(loaded.model)

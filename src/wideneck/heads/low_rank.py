@@ -46,11 +46,16 @@ class LowRankHead(Head):
             inner: (D, r) float64.
             outer: (V, r); changed in place.
         """
-        scale = (_root_mean_square(inner) / _root_mean_square(outer).double()).sqrt()
-        # A direction that W or the hidden states lack: A stays 0, and B alive to teach it.
-        scale = torch.where((scale > 0) & scale.isfinite(), scale, 1)
+        scale = balance(inner, outer)
         self.weight.copy_(outer.mul_(scale.to(outer.dtype)))
         self.down.weight.copy_((inner / scale).T)
+
+
+def balance(inner: Tensor, outer: Tensor) -> Tensor:
+    """(r,) float64: times `outer` (V, r), and `inner` (D, r) over it, entries are of one size."""
+    scale = (_root_mean_square(inner).double() / _root_mean_square(outer).double()).sqrt()
+    # A direction that W or the hidden states lack: A stays 0, and B alive to teach it.
+    return torch.where((scale > 0) & scale.isfinite(), scale, 1)
 
 
 def check_rank(rank: int, hidden_size: int) -> None:

@@ -33,7 +33,7 @@ def dense(layer: OutputLayer, weight: Tensor) -> Cheaper:
 
 
 def low_rank(layer: OutputLayer, up: Tensor, down: Tensor, mean: Tensor) -> Cheaper:
-    """z = A (B x) + mu.x + b of A (V, R), B (R, D), and the mean row mu (D,) that was taken off."""
+    """Z = A (B x) + mu.x + b of A (V, R), B (R, D), and the mean row mu (D,) that was taken off."""
 
     def logits(x: Tensor, _: Tensor) -> Tensor:
         raw = torch.addmm((x @ mean)[:, None], x @ down.T, up.T)

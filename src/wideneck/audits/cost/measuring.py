@@ -2,8 +2,8 @@
 
 With d = z' - z, m = E_p d and u = d - m:
 
-    KL(p || q)          = log E_p e^u                     = log1p(E_p expm1(u))
-    log q_y - log p_y   = u_y - KL
+    KL(p || q)          = log E_p e^u - E_p u             = log1p(E_p expm1(u)) - E_p u
+    log q_y - log p_y   = u_y - log E_p e^u
     sum_i min(p_i, q_i) = 1 - E_p max(0, s - expm1(u)) / (1 + s),  s = E_p expm1(u)
 
 None of them takes one large number off another, so divergences far below the rounding of a
@@ -22,7 +22,7 @@ from wideneck.audits.cost.cheaper import Cheaper
 from wideneck.audits.output.layer import OutputLayer, token_chunks
 
 FAR = 40.0
-"""A change of a logit beyond which expm1 leaves float32's comfort: such rows are summed otherwise."""
+"""A change of a logit beyond which expm1 may leave float32; such rows are summed otherwise."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +70,20 @@ def _apart(other: Tensor, z: Tensor, p: Tensor, top: Tensor, y: Tensor) -> Tenso
     mean = torch.linalg.vecdot(p, change)
     change -= mean[:, None]
     far = change.amax(1) > FAR
+    log_q = (z[far] + change[far]).log_softmax(1)
     variance = torch.linalg.vecdot(p, change.square())
     moved = change.gather(1, y[:, None])[:, 0].double()
+    # E_p u is 0 but for rounding, which counts in a divergence that is smaller still.
+    off = torch.linalg.vecdot(p, change).double()
     grown = torch.expm1(change)
-    total = torch.linalg.vecdot(p, grown).double()
-    kl = torch.log1p(total)
+    total = torch.linalg.vecdot(p, change.neg_().add_(grown)).double() + off
+    kl = torch.log1p(total) - off
     rejected = torch.linalg.vecdot(p, (total.float()[:, None] - grown).clamp_min_(0)).double()
     rejected /= 1 + total
     if far.any():
-        log_q = (z[far] + change[far]).log_softmax(1)
         kl[far] = torch.linalg.vecdot(p[far], z[far].log_softmax(1) - log_q).double()
         rejected[far] = (p[far] - log_q.exp()).clamp_min_(0).sum(1).double()
-    moved -= kl
+    moved -= kl + off
     before = p.gather(1, y[:, None])[:, 0].double()
     return torch.stack(
         [kl, -moved, same.double(), 1 - rejected, variance.double() / 2, before * moved.expm1()]

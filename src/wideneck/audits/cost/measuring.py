@@ -21,6 +21,8 @@ from torch import Tensor
 from wideneck.audits.cost.cheaper import Cheaper
 from wideneck.audits.output.layer import OutputLayer, token_chunks
 
+BLOCK = 2**18
+"""Scores at a time that go through all passes while they are in the cache."""
 FAR = 40.0
 """A change of a logit beyond which expm1 may leave float32; such rows are summed otherwise."""
 
@@ -58,8 +60,11 @@ def apart(
         z = layer.logits(x)
         p = z.softmax(1)
         top = z.argmax(1)
+        rows = max(1, BLOCK // z.shape[1])
         for head, parts in zip(heads, found, strict=True):
-            parts.append(_apart(head.logits(x, z), z, p, top, y))
+            whole = head.logits(x, z), z, p, top, y
+            blocks = zip(*(tensor.split(rows) for tensor in whole), strict=True)
+            parts += [_apart(*block) for block in blocks]
     return [Apart(*torch.cat(parts, dim=1)) for parts in found]
 
 

@@ -41,6 +41,28 @@ def test_blocks_of_gguf_are_what_its_package_reads(name, scale):
     assert FORMATS[name].num_bytes(*weight.shape) == stored.nbytes
 
 
+@pytest.mark.parametrize("name", GGUF)
+def test_the_usual_scales_are_those_that_the_package_stores(name):
+    weight = weights()
+    weight[:, 0] = torch.where(torch.arange(203) % 2 == 0, 2.0, -2.0)  # either sign is the largest
+    kind = gguf.GGMLQuantizationType[name]
+    stored = torch.from_numpy(gguf.quantize(weight.numpy(), kind)).unflatten(1, (10, -1))
+    want = stored[:, :, :2].contiguous().view(torch.float16)[:, :, 0].float()
+    grid = FORMATS[name].grid(320)
+    assert torch.equal(grid.scales(weight, grid.total(weight)), want)
+
+
+def test_mxfp4_is_what_the_package_of_gguf_reads():
+    """But for numbers half way between two codes, which it takes towards 0."""
+    weight = weights()
+    weight[5] = weight[6]
+    kind = gguf.GGMLQuantizationType.MXFP4
+    stored = gguf.quantize(weight.numpy(), kind)
+    want = torch.from_numpy(gguf.dequantize(stored, kind))
+    assert torch.equal(FORMATS["MXFP4"].rounded(weight), want)
+    assert FORMATS["MXFP4"].num_bytes(*weight.shape) == stored.nbytes
+
+
 def test_bfloat16_is_that_of_torch_and_of_gguf():
     weight = weights()
     kind = gguf.GGMLQuantizationType.BF16

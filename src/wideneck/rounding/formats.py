@@ -59,7 +59,7 @@ _ALL: list[Format] = [
     ),
     Scaled(
         name="MXFP4",
-        about="e2m1 under a power of two for 32, by the OCP specification",
+        about="e2m1 under a power of two for 32, the OCP specification's, as gguf",
         cut=Grid(codes=E2M1(), rows=1, columns=32, kind="power of two", largest=6.0),
     ),
     Scaled(

@@ -5,6 +5,7 @@ from wideneck.rounding.floats import BFloat16
 from wideneck.rounding.format import Format
 from wideneck.rounding.gguf_blocks import GgufBlocks
 from wideneck.rounding.grid import Grid
+from wideneck.rounding.q6_k import Q6K
 from wideneck.rounding.scaled import Flattened, Scaled
 
 
@@ -43,6 +44,7 @@ _ALL: list[Format] = [
         cut=Grid(codes=Integers(-128, 127), rows=1, columns=None, kind="float32", largest=127.5),
     ),
     GgufBlocks(name="Q8_0", about="8-bit integers under one float16 for 32, as gguf", cut=_gguf(8)),
+    Q6K(),
     GgufBlocks(name="Q5_0", about="5-bit integers under one float16 for 32, as gguf", cut=_gguf(5)),
     GgufBlocks(name="Q4_0", about="4-bit integers under one float16 for 32, as gguf", cut=_gguf(4)),
     Flattened(
@@ -57,7 +59,7 @@ _ALL: list[Format] = [
     ),
     Scaled(
         name="MXFP4",
-        about="e2m1 under a power of two for 32, by the OCP specification",
+        about="e2m1 under a power of two for 32, the OCP specification's, as gguf",
         cut=Grid(codes=E2M1(), rows=1, columns=32, kind="power of two", largest=6.0),
     ),
     Scaled(

@@ -1,11 +1,11 @@
 """A low_rank head in the default model: its start, a short training, and drafting.
 
-    python -m bench low-rank [--rank 432] [--draft-rank 288] [--steps 64] [--prompts 4]
+    python -m bench low-rank [--rank 432] [--draft-rank 288] [--steps 64] [--window 512]
 
 The default text is parted by documents: two of three to fit and train on, the third to measure on.
 
 - start: what `wideneck.attach` predicts and what the head then loses on the documents held out.
-- train: the Trainer of transformers, a window of 512 tokens a step, the head alone; the loss on the
+- train: the Trainer of transformers, a window of text a step, the head alone; the loss on the
   documents held out, with intervals over them.
 - draft: a copy with a head of low rank as `assistant_model`.  Predicted acceptance, on the states
   of the held-out text: greedy, how often both heads have one favourite; sampled, sum_i min(p_i,
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rank", type=int, default=432)
     parser.add_argument("--draft-rank", type=int, default=288)
     parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--window", type=int, default=512, help="tokens of a training step")
     parser.add_argument("--prompts", type=int, default=4)
     return parser
 
@@ -60,7 +61,7 @@ def main(arguments: list[str]) -> None:
     )
     with evaluating(loaded.model):
         states = collect_states(loaded.model, held_out)
-    trained(loaded, train, states, options.rank, options.steps)
+    trained(loaded, train, states, options.rank, options.steps, options.window)
     drafted(loaded, train, held_out, states, options.draft_rank, options.prompts)
 
 
@@ -78,7 +79,12 @@ def parted(text: Text) -> tuple[Text, Text]:
 
 
 def trained(
-    loaded: LoadedModel, train: Text, states: HiddenStates, rank: int, num_steps: int
+    loaded: LoadedModel,
+    train: Text,
+    states: HiddenStates,
+    rank: int,
+    num_steps: int,
+    window: int,
 ) -> None:
     """The start and the training of a head in a copy of the model."""
     full = losses(loaded.model.get_output_embeddings(), states)
@@ -90,7 +96,12 @@ def trained(
     head.requires_grad_(True)
     before = losses(head, states)
     windows = cut_windows(
-        train, loaded.tokenizer, num_tokens=num_steps * WINDOW, window=WINDOW, seed=1
+        train,
+        loaded.tokenizer,
+        num_tokens=num_steps * window,
+        window=window,
+        prefix=loaded.bos,
+        seed=1,
     )
     rows = [{"input_ids": ids, "labels": ids} for ids in windows.ids]
     start = time.perf_counter()
@@ -115,7 +126,7 @@ def trained(
         [name, f"{values.mean():.4f}", _interval(values - full, states)]
         for name, values in (("full", full), ("start", before), ("trained", after))
     ]
-    print(f"\n{rank=}, {num_steps} steps, {len(rows)} windows, {took:.0f} s, {RATE=}")
+    print(f"\n{rank=}, {num_steps} steps, {len(rows)} windows of {window}, {took:.0f} s, {RATE=}")
     print(markdown(["head", "nats a token", "minus full"], told))
     print(f"trained minus start: {_interval(after - before, states)}", flush=True)
 

@@ -179,6 +179,18 @@ def test_the_trainer_trains_both_factors(text, tmp_path):
     assert loss_on(model.eval(), windows).mean() < loss - 0.1
 
 
+@torch.no_grad()
+def test_the_vocabulary_may_grow_and_the_copy_is_one_of_its_own(text):
+    model = cut(large("llama-tied"), text, rank=4)
+    ids = windows_of(text).ids[:2]
+    want, copied = model(ids).logits, copy.deepcopy(model)
+    model.resize_token_embeddings(V + 3)
+    assert model.lm_head.weight.shape == (V + 3, 4)
+    assert model(ids).logits.shape[-1] == V + 3
+    assert torch.equal(copied(ids).logits, want)
+    assert copied.lm_head.start == model.lm_head.start
+
+
 def test_it_has_the_dtype_and_the_flag_of_the_layer(text):
     model = large("llama").bfloat16()
     model.lm_head.weight.requires_grad_(False)

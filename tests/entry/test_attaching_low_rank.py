@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import transformers as tr
 
 import wideneck as wn
+from attached.trainer_arguments import sgd
 from tiny import CASES, D, V, tiny_model
 from tiny_text import character_tokenizer, write_text
 from wideneck.audits.estimate import Estimate
@@ -34,8 +35,8 @@ def large(case):
     return model
 
 
-def cut(model, text, **options):
-    given = {"text": text, "tokenizer": TOKENIZER, "num_tokens": TOKENS, **options}
+def cut(model, file, **options):
+    given = {"text": file, "tokenizer": TOKENIZER, "num_tokens": TOKENS, **options}
     return wn.attach(model, "low_rank", **given)
 
 
@@ -51,7 +52,7 @@ def loss_on(model, windows):
     return F.cross_entropy(logits.transpose(1, 2), windows.targets, reduction="none").mean(1)
 
 
-@pytest.mark.parametrize("case", ["llama-tied", "granite", "phi", "opt"])
+@pytest.mark.parametrize("case", ["llama-tied", "granite", "phi"])
 def test_the_loss_at_step_0_is_the_fisher_row_of_the_audit(case, text):
     model, windows = large(case), windows_of(text)
     found = wn.audit(model, text, "output", tokenizer=TOKENIZER, num_tokens=TOKENS).output
@@ -63,7 +64,7 @@ def test_the_loss_at_step_0_is_the_fisher_row_of_the_audit(case, text):
         start = cut_model.get_output_embeddings().start
         gap = (loss_on(cut_model, windows) - before)[test].mean().item()
         assert gap == pytest.approx(row.measured.value, abs=1e-5)
-        assert abs(gap) > 1e-4
+        assert abs(gap) > 1e-3
         told = (start.measured, start.low, start.high, start.predicted)
         expected = (row.measured.value, row.measured.low, row.measured.high, row.predicted)
         assert told == pytest.approx(expected, abs=1e-5)
@@ -173,12 +174,21 @@ def test_the_trainer_trains_both_factors(text, tmp_path):
     before = {name: p.clone() for name, p in model.lm_head.named_parameters()}
     loss = loss_on(model, windows).mean()
     rows = [{"input_ids": ids, "labels": ids} for ids in windows.ids]
-    arguments = tr.TrainingArguments(
-        str(tmp_path), max_steps=8, learning_rate=1e-2, report_to=[], save_strategy="no"
-    )
-    tr.Trainer(model, arguments, train_dataset=rows).train()
+    tr.Trainer(model, sgd(tmp_path, 4, 1, 8, learning_rate=0.3), train_dataset=rows).train()
     assert all(not torch.equal(p, before[name]) for name, p in model.lm_head.named_parameters())
     assert loss_on(model.eval(), windows).mean() < loss - 0.1
+
+
+@torch.no_grad()
+def test_the_vocabulary_may_grow_and_the_copy_is_one_of_its_own(text):
+    model = cut(large("llama-tied"), text, rank=4)
+    ids = windows_of(text).ids[:2]
+    want, copied = model(ids).logits, copy.deepcopy(model)
+    model.resize_token_embeddings(V + 3)
+    assert model.lm_head.weight.shape == (V + 3, 4)
+    assert model(ids).logits.shape[-1] == V + 3
+    assert torch.equal(copied(ids).logits, want)
+    assert copied.lm_head.start == model.lm_head.start
 
 
 def test_it_has_the_dtype_and_the_flag_of_the_layer(text):

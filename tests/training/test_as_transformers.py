@@ -84,10 +84,14 @@ def test_an_architecture_that_does_more_than_its_base_model_is_refused(gpt2, tmp
         wn.load(tmp_path / "run")
 
 
-@pytest.mark.parametrize("head", ["softmax", "moss", {"name": "mos", "projection": "tanh"}])
+LOW = {"name": "low_rank", "rank": 4}
+
+
+@pytest.mark.parametrize("head", ["softmax", "moss", {"name": "mos", "projection": "tanh"}, LOW])
 def test_a_head_on_states_stands_in_its_model(head, states, tmp_path):
     head = {"name": head} if isinstance(head, str) else head
-    result = trained(states | {"head": head}, tmp_path / "run")
+    start = {"start": "whitened"} if head == LOW else {}
+    result = trained(changed(states, model=start) | {"head": head}, tmp_path / "run")
     model = wn.load(tmp_path / "run")
     assert model.get_input_embeddings().weight is not model.get_output_embeddings().weight
     plain = tiny_model("gpt2")

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers as tr
@@ -119,7 +119,7 @@ def trained(
             disable_tqdm=True,
             logging_steps=8,
         )
-        tr.Trainer(model, settings, train_dataset=rows).train()
+        tr.Trainer(model, settings, train_dataset=cast(Any, rows)).train()
     took = time.perf_counter() - start
     after = losses(head, states)
     told = [
@@ -237,7 +237,7 @@ def counting() -> Iterator[list[tuple[int, int]]]:
     kind = candidate_generator.AssistedCandidateGenerator
     before = kind.update_candidate_strategy
 
-    def update(self: Any, input_ids: Tensor, scores: Tensor, num_matches: int) -> None:
+    def update(self: Any, input_ids: Any, scores: Tensor, num_matches: int) -> None:
         rounds.append((int(num_matches), scores.shape[1] - 1))
         before(self, input_ids, scores, num_matches)
 

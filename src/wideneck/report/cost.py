@@ -58,6 +58,8 @@ def _megabytes(count: int) -> str:
 
 
 def _divergence(found: Estimate) -> str:
+    if not found.value:
+        return "0"
     return f"{found.value:.2e}" if found.value < 0.001 else f"{found.value:.4f}"
 
 

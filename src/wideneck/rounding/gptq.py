@@ -28,7 +28,12 @@ COLUMNS = 64
 
 
 def gptq(
-    format: Format, weight: Tensor, second_moment: Tensor, row_weights: Tensor | None = None
+    format: Format,
+    weight: Tensor,
+    second_moment: Tensor,
+    row_weights: Tensor | None = None,
+    *,
+    scales: Tensor | None = None,
 ) -> Tensor | None:
     """The matrix with the codes found.
 
@@ -37,6 +42,7 @@ def gptq(
         weight: (V, D).
         second_moment: M = E[x x'], (D, D), of any rank.
         row_weights: (V,), at least 0, for rows that share a scale; None for equal ones.
+        scales: (S, C), as `best_scales` has found them; None to search.
 
     Returns:
         (V, D) float32, what a reader decodes; None where a format leaves no choice of scales.
@@ -45,7 +51,8 @@ def gptq(
     grid = format.grid(weight.shape[1])
     if grid is None:
         return None
-    scales = best_scales(grid, weight, second_moment, row_weights)
+    if scales is None:
+        scales = best_scales(grid, weight, second_moment, row_weights)
     nearest = under(grid, weight, scales)
     found = compensated(grid, weight, second_moment, scales)
     before = row_errors(weight, nearest, second_moment)

@@ -22,14 +22,17 @@ from wideneck.heads.low_rank import balance
 from wideneck.rounding.format import Format
 from wideneck.rounding.formats import FORMATS
 from wideneck.rounding.gptq import gptq
-from wideneck.rounding.scale_search import scale_search
+from wideneck.rounding.grid import Grid
+from wideneck.rounding.scale_search import best_scales
+from wideneck.rounding.scaled import under
 
-BETTER = ("Q4_0", "nf4", "NVFP4", "int4 g64")
-"""Formats whose scales and codes are fitted as well; above four bits there is little to gain."""
-SHIFTED = ("Q4_0", "NVFP4", "fp8 row")
+BETTER = ("Q4_0", "NVFP4")
+"""Formats whose scales and codes are fitted as well: one of integers, one of floats.  Above four bits
+there is little to gain."""
+SHIFTED = ("Q4_0", "fp8 row")
 TRAPPED = "Q4_0"
 """The format before which the uniform mean row is taken off, for comparison."""
-SHARES = (0.25, 0.375, 0.5, 0.75, 0.875)
+SHARES = (0.25, 0.5, 0.75, 0.875)
 """Ranks over D."""
 FACTORS = ("bf16", "int8 row")
 """How the factors of a head of low rank are stored."""
@@ -102,8 +105,9 @@ def made(layer: OutputLayer, fitted: Fitted, notes: list[str]) -> Iterator[Made]
         )
         return
     for name in BETTER:
-        if name in fitting:
-            yield from _better(layer, fitted, fitting[name])
+        grid = fitting[name].grid(D) if name in fitting else None
+        if grid is not None:
+            yield from _better(layer, fitted, fitting[name], grid)
     yield from _low_rank(layer, fitted)
 
 
@@ -140,24 +144,30 @@ def _shifted(layer: OutputLayer, fitted: Fitted, formats: dict[str, Format]) -> 
         )
 
 
-def _better(layer: OutputLayer, fitted: Fitted, format: Format) -> Iterator[Made]:
+def _better(layer: OutputLayer, fitted: Fitted, format: Format, grid: Grid) -> Iterator[Made]:
     weights = (fitted.prediction * (1 - fitted.prediction)).float()
-    for how, name, about in (
-        (scale_search, "scales", "scales searched for the hidden states of the other half"),
-        (gptq, "GPTQ", "codes that make up for each other's errors there (GPTQ)"),
+    scales: list[Tensor] = []  # searched once, for both
+
+    def found() -> Tensor:
+        if not scales:
+            scales.append(best_scales(grid, layer.weight, fitted.second_moment, weights))
+        return scales[0]
+
+    def with_codes() -> Tensor:
+        codes = gptq(format, layer.weight, fitted.second_moment, scales=found())
+        assert codes is not None
+        return codes
+
+    for make, name, about in (
+        (lambda: under(grid, layer.weight, found()), "scales", "scales searched"),
+        (with_codes, "GPTQ", "scales searched, and codes that make up for each other's errors"),
     ):
-
-        def make(how: Callable[..., Tensor | None] = how) -> Cheaper:
-            found = how(format, layer.weight, fitted.second_moment, weights)
-            assert found is not None
-            return dense(layer, found)
-
         yield Made(
             name=f"{format.name}, {name}",
             sort="better",
-            about=f"{format.about}; {about}",
+            about=f"{format.about}; {about}, on hidden states of the other half",
             num_bytes=format.num_bytes(*layer.weight.shape),
-            make=make,
+            make=lambda make=make: dense(layer, make()),
         )
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from wideneck.audits.cost.cheaper import Cheaper
 from wideneck.audits.output.layer import OutputLayer, token_chunks
 
-BLOCK = 2**18
+BLOCK = 2**20
 """Scores at a time that go through all passes while they are in the cache."""
 FAR = 40.0
 """A change of a logit beyond which expm1 may leave float32; such rows are summed otherwise."""

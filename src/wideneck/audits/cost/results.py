@@ -13,7 +13,7 @@ class Predicted:
     moments: float | None = measure(
         "1/2 sum_i pi_i dw_i^T M dw_i times 1 - E sum_j p_j^2: from the change dw of the rows, the "
         "mean prediction pi and M = E[x x^T] of the other half of the text alone; none where no "
-        "matrix changes, or the model caps its logits",
+        "matrix changes, the change was fitted to that half, or the model caps its logits",
         unit="nats",
     )
     noise: float | None = measure(

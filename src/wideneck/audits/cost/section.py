@@ -34,6 +34,8 @@ from wideneck.data.counts import counts_elsewhere
 
 HELD = 2**30
 """Bytes of matrices in float32 that are held at once."""
+UNFITTED = ("format", "shifted")
+"""Whose changes know nothing of the states that the moments are of."""
 NOISE = 256
 """Tokens over which noise is averaged: it takes two products a format."""
 DITHERED = 512
@@ -198,7 +200,7 @@ def _kind(
         return estimate(values.view(shape), document)
 
     moments = None
-    if head.rows is not None and layer.logit_map.is_linear:
+    if head.rows is not None and one.sort in UNFITTED and layer.logit_map.is_linear:
         moments = from_moments(
             layer.weight,
             head.rows,

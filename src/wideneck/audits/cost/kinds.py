@@ -27,8 +27,8 @@ from wideneck.rounding.scale_search import best_scales
 from wideneck.rounding.scaled import under
 
 BETTER = ("Q4_0", "NVFP4")
-"""Formats whose scales and codes are fitted as well: one of integers, one of floats.  Above four bits
-there is little to gain."""
+"""Formats whose scales and codes are fitted as well: one of integers, one of floats.  Above four
+bits there is little to gain."""
 SHIFTED = ("Q4_0", "fp8 row")
 TRAPPED = "Q4_0"
 """The format before which the uniform mean row is taken off, for comparison."""

@@ -88,7 +88,8 @@ def test_a_row_of_its_own_scales_has_no_use_for_weights():
 @pytest.mark.parametrize("rows", [1, 3])
 def test_the_scale_of_one_block_is_the_best_of_all_that_are_tried(rows):
     """By brute force, in float64; three rows share one where the grid says so."""
-    weight, second_moment, shares = case(3, 8)
+    weight, second_moment, _ = case(3, 8)
+    shares = torch.tensor([0.001, 0.01, 1.0])  # nearly the last row's own choice
     grid = Grid(codes=Integers(-8, 7), rows=rows, columns=None, kind="float32", largest=7.5)
     total = grid.total(weight)
     found = best_scales(grid, weight, second_moment, shares)
@@ -103,6 +104,8 @@ def test_the_scale_of_one_block_is_the_best_of_all_that_are_tried(rows):
             cost = torch.einsum("nd,de,ne->n", change, second_moment, change)
             costs[(cost * shares[at]).sum().item()] = scale.item()
         assert found[block].item() == pytest.approx(costs[min(costs)], rel=1e-6)
+    if rows == 3:
+        assert not torch.equal(found, best_scales(grid, weight, second_moment))
 
 
 def test_the_scales_of_a_row_take_each_other_into_account():

@@ -1,11 +1,12 @@
-"""Whether a model can say a token: batched and cached as by the obvious loop, and what is planted."""
+"""Whether a model can say a token: many at once as by the obvious loop, and what is planted."""
 
 import pytest
 import torch
 import transformers as tr
 
 import wideneck as wn
-from tiny import LLAMA, V, tiny_model
+from repeating import SEEN, UNSEEN, repeater
+from tiny import V, tiny_model
 from tiny_text import CHARACTERS, character_tokenizer
 from wideneck.audits.measured import UnmeasurableError
 from wideneck.audits.tokens.prompts import PROMPTS, TOKEN, encoded, filled
@@ -89,23 +90,9 @@ def test_the_token_stands_by_its_id_where_the_prompt_has_its_place():
     assert [pieces.count(TOKEN) for pieces in PROMPTS.values()] == [20, 1, 50]
 
 
-UNSEEN, SEEN = "~%", "aZ7"
-
-
-@pytest.fixture(scope="module")
-def repeater():
-    """A small model that has learned to go on with the character that it reads, all but two."""
-    torch.manual_seed(0)
-    options = LLAMA | {"num_hidden_layers": 2, "hidden_size": 32, "max_position_embeddings": 512}
-    model = tr.LlamaForCausalLM(tr.LlamaConfig(**options))
-    seen = torch.tensor([i for i, c in enumerate(CHARACTERS) if c not in UNSEEN])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.0)
-    for _ in range(120):
-        ids = seen[torch.randint(len(seen), (64, 1))].expand(-1, 6)
-        optimizer.zero_grad()
-        model(ids, labels=ids).loss.backward()
-        optimizer.step()
-    return model.eval()
+@pytest.fixture(scope="module", name="repeater")
+def trained_repeater():
+    return repeater()
 
 
 def test_a_token_that_was_never_seen_is_found_and_those_that_were_are_not(repeater):

@@ -1,4 +1,4 @@
-"""What `reset_rows` refuses: models whose rows it would not know, and tokens it should not touch."""
+"""What `reset_rows` refuses: models whose rows it cannot set, and tokens it should not touch."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -38,8 +38,9 @@ def check_model(model: Any) -> None:
         if not isinstance(layer, kinds) or not _is_whole(weight):
             kind = type(weight if isinstance(layer, kinds) else layer).__name__
             raise WideneckError(
-                f"reset_rows writes into whole matrices of 16 or more bits, and {name} has a {kind} "
-                "in the place of one: reset before it is sharded, quantized, offloaded or wrapped."
+                f"reset_rows writes into whole matrices of 16 or more bits, and {name} has a "
+                f"{kind} in the place of one: reset before it is sharded, quantized, offloaded or "
+                "wrapped."
             )
     if is_tied(model) or output.weight.data_ptr() == embedding.weight.data_ptr():
         raise WideneckError(
@@ -84,7 +85,11 @@ def check_tokens(model: Any, tokenizer: Any, ids: Sequence[int], force: bool) ->
     known = token_strings(tokenizer)
     strings = [known[i] if i < len(known) else None for i in ids]
     special = _special(model, tokenizer)
-    found = [f"{i} ({string!r}, {special[i]})" for i, string in zip(ids, strings, strict=True) if i in special]
+    found = [
+        f"{i} ({string!r}, {special[i]})"
+        for i, string in zip(ids, strings, strict=True)
+        if i in special
+    ]
     if found and not force:
         raise WideneckError(
             f"A reset would make the model forget special tokens: {listed(found, 5)}. Leave them "
@@ -99,7 +104,12 @@ def _special(model: Any, tokenizer: Any) -> dict[int, str]:
     for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items():
         if token.special:
             found[i] = "an added special token"
-    for source in (model.config, model.config.get_text_config(), model.generation_config, tokenizer):
+    for source in (
+        model.config,
+        model.config.get_text_config(),
+        model.generation_config,
+        tokenizer,
+    ):
         found |= {i: name for name, i in _named(source)}
     return found
 

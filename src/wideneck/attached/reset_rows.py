@@ -1,20 +1,20 @@
 """Repair of rows that no text trained, by name, in a model whose embeddings are not tied.
 
-A row is set to the mean of the rows that are not reset, in the input embedding and in the output
-layer, the row's bias with it.  That is where a new token is best started from before a fine-tuning:
-as input it is an average word, and as output its score is the mean score, so that
-p <= 1 / n under a softmax with the n other rows (Jensen: exp of a mean is no more than the mean of
-exp): never above chance, never the most probable, and never far from what training would move.
+A row becomes the mean of the rows that are not reset, in the input embedding and in the output
+layer, and its bias there the mean bias.  That is where a fine-tuning best starts a token from: as
+input it is an average word, as output its score is the mean score.  Under a softmax its probability
+is then at most 1 / n, with n the other rows, whatever the hidden state (Jensen: exp of a mean is at
+most the mean of exp), so it is never the most probable.  The same holds where exp f is convex;
+under a relu, a sigmoid or a soft cap it need not.
 
-What that does not do:
+What it does not do:
 
-- Until they are trained, reset rows are all equal.  The model cannot tell these tokens apart, and an
-  audit lists them, as rows equal to each other and to the mean row.
-- A token that is never to be produced is better masked (`suppress_tokens` of `generate`): a reset
-  row has some probability everywhere, mostly more than a row that training pushed away.
-- In a sigmoid, relu or softcap head, where exp f is not convex, the bound 1 / n need not hold.
+- Reset rows are equal until they are trained: the model cannot tell their tokens apart, and an
+  audit lists them.
+- It is no way to forbid a token.  A row that training pushed away mostly has less probability than
+  the mean row: mask what is never to be produced (`suppress_tokens` of `generate`).
 
-Cost: two passes over `num_tokens` tokens, one with the rows as they were and one as they become.
+Cost: two passes over 2,048 tokens, one with the rows as they were and one as they become.
 """
 
 from collections.abc import Iterator, Sequence
@@ -90,13 +90,14 @@ def reset_rows(
 ) -> ResetRows:
     """Set the rows of some tokens to the mean row, in the input embedding and the output layer.
 
-    The parameters stay the same objects, so an optimizer goes on with them; its own moments of these
+    The parameters stay the same objects, so an optimizer goes on with them; its moments of these
     rows stay what they were.  If anything fails, the model is as it was.
 
     Args:
         model: a causal language model of transformers, plain or with a head of wideneck.
         ids: the tokens, each once.  `wn.audit` lists suspects (`head.rows.undertrained`).
-        force: also reset bos, eos, pad, unk and the tokens that the tokenizer calls special.
+        force: also reset bos, eos, pad, unk and what else the tokenizer calls special, such as the
+            markers of a chat.
         text: a text file, or None for the reference of the Python language: what the
             probabilities before and after are taken on.
         tokenizer: the model's own; it is needed, to tell special tokens and to read the text.
@@ -106,10 +107,10 @@ def reset_rows(
         predictions; `print` shows it.
 
     Raises:
-        WideneckError: the embeddings are tied, as the input of other models' kind would change with
-            the output; a token that is special, without `force`; ids out of range, or given twice;
-            no tokenizer; weights that are sharded, quantized or elsewhere; rows that are not
-            finite; a text shorter than a window.
+        WideneckError: the embeddings are tied, so that one row cannot be set for the output alone;
+            a token is special, and `force` is not given; ids are out of range, or come twice;
+            there is no tokenizer; weights are sharded, quantized or elsewhere; the other rows are
+            not finite; the text is shorter than a window.
     """
     check_model(model)
     layers = layers_of(model)
@@ -168,7 +169,7 @@ def reset_rows(
 
 @final
 class _Rows:
-    """The rows of some ids in each tensor that has one for a token, as they are and as they become."""
+    """The rows of some ids in each tensor that has one for a token, before and after."""
 
     def __init__(self, layers: Sequence[nn.Module], ids: Sequence[int]):
         tensors = [t for layer in layers for t in (layer.weight, getattr(layer, "bias", None))]

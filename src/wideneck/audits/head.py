@@ -24,6 +24,8 @@ from wideneck.audits.measured import measured
 from wideneck.audits.rows import SpecialRows, special_rows
 from wideneck.audits.states import Progress
 from wideneck.audits.subject import Subject
+from wideneck.audits.tokens.of_subject import with_prompts
+from wideneck.audits.tokens.verify import Verification
 from wideneck.config import GSS, HeadConfig, Mixture, ReLU, ScaledSoftmax, Sigsoftmax, Softmax
 from wideneck.models import HeadWeights
 from wideneck.models.head_weights import HeadForm
@@ -60,6 +62,10 @@ class HeadAudit(Geometry):
         "tokens that no hidden state can make the most probable; none if not asked for, not to "
         "be told, or not of this kind of head (see notes)"
     )
+    verified: Verification | None = measure(
+        "whether the model says its most suspicious tokens when it is asked to; none if not asked "
+        "for (--verify-tokens), or not to be told (see the notes on the report)"
+    )
     notes: list[str] = measure("what could not be measured of the head, and why")
 
 
@@ -70,6 +76,7 @@ def audit_head(
     *,
     second_moment: Tensor | None = None,
     argmaxable: bool = True,
+    verified: Verification | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> HeadAudit:
@@ -80,13 +87,14 @@ def audit_head(
             of a head whose matrix they meet.
         argmaxable: look for tokens that can never win, where the head has one order of scores; the
             longest step, 2 V^2 D operations.
+        verified: what the model said of its suspicious tokens, where it was asked.
         seed: of the Gaussian null.
     """
     notes = what_does_not_apply(head.form)
     if head.form.has_contexts:
         second_moment = None
     with clock("special rows"):
-        rows = special_rows(head.weight, head.tokens, head.bias)
+        rows = with_prompts(special_rows(head.weight, head.tokens, head.bias), verified)
     with clock("geometry"):
         everything = measure_geometry(
             head.weight, head.rounding, second_moment=second_moment, seed=seed, notes=notes
@@ -131,6 +139,7 @@ def audit_head(
         rows=rows,
         without_special=without,
         argmaxable=verdicts,
+        verified=verified,
         notes=notes,
     )
 
@@ -142,6 +151,7 @@ def section(subject: Subject) -> HeadAudit:
         subject.clock,
         second_moment=subject.second_moment(),
         argmaxable=subject.argmaxable,
+        verified=subject.verified,
         seed=subject.seed,
         progress=subject.progress,
     )

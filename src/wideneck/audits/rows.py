@@ -30,6 +30,17 @@ LARGEST = 2.0**50
 
 
 @dataclass(frozen=True, kw_only=True)
+class Undertrained(TokenRef):
+    """A row that lies where rows lie that no text trained."""
+
+    evidence: str = measure(
+        "geometry: the place of the row; geometry and prompt: the model did not say the token "
+        "either when it was asked to, with a probability below .01 (--verify-tokens)",
+        default="geometry",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpecialRows:
     """Rows that are best measured apart."""
 
@@ -41,7 +52,7 @@ class SpecialRows:
         "groups of rows that are equal, bias included: the model cannot tell these tokens apart "
         "when it predicts"
     )
-    undertrained: list[TokenRef] | None = measure(
+    undertrained: list[Undertrained] | None = measure(
         "rows within a tenth of the median distance of a row beyond the tokenizer or of a "
         "duplicated row, those rows included; none where there is no such row to compare with",
         caution="read off the geometry, not off the training data: a strong hint, not a proof",
@@ -62,21 +73,42 @@ def special_rows(
     """
     vocab_size = len(weight)
 
-    groups = [group for group in group_equal_rows(weight, bias) if len(group) > 1]
-    beyond = []
-    if tokens is not None:
-        named = tokens[:vocab_size]
-        beyond = [i for i, string in enumerate(named) if string is None]
-        beyond += range(len(named), vocab_size)
-    references = sorted({group[0] for group in groups} | set(beyond))[:MAX_REFERENCES]
+    groups, beyond = _equal_rows(weight, bias), _beyond(tokens, vocab_size)
+    references = _references(groups, beyond)
     near = _rows_near(weight, references) if references else None
     repeated = {i for group in groups for i in group[1:]}
     return SpecialRows(
         beyond_tokenizer=None if tokens is None else _named(beyond, tokens),
         duplicates=[_named(group, tokens) for group in groups],
-        undertrained=None if near is None else _named(near, tokens),
+        undertrained=None
+        if near is None
+        else [Undertrained(**vars(r)) for r in _named(near, tokens)],
         excluded=sorted(repeated | set(beyond) | set(near or ())),
     )
+
+
+def reference_rows(
+    weight: Tensor, tokens: Sequence[str | None] | None, bias: Tensor | None = None
+) -> list[int]:
+    """Rows beyond the tokenizer, and one of each group of equal rows: `MAX_REFERENCES` at most."""
+    return _references(_equal_rows(weight, bias), _beyond(tokens, len(weight)))
+
+
+def _references(groups: Sequence[Sequence[int]], beyond: Iterable[int]) -> list[int]:
+    return sorted({group[0] for group in groups} | set(beyond))[:MAX_REFERENCES]
+
+
+def _equal_rows(weight: Tensor, bias: Tensor | None) -> list[list[int]]:
+    return [group for group in group_equal_rows(weight, bias) if len(group) > 1]
+
+
+def _beyond(tokens: Sequence[str | None] | None, vocab_size: int) -> list[int]:
+    """Ids without a token; none where there is no tokenizer."""
+    if tokens is None:
+        return []
+    named = tokens[:vocab_size]
+    nameless = [i for i, string in enumerate(named) if string is None]
+    return nameless + list(range(len(named), vocab_size))
 
 
 def _rows_near(weight: Tensor, references: list[int]) -> list[int]:

@@ -51,7 +51,10 @@ def encoded(tokenizer: Any, bos: Sequence[int] = ()) -> dict[str, list[int | Non
 
     with reading(type(tokenizer).__name__, "a prompt", "give the model's own tokenizer"):
         return {
-            name: [*bos, *(i for piece in prompt for i in ([TOKEN] if piece is None else ids(piece)))]
+            name: [
+                *bos,
+                *(i for piece in prompt for i in ([TOKEN] if piece is None else ids(piece))),
+            ]
             for name, prompt in PROMPTS.items()
         }
 

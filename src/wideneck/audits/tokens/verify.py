@@ -69,6 +69,7 @@ class Verification:
         "of them, those whose probability stayed below .01, the count of the paper's reports"
     )
     by_label: dict[str, int] = measure("how many have each label")
+    order: str = measure("what suspicion is measured by", default="the order given")
     tokens: list[VerifiedToken] = measure(
         "the tokens, the most suspicious first; the prompts are plain text, also for a model with "
         "a chat template"

@@ -2,48 +2,70 @@
 
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from wideneck.audits.rows import SpecialRows, reference_rows
+from wideneck.audits.scale import lengths
 from wideneck.audits.subject import Subject
+from wideneck.audits.tokens.categories import categorize
+from wideneck.audits.tokens.category import UNREACHABLE, Category
+from wideneck.audits.tokens.indicators import INPUT_NORM, chosen, indicators
 from wideneck.audits.tokens.suspicion import suspects
 from wideneck.audits.tokens.verify import FOUND, Verification, verify
+from wideneck.functional.gram import row_chunks
 
 BOTH = "geometry and prompt"
+UNUSED = (Category.PADDING, Category.BEYOND, Category.NEVER_VALID_BYTE, *UNREACHABLE)
+"""Categories of tokens that no text has, whose rows no text trained."""
 
 
 def verified_tokens(subject: Subject, count: int) -> Verification:
-    """What the model says of the `count` tokens that its head makes most suspicious.
+    """What the model says of the `count` tokens that its weights make most suspicious.
 
-    Rows beyond the tokenizer and special tokens are not asked for: no text has the former, and the
-    latter mark things that no prompt repeats.
+    Only tokens that a text may hold are asked for, as in the paper.
 
     Raises:
         WideneckError: as `verify`.
     """
-    head, loaded = subject.head, subject.loaded
-    assert loaded is not None
-    named = head.tokens or []
-    special = {*loaded.tokenizer.all_special_ids}
-    special |= {i for i, t in loaded.tokenizer.added_tokens_decoder.items() if t.special}
-    nameless = [i for i in range(len(head.weight)) if i >= len(named) or named[i] is None]
-    embedding = loaded.model.get_input_embeddings().weight
-    apart = None if head.tied else embedding.detach().to(head.weight.device)
-    order, by = suspects(
-        head.weight,
-        reference_rows(head.weight, head.tokens, head.bias),
-        input_weight=apart,
-        excluded=special.union(nameless),
-    )
-    chosen = order[:count]
-    subject.ranks.agree("the most suspicious tokens", chosen)
+    assert subject.loaded is not None
+    order, by = _by_suspicion(subject)
+    asked = order[:count]
+    subject.ranks.agree("the most suspicious tokens", asked)
     found = verify(
-        loaded,
-        chosen,
-        head.tokens,
+        subject.loaded,
+        asked,
+        subject.head.tokens,
         batch=subject.where.batch,
         ranks=subject.ranks,
         progress=subject.progress,
     )
     return replace(found, order=by)
+
+
+def _by_suspicion(subject: Subject) -> tuple[list[int], str]:
+    """Ids, the most suspicious first, and in words by what."""
+    head, loaded = subject.head, subject.loaded
+    assert loaded is not None
+    categories = categorize(loaded.tokenizer, head.tokens or [], len(head.weight))
+    unused = {i for i, category in enumerate(categories) if category in UNUSED}
+    references = sorted(unused.union(reference_rows(head.weight, head.tokens, head.bias)))
+    embedding = None
+    if not head.tied:
+        embedding = loaded.model.get_input_embeddings().weight.detach().to(head.weight.device)
+    found = indicators(head.weight, references, head.tied, embedding)
+    name = chosen(found)
+    if name is None:
+        by = "length of the output row without the mean row, as no row is known to be unused"
+        return suspects(_centred_lengths(head.weight), categories), by
+    towards = "" if name == INPUT_NORM else f", to {len(references)} rows that no text has"
+    return suspects(found[name], categories), name + towards
+
+
+def _centred_lengths(weight: Tensor) -> Tensor:
+    """(V,), as `indicators` are: lower for a row that says less."""
+    mean = torch.stack([chunk.sum(0) for chunk in row_chunks(weight)]).sum(0) / len(weight)
+    return torch.cat([lengths(chunk - mean) for chunk in row_chunks(weight)])
 
 
 def with_prompts(rows: SpecialRows, verified: Verification | None) -> SpecialRows:

@@ -195,11 +195,11 @@ def probabilities(
 
 def _steps(model: Any, ids: Tensor, tokens: Tensor) -> Tensor:
     """(B, STEPS): P(token of the row), while each row (B, T) goes on greedily."""
-    name = next((n for n in NAMES if n in inspect.signature(model.forward).parameters), None)
-    unread, cache, probs = ids, None, []
+    known = inspect.signature(model.forward).parameters
+    names = [name for name in NAMES if name in known]
+    unread, given, probs = ids, {}, []
     for step in range(STEPS):
-        given = {} if cache is None else {name: cache}
-        result = ask(model, input_ids=unread, use_cache=name is not None, **given)
+        result = ask(model, input_ids=unread, use_cache=bool(names), **given)
         logits = logits_of(result)[:, -1]
         if not logits.isfinite().any(1).all() or logits.isnan().any():
             raise UnmeasurableError(f"{type(model).__name__} gives logits that are no numbers")
@@ -209,6 +209,7 @@ def _steps(model: Any, ids: Tensor, tokens: Tensor) -> Tensor:
             break
         chosen = logits.argmax(1, keepdim=True).to(ids.device)
         ids = torch.cat([ids, chosen], 1)
-        cache = cache_in(result) if name is not None else None
-        unread = ids if cache is None else chosen
+        cache = cache_in(result)
+        given = {names[0]: cache} if names and cache is not None else {}
+        unread = chosen if given else ids
     return torch.cat(probs, 1)

@@ -36,7 +36,7 @@ def test_the_head_section_alone_loads_the_model_and_asks_it(report):
     assert set(first) == set(UNSEEN), "the input rows of what was never read are the shortest"
     assert {token.label for token in first.values()} == {"strongly verified"}
     assert found.num_found == 2
-    assert "input embedding" in found.order
+    assert found.order == "input norm"
     assert report.provenance.compute_dtype == "float32"
     assert "verify tokens" in report.provenance.seconds
     assert report.provenance.text is None

@@ -1,5 +1,6 @@
 """What `reset_rows` refuses: models whose rows it cannot set, and tokens it should not touch."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -61,15 +62,14 @@ def check_ids(ids: Any, num_rows: int) -> list[int]:
         ids = ids.tolist()
     if not isinstance(ids, Sequence) or isinstance(ids, str) or not ids:
         raise WideneckError(f"reset_rows takes a list of token ids, got {shown(ids)}.")
-    wrong = [i for i in ids if isinstance(i, bool) or not isinstance(i, int)]
-    wrong += [i for i in ids if i not in wrong and not 0 <= i < num_rows]
+    wrong = [i for i in ids if type(i) is not int or not 0 <= i < num_rows]
     if wrong:
         raise WideneckError(
             f"A token id is a whole number from 0 to {num_rows - 1}, got {shown(wrong[0])}."
         )
-    twice = [i for i in ids if ids.count(i) > 1]
-    if twice:
-        raise WideneckError(f"The id {twice[0]} came more than once: name each token once.")
+    (commonest, count), *_ = Counter(ids).most_common(1)
+    if count > 1:
+        raise WideneckError(f"The id {commonest} came more than once: name each token once.")
     if len(ids) == num_rows:
         raise WideneckError("Every row was to be reset, so there is none to take the mean of.")
     return list(ids)

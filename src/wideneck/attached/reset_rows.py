@@ -28,14 +28,14 @@ from torch import Tensor, nn
 from wideneck.attached.reset_checks import check_ids, check_model, check_tokens, layers_of
 from wideneck.data import Text, cut_windows, default_text, read_text
 from wideneck.errors import WideneckError
-from wideneck.functional.gram import row_chunks
+from wideneck.functional.gram import ROWS
 from wideneck.models import ask, evaluating
 from wideneck.models.causality import logits_of
 from wideneck.models.language_model import bos_of
 from wideneck.models.positions import max_positions
 
 NUM_TOKENS, WINDOW = 2048, 128
-"""Predictions that tell what changed, and those of one window: 2 T V numbers are held at once."""
+"""Predictions that tell what changed, and those of one window: 3 T V numbers are held at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,17 +132,12 @@ def reset_rows(
     kl = 0.0
     with evaluating(model):
         for window in windows.ids:
-
-            def log_probs(window: Tensor = window) -> Tensor:
-                logits = logits_of(ask(model, input_ids=window[None], use_cache=False))
-                return logits[0, -length:].log_softmax(1)
-
-            before = log_probs()
+            before = _log_probs(model, window, length)
             with rows.reset():
-                after = log_probs()
+                after = _log_probs(model, window, length)
             lost = before.exp() * (before - after)
-            kl += lost.masked_fill(before == -torch.inf, 0.0).sum(1).double().sum().item()
-            probs = torch.stack([x[:, ids].exp().double().cpu() for x in (before, after)])
+            kl += lost.masked_fill(before == -torch.inf, 0.0).sum(1).cpu().double().sum().item()
+            probs = torch.stack([x[:, ids].exp().cpu().double() for x in (before, after)])
             sums += probs.sum(1)
             most = torch.maximum(most, probs.amax(1))
     rows.set()
@@ -165,6 +160,12 @@ def reset_rows(
         num_tokens=count,
         text=read.name,
     )
+
+
+def _log_probs(model: Any, window: Tensor, length: int) -> Tensor:
+    """(T, V) of the last `length` positions of a window."""
+    logits = logits_of(ask(model, input_ids=window[None], use_cache=False))
+    return logits[0, -length:].log_softmax(1)
 
 
 @final
@@ -199,15 +200,16 @@ def _mean_of_others(tensor: Tensor, ids: Tensor) -> Tensor:
     """The mean of the rows (V, D) that are not reset, or of their biases (V,), in its own dtype."""
     kept = torch.ones(len(tensor), dtype=torch.bool)
     kept[ids] = False
-    others = kept.nonzero().flatten().to(tensor.device)
-    total = torch.stack([chunk.sum(0) for chunk in row_chunks(tensor, others)]).sum(0)
-    mean = (total / len(others)).to(tensor.dtype)
+    others = kept.nonzero().flatten()
+    # On the CPU: not every device has float64.
+    sums = [tensor[some].cpu().double().sum(0) for some in others.split(ROWS)]
+    mean = (torch.stack(sums).sum(0) / len(others)).to(tensor.dtype)
     if not mean.isfinite().all():
         raise WideneckError(
             "The mean of the rows that are not reset is not finite: name every row that holds NaN "
             "or an infinity as one to reset."
         )
-    return mean
+    return mean.to(tensor.device)
 
 
 def _read(text: Any) -> Text:

@@ -14,6 +14,7 @@ from wideneck.audits.tokens.indicators import INPUT_NORM, chosen, indicators
 from wideneck.audits.tokens.suspicion import suspects
 from wideneck.audits.tokens.verify import FOUND, Verification, verify
 from wideneck.functional.gram import row_chunks
+from wideneck.models.device_map import weights_there
 
 BOTH = "geometry and prompt"
 UNUSED = (Category.PADDING, Category.BEYOND, Category.NEVER_VALID_BYTE, *UNREACHABLE)
@@ -50,16 +51,24 @@ def _by_suspicion(subject: Subject) -> tuple[list[int], str]:
     categories = categorize(loaded.tokenizer, head.tokens or [], len(head.weight))
     unused = {i for i, category in enumerate(categories) if category in UNUSED}
     references = sorted(unused.union(reference_rows(head.weight, head.tokens, head.bias)))
-    embedding = None
-    if not head.tied:
-        embedding = loaded.model.get_input_embeddings().weight.detach().to(head.weight.device)
-    found = indicators(head.weight, references, head.tied, embedding)
+    found = indicators(head.weight, references, head.tied, _input_rows(subject))
     name = chosen(found)
     if name is None:
         by = "length of the output row without the mean row, as no row is known to be unused"
         return suspects(_centred_lengths(head.weight), categories), by
     towards = "" if name == INPUT_NORM else f", to {len(references)} rows that no text has"
     return suspects(found[name], categories), name + towards
+
+
+def _input_rows(subject: Subject) -> Tensor | None:
+    """The input embedding of a model that has one of its own, in floating point; else None."""
+    assert subject.loaded is not None
+    if subject.head.tied:
+        return None
+    layer = subject.loaded.model.get_input_embeddings()
+    with weights_there(layer):
+        weight = layer.weight.detach().to(subject.head.weight.device)
+    return weight if weight.is_floating_point() else None
 
 
 def _centred_lengths(weight: Tensor) -> Tensor:

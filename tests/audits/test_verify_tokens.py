@@ -10,7 +10,8 @@ from tiny import V, tiny_model
 from tiny_text import CHARACTERS, character_tokenizer
 from wideneck.audits.measured import UnmeasurableError
 from wideneck.audits.tokens.prompts import PROMPTS, TOKEN, encoded, filled
-from wideneck.audits.tokens.verify import STEPS, label_of, probabilities, verify
+from wideneck.audits.tokens.saying import STEPS, probabilities
+from wideneck.audits.tokens.verify import label_of, verify
 from wideneck.models import load_language_model
 
 PLANTED = [[3, TOKEN, 5, TOKEN, 7], [9, TOKEN, 4], [8, *(6 * [TOKEN])]]

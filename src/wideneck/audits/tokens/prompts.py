@@ -19,8 +19,8 @@ TOKEN = None
 PROMPTS: dict[str, Sequence[str | None]] = {
     "examples": [
         "Each line holds the same string in quotes.\n",
-        *(20 * ['- "', TOKEN, '"\n']),
-        '- "',
+        *(20 * ['"', TOKEN, '"\n']),
+        '"',
     ],
     "explain": [
         'Question: what does the string "',

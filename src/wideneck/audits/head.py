@@ -12,6 +12,7 @@ bounds that.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from wideneck.audits.measured import measured
 from wideneck.audits.rows import SpecialRows, special_rows
 from wideneck.audits.states import Progress
 from wideneck.audits.subject import Subject
+from wideneck.audits.tokens.health import TokenHealth, token_categories, token_health, unused
 from wideneck.config import GSS, HeadConfig, Mixture, ReLU, ScaledSoftmax, Sigsoftmax, Softmax
 from wideneck.models import HeadWeights
 from wideneck.models.head_weights import HeadForm
@@ -53,6 +55,10 @@ class HeadAudit(Geometry):
     dtype: str = measure("storage type of the tensor")
     sha256: str = measure("hash of the tensor's stored bytes")
     rows: SpecialRows = measure("rows that no text trained")
+    tokens: TokenHealth | None = measure(
+        "what each token is to its tokenizer, and which look untrained; none if not measurable",
+        default=None,
+    )
     without_special: Geometry | None = measure(
         "the same measures without the rows listed as rows.excluded; none if there are none"
     )
@@ -71,6 +77,7 @@ def audit_head(
     second_moment: Tensor | None = None,
     argmaxable: bool = True,
     seed: int = 0,
+    tokenizer: Any = None,
     progress: Progress | None = None,
 ) -> HeadAudit:
     """Measure one output layer.
@@ -81,12 +88,18 @@ def audit_head(
         argmaxable: look for tokens that can never win, where the head has one order of scores; the
             longest step, 2 V^2 D operations.
         seed: of the Gaussian null.
+        tokenizer: the one in memory, if there is one; None for the one that belongs to the head.
     """
     notes = what_does_not_apply(head.form)
     if head.form.has_contexts:
         second_moment = None
     with clock("special rows"):
-        rows = special_rows(head.weight, head.tokens, head.bias)
+        categories = token_categories(head, tokenizer, notes)
+        rows = special_rows(head.weight, head.tokens, head.bias, unused(categories))
+    with clock("token health"):
+        health = measured(
+            "which tokens look untrained", lambda: token_health(head, categories, rows), None, notes
+        )
     with clock("geometry"):
         everything = measure_geometry(
             head.weight, head.rounding, second_moment=second_moment, seed=seed, notes=notes
@@ -129,6 +142,7 @@ def audit_head(
         dtype=head.dtype,
         sha256=head.sha256,
         rows=rows,
+        tokens=health,
         without_special=without,
         argmaxable=verdicts,
         notes=notes,
@@ -143,6 +157,7 @@ def section(subject: Subject) -> HeadAudit:
         second_moment=subject.second_moment(),
         argmaxable=subject.argmaxable,
         seed=subject.seed,
+        tokenizer=subject.tokenizer,
         progress=subject.progress,
     )
 

@@ -42,8 +42,9 @@ class SpecialRows:
         "when it predicts"
     )
     undertrained: list[TokenRef] | None = measure(
-        "rows within a tenth of the median distance of a row beyond the tokenizer or of a "
-        "duplicated row, those rows included; none where there is no such row to compare with",
+        "rows within a tenth of the median distance of a row beyond the tokenizer, of a duplicated "
+        "row, or of the row of a token that no text holds (padding by name, a byte that is never "
+        "valid), those rows included; none where there is no such row to compare with",
         caution="read off the geometry, not off the training data: a strong hint, not a proof",
     )
     excluded: list[int] = measure(
@@ -54,11 +55,15 @@ class SpecialRows:
 
 @torch.no_grad()
 def special_rows(
-    weight: Tensor, tokens: Sequence[str | None] | None, bias: Tensor | None = None
+    weight: Tensor,
+    tokens: Sequence[str | None] | None,
+    bias: Tensor | None = None,
+    unused: Iterable[int] = (),
 ) -> SpecialRows:
     """Find them in `weight` (V, D) with `bias` (V,).
 
     `tokens` holds the tokenizer's strings by id, None for an id without a token; or is None.
+    `unused` are ids of tokens that no text holds (padding by name, bytes that are never valid).
     """
     vocab_size = len(weight)
 
@@ -68,7 +73,7 @@ def special_rows(
         named = tokens[:vocab_size]
         beyond = [i for i, string in enumerate(named) if string is None]
         beyond += range(len(named), vocab_size)
-    references = sorted({group[0] for group in groups} | set(beyond))[:MAX_REFERENCES]
+    references = sorted({group[0] for group in groups} | set(beyond) | {*unused})[:MAX_REFERENCES]
     near = _rows_near(weight, references) if references else None
     repeated = {i for group in groups for i in group[1:]}
     return SpecialRows(

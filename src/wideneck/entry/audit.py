@@ -207,6 +207,7 @@ def _run(
         loaded = subject.loaded = load_language_model(
             model, placement=subject.where, tokenizer=tokenizer
         )
+    subject.tokenizer = loaded.tokenizer
     subject.remarks += only_text(loaded.model)
     with evaluating(loaded.model):
         subject.logit_map = measure_logit_map(loaded.model)

@@ -12,6 +12,7 @@ bounds that.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from wideneck.audits.measured import measured
 from wideneck.audits.rows import SpecialRows, special_rows
 from wideneck.audits.states import Progress
 from wideneck.audits.subject import Subject
+from wideneck.audits.tokens.health import TokenHealth, token_categories, token_health, unused
 from wideneck.audits.tokens.of_subject import with_prompts
 from wideneck.audits.tokens.verify import Verification
 from wideneck.config import GSS, HeadConfig, Mixture, ReLU, ScaledSoftmax, Sigsoftmax, Softmax
@@ -55,6 +57,10 @@ class HeadAudit(Geometry):
     dtype: str = measure("storage type of the tensor")
     sha256: str = measure("hash of the tensor's stored bytes")
     rows: SpecialRows = measure("rows that no text trained")
+    tokens: TokenHealth | None = measure(
+        "what each token is to its tokenizer, and which look untrained; none if not measurable",
+        default=None,
+    )
     without_special: Geometry | None = measure(
         "the same measures without the rows listed as rows.excluded; none if there are none"
     )
@@ -78,6 +84,7 @@ def audit_head(
     argmaxable: bool = True,
     verified: Verification | None = None,
     seed: int = 0,
+    tokenizer: Any = None,
     progress: Progress | None = None,
 ) -> HeadAudit:
     """Measure one output layer.
@@ -89,12 +96,19 @@ def audit_head(
             longest step, 2 V^2 D operations.
         verified: what the model said of its suspicious tokens, where it was asked.
         seed: of the Gaussian null.
+        tokenizer: the one in memory, if there is one; None for the one that belongs to the head.
     """
     notes = what_does_not_apply(head.form)
     if head.form.has_contexts:
         second_moment = None
     with clock("special rows"):
-        rows = with_prompts(special_rows(head.weight, head.tokens, head.bias), verified)
+        categories = token_categories(head, tokenizer, notes)
+        rows = special_rows(head.weight, head.tokens, head.bias, unused(categories))
+        rows = with_prompts(rows, verified)
+    with clock("token health"):
+        health = measured(
+            "which tokens look untrained", lambda: token_health(head, categories, rows), None, notes
+        )
     with clock("geometry"):
         everything = measure_geometry(
             head.weight, head.rounding, second_moment=second_moment, seed=seed, notes=notes
@@ -137,6 +151,7 @@ def audit_head(
         dtype=head.dtype,
         sha256=head.sha256,
         rows=rows,
+        tokens=health,
         without_special=without,
         argmaxable=verdicts,
         verified=verified,
@@ -153,6 +168,7 @@ def section(subject: Subject) -> HeadAudit:
         argmaxable=subject.argmaxable,
         verified=subject.verified,
         seed=subject.seed,
+        tokenizer=subject.tokenizer,
         progress=subject.progress,
     )
 

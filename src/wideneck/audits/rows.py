@@ -53,8 +53,9 @@ class SpecialRows:
         "when it predicts"
     )
     undertrained: list[Undertrained] | None = measure(
-        "rows within a tenth of the median distance of a row beyond the tokenizer or of a "
-        "duplicated row, those rows included; none where there is no such row to compare with",
+        "rows within a tenth of the median distance of a row beyond the tokenizer, of a duplicated "
+        "row, or of the row of a token that no text holds (padding by name, a byte that is never "
+        "valid), those rows included; none where there is no such row to compare with",
         caution="read off the geometry, not off the training data: a strong hint, not a proof",
     )
     excluded: list[int] = measure(
@@ -65,16 +66,25 @@ class SpecialRows:
 
 @torch.no_grad()
 def special_rows(
-    weight: Tensor, tokens: Sequence[str | None] | None, bias: Tensor | None = None
+    weight: Tensor,
+    tokens: Sequence[str | None] | None,
+    bias: Tensor | None = None,
+    unused: Iterable[int] = (),
 ) -> SpecialRows:
     """Find them in `weight` (V, D) with `bias` (V,).
 
     `tokens` holds the tokenizer's strings by id, None for an id without a token; or is None.
+    `unused` are ids of tokens that no text holds (padding by name, bytes that are never valid).
     """
     vocab_size = len(weight)
 
-    groups, beyond = _equal_rows(weight, bias), _beyond(tokens, vocab_size)
-    references = _references(groups, beyond)
+    groups = [group for group in group_equal_rows(weight, bias) if len(group) > 1]
+    beyond = []
+    if tokens is not None:
+        named = tokens[:vocab_size]
+        beyond = [i for i, string in enumerate(named) if string is None]
+        beyond += range(len(named), vocab_size)
+    references = sorted({group[0] for group in groups} | set(beyond) | {*unused})[:MAX_REFERENCES]
     near = _rows_near(weight, references) if references else None
     repeated = {i for group in groups for i in group[1:]}
     return SpecialRows(
@@ -82,33 +92,9 @@ def special_rows(
         duplicates=[_named(group, tokens) for group in groups],
         undertrained=None
         if near is None
-        else [Undertrained(**vars(r)) for r in _named(near, tokens)],
+        else [Undertrained(token=ref.token, string=ref.string) for ref in _named(near, tokens)],
         excluded=sorted(repeated | set(beyond) | set(near or ())),
     )
-
-
-def reference_rows(
-    weight: Tensor, tokens: Sequence[str | None] | None, bias: Tensor | None = None
-) -> list[int]:
-    """Rows beyond the tokenizer, and one of each group of equal rows: `MAX_REFERENCES` at most."""
-    return _references(_equal_rows(weight, bias), _beyond(tokens, len(weight)))
-
-
-def _references(groups: Sequence[Sequence[int]], beyond: Iterable[int]) -> list[int]:
-    return sorted({group[0] for group in groups} | set(beyond))[:MAX_REFERENCES]
-
-
-def _equal_rows(weight: Tensor, bias: Tensor | None) -> list[list[int]]:
-    return [group for group in group_equal_rows(weight, bias) if len(group) > 1]
-
-
-def _beyond(tokens: Sequence[str | None] | None, vocab_size: int) -> list[int]:
-    """Ids without a token; none where there is no tokenizer."""
-    if tokens is None:
-        return []
-    named = tokens[:vocab_size]
-    nameless = [i for i, string in enumerate(named) if string is None]
-    return nameless + list(range(len(named), vocab_size))
 
 
 def _rows_near(weight: Tensor, references: list[int]) -> list[int]:

@@ -219,6 +219,7 @@ def _run(
     _tell(subject.progress, "loading the model")
     with subject.clock("load the model"):
         loaded = subject.loaded = _loaded(subject, model, tokenizer)
+    subject.tokenizer = loaded.tokenizer
     subject.remarks += only_text(loaded.model)
     with evaluating(loaded.model):
         subject.logit_map = measure_logit_map(loaded.model)

@@ -23,6 +23,7 @@ from wideneck.report.parts import (
     line,
     note,
 )
+from wideneck.report.token_health import health_blocks, health_lists
 from wideneck.report.token_text import SPACE, reader
 
 ASKED = 500
@@ -39,6 +40,8 @@ def token_blocks(head: HeadAudit) -> Iterator[Any]:
     """Counts, proofs, and every list."""
     yield Heading("Tokens", "tokens", "Tokens")
     yield Numbers("tokens", _counts(head))
+    if head.tokens is not None:
+        yield from health_blocks(head.tokens)
     lists = _lists(head)
     if head.argmaxable is None:
         why = ", or the notes on the head say why it has no result" if head.notes else ""
@@ -106,6 +109,7 @@ def _lists(head: HeadAudit) -> list[Tokens]:
     """Every list that is not empty."""
     rows, verdicts = head.rows, head.argmaxable
     found: list[tuple[str, str, list[Listed]]] = []
+    hints = {"rows.undertrained": ", read off the geometry, no proof"}
     ties: list[Listed] = []
     if verdicts is not None:
         ties = [list(zip(tie.tokens, tie.strings, strict=True)) for tie in verdicts.ties]
@@ -122,13 +126,16 @@ def _lists(head: HeadAudit) -> list[Tokens]:
         ("Not said when asked for", "verified.tokens", _alone(_unsaid(head))),
         ("Beyond the tokenizer", "rows.beyond_tokenizer", _alone(rows.beyond_tokenizer)),
     ]
+    for title, path, tokens, hint in health_lists(head.tokens):
+        found.append((title, path, _alone(tokens)))
+        hints[path] = hint
     read = reader(string for _, _, groups in found for group in groups for _, string in group)
     return [
         Tokens(
             title,
             f"head.{path}",
             [[(token, string and read(string)) for token, string in group] for group in groups],
-            ", read off the geometry, no proof" if path == "rows.undertrained" else "",
+            hints.get(path, ""),
         )
         for title, path, groups in found
         if groups

@@ -5,20 +5,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from wideneck.audits.rows import SpecialRows, reference_rows
+from wideneck.audits.rows import SpecialRows, special_rows
 from wideneck.audits.scale import lengths
 from wideneck.audits.subject import Subject
-from wideneck.audits.tokens.categories import categorize
-from wideneck.audits.tokens.category import UNREACHABLE, Category
+from wideneck.audits.tokens.health import token_categories, unused
 from wideneck.audits.tokens.indicators import INPUT_NORM, chosen, indicators
+from wideneck.audits.tokens.references import references
 from wideneck.audits.tokens.suspicion import suspects
 from wideneck.audits.tokens.verify import FOUND, Verification, verify
 from wideneck.functional.gram import row_chunks
 from wideneck.models.device_map import weights_there
 
 BOTH = "geometry and prompt"
-UNUSED = (Category.PADDING, Category.BEYOND, Category.NEVER_VALID_BYTE, *UNREACHABLE)
-"""Categories of tokens that no text has, whose rows no text trained."""
 
 
 def verified_tokens(subject: Subject, count: int) -> Verification:
@@ -48,15 +46,16 @@ def _by_suspicion(subject: Subject) -> tuple[list[int], str]:
     """Ids, the most suspicious first, and in words by what."""
     head, loaded = subject.head, subject.loaded
     assert loaded is not None
-    categories = categorize(loaded.tokenizer, head.tokens or [], len(head.weight))
-    unused = {i for i, category in enumerate(categories) if category in UNUSED}
-    references = sorted(unused.union(reference_rows(head.weight, head.tokens, head.bias)))
-    found = indicators(head.weight, references, head.tied, _input_rows(subject))
+    categories = token_categories(head, loaded.tokenizer, [])  # the section notes what fails
+    rows = special_rows(head.weight, head.tokens, head.bias, unused(categories))
+    equal = [[ref.token for ref in group] for group in rows.duplicates]
+    untrained, _ = references(categories, equal, [r.token for r in rows.beyond_tokenizer or ()])
+    found = indicators(head.weight, untrained, head.tied, _input_rows(subject))
     name = chosen(found)
     if name is None:
         by = "length of the output row without the mean row, as no row is known to be unused"
         return suspects(_centred_lengths(head.weight), categories), by
-    towards = "" if name == INPUT_NORM else f", to {len(references)} rows that no text has"
+    towards = "" if name == INPUT_NORM else f", to {len(untrained)} rows that no text trained"
     return suspects(found[name], categories), name + towards
 
 

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-RARE = "\U0010fffd"
-"""The last character for private use, which normalizers leave alone."""
+RARE = ("\U0010fffd", "\ue000", "\u07fa", "\u00df")
+"""Characters of four, three and two bytes that few vocabularies hold and normalizers leave alone; a
+vocabulary may lack a byte of the first."""
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -42,11 +43,11 @@ def of_fallback(string: str) -> bytes | None:
 
 def spelling_of(tokenizer: Any) -> Spelling | None:
     """How a tokenizer spells bytes; None where it does not tell, and so for one without bytes."""
-    ids = tokenizer.encode(RARE, add_special_tokens=False)
-    strings = tokenizer.convert_ids_to_tokens(ids)
-    for spelling in (of_letters, of_fallback):
-        spelt = [spelling(string) for string in strings if string]
-        known = b"".join(part for part in spelt if part is not None)
-        if known == RARE.encode():
-            return spelling
+    for rare in RARE:
+        ids = tokenizer.encode(rare, add_special_tokens=False)
+        strings = [string for string in tokenizer.convert_ids_to_tokens(ids) if string]
+        for spelling in (of_letters, of_fallback):
+            spelt = (spelling(string) for string in strings)
+            if b"".join(part for part in spelt if part is not None) == rare.encode():
+                return spelling
     return None

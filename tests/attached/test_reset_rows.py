@@ -294,6 +294,7 @@ def test_an_audit_lists_what_a_reset_has_made(model, text):
     head = wn.audit(model, sections="head", tokenizer=character_tokenizer()).head
     assert [[row.token for row in group] for group in head.rows.duplicates] == [[40, 41]]
     assert {40, 41} <= {row.token for row in head.rows.undertrained}
+    assert {40, 41} <= {row.token for row in head.tokens.at_mean}
     never = {token for tie in head.argmaxable.ties for token in tie.tokens}
     never |= {entry.token for entry in head.argmaxable.unargmaxable}
     assert {40, 41} <= never

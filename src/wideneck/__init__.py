@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wideneck.attached.logging import LogMemory as LogMemory
     from wideneck.attached.merging import merged as merged
     from wideneck.attached.parameter_groups import parameter_groups as parameter_groups
+    from wideneck.attached.reset_rows import reset_rows as reset_rows
     from wideneck.attached.token_outputs import token_outputs as token_outputs
     from wideneck.audits.attention.settings import AttentionSettings as AttentionSettings
     from wideneck.config import GSS as GSS

@@ -113,6 +113,15 @@ def audit(
             show_default=False,
         ),
     ] = None,
+    verify_tokens: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Ask the model, by three prompts, for the N tokens that look least trained, and "
+            "list with which probability it says them. The model is loaded for that, also with "
+            "--section head alone. Default: none.",
+        ),
+    ] = None,
     normalizer: Annotated[
         list[str] | None,
         typer.Option(
@@ -162,6 +171,7 @@ def audit(
         section=section,
         tokens=tokens,
         argmaxable=argmaxable,
+        verify_tokens=verify_tokens,
         normalizer=normalizer,
         attention=attention,
         cost_limit=cost_limit,

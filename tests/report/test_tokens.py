@@ -11,8 +11,9 @@ from rich.console import Console
 from report.examples import head_audit, report
 from report.html_tree import read
 from wideneck.audits.argmaxable.result import TokenRef
+from wideneck.audits.tokens.spelling import LETTERS
 from wideneck.report.terminal import GROUPS, LINES, show
-from wideneck.report.token_text import LETTERS, reader
+from wideneck.report.token_text import reader
 
 BYTES = {byte: letter for letter, byte in LETTERS.items()}
 HEAD = head_audit()

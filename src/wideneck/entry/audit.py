@@ -14,6 +14,7 @@ from wideneck.audits.cost.choosing import check_limit
 from wideneck.audits.measured import UnmeasurableError
 from wideneck.audits.states import HiddenStates, Progress, collect_states
 from wideneck.audits.subject import Subject
+from wideneck.audits.tokens.of_subject import verified_tokens
 from wideneck.data import Text, text_of
 from wideneck.entry.heads import head_of
 from wideneck.errors import WideneckError
@@ -46,6 +47,7 @@ def audit(
     tokenizer: Any = None,
     num_tokens: int | None = None,
     argmaxable: bool = True,
+    verify_tokens: int | None = None,
     attention: AttentionSettings | None = None,
     normalizers: Sequence[str | dict | Normalizer] = (),
     cost_limit: float | None = None,
@@ -71,6 +73,9 @@ def audit(
         num_tokens: predictions to make on the text; None for 4,096, or on an accelerator for four
             times the hidden size if that is more.
         argmaxable: look for tokens that can never be predicted (2 V^2 D operations).
+        verify_tokens: ask the model for so many tokens, the most suspicious by the head's geometry,
+            and say with which probability it says them; of the head section, for which the model
+            is then loaded as well.
         attention: what the attention section measures; `num_tokens` is not for it.
         normalizers: names or configs (`wideneck.attention.names()`) that the attention section
             puts into the model in turn, without training it for them.
@@ -87,9 +92,10 @@ def audit(
             from elsewhere when their turn is, for as many as memory allows.
         progress: called as progress(stage, done, total).
 
-    Cost: "head" reads the head's tensor only; "output" and "memory" load the model and run it once
-    over `num_tokens` tokens, together if both are asked for.  "attention" runs it once over its
-    windows with the weights formed, and once from layer l on for each head of layer l.
+    Cost: "head" reads the head's tensor only, unless tokens are verified; "output" and "memory"
+    load the model and run it once over `num_tokens` tokens, together if both are asked for.
+    "attention" runs it once over its windows with the weights formed, and once from layer l on for
+    each head of layer l.
 
     Raises:
         WideneckError: the model or the text cannot be audited; the message says what to do.  A
@@ -103,6 +109,7 @@ def audit(
         tokenizer=tokenizer,
         num_tokens=num_tokens,
         argmaxable=argmaxable,
+        verify_tokens=verify_tokens,
         attention=attention,
         normalizers=normalizers,
         cost_limit=cost_limit,
@@ -123,9 +130,10 @@ def shared_audit(
     tokenizer: Any = None,
     num_tokens: int | None,
     argmaxable: bool,
+    verify_tokens: int | None,
     attention: AttentionSettings | None,
     normalizers: Sequence[str | dict | Normalizer],
-    cost_limit: float | None = None,
+    cost_limit: float | None,
     seed: int,
     where: Placement,
     progress: Progress | None,
@@ -137,13 +145,7 @@ def shared_audit(
         where: of the model in each of them.
     """
     asked = _asked(sections)
-    _check(asked, num_tokens, attention, normalizers)
-    if cost_limit is not None:
-        if "cost" not in asked:
-            raise WideneckError(
-                "A cost limit came without the section that it is for: add 'cost' to the sections."
-            )
-        check_limit(cost_limit)
+    _check(asked, num_tokens, verify_tokens, attention, normalizers, cost_limit)
     reads = any(row.reads for row in asked.values())
     clock = Clock()
     chosen = text_of(text) if reads or text is not None else None
@@ -167,14 +169,20 @@ def shared_audit(
         progress=progress,
     )
     found, ran = {}, None
-    if chosen is not None and head.form.has_memory:
+    runs = chosen is not None or verify_tokens is not None
+    if runs and head.form.has_memory:
         subject.notes.append(
             "Not measurable: what needs a run of the model (it predicts from a memory besides its "
             "head, whose states alone do not show what it predicts; `wideneck evaluate` measures "
             "its loss)."
         )
-    elif chosen is not None:
-        found, ran = _run(subject, asked, model, tokenizer, num_tokens)
+    elif runs:
+        found, ran = _run(subject, asked, model, tokenizer, num_tokens, verify_tokens)
+    elif where.device_map is not None or where.batch is not None:
+        subject.remarks.append(
+            "The head was read from its file and no model was run: what says where and how a model "
+            "runs was not used."
+        )
     if ranks.rank > 0:
         return None
     for name, row in asked.items():
@@ -213,7 +221,12 @@ def window_of(loaded: LoadedModel) -> int:
 
 
 def _run(
-    subject: Subject, asked: dict[str, Section], model: Any, tokenizer: Any, num_tokens: int
+    subject: Subject,
+    asked: dict[str, Section],
+    model: Any,
+    tokenizer: Any,
+    num_tokens: int,
+    verify_tokens: int | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run the model over the text; its weights are freed on return.
 
@@ -223,21 +236,34 @@ def _run(
     """
     _tell(subject.progress, "loading the model")
     with subject.clock("load the model"):
-        loaded = subject.loaded = load_language_model(
-            model, placement=subject.where, tokenizer=tokenizer
-        )
+        loaded = subject.loaded = _loaded(subject, model, tokenizer)
     subject.tokenizer = loaded.tokenizer
     subject.remarks += only_text(loaded.model)
     with evaluating(loaded.model):
         subject.logit_map = measure_logit_map(loaded.model)
-        if any(row.states for row in asked.values()):
+        if subject.text is not None and any(row.states for row in asked.values()):
             _read_states(subject, asked, num_tokens)
         found = {name: row.audit(subject) for name, row in asked.items() if row.while_loaded}
+        if verify_tokens is not None:
+            with subject.clock("verify tokens"):
+                subject.verified = subject.measured(
+                    "whether the model can say its most suspicious tokens",
+                    lambda: verified_tokens(subject, verify_tokens),
+                )
     if subject.states is not None:
         subject.remarks += _remarks(subject.states, num_tokens, asked)
     subject.own_head, subject.loaded = head_in(loaded.model), None
     dtype = str(loaded.model.dtype).removeprefix("torch.")
     return found, {"compute_dtype": dtype, "device_map": map_of(loaded.model)}
+
+
+def _loaded(subject: Subject, model: Any, tokenizer: Any) -> LoadedModel:
+    try:
+        return load_language_model(model, placement=subject.where, tokenizer=tokenizer)
+    except WideneckError as error:
+        if subject.text is not None:
+            raise
+        raise WideneckError(f"To verify tokens the model has to run: {error}") from error
 
 
 def _read_states(subject: Subject, asked: dict[str, Section], num_tokens: int) -> None:
@@ -286,11 +312,26 @@ def _asked(names: str | Sequence[str]) -> dict[str, Section]:
 def _check(
     asked: dict[str, Section],
     num_tokens: int | None,
+    verify_tokens: int | None,
     settings: AttentionSettings | None,
     normalizers: Any,
+    cost_limit: float | None,
 ) -> None:
+    if cost_limit is not None:
+        if "cost" not in asked:
+            raise WideneckError(
+                "A cost limit came without the section that it is for: add 'cost' to the sections."
+            )
+        check_limit(cost_limit)
     if num_tokens is not None and num_tokens < 1:
         raise WideneckError(f"An audit needs at least one token; {num_tokens} were asked for.")
+    if verify_tokens is not None and verify_tokens < 1:
+        raise WideneckError(f"At least one token is verified; {verify_tokens} were asked for.")
+    if verify_tokens is not None and "head" not in asked:
+        raise WideneckError(
+            "Tokens are verified in the section head, which was not asked for: add 'head' to the "
+            "sections."
+        )
     if "attention" not in asked and (settings is not None or _normalizers(normalizers)):
         raise WideneckError(
             "Settings or normalizers for the attention section came without that section: add "

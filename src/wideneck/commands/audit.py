@@ -84,8 +84,8 @@ def _series(
     if any(x is not None for x in others):
         raise WideneckError(
             "--series measures the weights alone, on the CPU; leave out --text, --section, "
-            "--tokens, --verify-tokens, --normalizer, --attention, --cost-limit and what says where "
-            "a model runs."
+            "--tokens, --verify-tokens, --normalizer, --attention, --cost-limit and what says "
+            "where a model runs."
         )
     if world > 1:
         raise WideneckError(f"--series is the work of one process, and {world} were started.")

@@ -41,7 +41,7 @@ KINDS = "cost.kinds[]"
 TITLES = {
     "format": "Rounded to nearest",
     "better": "The same formats, fitted to the hidden states of the other half",
-    "shifted": "One vector taken off every row before rounding",
+    "shifted": "One vector taken off every row before rounding (untied heads alone)",
     "low rank": "Low rank",
     "logits": "Rounded states and logits",
 }
@@ -128,8 +128,9 @@ def _choice(audit: CostAudit) -> str:
             f"with {number(choice.nearest_kl)}."
         )
     [kind] = [kind for kind in audit.kinds if kind.name == choice.name]
+    stored = ", from the head as it is stored" if audit.dithered else ""
     return (
-        f"The smallest within {choice.limit:g} nats a token is {choice.name}: "
+        f"The smallest within {choice.limit:g} nats a token{stored} is {choice.name}: "
         f"{_megabytes(kind.num_bytes)} MB, {share(kind.share)} of bfloat16."
     )
 

@@ -232,6 +232,10 @@ def test_numbers_by_count_average_to_the_whole(whole):
     for kind in whole.kinds:
         total = sum(part.num_tokens * part.kl for part in kind.by_count)
         assert total / whole.num_tokens == pytest.approx(kind.kl.value, rel=1e-9)
+        accepted = sum(part.num_tokens * part.acceptance for part in kind.by_count)
+        assert accepted / whole.num_tokens == pytest.approx(kind.acceptance.value, rel=1e-9)
+        same = sum(part.num_tokens * part.top1 for part in kind.by_count)
+        assert same / whole.num_tokens == pytest.approx(kind.top1.value, rel=1e-9)
         assert math.fsum(part.num_tokens for part in kind.by_count) == whole.num_tokens
 
 
@@ -300,3 +304,60 @@ def test_cheaper_logits_may_be_anything():
     p = head.logits(hidden).double().log_softmax(1)
     entropy = -(p.exp() * p).sum(1)
     torch.testing.assert_close(found.kl, math.log(V) - entropy, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_kind_sums_up_is_that_of_its_tokens(whole):
+    """Quantiles of sizes, a root mean square, and moments of the other half with their factor."""
+    head, text = layer(), states(windows=16)
+    fit = torch.isin(text.document, torch.tensor([0, 2]))
+    hidden, targets = text.hidden[~fit].flatten(0, 1), text.targets[~fit].flatten()
+    other = FORMATS["Q4_0"].rounded(head.weight)
+    [kind] = [kind for kind in whole.kinds if kind.name == "Q4_0"]
+    twin = OutputLayer(other.double(), wide(head).bias, IDENTITY)
+    dense64 = slow(wide(head), twin.logits, hidden, targets)
+    sizes = sorted(dense64["nats"].abs().tolist())
+    assert kind.changes.largest == pytest.approx(sizes[-1], rel=1e-4)
+    assert kind.changes.half == pytest.approx(sum(sizes[len(sizes) // 2 - 1 :][:2]) / 2, rel=1e-3)
+    rms = dense64["probability"].square().mean().sqrt().item()
+    assert kind.rms_probability == pytest.approx(rms, rel=1e-3)
+    fitted = text.hidden[fit].flatten(0, 1).double()
+    prediction = wide(head).logits(fitted).softmax(1).mean(0)
+    p = wide(head).logits(hidden.double()).softmax(1)
+    change = (other - head.weight).double()
+    expected = (prediction * ((change @ (fitted.T @ fitted)) * change).sum(1)).sum() / len(fitted)
+    expected *= (1 - p.square().sum(1).mean()) / 2
+    assert kind.predicted.moments == pytest.approx(expected.item(), rel=1e-4)
+    assert kind.predicted.change == pytest.approx(dense64["half_variance"].mean().item(), rel=1e-3)
+
+
+def test_noise_of_a_format_is_averaged_over_tokens_of_every_position(whole):
+    """As many as there are here: all of them."""
+    head, text = layer(), states(windows=16)
+    measured = torch.isin(text.document, torch.tensor([1, 3]))
+    hidden = text.hidden[measured].flatten(0, 1)
+    some = torch.linspace(0, len(hidden) - 1, 257).long()
+    assert len({int(i) % T for i in some}) == T
+    variance = FORMATS["int8 row"].variance(head.weight)
+    assert variance is not None
+    [kind] = [kind for kind in whole.kinds if kind.name == "int8 row"]
+    assert kind.predicted.noise == pytest.approx(from_noise(head, variance, hidden[some]), rel=1e-6)
+
+
+def test_what_is_shifted_is_put_back(whole):
+    head = layer()
+    [kind] = [kind for kind in whole.kinds if kind.name == "Q4_0, less uniform mean row"]
+    [plain] = [kind for kind in whole.kinds if kind.name == "Q4_0"]
+    shift = head.weight.mean(0)
+    other = FORMATS["Q4_0"].rounded(head.weight - shift) + shift
+    text = states(windows=16)
+    measured = torch.isin(text.document, torch.tensor([1, 3]))
+    hidden, targets = text.hidden[measured].flatten(0, 1), text.targets[measured].flatten()
+    [one] = apart(head, [dense(head, other)], hidden, targets)
+    assert kind.kl.value == pytest.approx(one.kl.mean().item(), rel=1e-4)
+    assert kind.num_bytes == plain.num_bytes
+    assert any("pi" in kind.name for kind in whole.kinds)
+
+
+def test_bytes_of_a_low_rank_head_are_those_of_both_factors_and_the_mean_row(whole):
+    [kind] = [kind for kind in whole.kinds if kind.name == f"rank {D // 2}, bf16"]
+    assert kind.num_bytes == 2 * (V + D) * (D // 2) + 4 * D

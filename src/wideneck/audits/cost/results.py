@@ -11,9 +11,10 @@ class Predicted:
     """KL(full || cheap) without running the cheap head; second order in the change, DERIVED."""
 
     moments: float | None = measure(
-        "1/2 sum_i pi_i dw_i^T M dw_i times 1 - E sum_j p_j^2: from the change dw of the rows, the "
-        "mean prediction pi and M = E[x x^T] of the other half of the text alone; none where no "
-        "matrix changes, the change was fitted to that half, or the model caps its logits",
+        "1/2 sum_i pi_i dw_i^T M dw_i times 1 - E sum_j p_j^2 (`concentration`): from the change "
+        "dw of the rows, and the mean prediction pi and M = E[x x^T] of the other half of the "
+        "text; none where no matrix changes, the change was fitted to that half, or the model caps its "
+        "logits",
         unit="nats",
     )
     noise: float | None = measure(
@@ -38,6 +39,8 @@ class OfCount:
     num_tokens: int = measure("predictions")
     kl: float = measure("mean KL(full || cheap)", unit="nats")
     nats: float = measure("mean loss of the cheap head minus loss of the head", unit="nats")
+    top1: float = measure("share of predictions with the same most probable token")
+    acceptance: float = measure("mean of sum_i min(p_i, q_i)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +61,8 @@ class Kind:
     name: str = measure("format, rank or change")
     sort: str = measure(
         "format (rounded to nearest), better (the same format, fitted to hidden states), shifted "
-        "(one vector taken off every row before rounding), low rank, or logits (what is rounded "
-        "are states or logits)"
+        "(one vector taken off every row before rounding, which only a head that no embedding is "
+        "tied to can do), low rank, or logits (what is rounded are states or logits)"
     )
     about: str = measure("what it is")
     num_bytes: int = measure(
@@ -96,8 +99,8 @@ class Trim:
     num_bytes: int = measure("bytes of those rows in bfloat16", unit="bytes")
     share: float = measure("those over the bytes of the matrix in bfloat16")
     missing: Estimate = measure(
-        "probability of the rows that are gone, mean over predictions: what a draft of this head "
-        "is rejected with, at most 1 less the acceptance",
+        "probability of the rows that are gone, mean over predictions: 1 less the acceptance of a "
+        "draft of this head",
         caution="as the model's own head it could not say those tokens at all, at infinite loss",
     )
     missing_targets: Estimate = measure("share of targets among the rows that are gone")
@@ -122,7 +125,11 @@ class Choice:
     """The smallest head within a limit."""
 
     limit: float = measure("largest divergence that was asked for", unit="nats")
-    name: str | None = measure("the smallest kind whose mean divergence is within it; none if none")
+    name: str | None = measure(
+        "the smallest kind whose mean divergence is within it; none if none",
+        caution="measured from the head as it is stored: the format that it is stored in, and "
+        "finer ones, cost less here than they did",
+    )
     nearest: str = measure("the kind with the smallest divergence")
     nearest_kl: float = measure("its divergence", unit="nats")
 

@@ -41,6 +41,8 @@ NOISE = 256
 DITHERED = 512
 """Tokens on which a head moved within its steps is rounded."""
 COUNTS = (0, 1, 10, 100, 1000)
+OF_COUNT = {"kl": "kl", "nats": "nats", "top1": "same", "acceptance": "acceptance"}
+"""Fields of `OfCount` -> those of `Apart`."""
 
 
 def section(subject: Subject) -> CostAudit | None:
@@ -119,7 +121,8 @@ def audit_cost(
             del heads, head
     with clock("cost: trimmed and dithered"):
         cut = trims(layer, hidden, targets, text.document, counts.to(hidden.device))
-        some = hidden[:, :: max(1, targets.numel() // DITHERED)]
+        places = torch.randperm(targets.shape[1], generator=torch.Generator().manual_seed(seed))
+        some = hidden[:, places[: max(1, DITHERED // len(hidden))].to(hidden.device)]
         moved = dithered(layer, some, text.document, stored, seed, notes)
     return CostAudit(
         num_fit_tokens=len(fitted.hidden),
@@ -236,12 +239,14 @@ def _kind(
         ),
         by_count=[
             OfCount(
-                count=name,
+                count=count,
                 num_tokens=int(mask.sum()),
-                kl=moved.kl.cpu()[mask.flatten()].mean().item(),
-                nats=moved.nats.cpu()[mask.flatten()].mean().item(),
+                **{
+                    name: getattr(moved, field).cpu()[mask.flatten()].mean().item()
+                    for name, field in OF_COUNT.items()
+                },
             )
-            for name, mask in ranges(text.counts, COUNTS)
+            for count, mask in ranges(text.counts, COUNTS)
         ],
     )
 
@@ -253,4 +258,6 @@ def _noise(one: Made, head: Any, layer: OutputLayer, text: _Text) -> float | Non
     variance = one.format.variance(layer.weight)
     if variance is None:
         variance = (head.rows(slice(None)) - layer.weight).square_()
-    return from_noise(layer, variance, text.flat[:: max(1, len(text.flat) // NOISE)])
+    # Not every so many-th: steps divide windows, whose first tokens are unlike the others.
+    some = torch.linspace(0, len(text.flat) - 1, min(NOISE, len(text.flat)) | 1).long()
+    return from_noise(layer, variance, text.flat[some.to(text.flat.device)])

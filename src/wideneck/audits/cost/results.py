@@ -13,8 +13,8 @@ class Predicted:
     moments: float | None = measure(
         "1/2 sum_i pi_i dw_i^T M dw_i times 1 - E sum_j p_j^2 (`concentration`): from the change "
         "dw of the rows, and the mean prediction pi and M = E[x x^T] of the other half of the "
-        "text; none where no matrix changes, the change was fitted to that half, or the model caps its "
-        "logits",
+        "text; none where no matrix changes, the change was fitted to that half, or the model caps "
+        "its logits",
         unit="nats",
     )
     noise: float | None = measure(

@@ -128,7 +128,9 @@ def token_health(
     found = indicators(weight, ids, head.tied, embedding)
     name = chosen(found)
     clean = suspects(torch.arange(len(weight)), categories)
-    order = [] if name is None else suspects(found[name], categories)[: num_candidates(len(clean))]
+    order: list[int] = (
+        [] if name is None else suspects(found[name], categories)[: num_candidates(len(clean))]
+    )
     values = [] if name is None else found[name][order].tolist()
 
     def named(i: int) -> dict[str, Any]:

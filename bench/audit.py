@@ -1,6 +1,6 @@
 """Time and memory of whole audits, as processes, with the share of each step.
 
-    python -m bench audit                    default, head and wide, some 10 minutes on 2 cores
+    python -m bench audit                    default, head, verify, wide: 12 minutes on 2 cores
     python -m bench audit default head      only these
     python -m bench audit cluster           four heads with a cluster of rows, 10 minutes each
     python -m bench audit cluster=20000,128,600     the same of that many rows, columns, members
@@ -31,6 +31,7 @@ from bench.parts import run_child
 CASES = {  # name: (arguments, seconds allowed, GB allowed)
     "default": ([], 150, 4),
     "head": (["--section", "head"], 60, 2),
+    "verify": (["--section", "head", "--no-argmaxable", "--verify-tokens", "200"], 180, 4),
     # 262,144 x 640, Gaussian: as wide as the widest vocabularies of today.
     "wide": (["{wide}", "--section", "head"], 1200, 4),
     "wide-no-argmaxable": (["{wide}", "--section", "head", "--no-argmaxable"], 60, 4),

@@ -49,6 +49,8 @@ class Line:
     hollow: frozenset[int] = frozenset()
     """Points that are drawn empty instead."""
     shift: float = 0.0
+    named: Sequence[str] = ()
+    """What stands beside each point."""
     band: bool = False
     """Whether `low` and `high` are the edges of an area, not whiskers."""
 
@@ -180,6 +182,8 @@ def _draw(line: Line, chart: Chart, x: Place, y: Place):
         for i, a, b in (point for points in runs for point in points):
             shape, radius = ("hollow", 4.5) if i in line.hollow else SHAPES[line.markers]
             yield (f'<circle class="{shape} {line.color}" cx="{a:.1f}" cy="{b:.1f}" r="{radius}"/>')
+            if line.named:
+                yield text_at(a + 7, b + 4, line.named[i], f"label halo {line.color}")
 
 
 def _band(line: Line, chart: Chart, x: Place, y: Place) -> str:

@@ -45,7 +45,7 @@ TITLES = {
     "low rank": "Low rank",
     "logits": "Rounded states and logits",
 }
-LOWEST = 1e-6
+LOWEST = 1e-3
 """Nats of divergence below which a point is drawn at the foot."""
 DRAWN = (
     ("format", "c-centred", "dot", False),
@@ -66,6 +66,8 @@ def _divergence(found: Estimate) -> str:
 def _between(found: Estimate) -> str:
     if found.low is None or found.high is None:
         return ""
+    if not found.value:
+        return "[0, 0]"
     write: Callable[[float], str] = "{:.1e}".format if found.value < 0.001 else "{:.4f}".format
     return f"[{write(found.low)}, {write(found.high)}]"
 
@@ -128,7 +130,7 @@ def _choice(audit: CostAudit) -> str:
             f"with {number(choice.nearest_kl)}."
         )
     [kind] = [kind for kind in audit.kinds if kind.name == choice.name]
-    stored = ", from the head as it is stored" if audit.dithered else ""
+    stored = ", from the head as it is stored," if audit.dithered else ""
     return (
         f"The smallest within {choice.limit:g} nats a token{stored} is {choice.name}: "
         f"{_megabytes(kind.num_bytes)} MB, {share(kind.share)} of bfloat16."
@@ -215,7 +217,8 @@ def _by_count(audit: CostAudit) -> Table | None:
 LEGEND = (
     "Further left is smaller, further down is nearer to the full head: the better choice lies to "
     "the lower left. Dots: rounded to nearest. Rings: the same formats with fitted scales or "
-    "codes. Lines: low rank, factors in bf16 and int8."
+    "codes. Lines: low rank, factors in bf16 and int8. Divergences under 0.001 nat are drawn at the "
+    "foot."
 )
 
 
@@ -228,21 +231,23 @@ def cost_chart(audit: CostAudit) -> Chart:
     ]
     for factors, color in (("bf16", "c-raw"), ("int8 row", "c-fisher")):
         kinds = [k for k in drawn if k.sort == "low rank" and k.name.endswith(factors)]
-        lines.append(_points(kinds, color, "dot", joined=True))
+        lines.append(_points(kinds, color, "dot", joined=True, name=f"rank, {factors[:4]}"))
     heights = [max(kind.kl.value, LOWEST) for kind in drawn]
     return Chart(
         "Divergence against bytes",
         "Mean KL divergence of a cheaper head from the full one against its bytes, both on "
         "logarithmic axes.",
         logarithmic("MB", [kind.num_bytes / 1e6 for kind in drawn]),
-        logarithmic("KL(full || cheap), nats a token", heights),
+        logarithmic("KL(full || cheap), nats a token", heights, low=LOWEST),
         [one for one in lines if one.x],
     )
 
 
-def _points(kinds: Sequence[Kind], color: str, marker: str, *, joined: bool) -> Line:
+def _points(
+    kinds: Sequence[Kind], color: str, marker: str, *, joined: bool, name: str = ""
+) -> Line:
     return Line(
-        "",
+        name,
         color,
         [kind.num_bytes / 1e6 for kind in kinds],
         [max(kind.kl.value, LOWEST) for kind in kinds],
@@ -250,12 +255,8 @@ def _points(kinds: Sequence[Kind], color: str, marker: str, *, joined: bool) -> 
         high=[kind.kl.high for kind in kinds],
         markers=marker,
         joined=joined,
-        named=[] if marker == "ring" else [_short(kind) for kind in kinds],
+        named=[] if marker == "ring" or joined else [kind.name for kind in kinds],
     )
-
-
-def _short(kind: Kind) -> str:
-    return kind.name.partition(",")[0] if kind.sort == "low rank" else kind.name
 
 
 SECTION = Section(

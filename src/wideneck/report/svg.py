@@ -26,6 +26,9 @@ POINTS = 150
 SHAPES = {"dot": ("dot", 3.0), "ring": ("ring", 5.0)}
 """Marker -> (class, radius): a ring leaves a dot visible that it agrees with."""
 
+NAME = 40.0
+"""Points closer than this along x have names that may touch."""
+
 HALF = 11.0
 """Half of a box's width."""
 
@@ -109,6 +112,7 @@ class Chart:
             if line.name and drawn:
                 end = drawn[-1][1] if self.label_at is None else _at(drawn, self.label_at)
                 labels.append((y(_inside(end, self.y)), line.name, line.color))
+        parts += self._names(x, y)
         if self.label_at is None:
             places = _spread([label[0] for label in labels])
             for place, (_, name, color) in zip(places, labels, strict=True):
@@ -118,6 +122,24 @@ class Chart:
         for i, said in enumerate(self._missing()):
             parts.append(text_at(left + 6, TOP + 12 + LINE * i, said, "label halo muted"))
         return drawing(self, HEIGHT, parts)
+
+    def _names(self, x: Place, y: Place) -> Iterator[str]:
+        """What stands beside points, moved apart where points stand nearly over each other."""
+        named = [
+            (x(a), y(_inside(b, self.y)), text, line.color)
+            for line in self.lines
+            for a, b, text in zip(line.x, line.y, line.named or [""] * len(line.x), strict=True)
+            if text and math.isfinite(b)
+        ]
+        groups: list[list[tuple[float, float, str, str]]] = []
+        for one in sorted(named):
+            if not groups or one[0] - groups[-1][0][0] > NAME:
+                groups.append([])
+            groups[-1].append(one)
+        for group in groups:
+            places = _spread([height for _, height, _, _ in group])
+            for place, (at, _, text, color) in zip(places, group, strict=True):
+                yield text_at(at + 7, place + 4, text, f"label halo {color}")
 
     def _missing(self) -> Iterator[str]:
         """What is not drawn because it could not be measured."""
@@ -182,8 +204,6 @@ def _draw(line: Line, chart: Chart, x: Place, y: Place):
         for i, a, b in (point for points in runs for point in points):
             shape, radius = ("hollow", 4.5) if i in line.hollow else SHAPES[line.markers]
             yield (f'<circle class="{shape} {line.color}" cx="{a:.1f}" cy="{b:.1f}" r="{radius}"/>')
-            if line.named:
-                yield text_at(a + 7, b + 4, line.named[i], f"label halo {line.color}")
 
 
 def _band(line: Line, chart: Chart, x: Place, y: Place) -> str:

@@ -217,8 +217,8 @@ def _by_count(audit: CostAudit) -> Table | None:
 LEGEND = (
     "Further left is smaller, further down is nearer to the full head: the better choice lies to "
     "the lower left. Dots: rounded to nearest. Rings: the same formats with fitted scales or "
-    "codes. Lines: low rank, factors in bf16 and int8. Divergences under 0.001 nat are drawn at the "
-    "foot."
+    "codes. Lines: low rank, factors in bf16 and int8. Divergences under 0.001 nat are drawn at "
+    "the foot."
 )
 
 

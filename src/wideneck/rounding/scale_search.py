@@ -19,7 +19,7 @@ from wideneck.rounding.grid import Grid
 from wideneck.rounding.rows import row_ranges
 from wideneck.rounding.scaled import under
 
-FACTORS = tuple(x / 100 for x in range(70, 116, 3))
+FACTORS = tuple(x / 100 for x in range(72, 112, 5))
 POWERS = (0.5, 2.0)
 """Of scales that are powers of two."""
 

@@ -32,7 +32,7 @@ bits there is little to gain."""
 SHIFTED = ("Q4_0", "fp8 row")
 TRAPPED = "Q4_0"
 """The format before which the uniform mean row is taken off, for comparison."""
-SHARES = (0.25, 0.5, 0.75, 0.875)
+SHARES = (0.5, 0.75, 0.875)
 """Ranks over D."""
 FACTORS = ("bf16", "int8 row")
 """How the factors of a head of low rank are stored."""

@@ -66,7 +66,7 @@ def with_fallback() -> PreTrainedTokenizerFast:
 def word_piece() -> PreTrainedTokenizerFast:
     """As BERT's: words, pieces that continue one, no bytes."""
     words = ["[PAD]", "[UNK]", "[unused3]", "«", "»", "z", "я", "run", "##ning", "##s", "Run"]
-    words += ["[old]", "don't"]
+    words += ["[old]", "don't", "яю", "##ю"]
     tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -92,6 +92,8 @@ def test_word_pieces_have_no_bytes_and_it_is_said():
         "Run": "unreachable single",  # run
         "[old]": "unreachable special",
         "don't": "unreachable multi",
+        "яю": "ok",
+        "##ю": "ok",  # behind z: behind я it is a part of another word
     }
     assert notes == [NO_BYTES]
 

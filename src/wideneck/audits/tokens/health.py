@@ -128,10 +128,11 @@ def token_health(
     found = indicators(weight, ids, head.tied, embedding)
     name = chosen(found)
     clean = suspects(torch.arange(len(weight)), categories)
-    order: list[int] = (
-        [] if name is None else suspects(found[name], categories)[: num_candidates(len(clean))]
-    )
-    values = [] if name is None else found[name][order].tolist()
+    order: list[int] = []
+    values: list[float] = []
+    if name is not None:
+        order = suspects(found[name], categories)[: num_candidates(len(clean))]
+        values = found[name][order].tolist()
 
     def named(i: int) -> dict[str, Any]:
         return {"token": i, "string": strings[i] if i < len(strings) else None}

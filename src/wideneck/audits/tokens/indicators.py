@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wideneck.audits.scale import directions, lengths
+from wideneck.audits.scale import directions, lengths, power_of
 from wideneck.functional.gram import gram, row_chunks
 
 COSINE, CENTRED, WITHOUT_FIRST = "cosine", "centred cosine", "cosine without first component"
@@ -53,11 +53,11 @@ def indicators(
         found[INPUT_NORM] = padded.to(weight.device)
     if not len(references):
         return found
-    step = -(-len(weight) // SAMPLE)
-    mean = _mean(weight)
-    first = torch.linalg.eigh(gram(weight[::step])[1]).eigenvectors[:, -1]
+    power, step = power_of(weight), -(-len(weight) // SAMPLE)
+    mean = mean_row(weight) * power
+    first = torch.linalg.eigh(gram(weight[::step].double() * power)[1]).eigenvectors[:, -1]
     rows = weight[torch.as_tensor(references, device=weight.device)].double()
-    r = rows.mean(0)
+    r = (rows * power).mean(0)
 
     def off(x: Tensor) -> Tensor:
         return x - (x @ first)[:, None] * first
@@ -66,15 +66,15 @@ def indicators(
         return (1 - directions(x) @ directions(to[None])[0]).clamp(0, 2)
 
     parts = {name: [] for name in (COSINE, CENTRED, WITHOUT_FIRST, DISTANCE)}
-    for chunk in row_chunks(weight):
+    for chunk in (rows * power for rows in row_chunks(weight)):
         parts[COSINE].append(cosine(chunk, r))
         parts[CENTRED].append(cosine(chunk - mean, r - mean))
         parts[WITHOUT_FIRST].append(cosine(off(chunk - mean), off((r - mean)[None])[0]))
-        parts[DISTANCE].append(lengths(chunk - r))
+        parts[DISTANCE].append(lengths(chunk - r) / power)
     return found | {name: torch.cat(part) for name, part in parts.items()}
 
 
-def _mean(weight: Tensor) -> Tensor:
+def mean_row(weight: Tensor) -> Tensor:
     """The mean row, float64; each row divided first, as sums of large ones are no number."""
     total = torch.zeros(weight.shape[1], dtype=torch.float64, device=weight.device)
     for chunk in row_chunks(weight):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from wideneck.audits.scale import lengths
+from wideneck.audits.tokens.indicators import mean_row
 from wideneck.functional.gram import row_chunks
 
 NEAR_MEAN = 0.05
@@ -20,9 +21,7 @@ NEAR_MEAN = 0.05
 @torch.no_grad()
 def rows_at_mean(weight: Tensor) -> list[int]:
     """Ids of rows of (V, D) nearer to the mean row than NEAR_MEAN of the median distance."""
-    mean = torch.zeros(weight.shape[1], dtype=torch.float64, device=weight.device)
-    for chunk in row_chunks(weight):
-        mean += chunk.sum(0) / len(weight)
+    mean = mean_row(weight)
     distances = torch.cat([lengths(chunk - mean) for chunk in row_chunks(weight)])
     median = distances.median()
     near = (distances <= NEAR_MEAN * median) & (median > 0)

@@ -11,7 +11,7 @@ import transformers as tr
 from attachable import attached, shaken, token_ids
 
 import wideneck as wn
-from tiny import CASES, tiny_model
+from tiny import CASES, LLAMA, tiny_model
 
 PLANS = ("_tp_plan", "_pp_plan", "_keep_in_fp32_modules_strict", "loss_type")
 MERGED = [(case, "softmax", {}) for case in CASES]
@@ -90,6 +90,17 @@ def test_a_scale_leaves_the_embedding_alone_and_says_that_the_tie_is_cut(tmp_pat
 
 
 @torch.no_grad()
+def test_a_scale_of_the_models_own_measured_in_two_dtypes_is_one_and_cuts_no_tie():
+    torch.manual_seed(0)
+    config = tr.GraniteConfig(**LLAMA, logits_scaling=11.3137, tie_word_embeddings=True)
+    model = wn.attach(tr.GraniteForCausalLM(config).eval(), "softmax").bfloat16()
+    weight = model.get_input_embeddings().weight.clone()
+    wn.merged(model)
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    assert torch.equal(model.lm_head.weight, weight)
+
+
+@torch.no_grad()
 def test_half_precision_flags_and_modes_are_kept():
     model = attached("llama", "low_rank", rank=5).bfloat16().train()
     model.lm_head.weight.requires_grad_(False)
@@ -123,6 +134,7 @@ def with_a_cap_of_its_own():
         (lambda: wn.attention.use(attached("llama", "softmax"), "ssmax"), "in its attention"),
         (lambda: tiny_model("llama"), "with a head of wideneck.*this LlamaForCausalLM has none"),
         (lambda: torch.nn.Linear(2, 2), "this Linear has none"),
+        (lambda: torch.nn.Sequential(attached("llama", "softmax")), "this Sequential wraps it"),
         (with_a_cap_of_its_own, "caps them at 30, and itself caps its logits at 20"),
     ],
 )

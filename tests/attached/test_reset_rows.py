@@ -162,7 +162,7 @@ def test_rows_that_are_no_numbers_are_mended(model, text):
 
 def test_a_run_that_fails_leaves_the_model_as_it_was(model, text):
     before = copy.deepcopy(model.state_dict())
-    handle = model.model.register_forward_hook(fails_at_the_second_call())
+    handle = model.model.register_forward_hook(fails_at_the_fourth_call())
     with pytest.raises(WideneckError, match="no memory"):
         reset(model, IDS, text)
     handle.remove()
@@ -170,12 +170,12 @@ def test_a_run_that_fails_leaves_the_model_as_it_was(model, text):
         assert torch.equal(tensor, before[name]), name
 
 
-def fails_at_the_second_call():
+def fails_at_the_fourth_call():
     calls = []
 
     def hook(*_):
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 4:  # two see whether it reads from left to right, one has the old rows
             raise RuntimeError("no memory")
 
     return hook
@@ -227,6 +227,24 @@ def test_special_tokens_are_refused_without_force(text, token, said):
         wn.reset_rows(model, [40, token], text=text, tokenizer=marked())
     wn.reset_rows(model, [40, token], text=text, tokenizer=marked(), force=True)
     assert torch.equal(model.lm_head.weight[token], model.lm_head.weight[40])
+
+
+def test_a_marker_of_the_chat_template_is_refused_where_nobody_calls_it_special(text):
+    model = tr.LlamaForCausalLM(tr.LlamaConfig(**LLAMA | {"vocab_size": 98})).eval()
+    tokenizer = character_tokenizer()
+    tokenizer.add_tokens(["<turn>", "<other>"])
+    tokenizer.chat_template = "{% for m in messages %}<turn>{{ m.content }}{% endfor %}"
+    with pytest.raises(WideneckError, match=r"96 \('<turn>', in the chat template\).*force=True"):
+        wn.reset_rows(model, [96, 97], text=text, tokenizer=tokenizer)
+    wn.reset_rows(model, [97], text=text, tokenizer=tokenizer)
+
+
+def test_a_model_that_sees_what_it_is_to_predict_is_refused(text):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = tr.BertConfig(vocab_size=V, intermediate_size=16, max_position_embeddings=64, **sizes)
+    config.tie_word_embeddings = False
+    with pytest.raises(WideneckError, match="sees the tokens that it is to predict"):
+        reset(tr.BertForMaskedLM(config).eval(), IDS, text)
 
 
 def test_without_a_tokenizer_it_is_refused(model, text):

@@ -50,6 +50,14 @@ def test_many_tokens_at_once_give_what_one_at_a_time_gives(name, batch):
     assert found.std() > 1e-3  # the steps and the prompts are told apart
 
 
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_a_logit_that_is_no_number_is_said_and_not_labelled(value):
+    model = tiny_model("phi")
+    model.lm_head.bias.data[50] = value  # of another token than those that are asked for
+    with pytest.raises(UnmeasurableError, match="gives logits that are no numbers"):
+        probabilities(model, [7], PLANTED)
+
+
 def test_a_model_without_a_cache_of_keys_reads_the_row_again():
     torch.manual_seed(0)
     config = tr.MambaConfig(vocab_size=V, hidden_size=16, num_hidden_layers=1, state_size=4)

@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from wideneck.attached.guard import refuse_patched
-from wideneck.attached.model import original_class
+from wideneck.attached.model import SavedModel, original_class
 from wideneck.attached.normalizer_places import placed
 from wideneck.attached.swap import attached_head, is_tied, placed_memory, put_back, untie
 from wideneck.config import LowRank, Mixture, MoC, ScaledSoftmax, SoftCap, Softmax, name_of
@@ -71,6 +71,13 @@ def merged(model: Any) -> Any:
 def _check(model: Any) -> Any:
     """The head, of a model that may be merged."""
     name = type(model).__name__
+    if not isinstance(model, PreTrainedModel) and isinstance(model, nn.Module):
+        inner = next((m for m in model.modules() if isinstance(m, SavedModel)), None)
+        if inner is not None:
+            raise WideneckError(
+                f"merged is for the model itself, and this {name} wraps it: merge or unload an "
+                "adapter before, and give the model of transformers that is inside."
+            )
     head = attached_head(model) if isinstance(model, PreTrainedModel) else None
     if head is None:
         raise WideneckError(
@@ -128,6 +135,8 @@ def _scale(own: LogitMap, plain: LogitMap, head: Any, model: str) -> float:
         caps = caps.replace("its logits", "them")
         raise _cannot(model, f"a {name_of(head.config)} head", f"which {caps}, and itself {does}")
     scale = own.scale / plain.scale
+    if math.isclose(head.logit_scale, plain.scale, rel_tol=ROUNDING):
+        scale = own.scale / head.logit_scale  # one number of the model's, measured in two dtypes
     return 1.0 if math.isclose(scale, 1, rel_tol=1e-9) else scale
 
 

@@ -92,7 +92,7 @@ def _steps(model: Any, ids: Tensor, tokens: Tensor) -> Tensor:
     for step in range(STEPS):
         result = ask(model, input_ids=unread, use_cache=bool(names), **given)
         logits = logits_of(result)[:, -1]
-        if not logits.isfinite().any(1).all() or logits.isnan().any():
+        if not logits.isfinite().any(1).all() or not (logits < torch.inf).all():  # NaN is not, too
             raise UnmeasurableError(f"{type(model).__name__} gives logits that are no numbers")
         log_probs = logits.log_softmax(1)
         probs.append(log_probs.gather(1, tokens.to(logits.device)[:, None]).exp())

@@ -96,8 +96,8 @@ def reset_rows(
     Args:
         model: a causal language model of transformers, plain or with a head of wideneck.
         ids: the tokens, each once.  `wn.audit` lists suspects (`head.rows.undertrained`).
-        force: also reset bos, eos, pad, unk, what else the tokenizer calls special, and added
-            tokens of its chat template, such as the markers of a chat.
+        force: also reset bos, eos, pad, unk, what else the tokenizer calls special, such as the
+            markers of a chat, and added tokens that its chat template holds.
         text: a text file, or None for the reference of the Python language: what the
             probabilities before and after are taken on.
         tokenizer: the model's own; it is needed, to tell special tokens and to read the text.

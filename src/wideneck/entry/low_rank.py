@@ -54,6 +54,7 @@ def attach_low_rank(
     states = _states(model, chosen, tokenizer, num_tokens)
     layer, fit = _layer(model, logit_map), fitting_half(states.document)
     states = states.to(layer.weight.device)
+    layer.check(*states.probe, type(model).__name__)
     fitted = states.hidden[fit].flatten(0, 1).double()
     if len(fitted) < 2 * width or fit.all():
         raise WideneckError(

@@ -58,9 +58,14 @@ def _megabytes(count: int) -> str:
 
 
 def _divergence(found: Estimate) -> str:
-    if not found.value:
+    return _nats(found.value)
+
+
+def _nats(value: float) -> str:
+    """One way of writing for what is measured and what was predicted of it."""
+    if not value:
         return "0"
-    return f"{found.value:.2e}" if found.value < 0.001 else f"{found.value:.4f}"
+    return f"{value:.2e}" if value < 0.001 else f"{value:.4f}"
 
 
 def _between(found: Estimate) -> str:
@@ -92,9 +97,9 @@ TAILS: Sequence[Measure] = (
 )
 PREDICTED: Sequence[Measure] = (
     ("measured", "kl", _divergence),
-    ("true change", "predicted.change", "{:.2e}".format),
-    ("noise", "predicted.noise", optional("", "{:.2e}".format)),
-    ("moments", "predicted.moments", optional("", "{:.2e}".format)),
+    ("true change", "predicted.change", _nats),
+    ("noise", "predicted.noise", optional("", _nats)),
+    ("moments", "predicted.moments", optional("", _nats)),
 )
 TRIMS: Sequence[Measure] = (
     ("MB", "num_bytes", _megabytes),
@@ -209,7 +214,7 @@ def _name(kind: Kind) -> str:
 
 def _by_count(audit: CostAudit) -> Table | None:
     heads = [part.count for part in audit.kinds[0].by_count]
-    rows = [(_name(kind), "", [f"{part.kl:.2e}" for part in kind.by_count]) for kind in audit.kinds]
+    rows = [(_name(kind), "", [_nats(part.kl) for part in kind.by_count]) for kind in audit.kinds]
     columns = [Column(head, f"{KINDS}.by_count[].kl") for head in heads]
     return Table("KL by count of the target, nats", columns, rows, first="stands elsewhere")
 

@@ -296,6 +296,17 @@ def test_a_head_stored_rounded_is_moved_within_its_steps():
     assert dithered(head, text.hidden, text.document, "float32", 0, notes) == []
 
 
+@pytest.mark.parametrize("stored", ["NVFP4", "nf4", "MXFP4", "int4"])
+def test_a_format_without_steps_promises_no_dither(stored):
+    """Codes of a table have no step to move within."""
+    notes = []
+    head, text = layer(), states()
+    assert dithered(head, text.hidden, text.document, stored, 0, notes) == []
+    [said] = notes
+    assert f"stored as {stored}:" in said
+    assert "dithered" not in said
+
+
 def test_cheaper_logits_may_be_anything():
     head, text = layer(), states()
     hidden, targets = text.hidden.flatten(0, 1), text.targets.flatten()
@@ -361,3 +372,64 @@ def test_what_is_shifted_is_put_back(whole):
 def test_bytes_of_a_low_rank_head_are_those_of_both_factors_and_the_mean_row(whole):
     [kind] = [kind for kind in whole.kinds if kind.name == f"rank {D // 2}, bf16"]
     assert kind.num_bytes == 2 * (V + D) * (D // 2) + 4 * D
+
+
+def test_of_rounded_logits_and_of_rounded_operands_each_is_that(whole):
+    head, text = layer(), states(windows=16)
+    measured = torch.isin(text.document, torch.tensor([1, 3]))
+    hidden, targets = text.hidden[measured].flatten(0, 1), text.targets[measured].flatten()
+    logits = head.logits(hidden).bfloat16().double()
+    x, w = hidden.bfloat16().double(), head.weight.bfloat16().double()
+    operands = x @ w.T + head.bias.double()
+    kl = {kind.name: kind.kl.value for kind in whole.kinds}
+    for name, z in (("bf16 logits", logits), ("fp32 logits of bf16", operands)):
+        expected = slow(wide(head), lambda _, z=z: z, hidden, targets)["kl"].mean().item()
+        assert kl[name] == pytest.approx(expected, rel=0.02)
+
+
+def test_a_low_rank_head_goes_through_the_map_of_the_logits():
+    head, text = layer(cap=3.0), states()
+    u, s, v = torch.linalg.svd(head.weight - head.weight.mean(0), full_matrices=False)
+    cheap = low_rank(head, u * s, v, head.weight.mean(0))
+    x = text.hidden.flatten(0, 1)
+    torch.testing.assert_close(cheap.logits(x, x), head.logits(x), rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_weighted_is_weighted_by_the_mean_prediction_of_the_fitted_half(whole):
+    head, text = layer(), states(windows=16)
+    fit = torch.isin(text.document, torch.tensor([0, 2]))
+    prediction = head.logits(text.hidden[fit].flatten(0, 1)).softmax(1).mean(0)
+    shift = prediction @ head.weight
+    other = FORMATS["fp8 row"].rounded(head.weight - shift) + shift
+    hidden, targets = text.hidden[~fit].flatten(0, 1), text.targets[~fit].flatten()
+    [one] = apart(head, [dense(head, other)], hidden, targets)
+    [kind] = [k for k in whole.kinds if k.name == "fp8 row, less mean row weighted by pi"]
+    assert kind.kl.value == pytest.approx(one.kl.mean().item(), rel=1e-3)
+
+
+def test_every_percentile_is_of_the_sizes_and_the_bytes_are_over_those_of_bfloat16(whole):
+    head, text = layer(), states(windows=16)
+    measured = torch.isin(text.document, torch.tensor([1, 3]))
+    hidden, targets = text.hidden[measured].flatten(0, 1), text.targets[measured].flatten()
+    [one] = apart(head, [dense(head, FORMATS["nf4"].rounded(head.weight))], hidden, targets)
+    sizes = one.nats.abs().sort().values
+    [kind] = [kind for kind in whole.kinds if kind.name == "nf4"]
+    places = {"ninety": 0.9, "ninety_nine": 0.99, "thousandth": 0.999}
+    for name, level in places.items():
+        below = int(level * (len(sizes) - 1))
+        assert sizes[below] <= getattr(kind.changes, name) <= sizes[below + 1]
+    assert kind.share == kind.num_bytes / (2 * V * D)
+    assert whole.kinds[0].share == 1
+    p = head.logits(hidden).double().softmax(1)
+    assert whole.concentration == pytest.approx(p.square().sum(1).mean().item(), rel=1e-5)
+
+
+def test_a_trim_keeps_the_most_probable_token_where_it_stays():
+    head, text = layer(), states()
+    counts = torch.randint(5, (V,), generator=torch.Generator().manual_seed(7))
+    top = head.logits(text.hidden.flatten(0, 1)).argmax(1)
+    order = sorted(range(V), key=lambda i: (-int(counts[i]), i))
+    for trim in trims(head, text.hidden, text.targets, text.document, counts):
+        kept = torch.isin(top, torch.tensor(order[: trim.num_rows])).double().mean().item()
+        assert trim.top1.value == pytest.approx(kept)
+        assert trim.share == trim.num_rows / V

@@ -32,7 +32,9 @@ def dithered(
     """Compare on some states (W, T, D) of documents (W,); nothing of a head stored in full."""
     name = STORED.get(stored, stored)
     format = FORMATS.get(name)
-    if format is None or format.refusal(*layer.weight.shape) is not None:
+    fits = format is not None and format.refusal(*layer.weight.shape) is None
+    variance = format.variance(layer.weight) if format is not None and fits else None
+    if variance is None:
         if stored not in ("float32", "float16", "float64"):
             notes.append(
                 f"The head is stored as {stored}: what its own rounding cost is not in the table, "
@@ -44,9 +46,6 @@ def dithered(
         "formats that are as fine lose less here than they would from the head before. `dithered` "
         "has them from a head moved at random within its steps."
     )
-    variance = format.variance(layer.weight)
-    if variance is None:
-        return []
     draw = torch.Generator().manual_seed(seed)  # on the CPU: one seed gives one head everywhere
     moved = torch.empty_like(layer.weight)
     for start in range(0, len(moved), 4096):

@@ -219,6 +219,8 @@ def test_it_has_the_dtype_and_the_flag_of_the_layer(text):
         ({"rank": 4, "size": 2}, "No option of head 'low_rank' is called 'size'"),
         ({"rank": 4, "num_tokens": 40}, "of a.txt there are .* to fit on: give a longer text"),
         ({"rank": 4, "num_tokens": 0}, "at least one token is read; 0 were asked for"),
+        ({"rank": 4, "num_tokens": 256.0}, "A whole number of .*; 256.0 were asked for"),
+        ({"rank": 4, "num_tokens": "256"}, "A whole number of .*; '256' were asked for"),
         ({"rank": 4, "tokenizer": None}, "in memory brings no tokenizer: pass tokenizer"),
         ({"rank": 4, "text": "nowhere.txt"}, r"nowhere\.txt"),
     ],

@@ -45,8 +45,10 @@ def attach_low_rank(
     """`wideneck.attach` of a low_rank; the arguments are those of it."""
     width = model.get_output_embeddings().weight.shape[1]
     rank = _asked(head, options, nats, width)
-    if num_tokens is not None and num_tokens < 1:
-        raise WideneckError(f"A text of at least one token is read; {num_tokens} were asked for.")
+    if num_tokens is not None and (not isinstance(num_tokens, int) or num_tokens < 1):
+        raise WideneckError(
+            f"A whole number of at least one token is read; {shown(num_tokens)} were asked for."
+        )
     _, logit_map = checked_start(model, LowRank(rank=rank or width), {})
     if num_tokens is None:
         num_tokens = max(TOKENS, TOKENS_A_WIDTH * width)

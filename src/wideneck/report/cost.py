@@ -164,7 +164,11 @@ def blocks(audit: CostAudit, reference: Reference) -> Iterator[Any]:
             wide=WIDE,
             face=BOTH,
         )
-    yield note(Caution(reference[f"{KINDS}.kl"].caution))
+    yield note(
+        "A shift changes no prediction of a softmax, and every input of a model whose embedding is "
+        "tied to the head: the shifted rows are for untied heads alone.",
+        Caution(reference[f"{KINDS}.kl"].caution),
+    )
     yield line(f"KL and acceptance by a token; {basis(audit.kinds[0].kl)}.")
     yield Details(
         ["How far the probability of single tokens moves"],

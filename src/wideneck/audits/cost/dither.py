@@ -43,8 +43,8 @@ def dithered(
         return []
     notes.append(
         f"The head is stored as {stored} already: rounded to that again it does not change, and "
-        "formats that are as fine lose less here than they would from the head before. `dithered` "
-        "has them from a head moved at random within its steps."
+        "formats that are as fine lose less here than they would from the head before. Some of "
+        "them are measured from a head moved at random within its steps as well."
     )
     draw = torch.Generator().manual_seed(seed)  # on the CPU: one seed gives one head everywhere
     moved = torch.empty_like(layer.weight)

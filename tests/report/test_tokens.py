@@ -10,7 +10,7 @@ from rich.console import Console
 
 from report.examples import head_audit, report
 from report.html_tree import read
-from wideneck.audits.argmaxable.result import TokenRef
+from wideneck.audits.rows import Undertrained
 from wideneck.audits.tokens.spelling import LETTERS
 from wideneck.report.terminal import GROUPS, LINES, show
 from wideneck.report.token_text import reader
@@ -79,7 +79,8 @@ def test_pieces_are_read_as_they_are_and_bytes_as_bytes(token, expected):
 
 def with_tokens(**lists):
     rows = dataclasses.replace(HEAD.rows, **lists)
-    return report(dataclasses.replace(HEAD, rows=rows, argmaxable=None), None)
+    health = dataclasses.replace(HEAD.tokens, suspects=[])  # a short list, which stands open
+    return report(dataclasses.replace(HEAD, rows=rows, argmaxable=None, tokens=health), None)
 
 
 def printed(found, width=80):
@@ -92,7 +93,7 @@ def of_a_real_vocabulary():
     """Thai, Arabic and spaces as a byte-level vocabulary of 151,936 has them, in equal rows."""
     words = [" " * n for n in range(1, 60)] + ["สวัสดี", "ภาษาไทย", "مرحبا", "الشرق الأوسط"] * 40
     texts = [spelt(word + str(i)) for i, word in enumerate(words * 8)]
-    tokens = [TokenRef(token=i, string=text) for i, text in enumerate(texts)]
+    tokens = [Undertrained(token=i, string=text) for i, text in enumerate(texts)]
     groups = [tokens[i : i + 5] for i in range(0, 500, 5)]
     return with_tokens(duplicates=groups, undertrained=tokens, beyond_tokenizer=None)
 
@@ -129,6 +130,6 @@ def test_the_page_has_every_token_as_plain_text_and_json_its_own_spelling():
 
 
 def test_a_short_list_stands_open():
-    tokens = [TokenRef(token=i, string=f"w{i}") for i in range(3)]
+    tokens = [Undertrained(token=i, string=f"w{i}") for i in range(3)]
     page = with_tokens(undertrained=tokens, duplicates=[]).to_html_text()
     assert "<details open><summary>3 tokens</summary>" in page

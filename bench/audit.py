@@ -1,6 +1,6 @@
 """Time and memory of whole audits, as processes, with the share of each step.
 
-    python -m bench audit                    default, head, verify, wide: 12 minutes on 2 cores
+    python -m bench audit                    default, head, cost, verify, wide: 16 minutes on 2 cores
     python -m bench audit default head      only these
     python -m bench audit cluster           four heads with a cluster of rows, 10 minutes each
     python -m bench audit cluster=20000,128,600     the same of that many rows, columns, members
@@ -38,6 +38,7 @@ from wideneck.models.tokens import token_strings
 CASES = {  # name: (arguments, seconds allowed, GB allowed)
     "default": ([], 150, 4),
     "head": (["--section", "head"], 60, 2),
+    "cost": (["--section", "cost"], 150, 3),  # 90 s of them beyond the states
     "verify": (["--section", "head", "--no-argmaxable", "--verify-tokens", "200"], 180, 4),
     # 262,144 x 640, Gaussian: as wide as the widest vocabularies of today.
     "wide": (["{wide}", "--section", "head"], 1200, 4),

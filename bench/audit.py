@@ -1,6 +1,6 @@
 """Time and memory of whole audits, as processes, with the share of each step.
 
-    python -m bench audit                    default, head, cost, verify, wide: 16 minutes on 2 cores
+    python -m bench audit                    default, head, cost, verify, wide: 16 minutes
     python -m bench audit default head      only these
     python -m bench audit cluster           four heads with a cluster of rows, 10 minutes each
     python -m bench audit cluster=20000,128,600     the same of that many rows, columns, members

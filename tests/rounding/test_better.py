@@ -5,11 +5,11 @@ from itertools import product
 import pytest
 import torch
 
-from wideneck.rounding import FORMATS, gptq, row_errors, scale_search
+from wideneck.rounding import FORMATS, best_scales, gptq, row_errors
 from wideneck.rounding.codes import Integers
 from wideneck.rounding.gptq import COLUMNS, compensated
 from wideneck.rounding.grid import Grid
-from wideneck.rounding.scale_search import FACTORS, best_scales
+from wideneck.rounding.scale_search import FACTORS
 from wideneck.rounding.scaled import under
 
 CHOSEN = [name for name, one in FORMATS.items() if one.grid(192) is not None]
@@ -41,22 +41,20 @@ def test_the_cost_of_a_row_is_what_its_scores_lose():
 
 def test_which_formats_leave_a_choice():
     assert set(FORMATS) - set(CHOSEN) == {"bf16", "Q6_K"}
-    assert scale_search(FORMATS["bf16"], *case()[:2]) is None
-    assert gptq(FORMATS["bf16"], *case()[:2]) is None
     assert FORMATS["nf4"].grid(96) is None  # its blocks run on into the next row
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_no_row_is_worse_than_before(name):
     weight, second_moment, _ = case()
-    one = FORMATS[name]
-    grid = one.grid(192)
+    grid = FORMATS[name].grid(192)
     usual = under(grid, weight, grid.scales(weight, grid.total(weight)))
     before = row_errors(weight, usual, second_moment)
-    searched = row_errors(weight, scale_search(one, weight, second_moment), second_moment)
+    scales = best_scales(grid, weight, second_moment)
+    searched = row_errors(weight, under(grid, weight, scales), second_moment)
     assert (searched <= before * (1 + 1e-5)).all()
     assert searched.sum() < 0.9 * before.sum()
-    mended = row_errors(weight, gptq(one, weight, second_moment), second_moment)
+    mended = row_errors(weight, gptq(grid, weight, second_moment, scales), second_moment)
     assert (mended <= searched * (1 + 1e-9)).all()
     assert mended.sum() < 0.7 * searched.sum()
 
@@ -64,25 +62,26 @@ def test_no_row_is_worse_than_before(name):
 @pytest.mark.parametrize("name", sorted(set(CHOSEN) - set(OWN)))
 def test_rows_that_share_a_scale_are_weighed(name):
     weight, second_moment, shares = case()
-    one = FORMATS[name]
-    grid = one.grid(192)
+    grid = FORMATS[name].grid(192)
     usual = under(grid, weight, grid.scales(weight, grid.total(weight)))
 
     def cost(rounded):
         return (row_errors(weight, rounded, second_moment) @ shares.double()).item()
 
-    searched = cost(scale_search(one, weight, second_moment, shares))
+    scales = best_scales(grid, weight, second_moment, shares)
+    searched = cost(under(grid, weight, scales))
     assert searched <= cost(usual) * (1 + 1e-5)
     # One column of blocks after the other is no exact minimum.
-    assert searched <= cost(scale_search(one, weight, second_moment)) * 1.01
-    assert cost(gptq(one, weight, second_moment, shares)) < 0.7 * searched
+    assert searched <= cost(under(grid, weight, best_scales(grid, weight, second_moment))) * 1.01
+    assert cost(gptq(grid, weight, second_moment, scales)) < 0.7 * searched
 
 
 def test_a_row_of_its_own_scales_has_no_use_for_weights():
     weight, second_moment, shares = case()
     for name in ("int8 row", "NVFP4"):
-        found = scale_search(FORMATS[name], weight, second_moment, shares)
-        assert torch.equal(found, scale_search(FORMATS[name], weight, second_moment))
+        grid = FORMATS[name].grid(192)
+        found = best_scales(grid, weight, second_moment, shares)
+        assert torch.equal(found, best_scales(grid, weight, second_moment))
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -176,7 +175,8 @@ def test_gptq_of_a_moment_that_is_no_full_rank():
     weight, _, _ = case()
     hidden = torch.randn(20, 192, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     second_moment = hidden.T @ hidden / 20
-    found = gptq(FORMATS["Q4_0"], weight, second_moment)
+    grid = FORMATS["Q4_0"].grid(192)
+    found = gptq(grid, weight, second_moment, best_scales(grid, weight, second_moment))
     assert found.isfinite().all()
     usual = row_errors(weight, FORMATS["Q4_0"].rounded(weight), second_moment).sum()
     assert row_errors(weight, found, second_moment).sum() < 0.3 * usual

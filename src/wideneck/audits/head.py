@@ -12,7 +12,6 @@ bounds that.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,10 +21,11 @@ from wideneck.audits.clock import Clock
 from wideneck.audits.geometry import Geometry, measure_geometry
 from wideneck.audits.measure import measure
 from wideneck.audits.measured import measured
-from wideneck.audits.rows import SpecialRows, special_rows
+from wideneck.audits.rows import SpecialRows
 from wideneck.audits.states import Progress
 from wideneck.audits.subject import Subject
-from wideneck.audits.tokens.health import TokenHealth, token_categories, token_health, unused
+from wideneck.audits.tokens.health import TokenHealth, token_health
+from wideneck.audits.tokens.known import KnownTokens, known_tokens
 from wideneck.audits.tokens.of_subject import with_prompts
 from wideneck.audits.tokens.verify import Verification
 from wideneck.config import GSS, HeadConfig, Mixture, ReLU, ScaledSoftmax, Sigsoftmax, Softmax
@@ -84,7 +84,7 @@ def audit_head(
     argmaxable: bool = True,
     verified: Verification | None = None,
     seed: int = 0,
-    tokenizer: Any = None,
+    known: KnownTokens | None = None,
     progress: Progress | None = None,
 ) -> HeadAudit:
     """Measure one output layer.
@@ -96,18 +96,18 @@ def audit_head(
             longest step, 2 V^2 D operations.
         verified: what the model said of its suspicious tokens, where it was asked.
         seed: of the Gaussian null.
-        tokenizer: the one in memory, if there is one; None for the one that belongs to the head.
+        known: of its tokens; None to ask the tokenizer that belongs to the head.
     """
     notes = what_does_not_apply(head.form)
     if head.form.has_contexts:
         second_moment = None
     with clock("special rows"):
-        categories = token_categories(head, tokenizer, notes)
-        rows = special_rows(head.weight, head.tokens, head.bias, unused(categories))
-        rows = with_prompts(rows, verified)
+        known = known or known_tokens(head, None)
+        notes += known.notes
+        rows = with_prompts(known.rows, verified)
     with clock("token health"):
         health = measured(
-            "which tokens look untrained", lambda: token_health(head, categories, rows), None, notes
+            "which tokens look untrained", lambda: token_health(head, known), None, notes
         )
     with clock("geometry"):
         everything = measure_geometry(
@@ -161,6 +161,8 @@ def audit_head(
 
 def section(subject: Subject) -> HeadAudit:
     """The head of a subject, weighted by the states of its text where there is one."""
+    with subject.clock("special rows"):
+        known = subject.known_tokens()
     return audit_head(
         subject.head,
         subject.clock,
@@ -168,7 +170,7 @@ def section(subject: Subject) -> HeadAudit:
         argmaxable=subject.argmaxable,
         verified=subject.verified,
         seed=subject.seed,
-        tokenizer=subject.tokenizer,
+        known=known,
         progress=subject.progress,
     )
 

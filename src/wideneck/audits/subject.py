@@ -11,6 +11,7 @@ from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.audits.clock import Clock
 from wideneck.audits.measured import measured
 from wideneck.audits.states import HiddenStates, Progress
+from wideneck.audits.tokens.known import KnownTokens, known_tokens
 from wideneck.audits.tokens.verify import Verification
 from wideneck.data import Text, Windows, cut_windows
 from wideneck.heads import Head
@@ -48,8 +49,6 @@ class Subject:
     """On what was measured otherwise than it was asked for."""
     loaded: LoadedModel | None = None
     """While the model is in memory."""
-    tokenizer: Any = None
-    """Of the model, once it was loaded."""
     logit_map: LogitMap | None = None
     own_head: Head | None = None
     """The head of wideneck that the model has, if it has one."""
@@ -61,6 +60,7 @@ class Subject:
     """By section, what watched the states of every depth."""
     num_read: int = 0
     """Predictions that the model was run for."""
+    _known: KnownTokens | None = None
 
     def windows(self, num_tokens: int, window: int) -> Windows:
         """The text cut for the loaded model.
@@ -82,6 +82,12 @@ class Subject:
         check_ids(loaded.model, int(max(windows.ids.max(), windows.targets.max())))
         self.num_read += windows.targets.numel()
         return windows
+
+    def known_tokens(self) -> KnownTokens:
+        """What is known of the head's tokens; the tokenizer is asked once."""
+        if self._known is None:
+            self._known = known_tokens(self.head, self.tokenizer)
+        return self._known
 
     def measured(self, name: str, function: Callable[[], Any]) -> Any:
         """What the function gives; None, and a note, where the model's numbers do not allow it."""

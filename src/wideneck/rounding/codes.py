@@ -46,7 +46,7 @@ class Codes(ABC):
 
     @abstractmethod
     def nearest(self, scaled: Tensor) -> Tensor:
-        """The nearest of the numbers; the outermost for what lies beyond them."""
+        """The nearest of the numbers, in a new tensor; the outermost for what lies beyond them."""
 
     @abstractmethod
     def spacing(self, scaled: Tensor) -> Tensor | None:
@@ -69,7 +69,7 @@ class Integers(Codes):
         return (self.high - self.low).bit_length()
 
     def nearest(self, scaled: Tensor) -> Tensor:
-        return scaled.clamp(self.low, self.high).round()
+        return scaled.clamp(self.low, self.high).round_()
 
     def spacing(self, scaled: Tensor) -> Tensor:
         return torch.ones_like(scaled)
@@ -105,8 +105,8 @@ class E2M1(Codes):
 
     def nearest(self, scaled: Tensor) -> Tensor:
         size = scaled.abs().clamp_max_(MAGNITUDES[-1])
-        step = torch.where(size < 2, 0.5, torch.where(size < 4, 1.0, 2.0))
-        return (size / step).round_().mul_(step).copysign_(scaled)
+        step = power_below(size).clamp_min_(1.0).mul_(0.5)
+        return size.div_(step).round_().mul_(step).copysign_(scaled)
 
     def spacing(self, scaled: Tensor) -> None:
         return None

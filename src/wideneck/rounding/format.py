@@ -60,7 +60,7 @@ class Format(ABC):
         return None
 
     def grid(self, num_columns: int) -> Grid | None:
-        """Its scales and codes where `scale_search` and `gptq` may choose them; None elsewhere."""
+        """Its scales and codes where `best_scales` and `gptq` may choose them; None elsewhere."""
         return None
 
     def check(self, weight: Tensor) -> None:

@@ -118,7 +118,7 @@ class Grid:
         """Numbers rounded under scales of their shape, decoded."""
         # Under a scale of 0 are numbers too small for any, which decode to 0.
         safe = torch.where(scales == 0, 1.0, scales)
-        return self.codes.nearest(rows / safe) * scales
+        return self.codes.nearest(rows / safe).mul_(scales)
 
 
 def power_of(sizes: Tensor) -> Tensor:

@@ -14,41 +14,25 @@ Cost: 2 V D (W + D) operations a candidate for blocks W wide, in float32.
 import torch
 from torch import Tensor
 
-from wideneck.rounding.format import Format
 from wideneck.rounding.grid import Grid
-from wideneck.rounding.rows import row_ranges
-from wideneck.rounding.scaled import under
+from wideneck.rounding.rows import TALL, row_ranges
 
 FACTORS = tuple(x / 100 for x in range(72, 112, 5))
 POWERS = (0.5, 2.0)
 """Of scales that are powers of two."""
 
 
-def scale_search(
-    format: Format, weight: Tensor, second_moment: Tensor, row_weights: Tensor | None = None
-) -> Tensor | None:
-    """The matrix under the scales found, with the nearest codes.
-
-    Args:
-        format: what it is stored as.
-        weight: (V, D).
-        second_moment: M = E[x x'], (D, D).
-        row_weights: (V,), at least 0, for rows that share a scale; None for equal ones.
-
-    Returns:
-        (V, D) float32, what a reader decodes; None where a format leaves no choice of scales.
-    """
-    format.check(weight)
-    grid = format.grid(weight.shape[1])
-    if grid is None:
-        return None
-    return under(grid, weight, best_scales(grid, weight, second_moment, row_weights))
-
-
 def best_scales(
     grid: Grid, weight: Tensor, second_moment: Tensor, row_weights: Tensor | None = None
 ) -> Tensor:
-    """The scales alone, (S, C) float32; arguments as those of `scale_search`."""
+    """The scales found, (S, C) float32.
+
+    Args:
+        grid: how the matrix is cut into blocks.
+        weight: (V, D).
+        second_moment: M = E[x x'], (D, D).
+        row_weights: (V,), at least 0, for rows that share a scale; None for equal ones.
+    """
     total = grid.total(weight)
     scales = grid.scales(weight, total)
     # Scaled so that float32 holds the costs of any hidden states.
@@ -57,7 +41,7 @@ def best_scales(
         row_weights = torch.ones(len(weight), device=weight.device)
     if grid.rows is None:
         return _of_all(grid, weight, metric, row_weights, scales, total)
-    for rows in row_ranges(*weight.shape):
+    for rows in row_ranges(*weight.shape, block=TALL):
         blocks = slice(rows.start // grid.rows, -(-rows.stop // grid.rows))
         part = _Search(grid, weight[rows].float(), metric, row_weights[rows])
         scales[blocks] = part.best(scales[blocks], total)
@@ -79,7 +63,7 @@ class _Search:
         for group in range(scales.shape[1]):
             columns = slice(group * width, (group + 1) * width)
             own = self.metric[columns, columns]
-            others = errors @ self.metric[:, columns] - errors[:, columns] @ own
+            others = 2 * (errors @ self.metric[:, columns] - errors[:, columns] @ own)
             usual = scales[:, group : group + 1].clone()
             least = self.cost(errors[:, columns], own, others)
             for factor in factors(self.grid):
@@ -93,11 +77,11 @@ class _Search:
 
     def errors(self, scales: Tensor, columns: slice) -> Tensor:
         rows = self.rows[:, columns]
-        return self.grid.nearest(rows, self.grid.spread(scales, self.all, rows.shape[1])) - rows
+        return self.grid.nearest(rows, self.grid.spread(scales, self.all, rows.shape[1])).sub_(rows)
 
     def cost(self, errors: Tensor, own: Tensor, others: Tensor) -> Tensor:
-        """Of each block of rows, what it changes: (S,)."""
-        of_rows = torch.einsum("nd,nd->n", errors @ own + 2 * others, errors)
+        """Of each block of rows, what it changes: (S,); `others` are twice what the others add."""
+        of_rows = torch.linalg.vecdot(torch.addmm(others, errors, own), errors)
         height = self.grid.rows
         if height is None:
             return (of_rows * self.row_weights).sum()[None]
@@ -126,7 +110,7 @@ def _of_all(
     best, least = usual, float("inf")
     for factor in (1.0, *factors(grid)):
         tried, cost = grid.stored(usual * factor, total), 0.0
-        for rows in row_ranges(*weight.shape):
+        for rows in row_ranges(*weight.shape, block=TALL):
             part = _Search(grid, weight[rows].float(), metric, row_weights[rows])
             cost += float(part.cost(part.errors(tried, slice(None)), metric, nothing))
         if cost < least:

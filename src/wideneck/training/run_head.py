@@ -1,5 +1,6 @@
 """The output layer of a run of `wideneck train`, from its recipe and its best weights."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,12 +31,13 @@ def read_run_head(path: Path, display: str, strings: list[str | None] | None) ->
     run's own words, where it has some.
     """
     recipe, stored = read_run_recipe(path), Stored(path / MODEL)
-    tied, name, config = False, WEIGHT, recipe.head
+    tied, name, config, embedding = False, WEIGHT, recipe.head, None
     if isinstance(recipe.model, States):
         config = head_config(stored.header(headers.HeadWeights).head)
-    elif recipe.model.tied:
-        tied = True
-        name = _embedding_name(recipe.model, stored.header(headers.TextWeights).vocab_size)
+    else:
+        embedding = _embedding_name(recipe.model, stored.header(headers.TextWeights).vocab_size)
+        tied = recipe.model.tied
+        name = embedding if tied else WEIGHT
     weight = _tensor(stored, name)
     bias = _tensor(stored, BIAS) if BIAS in stored.names() else None
     check_matrix(name, weight, bias)
@@ -51,6 +53,7 @@ def read_run_head(path: Path, display: str, strings: list[str | None] | None) ->
         tokens=strings,
         model=display,
         form=HeadForm(config=config, is_ours=True),
+        input_weight=None if tied or embedding is None else partial(_tensor, stored, embedding),
     )
 
 

@@ -10,7 +10,7 @@ from wideneck.audits.cost.cheaper import Cheaper, dense, low_rank
 from wideneck.audits.cost.choosing import check_limit
 from wideneck.audits.cost.dither import dithered
 from wideneck.audits.cost.measuring import apart
-from wideneck.audits.cost.predicting import from_moments, from_noise
+from wideneck.audits.cost.predicting import from_moments, from_noise, noise_weights
 from wideneck.audits.cost.trims import ranges, trims
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.errors import WideneckError
@@ -64,7 +64,7 @@ def test_noise_of_known_variance_costs_what_all_three_predict():
     measured = found.kl.mean().item()
     assert found.half_variance.mean().item() == pytest.approx(measured, rel=0.02)
     variance = torch.full((V, D), 0.02**2)
-    assert from_noise(head, variance, hidden) == pytest.approx(measured, rel=0.1)
+    assert from_noise(noise_weights(head, hidden), variance) == pytest.approx(measured, rel=0.1)
     p = head.logits(hidden).softmax(1).double()
     moment = hidden.double().T @ hidden.double() / len(hidden)
     moments = from_moments(head.weight, lambda rows: other[rows], p.mean(0), moment, 1.0)
@@ -79,7 +79,7 @@ def test_predictions_go_through_the_map_of_the_logits(map):
     hidden, targets = text.hidden.flatten(0, 1), text.targets.flatten()
     other = head.weight + 0.02 * torch.randn(V, D, generator=torch.Generator().manual_seed(5))
     [found] = apart(head, [dense(head, other)], hidden, targets)
-    noise = from_noise(head, torch.full((V, D), 0.02**2), hidden)
+    noise = from_noise(noise_weights(head, hidden), torch.full((V, D), 0.02**2))
     assert noise == pytest.approx(found.kl.mean().item(), rel=0.1)
 
 

@@ -10,7 +10,7 @@ from audits.cost.cost_examples import IDENTITY, D, T, V, found_of, layer, slow, 
 from wideneck.audits.cost.cheaper import dense
 from wideneck.audits.cost.choosing import chosen
 from wideneck.audits.cost.measuring import apart
-from wideneck.audits.cost.predicting import from_noise
+from wideneck.audits.cost.predicting import from_noise, noise_weights
 from wideneck.audits.measured import UnmeasurableError
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.rounding.formats import FORMATS
@@ -124,7 +124,8 @@ def test_noise_of_a_format_is_averaged_over_tokens_of_every_position(whole):
     variance = FORMATS["int8 row"].variance(head.weight)
     assert variance is not None
     [kind] = [kind for kind in whole.kinds if kind.name == "int8 row"]
-    assert kind.predicted.noise == pytest.approx(from_noise(head, variance, hidden[some]), rel=1e-6)
+    noise = from_noise(noise_weights(head, hidden[some]), variance)
+    assert kind.predicted.noise == pytest.approx(noise, rel=1e-6)
 
 
 def test_what_is_shifted_is_put_back(whole):

@@ -154,9 +154,7 @@ def _better(layer: OutputLayer, fitted: Fitted, format: Format, grid: Grid) -> I
         return scales[0]
 
     def with_codes() -> Tensor:
-        codes = gptq(format, layer.weight, fitted.second_moment, scales=found())
-        assert codes is not None
-        return codes
+        return gptq(grid, layer.weight, fitted.second_moment, found())
 
     for make, name, about in (
         (lambda: under(grid, layer.weight, found()), "scales", "scales searched"),

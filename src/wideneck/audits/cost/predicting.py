@@ -36,18 +36,26 @@ def from_moments(
 
 
 @torch.no_grad()
-def from_noise(layer: OutputLayer, variance: Tensor, hidden: Tensor) -> float:
-    """1/2 E sum_i p_i (1 - p_i) sum_j v_ij x_j^2 over states (N, D).  Cost: two products.
+def noise_weights(layer: OutputLayer, hidden: Tensor) -> Tensor:
+    """What an error of each weight counts: E p_i (1 - p_i) x_j^2, (V, D), over states (N, D).
 
-    Args:
-        layer: the head.
-        variance: v (V, D), of each weight's error.
-        hidden: (N, D).
+    Cost: two products, whatever the number of formats that it is asked of.
     """
-    total = 0.0
+    total = torch.zeros(layer.weight.shape, dtype=torch.float32, device=hidden.device)
     for (x,) in token_chunks(hidden):
         raw = layer.raw(x)
         p = layer.logit_map(raw).softmax(1)
         slope = layer.logit_map.derivative(raw)
-        total += ((p - p * p) * slope**2 * (x.square() @ variance.T)).sum().item()
-    return total / len(hidden) / 2
+        total.addmm_((p.sub_(p * p) * slope.square_()).T, x.square())
+    return total.div_(len(hidden))
+
+
+def from_noise(weights: Tensor, variance: Tensor) -> float:
+    """1/2 E sum_i p_i (1 - p_i) sum_j v_ij x_j^2, errors being independent of each other.
+
+    Args:
+        weights: see `noise_weights`.
+        variance: v (V, D), of each weight's error.
+    """
+    rows = zip(weights.split(ROWS), variance.split(ROWS), strict=True)
+    return sum(torch.linalg.vecdot(w, v).sum(dtype=torch.float64).item() for w, v in rows) / 2

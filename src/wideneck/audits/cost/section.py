@@ -20,7 +20,7 @@ from wideneck.audits.cost.choosing import chosen
 from wideneck.audits.cost.dither import dithered
 from wideneck.audits.cost.kinds import Fitted, Made, made
 from wideneck.audits.cost.measuring import Apart, apart
-from wideneck.audits.cost.predicting import from_moments, from_noise
+from wideneck.audits.cost.predicting import from_moments, from_noise, noise_weights
 from wideneck.audits.cost.results import Changes, CostAudit, Kind, OfCount, Predicted
 from wideneck.audits.cost.trims import ranges, trims
 from wideneck.audits.estimate import estimate
@@ -37,7 +37,7 @@ HELD = 2**30
 UNFITTED = ("format", "shifted")
 """Whose changes know nothing of the states that the moments are of."""
 NOISE = 256
-"""Tokens over which noise is averaged: it takes two products a format."""
+"""Tokens over which noise is averaged."""
 DITHERED = 512
 """Tokens on which a head moved within its steps is rounded."""
 COUNTS = (0, 1, 10, 100, 1000)
@@ -108,6 +108,9 @@ def audit_cost(
     hidden, targets = states.hidden[~fit], states.targets[~fit]
     text = _Text(hidden, targets, states.document[~fit], counts[targets.cpu()])
     squared = _squared_length(layer, text.flat)
+    # Not every so many-th: steps divide windows, whose first tokens are unlike the others.
+    some = torch.linspace(0, len(text.flat) - 1, min(NOISE, len(text.flat)) | 1).long()
+    noise = noise_weights(layer, text.flat[some.to(text.flat.device)])
     kinds: list[Kind] = []
     everything = list(made(layer, fitted, notes))
     with clock("cost: cheaper heads"):
@@ -115,7 +118,7 @@ def audit_cost(
             heads = [one.make() for one in group]
             found = apart(layer, heads, text.flat, targets.flatten())
             for one, head, moved in zip(group, heads, found, strict=True):
-                kinds.append(_kind(one, head, moved, layer, fitted, text, squared))
+                kinds.append(_kind(one, head, moved, layer, fitted, text, squared, noise))
                 if progress:
                     progress("cheaper heads", len(kinds), len(everything))
             del heads, head
@@ -196,6 +199,7 @@ def _kind(
     fitted: Fitted,
     text: _Text,
     squared: float,
+    noise: Tensor,
 ) -> Kind:
     shape, document = text.targets.shape, text.document
 
@@ -234,7 +238,7 @@ def _kind(
         ),
         predicted=Predicted(
             moments=moments,
-            noise=_noise(one, head, layer, text),
+            noise=_noise(one, head, layer, noise),
             change=moved.half_variance.mean().item(),
         ),
         by_count=[
@@ -251,13 +255,11 @@ def _kind(
     )
 
 
-def _noise(one: Made, head: Any, layer: OutputLayer, text: _Text) -> float | None:
+def _noise(one: Made, head: Any, layer: OutputLayer, weights: Tensor) -> float | None:
     """By the variance of a format's steps, or where it has none by the squares of its errors."""
     if one.format is None or head.rows is None:
         return None
     variance = one.format.variance(layer.weight)
     if variance is None:
         variance = (head.rows(slice(None)) - layer.weight).square_()
-    # Not every so many-th: steps divide windows, whose first tokens are unlike the others.
-    some = torch.linspace(0, len(text.flat) - 1, min(NOISE, len(text.flat)) | 1).long()
-    return from_noise(layer, variance, text.flat[some.to(text.flat.device)])
+    return from_noise(weights, variance)

@@ -3,7 +3,6 @@
 Default on a CPU: one pass of the tokenizer over its own tokens, three over the rows.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +11,12 @@ from torch import Tensor
 
 from wideneck.audits.argmaxable.result import TokenRef
 from wideneck.audits.measure import measure
-from wideneck.audits.rows import SpecialRows
-from wideneck.audits.tokens.categories import categorize
 from wideneck.audits.tokens.category import MEANINGS, Category
 from wideneck.audits.tokens.indicators import chosen, indicators
+from wideneck.audits.tokens.known import KnownTokens
 from wideneck.audits.tokens.references import Reference, references
 from wideneck.audits.tokens.repaired import rows_at_mean, zero_rows
 from wideneck.audits.tokens.suspicion import num_candidates, suspects
-from wideneck.errors import WideneckError
 from wideneck.models import HeadWeights
 
 QUANTILES = (0.01, 0.02, 0.5, 0.98)
@@ -89,36 +86,10 @@ class TokenHealth:
     )
 
 
-def token_categories(head: HeadWeights, tokenizer: Any, notes: list[str]) -> list[Category] | None:
-    """By id; None, and a note, where the tokenizer cannot be asked.
-
-    Args:
-        tokenizer: the one in memory; None for the one that belongs to the head, if there is one.
-    """
-    if head.tokens is None or (tokenizer is None and head.tokenizer is None):
-        return None
-    try:
-        if tokenizer is None and head.tokenizer is not None:
-            tokenizer = head.tokenizer()
-        return categorize(
-            tokenizer, head.tokens, len(head.weight), types=head.token_types, notes=notes
-        )
-    except WideneckError as error:
-        notes.append(f"No categories of tokens: {error}")
-        return None
-
-
-def unused(categories: Sequence[Category] | None) -> list[int]:
-    """Ids of tokens that no text holds, by name or as bytes."""
-    known = (Category.PADDING, Category.NEVER_VALID_BYTE)
-    return [i for i, category in enumerate(categories or ()) if category in known]
-
-
-def token_health(
-    head: HeadWeights, categories: list[Category] | None, rows: SpecialRows
-) -> TokenHealth:
-    """Measure it, given the categories and the rows that are equal or have no token."""
+def token_health(head: HeadWeights, known: KnownTokens) -> TokenHealth:
+    """Measure it."""
     weight, strings = head.weight, head.tokens or ()
+    categories, rows = known.categories, known.rows
     ids, kinds = references(
         categories,
         [[ref.token for ref in group] for group in rows.duplicates],

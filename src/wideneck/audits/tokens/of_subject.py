@@ -5,10 +5,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from wideneck.audits.rows import SpecialRows, special_rows
+from wideneck.audits.rows import SpecialRows
 from wideneck.audits.scale import lengths
 from wideneck.audits.subject import Subject
-from wideneck.audits.tokens.health import token_categories, unused
 from wideneck.audits.tokens.indicators import INPUT_NORM, chosen, indicators
 from wideneck.audits.tokens.references import references
 from wideneck.audits.tokens.suspicion import suspects
@@ -44,10 +43,8 @@ def verified_tokens(subject: Subject, count: int) -> Verification:
 
 def _by_suspicion(subject: Subject) -> tuple[list[int], str]:
     """Ids, the most suspicious first, and in words by what."""
-    head, loaded = subject.head, subject.loaded
-    assert loaded is not None
-    categories = token_categories(head, loaded.tokenizer, [])  # the section notes what fails
-    rows = special_rows(head.weight, head.tokens, head.bias, unused(categories))
+    head, known = subject.head, subject.known_tokens()
+    categories, rows = known.categories, known.rows
     equal = [[ref.token for ref in group] for group in rows.duplicates]
     untrained, _ = references(categories, equal, [r.token for r in rows.beyond_tokenizer or ()])
     found = indicators(head.weight, untrained, head.tied, _input_rows(subject))

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import wideneck as wn
 from repeating import SEEN, UNSEEN, repeater
 from tiny_text import CHARACTERS, character_tokenizer, write_text
+from wideneck.audits.tokens import categorize, known
 from wideneck.cli import app
 from wideneck.errors import WideneckError
 from wideneck.report.terminal import show
@@ -40,6 +41,19 @@ def test_the_head_section_alone_loads_the_model_and_asks_it(report):
     assert report.provenance.compute_dtype == "float32"
     assert "verify tokens" in report.provenance.seconds
     assert report.provenance.text is None
+
+
+def test_the_tokenizer_sorts_its_tokens_once(folder, monkeypatch):
+    """For who is asked and for the section together: seconds of a large vocabulary."""
+    asked = []
+
+    def counted(*args, **options):
+        asked.append(args)
+        return categorize(*args, **options)
+
+    monkeypatch.setattr(known, "categorize", counted)
+    wn.audit(folder, sections="head", verify_tokens=1, argmaxable=False)
+    assert len(asked) == 1
 
 
 def test_the_report_shows_who_was_asked_in_all_three_faces(report):

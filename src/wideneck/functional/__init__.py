@@ -10,5 +10,6 @@ from wideneck.functional.loss import (
 )
 from wideneck.functional.loss import z_loss as z_loss
 from wideneck.functional.scores import release_workspace as release_workspace
+from wideneck.functional.teacher import Teacher as Teacher
 from wideneck.functional.token_outputs import TokenOutputs as TokenOutputs
 from wideneck.functional.token_outputs import linear_token_outputs as linear_token_outputs

@@ -16,6 +16,7 @@ from wideneck.functional.loss import by_token, linear_cross_entropy
 from wideneck.functional.numbers import plain_number
 from wideneck.functional.options import LossOptions
 from wideneck.functional.products import asks_for_narrow
+from wideneck.functional.teacher import Teacher, check_lesson, lessons
 from wideneck.functional.token_op import OUTPUTS, AskedOutputs, EagerValues, TokenValues
 from wideneck.functional.transforms import refuse_transformed
 from wideneck.functional.vocab_parallel import locate
@@ -27,7 +28,8 @@ class TokenOutputs:
     """What the distribution p over the vocabulary says of each target, in nats.
 
     Every field has the shape of the targets and is None where it was not asked for, 0 (False)
-    where the target is ignored.  Gradients flow through `log_prob` and `entropy` alone.
+    where the target is ignored.  Gradients flow through `log_prob`, `entropy`, `divergence` and
+    `cross_entropy` alone.
     """
 
     log_prob: Tensor | None = None
@@ -40,6 +42,10 @@ class TokenOutputs:
     """The mean of log p_j over the vocabulary."""
     top1: Tensor | None = None
     """Whether the target is the most probable token, the first of those that tie."""
+    divergence: Tensor | None = None
+    """From the teacher."""
+    cross_entropy: Tensor | None = None
+    """-sum_m q_m log p of the soft target's token m."""
 
 
 def linear_token_outputs(
@@ -53,6 +59,10 @@ def linear_token_outputs(
     logit_scale: float = 1.0,
     outputs: Sequence[str] = ("log_prob",),
     temperature: float | Tensor = 1.0,
+    teacher: Teacher | Tensor | None = None,
+    beta: float = 0.0,
+    soft_ids: Tensor | None = None,
+    soft_probs: Tensor | None = None,
     ignore_index: int = -100,
     chunk_size: int | None = None,
     group=None,
@@ -67,6 +77,10 @@ def linear_token_outputs(
         log_sum_sq_prob = (2 * log_p).logsumexp(-1)
         mean_log_prob = log_p.mean(-1)
         top1 = log_p.argmax(-1) == target
+        divergence = F.kl_div(log_p, log_t, reduction="none", log_target=True).sum(-1)
+        cross_entropy = -(soft_probs * log_p.gather(-1, soft_ids)).sum(-1)
+
+    log_t is the teacher's, tempered as log_p is; see `beta` for the other divergences.
 
     Args:
         input: hidden states, (..., D) with `target` (...), or for a mixture (..., K, D).
@@ -77,10 +91,19 @@ def linear_token_outputs(
         log_prior: (..., K), the logarithms of the mixture's weights.
         logit_scale: as in `linear_cross_entropy`.
         outputs: the names of the fields to compute: "log_prob", "entropy", "log_sum_sq_prob",
-            "mean_log_prob", "top1".
+            "mean_log_prob", "top1", "divergence", "cross_entropy".
         temperature: T > 0, a number or a tensor that broadcasts to the shape of `target`.  It
             tempers the distribution, log p / T renormalized, as sampling from our
             log-probabilities does: not the scores in front of the activation.
+        teacher: of the divergence: a `Teacher`, hidden states and their output layer; or its
+            log-probabilities (..., V), of which -inf counts as -1e30.  It gets no gradient.
+        beta: 0 for KL(teacher || student), 1 for KL(student || teacher), and between the
+            generalized Jensen-Shannon divergence beta KL(t || m) + (1 - beta) KL(s || m) with
+            m = (1 - beta) s + beta t, as TRL and Agarwal et al. (ICLR 2024) have it.
+        soft_ids: (..., M), tokens of a soft target, as a teacher's M best; masked ones are any
+            token with a probability of 0.
+        soft_probs: (..., M), their probabilities, which get no gradient and whose sum may be below
+            1: what is missing counts nothing.
         ignore_index: the target that counts nothing.
         chunk_size: as in `linear_cross_entropy`.
         group: as in `linear_cross_entropy`.
@@ -101,6 +124,7 @@ def linear_token_outputs(
     """
     names = output_names(outputs)
     refuse_transformed("Token outputs")
+    check_lesson(names, teacher, soft_ids, soft_probs)
     if log_prior is not None:
         # So that p is normalized also as a function of log_prior, whose gradients are a matter of
         # convention otherwise; a head's log_prior is normalized already.
@@ -128,6 +152,18 @@ def linear_token_outputs(
     config = activation_config(activation)
     logit_scale = plain_number("logit_scale", logit_scale)
     layer = by_token(input, weight, target.shape, bias, config, log_prior, logit_scale, shard)
+    learns = None
+    if "divergence" in names or "cross_entropy" in names:
+        learns = lessons(
+            target.shape,
+            layer.vocab_size,
+            shard,
+            group,
+            teacher=teacher,
+            beta=beta,
+            soft_ids=soft_ids,
+            soft_probs=soft_probs,
+        )
     asked = AskedOutputs(
         encode(layer.form),
         LossOptions(
@@ -140,10 +176,12 @@ def linear_token_outputs(
         learning=torch.is_grad_enabled(),
         number=number,
         outputs=names,
+        lessons=learns,
     )
     leading = (layer.X, weight, layer.b, layer.log_prior, layer.scale)
     tensors = (*leading, target.reshape(-1).long(), tempered)
-    found = applied(TokenValues, EagerValues, shard)(asked, *tensors, *layer.form.parameters)
+    compute = applied(TokenValues, EagerValues, traceable=shard.is_whole and learns is None)
+    found = compute(asked, *tensors, *layer.form.parameters)
     fields = {name: one.view(target.shape) for name, one in zip(names, found, strict=True)}
     return TokenOutputs(**fields)
 

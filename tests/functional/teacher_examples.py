@@ -1,4 +1,4 @@
-"""Teachers, and the slow twin of what compares with them: whole distributions in torch's formulas."""
+"""Teachers, and the slow twin of what compares with them, in torch's own formulas."""
 
 import torch
 import torch.nn.functional as F

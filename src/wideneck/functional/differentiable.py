@@ -14,7 +14,6 @@ from torch import Tensor
 
 from wideneck.functional.op import FIXED, Asked, run
 from wideneck.functional.options import ABOVE, NOTHING, Wanted
-from wideneck.functional.shard import Shard
 from wideneck.functional.transforms import (
     gradients_of,
     is_transformed,

@@ -178,7 +178,7 @@ def lessons(
     beta = plain_number("beta", beta)
     if not 0 <= beta <= 1:
         raise WideneckError(
-            f"beta must lie in [0, 1]: 0 is KL(teacher || student) and 1 is KL(student || teacher); "
+            "beta must lie in [0, 1]: 0 is KL(teacher || student) and 1 is KL(student || teacher); "
             f"got {beta}."
         )
     ids, probs = _soft(tokens, vocab_size, soft_ids, soft_probs)
@@ -246,8 +246,8 @@ def _soft(
         low, high = torch.stack(ids.aminmax()).tolist()
         if low < 0 or high >= vocab_size:
             raise WideneckError(
-                f"soft_ids must lie in [0, {vocab_size}), got {low if low < 0 else high}: give what "
-                "is masked any token, with a probability of 0."
+                f"soft_ids must lie in [0, {vocab_size}), got {low if low < 0 else high}: give "
+                "what is masked any token, with a probability of 0."
             )
     M = ids.shape[-1]
     return ids.reshape(-1, M).long(), probs.detach().reshape(-1, M)

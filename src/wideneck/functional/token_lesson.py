@@ -167,7 +167,7 @@ def _through(part: Block, student: Seen, q: Tensor, room: Room) -> tuple[Tensor,
     """Q = -dL / d log P, which is used up, on its way to the components."""
     assert student.mixed is not None
     if student.mixed.u is None:
-        q.mul_((-student.mixed.log_P).exp_())
+        q.mul_((-student.mixed.log_prob).exp_())
     return through_mixture(part, student.mixed, q, room.student_for(part)[1])
 
 

@@ -26,7 +26,7 @@ class Mixed:
     """(n, K), log pi_k less the log of the sum of e."""
     total: Tensor
     """(n, K), the sums of e."""
-    log_P: Tensor
+    log_prob: Tensor
     """(n, V)."""
 
 
@@ -90,7 +90,7 @@ def through_mixture(
         R = part.shard.add_up(ed.sum(-1) * w) - own  # others may be in the other branch
         weight = ed.mul_(-w[..., None]).addcmul_(e, (R / mixed.total)[..., None])
     else:  # a ratio of what is too small for a number: the responsibilities themselves, in logs
-        rho = (mixed.u + (mixed.log_w[..., None] - mixed.log_P[:, None])).exp_()
+        rho = (mixed.u + (mixed.log_w[..., None] - mixed.log_prob[:, None])).exp_()
         q = d[:, None]
         R = part.shard.add_up((rho * q).sum(-1)) - own
         weight = torch.addcmul(-rho * q, e, (R / mixed.total)[..., None])

@@ -16,7 +16,7 @@ from wideneck.functional.loss import by_token
 from wideneck.functional.numbers import plain_number
 from wideneck.functional.options import LossOptions, Wanted
 from wideneck.functional.products import asks_for_narrow
-from wideneck.functional.teacher import Teacher, lessons
+from wideneck.functional.teacher import Comparison, Teacher
 from wideneck.functional.token_lesson import Weights
 from wideneck.functional.token_op import FIXED, AskedOutputs, taught
 from wideneck.functional.token_outputs import broadcast_temperature, linear_token_outputs
@@ -26,6 +26,7 @@ from wideneck.functional.vocab_parallel import locate
 IGNORED = -100
 
 
+@torch.compiler.disable
 def linear_divergence(
     input: Tensor,
     linear_weight: Tensor,
@@ -114,7 +115,7 @@ def linear_divergence(
         shard,
         number=number,
         outputs=("divergence",),
-        lessons=lessons(tokens, given.vocab_size, shard, group, teacher=teacher, beta=beta),
+        lessons=Comparison(teacher, beta).lessons(tokens, given, group),
     )
     counts = target.reshape(-1) != IGNORED
     check_temperature(tempered, counts)

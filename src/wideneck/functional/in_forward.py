@@ -57,7 +57,6 @@ class InForward(torch.autograd.Function):
     jvp = staticmethod(refuse_forward_mode)
 
 
-@torch.compiler.disable
 def in_forward(run: Run, tensors: tuple, fixed: int, *, learning: bool) -> tuple[Tensor, Tensor]:
-    """Its two results; no graph is traced through it."""
+    """Its two results, where no graph is traced."""
     return InForward.apply(Reduced(run, fixed, learning), *tensors)

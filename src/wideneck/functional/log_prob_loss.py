@@ -25,6 +25,7 @@ from wideneck.functional.vocab_parallel import locate
 Loss = Callable[..., Tensor]
 
 
+@torch.compiler.disable
 def linear_log_prob_loss(
     input: Tensor,
     linear_weight: Tensor,

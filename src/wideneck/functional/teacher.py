@@ -132,102 +132,96 @@ class Lessons:
         return Lesson(teacher, self.beta, ids, None if probs is None else probs.to(student.z.dtype))
 
 
-def check_lesson(
-    names: Sequence[str],
-    teacher: Teacher | Tensor | None,
-    soft_ids: Tensor | None,
-    soft_probs: Tensor | None,
-) -> None:
-    """What is asked for and what is given to compare with must be the same."""
-    if ("divergence" in names) != (teacher is not None):
-        raise WideneckError(
-            "The output 'divergence' is the one that takes a teacher: ask for it and pass "
-            "teacher=, or neither."
-        )
-    given = soft_ids is not None, soft_probs is not None
-    if given != ("cross_entropy" in names,) * 2:
-        raise WideneckError(
-            "The output 'cross_entropy' is the one that takes soft_ids and soft_probs: ask for it "
-            "and pass both, or neither."
-        )
+@final
+@dataclass(frozen=True)
+class Comparison:
+    """What a caller of token outputs compares with, as it came."""
 
+    teacher: Teacher | Tensor | None = None
+    beta: float = 0.0
+    soft_ids: Tensor | None = None
+    soft_probs: Tensor | None = None
 
-def lessons(
-    tokens: torch.Size,
-    vocab_size: int,
-    shard: Shard,
-    group: Any,
-    *,
-    teacher: Teacher | Tensor | None = None,
-    beta: float = 0.0,
-    soft_ids: Tensor | None = None,
-    soft_probs: Tensor | None = None,
-) -> Lessons:
-    """What is given, checked and flat.
+    @property
+    def learns(self) -> bool:
+        """Whether there is something."""
+        return self.teacher is not None or self.soft_ids is not None
 
-    Args:
-        tokens: shape of the targets.
-        vocab_size: of the student.
-        shard: the part of the vocabulary that is here.
-        group: its processes.
-        teacher: the states of one, or log-probabilities (..., V).
-        beta: in [0, 1].
-        soft_ids: (..., M).
-        soft_probs: (..., M).
-    """
-    beta = plain_number("beta", beta)
-    if not 0 <= beta <= 1:
-        raise WideneckError(
-            "beta must lie in [0, 1]: 0 is KL(teacher || student) and 1 is KL(student || teacher); "
-            f"got {beta}."
-        )
-    ids, probs = _soft(tokens, vocab_size, soft_ids, soft_probs)
-    if isinstance(teacher, Tensor):
-        if not teacher.is_floating_point() or teacher.shape != (*tokens, vocab_size):
+    def check(self, names: Sequence[str]) -> None:
+        """What is asked for, by the names of outputs, and what is given must be the same."""
+        if ("divergence" in names) != (self.teacher is not None):
             raise WideneckError(
-                f"The teacher's log-probabilities must be floating point of shape "
-                f"{(*tokens, vocab_size)}, got {teacher.dtype} of shape {tuple(teacher.shape)}."
+                "The output 'divergence' is the one that takes a teacher: ask for it and pass "
+                "teacher=, or neither."
             )
-        log_probs = teacher.detach().reshape(-1, vocab_size)
-        return Lessons(None, log_probs, beta, ids, probs)
-    if teacher is None:
-        return Lessons(None, None, beta, ids, probs)
-    if not isinstance(teacher, Teacher):
-        raise WideneckError(
-            "teacher is a wideneck.functional.Teacher of hidden states and an output layer, or a "
-            f"tensor of log-probabilities (..., V); got a {type(teacher).__name__}."
-        )
-    narrow = asks_for_narrow(teacher.input, teacher.linear_weight)
-    with torch.no_grad():
-        layer = _layer(teacher, tokens, vocab_size, shard, group)
-    return Lessons(layer, None, beta, ids, probs, narrow)
+        given = self.soft_ids is not None, self.soft_probs is not None
+        if given != ("cross_entropy" in names,) * 2:
+            raise WideneckError(
+                "The output 'cross_entropy' is the one that takes soft_ids and soft_probs: ask for "
+                "it and pass both, or neither."
+            )
+
+    def lessons(self, tokens: torch.Size, student: Layer, group: Any) -> Lessons:
+        """The same, checked and flat.
+
+        Args:
+            tokens: shape of the targets.
+            student: what is compared.
+            group: of processes that share its vocabulary.
+        """
+        beta, V, teacher = plain_number("beta", self.beta), student.vocab_size, self.teacher
+        if not 0 <= beta <= 1:
+            raise WideneckError(
+                "beta must lie in [0, 1]: 0 is KL(teacher || student) and 1 is "
+                f"KL(student || teacher); got {beta}."
+            )
+        ids, probs = _soft(tokens, V, self.soft_ids, self.soft_probs)
+        found = Lessons(None, None, beta, ids, probs)
+        if teacher is None:
+            return found
+        if isinstance(teacher, Tensor):
+            if not teacher.is_floating_point() or teacher.shape != (*tokens, V):
+                raise WideneckError(
+                    f"The teacher's log-probabilities must be floating point of shape "
+                    f"{(*tokens, V)}, got {teacher.dtype} of shape {tuple(teacher.shape)}."
+                )
+            return replace(found, log_probs=teacher.detach().reshape(-1, V))
+        if not isinstance(teacher, Teacher):
+            raise WideneckError(
+                "teacher is a wideneck.functional.Teacher of hidden states and an output layer, or "
+                f"a tensor of log-probabilities (..., V); got a {type(teacher).__name__}."
+            )
+        narrow = asks_for_narrow(teacher.input, teacher.linear_weight)
+        with torch.no_grad():
+            layer = _layer(teacher, tokens, student, group)
+        return replace(found, layer=layer, narrow=narrow)
 
 
-def _layer(
-    teacher: Teacher, tokens: torch.Size, vocab_size: int, shard: Shard, group: Any
-) -> Layer:
-    x, prior, bias = teacher.input.detach(), teacher.log_prior, teacher.linear_bias
-    weight = teacher.linear_weight.detach()
+def _layer(teacher: Teacher, tokens: torch.Size, student: Layer, group: Any) -> Layer:
+    """The teacher's, which must have the student's vocabulary."""
+    x, prior, weight = teacher.input.detach(), teacher.log_prior, teacher.linear_weight.detach()
     if prior is not None:
         prior = prior.log_softmax(-1, dtype=torch.promote_types(prior.dtype, torch.float32))
-    weight, bias, own = locate(weight, bias, None if isinstance(weight, DTensor) else group)
+    group = None if isinstance(weight, DTensor) else group
+    weight, bias, shard = locate(weight, teacher.linear_bias, group)
     try:
         check_shapes(x, weight, tokens, bias, prior, "none", None)
     except WideneckError as error:
         raise WideneckError(f"Of the teacher: {error}") from None
-    size = weight.shape[0] if own.is_whole else own.vocab_size
-    if size != vocab_size or (own.start, own.size) != (shard.start, shard.size):
-        raise WideneckError(
-            f"A teacher must have the student's vocabulary, split alike: the student's is "
-            f"{vocab_size}, the teacher's {size}."
-        )
-    if x.device != weight.device:
-        raise WideneckError(
-            f"The teacher's states are on {x.device} and its weight on {weight.device}."
-        )
     config = activation_config(teacher.activation)
     scale = plain_number("logit_scale", teacher.logit_scale)
-    return by_token(x, weight, tokens, bias, config, prior, scale, own)
+    layer = by_token(x, weight, tokens, bias, config, prior, scale, shard)
+    if layer.vocab_size != student.vocab_size or len(weight) != len(student.W):
+        raise WideneckError(
+            f"A teacher must have the student's vocabulary, over processes split alike: the "
+            f"student's is {student.vocab_size}, the teacher's {layer.vocab_size}."
+        )
+    if not x.device == weight.device == student.X.device:
+        raise WideneckError(
+            f"A teacher must be on the student's device {student.X.device}: its states are on "
+            f"{x.device} and its weight on {weight.device}."
+        )
+    return layer
 
 
 def _soft(

@@ -16,7 +16,7 @@ from wideneck.functional.loss import by_token, linear_cross_entropy
 from wideneck.functional.numbers import plain_number
 from wideneck.functional.options import LossOptions
 from wideneck.functional.products import asks_for_narrow
-from wideneck.functional.teacher import Teacher, check_lesson, lessons
+from wideneck.functional.teacher import Comparison, Teacher
 from wideneck.functional.token_op import OUTPUTS, AskedOutputs, EagerValues, TokenValues
 from wideneck.functional.transforms import refuse_transformed
 from wideneck.functional.vocab_parallel import locate
@@ -124,7 +124,8 @@ def linear_token_outputs(
     """
     names = output_names(outputs)
     refuse_transformed("Token outputs")
-    check_lesson(names, teacher, soft_ids, soft_probs)
+    compared = Comparison(teacher, beta, soft_ids, soft_probs)
+    compared.check(names)
     if log_prior is not None:
         # So that p is normalized also as a function of log_prior, whose gradients are a matter of
         # convention otherwise; a head's log_prior is normalized already.
@@ -145,42 +146,50 @@ def linear_token_outputs(
             group=group,
         )
         return TokenOutputs(log_prob=-nll)
-    weight, bias, shard = locate(linear_weight, linear_bias, group, target)
-    check_shapes(input, weight, target.shape, bias, log_prior, "none", chunk_size)
+    layer = input, linear_weight, linear_bias, activation, log_prior, logit_scale
+    options = LossOptions(
+        "none",
+        ignore_index,
+        chunk_size=chunk_size,
+        narrow=asks_for_narrow(input, linear_weight),
+    )
+    find = torch.compiler.disable(_find) if compared.learns else _find
+    return find(*layer, target, names, temperature, compared, options, group)
+
+
+def _find(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str | Activation,
+    log_prior: Tensor | None,
+    logit_scale: float,
+    target: Tensor,
+    names: tuple[str, ...],
+    temperature: float | Tensor,
+    compared: Comparison,
+    options: LossOptions,
+    group,
+) -> TokenOutputs:
+    weight, bias, shard = locate(weight, bias, group, target)
+    check_shapes(input, weight, target.shape, bias, log_prior, "none", options.chunk_size)
     check_ids(target)
     number, tempered = broadcast_temperature(temperature, target)
     config = activation_config(activation)
     logit_scale = plain_number("logit_scale", logit_scale)
     layer = by_token(input, weight, target.shape, bias, config, log_prior, logit_scale, shard)
-    learns = None
-    if "divergence" in names or "cross_entropy" in names:
-        learns = lessons(
-            target.shape,
-            layer.vocab_size,
-            shard,
-            group,
-            teacher=teacher,
-            beta=beta,
-            soft_ids=soft_ids,
-            soft_probs=soft_probs,
-        )
     asked = AskedOutputs(
         encode(layer.form),
-        LossOptions(
-            "none",
-            ignore_index,
-            chunk_size=chunk_size,
-            narrow=asks_for_narrow(input, linear_weight),
-        ),
+        options,
         shard,
         learning=torch.is_grad_enabled(),
         number=number,
         outputs=names,
-        lessons=learns,
+        lessons=compared.lessons(target.shape, layer, group) if compared.learns else None,
     )
     leading = (layer.X, weight, layer.b, layer.log_prior, layer.scale)
     tensors = (*leading, target.reshape(-1).long(), tempered)
-    compute = applied(TokenValues, EagerValues, traceable=shard.is_whole and learns is None)
+    compute = applied(TokenValues, EagerValues, traceable=shard.is_whole)
     found = compute(asked, *tensors, *layer.form.parameters)
     fields = {name: one.view(target.shape) for name, one in zip(names, found, strict=True)}
     return TokenOutputs(**fields)

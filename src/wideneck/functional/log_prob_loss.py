@@ -93,7 +93,8 @@ def linear_log_prob_loss(
 
     def run(wanted: Wanted, tensors: tuple) -> tuple[Tensor, Tensor, list[Tensor]]:
         form = decode(*encode(given.form), list(tensors[ABOVE:]))
-        layer = Layer(*tensors[:ABOVE], form, shard)
+        x, W, b, prior, factor = tensors[:ABOVE]
+        layer = Layer(x, W, b, prior, factor, form, shard)
         mask = ids != ignore_index
         kept = look(layer.X, ids, mask, layer.vocab_size, ignore_index)
         count = mask.sum() if reduction == "mean" else 1

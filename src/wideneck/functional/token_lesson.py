@@ -160,7 +160,8 @@ def to_gradient_(block: Block, lesson: Lesson, given: Weights, parameters: list[
             form.times_slope(weight, part.z)
         found.append((apart, soft))
         narrow.append(row)
-    return Learned(*_joined(found), torch.cat(narrow), torch.cat(by_prior) if by_prior else None)
+    prior = torch.cat(by_prior) if by_prior else None
+    return Learned(*_joined(found), torch.cat(narrow), prior)
 
 
 def _through(part: Block, student: Seen, q: Tensor, room: Room) -> tuple[Tensor, Tensor]:
@@ -249,7 +250,9 @@ def _both(part: Block, lesson: Lesson, room: Room, *, uses_up: bool) -> tuple[Se
     return student, see(given, [spare[: len(given.z)] for spare in room.teacher], uses_up=True)
 
 
-def _joined(found: list[tuple[Tensor | None, Tensor | None]]) -> list[Tensor | None]:
+def _joined(
+    found: list[tuple[Tensor | None, Tensor | None]],
+) -> tuple[Tensor | None, Tensor | None]:
     """The values of all parts."""
-    whole = [[one for one in parts if one is not None] for parts in zip(*found, strict=True)]
-    return [torch.cat(parts) if parts else None for parts in whole]
+    apart, soft = ([one for one in parts if one is not None] for parts in zip(*found, strict=True))
+    return torch.cat(apart) if apart else None, torch.cat(soft) if soft else None

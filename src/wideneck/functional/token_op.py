@@ -125,15 +125,15 @@ class TokenValues(torch.autograd.Function):
         asked: AskedOutputs = ctx.asked
         given = dict(zip(asked.outputs, gradients, strict=True))
         g, h = given.get("log_prob"), given.get("entropy")
-        learned = [given.get(name) for name in LEARNED]
-        if g is h is None and learned[0] is learned[1] is None:
+        apart, soft = given.get("divergence"), given.get("cross_entropy")
+        if g is h is apart is soft is None:
             return (None,) * (1 + ctx.count)
-        refuse_batched(g, h, *learned)
+        refuse_batched(g, h, apart, soft)
         entropy, *others = ctx.saved_tensors
         kept, tensors = others[:NUM_KEPT], tuple(others[NUM_KEPT:])
         target, temperature, *parameters = tensors[ABOVE:]
-        if any(up is not None for up in learned):
-            weights = Weights(g, h, *learned, None if h is None else entropy)
+        if apart is not None or soft is not None:
+            weights = Weights(g, h, apart, soft, None if h is None else entropy)
             _, ready = taught(asked, tensors, weights)
         elif h is None and temperature is None and asked.number == 1:
             assert g is not None  # the loss, which has faster ways

@@ -232,8 +232,7 @@ def test_mistakes_are_one_sentence():
 def test_a_model_learns_from_the_states_of_another(kind):
     torch.manual_seed(0)
     model = attached("llama-tied", kind)
-    teacher = tiny_model(LLAMA)
-    ids = token_ids(model)
+    teacher, ids = shaken(tiny_model("llama")), token_ids()
     labels = labels_of(ids)
     with torch.no_grad():
         states = teacher.model(ids).last_hidden_state[:, :-1]
@@ -257,8 +256,7 @@ def test_a_model_learns_from_the_states_of_another(kind):
 
 
 def test_a_memory_has_no_divergence():
-    model = remembering("llama")
-    ids = prompts(model)
+    model, ids = remembering("llama"), prompts()["input_ids"]
     log_t = torch.zeros(*ids[:, 1:].shape, model.config.vocab_size)
     with pytest.raises(wn.WideneckError, match="without the memory"):
         wn.token_outputs(model, input_ids=ids, labels=ids, outputs=("divergence",), teacher=log_t)

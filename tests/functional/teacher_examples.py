@@ -43,5 +43,5 @@ def soft_targets(N=7, M=3, V=11, dtype=torch.float64):
     """Ids and probabilities whose sum is below 1, one of them masked."""
     ids = torch.stack([torch.randperm(V)[:M] for _ in range(N)])
     probs = torch.rand(N, M, dtype=dtype) / M
-    probs[1, 2] = 0
+    probs[1, -1] = 0
     return {"soft_ids": ids, "soft_probs": probs}

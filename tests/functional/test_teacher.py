@@ -94,10 +94,10 @@ def test_the_loss_is_the_reduced_divergence(reduction, beta, kind, mixture):
 @pytest.mark.parametrize("mixture", [False, True])
 @pytest.mark.parametrize("kind", ACTIVATIONS)
 def test_gradients_are_those_of_differences(kind, mixture):
-    example, activation = inputs(mixture), ACTIVATIONS[kind]()
-    target, soft = example.pop("target"), soft_targets()
+    example, activation = inputs(mixture, N=3, K=2, D=3, V=5), ACTIVATIONS[kind]()
+    target, soft = example.pop("target"), soft_targets(N=3, M=2, V=5)
     names = [name for name, value in example.items() if value is not None]
-    teacher = fn.Teacher(**teacher_inputs())
+    teacher = fn.Teacher(**teacher_inputs(N=3, D=2, V=5))
 
     def found(*tensors):
         given = dict(zip(names, tensors[: len(names)], strict=True))

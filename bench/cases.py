@@ -14,6 +14,11 @@ NONE = "wideneck, reduction none"
 OUTPUTS = "wideneck, token outputs"
 """Log-probability, entropy and top-1, of which the first is learned from."""
 ENTROPY = "wideneck, token outputs, entropy learned"
+TEACHER = "wideneck, divergence from a teacher's states"
+"""KL(teacher || student), of an alike teacher."""
+JSD = "wideneck, the same with beta 0.5"
+TEACHER_LIMIT = 1.25
+"""The most that a divergence may take, over the products of both."""
 BIAS = "wideneck, with a bias"
 SMOOTHING = "wideneck, label smoothing"
 OUTPUTS_LIMIT = 1.10
@@ -66,6 +71,8 @@ CASES = {
         rows={
             **_ours(5),
             SMOOTHING: 3,
+            TEACHER: 5,
+            JSD: 5,
             "naive": 5,
             "F.linear_cross_entropy": 2,
             "F.linear_cross_entropy, chunk 512": 5,

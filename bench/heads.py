@@ -11,7 +11,8 @@ V, with the figure docs/bench-heads.svg), accuracy and accuracy-bfloat16.
 All times are of a forward and a backward pass.  "x floor" is the median over rounds of the
 time divided by the floor's in the same round (see bench/floor.py), and what limits judge;
 "of minima" is the ratio of the two shortest times.  "first" is the first call of that size.
-Token outputs are judged by their ratio to reduction "none", taken likewise.
+Token outputs are judged by their ratio to reduction "none", taken likewise, and a divergence from a
+teacher's states by its ratio to the products of both, 4/3 of the floor.
 "peak MB" is memory beyond inputs and gradients, in a process of its own.
 """
 
@@ -25,11 +26,14 @@ from bench.cases import (
     CASES,
     COMPILED,
     ENTROPY,
+    JSD,
     NONE,
     OURS,
     OUTPUTS,
     OUTPUTS_LIMIT,
     SOFTMAX,
+    TEACHER,
+    TEACHER_LIMIT,
     Case,
 )
 from bench.floor import fastest
@@ -128,6 +132,18 @@ def _verdicts(sizes: Case, times: dict[str, list[float]], peaks: dict[str, int])
             yield verdict(
                 f"time of {row} over {NONE}", ratio(times[row], times[NONE]), OUTPUTS_LIMIT
             )
-    worst = max(peaks[row] for row in peaks if row.startswith(OURS))
+    if times.get(TEACHER):
+        # The three products of the student, and of the alike teacher the scores, a third of them.
+        both = [4 / 3 * time for time in times["floor"]]
+        for row in (TEACHER, JSD):
+            yield verdict(
+                f"time of {row} over both's products", ratio(times[row], both), TEACHER_LIMIT
+            )
+    rows = [row for row in peaks if row.startswith(OURS) and row not in (TEACHER, JSD)]
+    worst = max(peaks[row] for row in rows)
     limit = 2 * chunk_bytes(sizes) + SLACK
     yield verdict("largest peak of ours", worst / 1e6, limit / 1e6, unit=" MB")
+    if TEACHER in peaks:  # two layers' chunks
+        worst = max(peaks[TEACHER], peaks[JSD]) / 1e6
+        limit = (3 * chunk_bytes(sizes) + SLACK) / 1e6
+        yield verdict("largest peak beside a teacher", worst, limit, unit=" MB")

@@ -18,16 +18,23 @@ from bench.cases import (
     BIAS,
     COMPILED,
     ENTROPY,
+    JSD,
     NONE,
     OURS,
     OUTPUTS,
     SMOOTHING,
     SOFTMAX,
+    TEACHER,
     X_TRANSFORMERS,
     Case,
 )
 from wideneck.config import GSS
-from wideneck.functional import linear_cross_entropy, linear_token_outputs
+from wideneck.functional import (
+    Teacher,
+    linear_cross_entropy,
+    linear_divergence,
+    linear_token_outputs,
+)
 
 
 @dataclass
@@ -103,6 +110,15 @@ def _outputs(batch: Batch, *, entropy: float = 0.0) -> Loss:
         return -told.log_prob - entropy * told.entropy if entropy else -told.log_prob
 
     return loss
+
+
+def _divergence(batch: Batch, beta: float = 0.0) -> Loss:
+    """From a teacher of the same size, whose states and weights are others."""
+    torch.manual_seed(1)
+    states = torch.randn_like(batch.X)
+    teacher = Teacher(states, torch.randn_like(batch.W) * 2 * batch.W.shape[1] ** -0.5)
+    options = {"activation": batch.activation, "log_prior": batch.log_prior, "beta": beta}
+    return partial(linear_divergence, batch.X, batch.W, teacher, **options)
 
 
 def _scores(X: Tensor, W: Tensor, activation: str) -> Tensor:
@@ -200,6 +216,8 @@ IMPLEMENTATIONS: dict[str, Callable[[Batch], Loss]] = {
     OUTPUTS: _outputs,
     ENTROPY: partial(_outputs, entropy=0.01),
     SMOOTHING: partial(_ours, label_smoothing=0.1),
+    TEACHER: _divergence,
+    JSD: partial(_divergence, beta=0.5),
     "wideneck, gss": partial(_ours, activation=GSS()),
     "wideneck, gss with a learned slope": lambda batch: _ours(
         batch, activation=GSS(slope=batch.slope)

@@ -226,3 +226,37 @@ def test_mistakes_are_one_sentence():
         memory.token_outputs(input_ids=ids, labels=ids, past_key_values=cache)
     with pytest.raises(wn.WideneckError, match="positive number for every target"):
         memory.token_outputs(input_ids=ids, labels=ids, temperature=torch.zeros(2, 11))
+
+
+@pytest.mark.parametrize("kind", ["softmax", "moss"])
+def test_a_model_learns_from_the_states_of_another(kind):
+    torch.manual_seed(0)
+    model = attached("llama-tied", kind)
+    teacher, ids = shaken(tiny_model("llama")), token_ids()
+    labels = labels_of(ids)
+    with torch.no_grad():
+        states = teacher.model(ids).last_hidden_state[:, :-1]
+        log_t = teacher(ids).logits[:, :-1].log_softmax(-1)
+    lesson = wn.functional.Teacher(states, teacher.lm_head.weight)
+    soft_ids, soft = log_t.topk(3).indices, log_t.exp().topk(3).values
+    told = model.token_outputs(
+        input_ids=ids, labels=labels, outputs=("divergence", "cross_entropy", "top1"),
+        teacher=lesson, soft_ids=soft_ids, soft_probs=soft,
+    )  # fmt: skip
+    log_s, kept = model(ids).logits[:, :-1].log_softmax(-1), labels[:, 1:] != -100
+    want = (log_t.exp() * (log_t - log_s)).sum(-1) * kept
+    torch.testing.assert_close(told.divergence, want, atol=1e-5, rtol=1e-4)
+    cross = -(soft * log_s.gather(-1, soft_ids)).sum(-1) * kept
+    torch.testing.assert_close(told.cross_entropy, cross, atol=1e-5, rtol=1e-4)
+    (ours,) = torch.autograd.grad(told.divergence.sum(), model.lm_head.weight)
+    (theirs,) = torch.autograd.grad(want.sum(), model.lm_head.weight)
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+    with pytest.raises(wn.WideneckError, match="takes a teacher"):
+        wn.token_outputs(model, input_ids=ids, labels=labels, teacher=lesson)
+
+
+def test_a_memory_has_no_divergence():
+    model, ids = remembering("llama"), prompts()["input_ids"]
+    log_t = torch.zeros(*ids[:, 1:].shape, model.config.vocab_size)
+    with pytest.raises(wn.WideneckError, match="without the memory"):
+        wn.token_outputs(model, input_ids=ids, labels=ids, outputs=("divergence",), teacher=log_t)

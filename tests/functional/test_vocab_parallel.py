@@ -12,9 +12,17 @@ from torch.distributed.tensor import Shard, distribute_tensor
 
 import wideneck as wn
 from functional.fused_examples import ACTIVATIONS, inputs, learned, leaves
+from functional.teacher_examples import log_probs_of, soft_targets, teacher_inputs
 from functional.token_examples import ALL
 from wideneck.errors import WideneckError
-from wideneck.functional import chunks, linear_token_outputs, scores
+from wideneck.functional import (
+    Teacher,
+    chunks,
+    linear_divergence,
+    linear_log_prob_loss,
+    linear_token_outputs,
+    scores,
+)
 
 KINDS = ("softmax", "scaled", "sigsoftmax", "gss", "sigmoid", "plif")
 REDUCTIONS = ("mean", "sum", "none")
@@ -39,6 +47,14 @@ OUTPUTS = [
     for temperature, how in ((1.0, "group"), (1.6, "group"), (1.6, "dtensor"))
 ] + [f"{kind}/mixture/{T}/group/unlikely" for kind in ("softmax", "gss") for T in (1.0, 8.0)]
 
+TAUGHT = [
+    f"{kind}/{form}/{beta}/{how}/teacher of {given}"
+    for kind in ("softmax", "gss")
+    for form in ("single", "mixture")
+    for beta, how, given in ((0.0, "group", "states"), (1.0, "dtensor", "log-probabilities"),
+                             (0.4, "group", "states"))
+]  # fmt: skip
+
 
 def _work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
@@ -46,6 +62,7 @@ def _work(rank: int, folder: str) -> None:
     mesh = init_device_mesh("cpu", (2,))
     errors = {case: _error(case, rank, mesh) for case in CASES}
     errors |= {case: _output_error(case, rank, mesh) for case in OUTPUTS}
+    errors |= {case: _taught_error(case, rank, mesh) for case in TAUGHT}
     errors["ties"] = _ties(rank)
     errors["sentences"] = [_said(rank, mesh, number) for number in range(8)]
     errors["nan"] = _nan(rank)
@@ -89,6 +106,44 @@ def _output_error(case: str, rank: int, mesh) -> float:
         return [*(getattr(got, name).detach().float() for name in ALL), *gradients]
 
     return _difference(results, kind, form, how, rank, mesh, option)
+
+
+def _taught_error(case: str, rank: int, mesh) -> float:
+    """The same of what compares with a teacher, and of a loss of the own log-probability."""
+    kind, form, beta, how, option = case.split("/")
+    torch.manual_seed(1)
+    taught, soft = teacher_inputs(form == "single", dtype=torch.float32), soft_targets()
+    soft["soft_probs"] = soft["soft_probs"].float()
+    log_t, old = log_probs_of(taught), torch.randn(7) - 2
+
+    def results(given: dict, numbers: wn.config.Activation, group=None) -> list[torch.Tensor]:
+        teacher = log_t
+        if option == "teacher of states":
+            rows = taught
+            if group is not None:
+                here = slice(0, 4) if rank == 0 else slice(4, None)
+                own = {name: taught[name][here] for name in ("linear_weight", "linear_bias")}
+                rows = {**taught, **own}
+            teacher = Teacher(**rows)
+        rest = {"activation": numbers, "group": group, "chunk_size": 3}
+        learns = {"teacher": teacher, "beta": float(beta)}
+        got = linear_token_outputs(
+            **given, **rest, **learns, **soft, outputs=("divergence", "cross_entropy", "entropy")
+        )
+        layer = {name: value for name, value in given.items() if name != "target"}
+        loss = linear_divergence(**layer, **rest, **learns)
+        leading = given["input"], given["linear_weight"], given["target"]
+        ratio, _ = linear_log_prob_loss(
+            *leading, lambda log_prob, old: -(log_prob - old).exp(), old,
+            **{name: given[name] for name in ("linear_bias", "log_prior")}, **rest,
+        )  # fmt: skip
+        up = torch.arange(1.0, 8.0)
+        total = ((got.divergence + got.entropy) * up).sum() + (got.cross_entropy * up.flip(0)).sum()
+        gradients = torch.autograd.grad(total + loss + ratio, leaves(given) + learned(numbers))
+        told = got.divergence, got.cross_entropy, loss, ratio
+        return [*(one.detach() for one in told), *gradients]
+
+    return _difference(results, kind, form, how, rank, mesh)
 
 
 def _difference(results, kind, form, how, rank: int, mesh, option: str = "") -> float:
@@ -240,7 +295,7 @@ def errors(tmp_path_factory):
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.parametrize("case", CASES + OUTPUTS)
+@pytest.mark.parametrize("case", CASES + OUTPUTS + TAUGHT)
 def test_equals_one_process(errors, case):
     assert max(one[case] for one in errors) < 1e-5
 

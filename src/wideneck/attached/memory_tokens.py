@@ -46,6 +46,11 @@ class MemoryTokenCall(TokenCall):
     def find(self, head: Any, hidden: Tensor) -> dict[str, Tensor]:
         assert self.memory is not None
         assert self.show is not None
+        if self.request.compared.learns:
+            raise WideneckError(
+                "token_outputs of a model with a memory has no divergence from a teacher and no "
+                "cross entropy with soft targets: ask for these of the model without the memory."
+            )
         names, ignore_index = self.request.outputs, self.targets.ignore_index
         shown, target = self.show(hidden), self.targets.target.to(hidden.device)
         number, tempered = broadcast_temperature(self.request.temperature, target)

@@ -23,6 +23,7 @@ from wideneck.attached.token_call import REQUEST, Targets, TokenCall, ask_tokens
 from wideneck.attached.trl_forward import TrlForward, recognized
 from wideneck.attached.trl_trainer import check_builder
 from wideneck.config import head_config
+from wideneck.functional.teacher import Comparison, Teacher
 from wideneck.functional.token_outputs import TokenOutputs
 from wideneck.memory.config import memory_config
 
@@ -142,6 +143,10 @@ class ModelWithHead(SavedModel):
         shift_labels: Tensor | None = None,
         outputs: Sequence[str] = ("log_prob",),
         temperature: float | Tensor = 1.0,
+        teacher: Teacher | Tensor | None = None,
+        beta: float = 0.0,
+        soft_ids: Tensor | None = None,
+        soft_probs: Tensor | None = None,
         **inputs: Any,
     ) -> TokenOutputs:
         """`wideneck.token_outputs` of this model; of one that is wrapped, call that on the wrapper.
@@ -151,9 +156,11 @@ class ModelWithHead(SavedModel):
             shift_labels: (B, T), aligned with the positions, in their place.
             outputs: the fields that are wanted.
             temperature: of the distribution.
+            teacher, beta, soft_ids, soft_probs: what is compared with, of the fields' shape.
             inputs: of the model's forward, by name.
         """
-        return ask_tokens(self, labels, shift_labels, outputs, temperature, inputs)
+        compared = Comparison(teacher, beta, soft_ids, soft_probs)
+        return ask_tokens(self, labels, shift_labels, outputs, temperature, compared, inputs)
 
     def resize_token_embeddings(self: Any, *args: Any, **kwargs: Any) -> Any:
         """As transformers; the head takes the new rows."""

@@ -13,8 +13,11 @@ from transformers.utils import ModelOutput
 
 from wideneck.attached.head_in_model import Asked, Call, without_logits
 from wideneck.errors import WideneckError
+from wideneck.functional.teacher import Comparison
+from wideneck.functional.token_op import DIFFERENTIABLE
 from wideneck.functional.token_outputs import TokenOutputs, output_names
 
+NOTHING_COMPARED = Comparison()
 REQUEST = "token_request"
 """The private keyword of a forward."""
 
@@ -25,6 +28,7 @@ class TokenRequest:
 
     outputs: tuple[str, ...]
     temperature: float | Tensor = 1.0
+    compared: Comparison = NOTHING_COMPARED
 
 
 @dataclass
@@ -36,6 +40,8 @@ class TokenModelOutput(ModelOutput):
     log_sum_sq_prob: Tensor | None = None
     mean_log_prob: Tensor | None = None
     top1: Tensor | None = None
+    divergence: Tensor | None = None
+    cross_entropy: Tensor | None = None
     aux_loss: Tensor | None = None
     """The router's loss, as the model gives it."""
 
@@ -74,7 +80,7 @@ class TokenCall(Call):
     What was asked for is left on the call by its name.
     """
 
-    LEFT = ("log_prob", "entropy")
+    LEFT = DIFFERENTIABLE
     head: nn.Module
     targets: Targets
     request: TokenRequest
@@ -92,6 +98,7 @@ class TokenCall(Call):
             self.targets.target.to(hidden.device),
             self.request.outputs,
             temperature=self.request.temperature,
+            **vars(self.request.compared),
             ignore_index=self.targets.ignore_index,
         )
         return {name: getattr(outputs, name) for name in self.request.outputs}
@@ -108,12 +115,15 @@ def ask_tokens(
     shift_labels: Tensor | None,
     outputs: Sequence[str],
     temperature: float | Tensor,
+    compared: Comparison,
     inputs: dict[str, Any],
 ) -> TokenOutputs:
     """Call a model, or what wraps it, with a request."""
     targets = {"labels": labels, "shift_labels": shift_labels}
     inputs |= {name: given for name, given in targets.items() if given is not None}
-    result = model(**inputs, **{REQUEST: TokenRequest(output_names(outputs), temperature)})
+    names = output_names(outputs)
+    compared.check(names)
+    result = model(**inputs, **{REQUEST: TokenRequest(names, temperature, compared)})
     if not isinstance(result, TokenModelOutput):
         raise WideneckError(
             f"{type(model).__name__} did not pass the request for token outputs on to its model "

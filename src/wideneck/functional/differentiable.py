@@ -14,7 +14,6 @@ from torch import Tensor
 
 from wideneck.functional.op import FIXED, Asked, run
 from wideneck.functional.options import ABOVE, NOTHING, Wanted
-from wideneck.functional.shard import Shard
 from wideneck.functional.transforms import (
     gradients_of,
     is_transformed,
@@ -122,11 +121,11 @@ class EagerLoss(FusedLoss):
 Function = type[torch.autograd.Function]
 
 
-def applied(traced: Function, eager: Function, shard: Shard) -> Callable[..., Any]:
-    """One of the two; where processes talk, no graph goes through it."""
+def applied(traced: Function, eager: Function, *, traceable: bool) -> Callable[..., Any]:
+    """One of the two; no graph goes through what is not traceable, as where processes talk."""
     if not torch.compiler.is_compiling():
         return eager.apply
-    return traced.apply if shard.is_whole else torch.compiler.disable(eager.apply)
+    return traced.apply if traceable else torch.compiler.disable(eager.apply)
 
 
 class Last(torch.autograd.Function):

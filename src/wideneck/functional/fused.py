@@ -14,6 +14,8 @@ Memory: one chunk of scores, half as much again for products of bfloat16; dW in 
 computation.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,9 @@ from wideneck.functional.passes import mode_for
 from wideneck.functional.scores import Gradients, Scores
 from wideneck.functional.spread import Spread, SpreadChunk
 
+Weigh = Callable[[slice | Tensor, Tensor], Tensor]
+"""From the index of a chunk's tokens and their losses (n,), as they are, to their weights (n,)."""
+
 
 @torch.no_grad()
 def fused_nll(
@@ -34,7 +39,7 @@ def fused_nll(
     *,
     chunk_size: int | None = None,
     wanted: Wanted,
-    weight: Tensor | float = 1.0,
+    weight: Tensor | float | Weigh = 1.0,
     square_weight: Tensor | float = 0.0,
     normalizer_weight: Tensor | None = None,
     narrow: bool = False,
@@ -50,7 +55,7 @@ def fused_nll(
         target: (N,), over the whole vocabulary; or what is spread over it.
         chunk_size: tokens at a time; None chooses.
         wanted: the gradients to compute.
-        weight: (N,) or one number for all.
+        weight: (N,) or one number for all; or what makes them as soon as the losses are known.
         square_weight: the same.
         normalizer_weight: (N, K) or None for 0.
         narrow: whether products of bfloat16 are asked for.
@@ -100,11 +105,12 @@ def fused_nll(
                 rows = chunk.left_out.view(-1, K)
                 left_out[n] = rows.any(1)
                 chunk.left_out = left_out[n].repeat_interleave(K)
+            # Called where nothing is wanted, too: it sees the losses.
+            g = weight(n, loss).to(dtype)[:, None] if callable(weight) else _rows(weight, n, dtype)
             if not any(wanted):
                 continue
 
             # ut weighs the target's term of a row, up the terms of all tokens.
-            g = _rows(weight, n, dtype)
             ut = g * ut
             if gradients.log_prior is not None:
                 gradients.log_prior[n] = -ut

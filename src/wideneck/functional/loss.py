@@ -164,7 +164,8 @@ def _loss(
     ids = ids if ids is None else ids.reshape(N, *target.shape[len(tokens) :]).long()
     asked = Asked(encode(layer.form), options, shard, learning=torch.is_grad_enabled())
     tensors = (layer.X, weight, layer.b, layer.log_prior, layer.scale, ids, probs, class_weight)
-    compute = TransformedLoss.apply if is_transformed() else applied(FusedLoss, EagerLoss, shard)
+    traced = applied(FusedLoss, EagerLoss, traceable=shard.is_whole)
+    compute = TransformedLoss.apply if is_transformed() else traced
     loss, log_normalizer = compute(asked, *tensors, *layer.form.parameters)
     loss = loss.view(tokens) if options.reduction == "none" else loss
     return loss, log_normalizer.view(tokens if log_prior is None else log_prior.shape)

@@ -57,6 +57,7 @@ class Scores:
         chunk_size: tokens at a time; None chooses.
         narrow: whether products of bfloat16 are asked for.
         scale: (), factor of all products; None for 1.
+        place: a name of the workspace: two that are used together need two.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Scores:
         *,
         narrow: bool = False,
         scale: Tensor | None = None,
+        place: str = "scores",
     ):
         self.scale = scale
         self.X, self.dtype, self.kept = X, widened(X, W), kept
@@ -83,7 +85,9 @@ class Scores:
         self.rest: Rest | None = None
         """What the products leave to do, where no factor of theirs may wait for the device."""
         if make is TensorCores:
-            self.space = workspace(self.size * K * V, dtype=self.dtype, device=X.device)
+            self.space = workspace(
+                self.size * K * V, dtype=self.dtype, device=X.device, place=place
+            )
             self.gradients = torch.empty_like(self.space, dtype=NARROW)
             if scale is not None:
                 row = None if self.b is None else self.b.view(1, -1)
@@ -93,7 +97,9 @@ class Scores:
             # may be.
             fits = W.dtype != self.dtype and W.numel() <= CHUNK_SCORES
             num_widened = W.numel() if fits else 0
-            space = workspace(num_widened + self.size * K * V, dtype=self.dtype, device=X.device)
+            space = workspace(
+                num_widened + self.size * K * V, dtype=self.dtype, device=X.device, place=place
+            )
             W = W.to(self.dtype) if not fits else space[:num_widened].view_as(W).copy_(W)
             self.space = space[num_widened:]
         self.products = make(W)
@@ -221,23 +227,26 @@ class Gradients:
 _kept = threading.local()
 
 
-def workspace(size: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """An uninitialized vector of at least `size` numbers, valid until the thread's next call.
+def workspace(
+    size: int, *, dtype: torch.dtype, device: torch.device, place: str = "scores"
+) -> Tensor:
+    """An uninitialized vector of at least `size` numbers, until the thread's next for that place.
 
-    On a CPU it is one buffer for each thread, kept between calls: the operating system clears fresh
-    pages on first touch, which for 256 MiB takes as long as a tenth of the loss.  Accelerators have
-    a caching allocator of their own and get a plain tensor.
+    On a CPU it is one buffer for each thread and place, kept between calls: the operating system
+    clears fresh pages on first touch, which for 256 MiB takes as long as a tenth of the loss.
+    Accelerators have a caching allocator of their own and get a plain tensor.
     """
     if device.type != "cpu":
         return torch.empty(size, dtype=dtype, device=device)
-    held = getattr(_kept, "buffer", None)
+    buffers = _kept.__dict__
+    held = buffers.get(place)
     if held is None or held.dtype != dtype or held.numel() < size:
-        _kept.buffer = None  # before the new one is made, not after
+        buffers[place] = held = None  # before the new one is made, not after
         with torch.inference_mode(False):  # a tensor made in that mode could not be trained on
-            held = _kept.buffer = torch.empty(size, dtype=dtype, device=device)
+            buffers[place] = held = torch.empty(size, dtype=dtype, device=device)
     return held
 
 
 def release_workspace() -> None:
-    """Gives the calling thread's buffer back to the system."""
-    _kept.buffer = None
+    """Gives the calling thread's buffers back to the system."""
+    _kept.__dict__.clear()

@@ -65,11 +65,16 @@ class Block:
             block = BLOCK if self.log_prior is None else MIXTURE_BLOCK
             size = max(1, block * torch.get_num_threads() // (K * self.z.shape[1]))
         for start in range(0, N, size):
-            at = slice(start, min(start + size, N))
-            z, T = self.z[at.start * K : at.stop * K], self.temperature
-            T = T[at] if isinstance(T, Tensor) else T
-            prior = None if self.log_prior is None else self.log_prior[at]
-            yield at, Block(z, self.target[at], T, prior, self.form, self.shard, self.small)
+            some = slice(start, min(start + size, N))
+            yield some, self.at(some)
+
+    def at(self, some: slice) -> "Block":
+        """The block of some of its tokens, in the same memory."""
+        K, T = self.num_components, self.temperature
+        z = self.z[some.start * K : some.stop * K]
+        T = T[some] if isinstance(T, Tensor) else T
+        prior = None if self.log_prior is None else self.log_prior[some]
+        return Block(z, self.target[some], T, prior, self.form, self.shard, self.small)
 
 
 def mixture_log_prob(

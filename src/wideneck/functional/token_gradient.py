@@ -21,6 +21,7 @@ from wideneck.functional.token_block import (
     is_one,
     mixture_log_prob,
 )
+from wideneck.functional.token_seen import Mixed, through_mixture
 
 
 @final
@@ -142,16 +143,9 @@ def _weigh_mixture(
         log_p = log_P / T - given.normalizer[:, None]
         shift = log_p - log_P
         d = (g + h * (log_p + given.H[:, None])) / T
-    w, total = log_w.exp(), given.log_total.exp()
-    if u is None:
-        if shift is not None:
-            d = d * exp_(shift)
-        ed = torch.mul(e, d[:, None], out=part.by_component(spares[1]))
-        R = part.shard.add_up(ed.sum(-1) * w) - own  # others may be in the other branch
-        weight = ed.mul_(-w[..., None]).addcmul_(e, (R / total)[..., None])
-    else:  # a ratio of what is too small for a number: the responsibilities themselves, in logs
-        rho = (u + (log_w[..., None] - log_P[:, None])).exp_()
-        q = (d * (log_P if shift is None else shift + log_P).exp())[:, None]
-        R = part.shard.add_up((rho * q).sum(-1)) - own
-        weight = torch.addcmul(-rho * q, e, (R / total)[..., None])
-    return weight.view_as(part.z), -R
+    if u is not None:
+        d = d * (log_P if shift is None else shift + log_P).exp()
+    elif shift is not None:
+        d = d * exp_(shift)
+    mixed = Mixed(e, u, log_w, given.log_total.exp(), log_P)
+    return through_mixture(part, mixed, d, spares[1], own)

@@ -14,19 +14,34 @@ from torch import Tensor
 from wideneck.functional.affine import decode
 from wideneck.functional.autocast import without_autocast
 from wideneck.functional.check import check_temperature, look
+from wideneck.functional.chunks import chunk_tokens
 from wideneck.functional.differentiable import finished
 from wideneck.functional.distribution import widened
 from wideneck.functional.kept import Kept
 from wideneck.functional.op import ENCODED, LAYER, Asked, decoded, run
 from wideneck.functional.options import ABOVE, NOTHING, Wanted
 from wideneck.functional.scores import Gradients, Scores
+from wideneck.functional.teacher import Lesson, Lessons
 from wideneck.functional.token_block import Block
 from wideneck.functional.token_gradient import Incoming, to_gradient_
+from wideneck.functional.token_lesson import Weights
+from wideneck.functional.token_lesson import to_gradient_ as learned_gradient_
+from wideneck.functional.token_lesson import values as learned_values
 from wideneck.functional.token_pass import values
 from wideneck.functional.transforms import refuse_batched, refuse_forward_mode, wanted_by
 
-OUTPUTS = ("log_prob", "entropy", "log_sum_sq_prob", "mean_log_prob", "top1")
-DIFFERENTIABLE = ("log_prob", "entropy")
+OUTPUTS = (
+    "log_prob",
+    "entropy",
+    "log_sum_sq_prob",
+    "mean_log_prob",
+    "top1",
+    "divergence",
+    "cross_entropy",
+)
+LEARNED = ("divergence", "cross_entropy")
+"""Outputs that compare with something."""
+DIFFERENTIABLE = ("log_prob", "entropy", *LEARNED)
 FIXED = 7
 """Tensors in front of the activation's parameters: X (N, K, D), W (V, D), b (V,), log_prior (N, K),
 the scale (), targets (N,) and temperatures (N,) or None."""
@@ -41,11 +56,18 @@ class AskedOutputs(Asked):
     number: float = 1.0
     """The temperature where there is no tensor of them."""
     outputs: tuple[str, ...] = ()
+    lessons: Lessons | None = None
+    """What the tokens are compared with."""
+
+    @property
+    def runs_operators(self) -> bool:
+        """Where a graph may be traced; an operator takes no teacher."""
+        return self.lessons is None and super().runs_operators
 
     def blocks(
         self, tensors: tuple, *, means: bool
-    ) -> tuple[Scores, Iterator[tuple[Any, Tensor, Block]]]:
-        """The scores, and of every chunk the index of its tokens, its rows of X, and its block.
+    ) -> tuple[Scores, Iterator[tuple[Any, Tensor, Block, Lesson | None]]]:
+        """The scores; of every chunk the index of its tokens, its rows of X, block and lesson.
 
         `means` says that the mean of log p is wanted, where the smallest probabilities count.
         """
@@ -53,15 +75,25 @@ class AskedOutputs(Asked):
         form, options = decode(*self.form, list(tensors[FIXED:])), self.options
         kept = Kept.of(target != options.ignore_index)
         asked = {"narrow": options.narrow, "scale": scale}
-        scores = Scores(x, weight, bias, kept, self.shard, options.chunk_size, **asked)
+        lessons, size = self.lessons, options.chunk_size
+        if lessons is not None and size is None:
+            size = lessons.chunk_size(
+                kept.number, chunk_tokens(x, weight, kept.number, self.shard, None)
+            )
+        scores = Scores(x, weight, bias, kept, self.shard, size, **asked)
         hot = self.number > 1 if temperature is None else bool((temperature > 1).any())
-        small = means or hot
+        small = means or hot or lessons is not None
 
-        def chunks() -> Iterator[tuple[Any, Tensor, Block]]:
+        def chunks() -> Iterator[tuple[Any, Tensor, Block, Lesson | None]]:
+            taught = lessons and lessons.chunks(kept, scores.size, self.shard)
             for n, rows, z in scores:
                 T = self.number if temperature is None else temperature[n].to(z.dtype)[:, None]
                 prior = None if log_prior is None else log_prior[n].to(z.dtype)
-                yield n, rows, Block(z, target[n], T, prior, form, self.shard, small)
+                block = Block(z, target[n], T, prior, form, self.shard, small)
+                lesson = None
+                if lessons is not None and taught is not None:
+                    lesson = lessons.lesson(n, block, *next(taught))
+                yield n, rows, block, lesson
 
         return scores, chunks()
 
@@ -93,13 +125,17 @@ class TokenValues(torch.autograd.Function):
         asked: AskedOutputs = ctx.asked
         given = dict(zip(asked.outputs, gradients, strict=True))
         g, h = given.get("log_prob"), given.get("entropy")
-        if g is None and h is None:
+        apart, soft = given.get("divergence"), given.get("cross_entropy")
+        if g is h is apart is soft is None:
             return (None,) * (1 + ctx.count)
-        refuse_batched(g, h)
+        refuse_batched(g, h, apart, soft)
         entropy, *others = ctx.saved_tensors
         kept, tensors = others[:NUM_KEPT], tuple(others[NUM_KEPT:])
         target, temperature, *parameters = tensors[ABOVE:]
-        if h is None and temperature is None and asked.number == 1:
+        if apart is not None or soft is not None:
+            weights = Weights(g, h, apart, soft, None if h is None else entropy)
+            _, ready = taught(asked, tensors, weights)
+        elif h is None and temperature is None and asked.number == 1:
             assert g is not None  # the loss, which has faster ways
             _, _, *ready = run(
                 asked, (*tensors[:ABOVE], target, None, None, *parameters), (-g, None)
@@ -131,10 +167,11 @@ def _values(asked: AskedOutputs, tensors: tuple) -> list[Tensor]:
         scores, chunks = asked.blocks(tensors, means="mean_log_prob" in asked.outputs)
         found = _empty(x, scores.dtype, asked.outputs)
         names = [*asked.outputs, "top", "log_total", "normalizer", "share"]
-        for n, _, chunk in chunks:
+        for n, _, chunk, lesson in chunks:
+            learned = None if lesson is None else learned_values(chunk, lesson)
             told = values(chunk, asked.outputs)
             for name, all_ in zip(names, found, strict=True):
-                all_[n] = getattr(told, name).to(all_.dtype)
+                all_[n] = getattr(learned if name in LEARNED else told, name).to(all_.dtype)
     return found
 
 
@@ -165,7 +202,7 @@ def _gradients(
         g = zero if g is None else g.to(dtype)
         H = zero if entropy is None else entropy
         given = Incoming(g, None if h is None else h.to(dtype), H, *kept)
-        for n, x_n, chunk in chunks:
+        for n, x_n, chunk, _ in chunks:
             apart = scores.products.narrow
             a, own, by_prior = to_gradient_(chunk, given.at(n), sums.parameters, apart=apart)
             sums.add(n, x_n, scores.as_factor(chunk.z), a)
@@ -174,6 +211,32 @@ def _gradients(
             if sums.log_prior is not None and by_prior is not None:
                 sums.log_prior[n] = by_prior
     return asked.shard.whole_gradients(sums.finish())
+
+
+@torch.no_grad()
+def taught(
+    asked: AskedOutputs, tensors: tuple, weights: Weights
+) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
+    """The outputs that compare, (N,), and the wanted gradients of all: those of `weights` (N,).
+
+    The teacher's scores and the student's once, then what flows back.
+    """
+    x = tensors[0]
+    with without_autocast(x.device.type):
+        scores, chunks = asked.blocks(tensors, means=False)
+        sums = Gradients(scores, asked.wanted, tensors[FIXED:])
+        found = x.new_zeros(2, len(x), dtype=scores.dtype)
+        weights = weights.to(scores.dtype)
+        for n, x_n, chunk, lesson in chunks:
+            assert lesson is not None
+            told = learned_gradient_(chunk, lesson, weights.at(n), sums.parameters)
+            for name, all_ in zip(LEARNED, found, strict=True):
+                if (one := getattr(told, name)) is not None:
+                    all_[n] = one.to(all_.dtype)
+            sums.add(n, x_n, scores.as_factor(chunk.z), told.narrow)
+            if sums.log_prior is not None and told.log_prior is not None:
+                sums.log_prior[n] = told.log_prior
+    return (found[0], found[1]), asked.shard.whole_gradients(sums.finish())
 
 
 TENSORS = f"{LAYER}, Tensor target, Tensor? temperature, {ENCODED}, float number"

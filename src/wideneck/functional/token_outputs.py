@@ -16,6 +16,7 @@ from wideneck.functional.loss import by_token, linear_cross_entropy
 from wideneck.functional.numbers import plain_number
 from wideneck.functional.options import LossOptions
 from wideneck.functional.products import asks_for_narrow
+from wideneck.functional.teacher import Comparison, Teacher
 from wideneck.functional.token_op import OUTPUTS, AskedOutputs, EagerValues, TokenValues
 from wideneck.functional.transforms import refuse_transformed
 from wideneck.functional.vocab_parallel import locate
@@ -27,7 +28,8 @@ class TokenOutputs:
     """What the distribution p over the vocabulary says of each target, in nats.
 
     Every field has the shape of the targets and is None where it was not asked for, 0 (False)
-    where the target is ignored.  Gradients flow through `log_prob` and `entropy` alone.
+    where the target is ignored.  Gradients flow through `log_prob`, `entropy`, `divergence` and
+    `cross_entropy` alone.
     """
 
     log_prob: Tensor | None = None
@@ -40,6 +42,10 @@ class TokenOutputs:
     """The mean of log p_j over the vocabulary."""
     top1: Tensor | None = None
     """Whether the target is the most probable token, the first of those that tie."""
+    divergence: Tensor | None = None
+    """From the teacher."""
+    cross_entropy: Tensor | None = None
+    """-sum_m q_m log p of the soft target's token m."""
 
 
 def linear_token_outputs(
@@ -53,6 +59,10 @@ def linear_token_outputs(
     logit_scale: float = 1.0,
     outputs: Sequence[str] = ("log_prob",),
     temperature: float | Tensor = 1.0,
+    teacher: Teacher | Tensor | None = None,
+    beta: float = 0.0,
+    soft_ids: Tensor | None = None,
+    soft_probs: Tensor | None = None,
     ignore_index: int = -100,
     chunk_size: int | None = None,
     group=None,
@@ -67,6 +77,10 @@ def linear_token_outputs(
         log_sum_sq_prob = (2 * log_p).logsumexp(-1)
         mean_log_prob = log_p.mean(-1)
         top1 = log_p.argmax(-1) == target
+        divergence = F.kl_div(log_p, log_t, reduction="none", log_target=True).sum(-1)
+        cross_entropy = -(soft_probs * log_p.gather(-1, soft_ids)).sum(-1)
+
+    log_t is the teacher's, tempered as log_p is; see `beta` for the other divergences.
 
     Args:
         input: hidden states, (..., D) with `target` (...), or for a mixture (..., K, D).
@@ -77,10 +91,19 @@ def linear_token_outputs(
         log_prior: (..., K), the logarithms of the mixture's weights.
         logit_scale: as in `linear_cross_entropy`.
         outputs: the names of the fields to compute: "log_prob", "entropy", "log_sum_sq_prob",
-            "mean_log_prob", "top1".
+            "mean_log_prob", "top1", "divergence", "cross_entropy".
         temperature: T > 0, a number or a tensor that broadcasts to the shape of `target`.  It
             tempers the distribution, log p / T renormalized, as sampling from our
             log-probabilities does: not the scores in front of the activation.
+        teacher: of the divergence: a `Teacher`, hidden states and their output layer; or its
+            log-probabilities (..., V), of which -inf counts as -1e30.  It gets no gradient.
+        beta: 0 for KL(teacher || student), 1 for KL(student || teacher), and between the
+            generalized Jensen-Shannon divergence beta KL(t || m) + (1 - beta) KL(s || m) with
+            m = (1 - beta) s + beta t, as TRL and Agarwal et al. (ICLR 2024) have it.
+        soft_ids: (..., M), tokens of a soft target, as a teacher's M best; masked ones are any
+            token with a probability of 0.
+        soft_probs: (..., M), their probabilities, which get no gradient and whose sum may be below
+            1: what is missing counts nothing.
         ignore_index: the target that counts nothing.
         chunk_size: as in `linear_cross_entropy`.
         group: as in `linear_cross_entropy`.
@@ -101,6 +124,8 @@ def linear_token_outputs(
     """
     names = output_names(outputs)
     refuse_transformed("Token outputs")
+    compared = Comparison(teacher, beta, soft_ids, soft_probs)
+    compared.check(names)
     if log_prior is not None:
         # So that p is normalized also as a function of log_prior, whose gradients are a matter of
         # convention otherwise; a head's log_prior is normalized already.
@@ -121,8 +146,33 @@ def linear_token_outputs(
             group=group,
         )
         return TokenOutputs(log_prob=-nll)
-    weight, bias, shard = locate(linear_weight, linear_bias, group, target)
-    check_shapes(input, weight, target.shape, bias, log_prior, "none", chunk_size)
+    layer = input, linear_weight, linear_bias, activation, log_prior, logit_scale
+    options = LossOptions(
+        "none",
+        ignore_index,
+        chunk_size=chunk_size,
+        narrow=asks_for_narrow(input, linear_weight),
+    )
+    find = torch.compiler.disable(_find) if compared.learns else _find
+    return find(*layer, target, names, temperature, compared, options, group)
+
+
+def _find(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str | Activation,
+    log_prior: Tensor | None,
+    logit_scale: float,
+    target: Tensor,
+    names: tuple[str, ...],
+    temperature: float | Tensor,
+    compared: Comparison,
+    options: LossOptions,
+    group,
+) -> TokenOutputs:
+    weight, bias, shard = locate(weight, bias, group, target)
+    check_shapes(input, weight, target.shape, bias, log_prior, "none", options.chunk_size)
     check_ids(target)
     number, tempered = broadcast_temperature(temperature, target)
     config = activation_config(activation)
@@ -130,20 +180,17 @@ def linear_token_outputs(
     layer = by_token(input, weight, target.shape, bias, config, log_prior, logit_scale, shard)
     asked = AskedOutputs(
         encode(layer.form),
-        LossOptions(
-            "none",
-            ignore_index,
-            chunk_size=chunk_size,
-            narrow=asks_for_narrow(input, linear_weight),
-        ),
+        options,
         shard,
         learning=torch.is_grad_enabled(),
         number=number,
         outputs=names,
+        lessons=compared.lessons(target.shape, layer, group) if compared.learns else None,
     )
     leading = (layer.X, weight, layer.b, layer.log_prior, layer.scale)
     tensors = (*leading, target.reshape(-1).long(), tempered)
-    found = applied(TokenValues, EagerValues, shard)(asked, *tensors, *layer.form.parameters)
+    compute = applied(TokenValues, EagerValues, traceable=shard.is_whole)
+    found = compute(asked, *tensors, *layer.form.parameters)
     fields = {name: one.view(target.shape) for name, one in zip(names, found, strict=True)}
     return TokenOutputs(**fields)
 

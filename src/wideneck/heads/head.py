@@ -5,7 +5,7 @@ components; leading dimensions are free.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
@@ -16,7 +16,10 @@ from wideneck import config as c
 from wideneck import sizes
 from wideneck.errors import WideneckError
 from wideneck.functional.distribution import log_mixture, log_prob, widened
+from wideneck.functional.divergence import linear_divergence
+from wideneck.functional.log_prob_loss import linear_log_prob_loss
 from wideneck.functional.loss import linear_cross_entropy_and_log_normalizer
+from wideneck.functional.teacher import Teacher
 from wideneck.functional.token_outputs import TokenOutputs, linear_token_outputs
 
 
@@ -187,17 +190,8 @@ class Head(nn.Module, ABC):
         **options: Any,
     ) -> tuple[Tensor, Tensor]:
         """`nll`, and log sum_j exp(f(z_j)): (...), or of every component of a mixture (..., K)."""
-        contexts, log_prior = self._contexts(hidden)
         return linear_cross_entropy_and_log_normalizer(
-            contexts,
-            self.weight,
-            target,
-            linear_bias=self.bias,
-            activation=self.activation(),
-            log_prior=log_prior,
-            logit_scale=self.logit_scale,
-            reduction=reduction,
-            **options,
+            **self._layer(hidden), target=target, reduction=reduction, **options
         )
 
     def token_outputs(
@@ -207,6 +201,10 @@ class Head(nn.Module, ABC):
         outputs: Sequence[str] = ("log_prob",),
         *,
         temperature: float | Tensor = 1.0,
+        teacher: Teacher | Tensor | None = None,
+        beta: float = 0.0,
+        soft_ids: Tensor | None = None,
+        soft_probs: Tensor | None = None,
         ignore_index: int = -100,
         chunk_size: int | None = None,
     ) -> TokenOutputs:
@@ -217,25 +215,98 @@ class Head(nn.Module, ABC):
             target: (...), token ids; target[t] is predicted by hidden[t].
             outputs: see `wideneck.functional.linear_token_outputs`.
             temperature: of the distribution; a number, or one that broadcasts to `target`.
+            teacher, beta: of the divergence; another head's `as_teacher`, or log-probabilities.
+            soft_ids, soft_probs: (..., M), of the cross entropy.
             ignore_index: the target that counts nothing.
             chunk_size: tokens at a time; None chooses.
 
         Returns:
             The fields that were asked for, in nats, of the shape of `target`.
         """
-        contexts, log_prior = self._contexts(hidden)
         return linear_token_outputs(
-            contexts,
-            self.weight,
-            target,
-            linear_bias=self.bias,
-            activation=self.activation(),
-            log_prior=log_prior,
-            logit_scale=self.logit_scale,
+            **self._layer(hidden),
+            target=target,
             outputs=outputs,
             temperature=temperature,
+            teacher=teacher,
+            beta=beta,
+            soft_ids=soft_ids,
+            soft_probs=soft_probs,
             ignore_index=ignore_index,
             chunk_size=chunk_size,
+        )
+
+    def divergence(
+        self,
+        hidden: Tensor,
+        teacher: Teacher | Tensor,
+        *,
+        beta: float = 0.0,
+        temperature: float | Tensor = 1.0,
+        mask: Tensor | None = None,
+        reduction: str = "mean",
+        chunk_size: int | None = None,
+    ) -> Tensor:
+        """How far the predictions are from a teacher's, in nats, fused as `nll` is.
+
+        Args:
+            hidden: (..., D).
+            teacher: another head's `as_teacher` of the same tokens, or log-probabilities (..., V).
+            beta, temperature: see `wideneck.functional.linear_divergence`.
+            mask: (...), True for the tokens that count; None for all.
+            reduction: "none", "mean" or "sum"; the last two cost two products in six less.
+            chunk_size: tokens at a time; None chooses.
+        """
+        return linear_divergence(
+            **self._layer(hidden),
+            teacher=teacher,
+            beta=beta,
+            temperature=temperature,
+            mask=mask,
+            reduction=reduction,
+            chunk_size=chunk_size,
+        )
+
+    @torch.no_grad()
+    def as_teacher(self, hidden: Tensor) -> Teacher:
+        """What another head's `divergence` compares with: this layer on its own states.
+
+        Args:
+            hidden: (..., D).
+
+        Under FSDP2 the weight must be gathered until the comparison is done.
+        """
+        return Teacher(**self._layer(hidden))
+
+    def log_prob_loss(
+        self,
+        hidden: Tensor,
+        target: Tensor,
+        loss: Callable[..., Tensor],
+        *per_token: Tensor,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+        chunk_size: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Any function of each token's own log-probability, as of PPO, at the cost of `nll`.
+
+        Args:
+            hidden: (..., D).
+            target: (...), token ids.
+            loss: see `wideneck.functional.linear_log_prob_loss`.
+            per_token: what else the loss gets of each token, (..., *).
+            reduction: "mean" or "sum".
+            ignore_index: the target that counts nothing.
+            chunk_size: tokens at a time; None chooses.
+
+        Returns:
+            The loss, and the log-probabilities, of the shape of `target`, without a gradient.
+        """
+        layer = self._layer(hidden)
+        leading = layer.pop("input"), layer.pop("linear_weight"), target
+        options = {"ignore_index": ignore_index, "chunk_size": chunk_size}
+        return linear_log_prob_loss(
+            *leading, loss, *per_token, **layer, reduction=reduction, **options
         )
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -262,6 +333,18 @@ class Head(nn.Module, ABC):
         dtype = widened(contexts, self.weight)
         bias = None if self.bias is None else self.bias.to(dtype) * self.logit_scale
         return contexts.to(dtype) * self.logit_scale, bias, log_prior
+
+    def _layer(self, hidden: Tensor) -> dict[str, Any]:
+        """What functions of bare tensors take of this layer, by their names."""
+        contexts, log_prior = self._contexts(hidden)
+        return {
+            "input": contexts,
+            "linear_weight": self.weight,
+            "linear_bias": self.bias,
+            "activation": self.activation(),
+            "log_prior": log_prior,
+            "logit_scale": self.logit_scale,
+        }
 
     def _contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         """`contexts` of states of the right width."""

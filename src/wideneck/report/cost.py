@@ -84,7 +84,6 @@ MEASURES: Sequence[Measure] = (
     ("95 % interval", "kl.low", _between),
     ("nats lost", "nats", estimate),
     ("top-1", "top1", percentage),
-    ("accepted", "acceptance", percentage),
 )
 WIDE = ("95 % interval", "nats lost", "of bf16")
 TAILS: Sequence[Measure] = (
@@ -94,6 +93,7 @@ TAILS: Sequence[Measure] = (
     ("99.9 %", "changes.thousandth", number),
     ("largest", "changes.largest", number),
     ("RMS of p", "rms_probability", number),
+    ("accepted", "acceptance", percentage),
 )
 PREDICTED: Sequence[Measure] = (
     ("measured", "kl", _divergence),
@@ -171,7 +171,7 @@ def blocks(audit: CostAudit, reference: Reference) -> Iterator[Any]:
     )
     yield line(f"KL and acceptance by a token; {basis(audit.kinds[0].kl)}.")
     yield Details(
-        ["How far the probability of single tokens moves"],
+        ["How far the probability of single tokens moves, and how many drafted ones are accepted"],
         [by_item("Change of log p of the target, nats", audit.kinds, _name, TAILS, KINDS)],
     )
     yield Heading("Predicted", "predicted", "Predicted")

@@ -130,7 +130,7 @@ def test_noise_of_a_format_is_averaged_over_tokens_of_every_position(whole):
 
 def test_what_is_shifted_is_put_back(whole):
     head = layer()
-    [kind] = [kind for kind in whole.kinds if kind.name == "Q4_0, less uniform mean row"]
+    [kind] = [kind for kind in whole.kinds if kind.name == "Q4_0, less uniform mean"]
     [plain] = [kind for kind in whole.kinds if kind.name == "Q4_0"]
     shift = head.weight.mean(0)
     other = FORMATS["Q4_0"].rounded(head.weight - shift) + shift
@@ -169,7 +169,7 @@ def test_what_is_weighted_is_weighted_by_the_mean_prediction_of_the_fitted_half(
     other = FORMATS["fp8 row"].rounded(head.weight - shift) + shift
     hidden, targets = text.hidden[~fit].flatten(0, 1), text.targets[~fit].flatten()
     [one] = apart(head, [dense(head, other)], hidden, targets)
-    [kind] = [k for k in whole.kinds if k.name == "fp8 row, less mean row weighted by pi"]
+    [kind] = [k for k in whole.kinds if k.name == "fp8 row, less mean weighted by pi"]
     assert kind.kl.value == pytest.approx(one.kl.mean().item(), rel=1e-3)
 
 

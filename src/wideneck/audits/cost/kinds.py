@@ -125,8 +125,8 @@ def _rounded(layer: OutputLayer, format: Format) -> Made:
 def _shifted(layer: OutputLayer, fitted: Fitted, formats: dict[str, Format]) -> Iterator[Made]:
     """W less one vector: no softmax sees it, and a tied embedding would have to keep it."""
     weighted = (fitted.prediction @ layer.weight.double()).float()
-    shifts = [(name, "mean row weighted by pi", weighted) for name in SHIFTED]
-    shifts.append((TRAPPED, "uniform mean row", layer.weight.double().mean(0).float()))
+    shifts = [(name, "mean weighted by pi", weighted) for name in SHIFTED]
+    shifts.append((TRAPPED, "uniform mean", layer.weight.double().mean(0).float()))
     for name, what, shift in shifts:
         if name not in formats:
             continue
@@ -138,7 +138,7 @@ def _shifted(layer: OutputLayer, fitted: Fitted, formats: dict[str, Format]) -> 
         yield Made(
             name=f"{name}, less {what}",
             sort="shifted",
-            about=f"the {what} taken off before rounding, which a softmax does not see",
+            about=f"the {what} of the rows taken off before rounding, which a softmax does not see",
             num_bytes=format.num_bytes(*layer.weight.shape),
             make=make,
         )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wideneck import trl as trl
     from wideneck.attached.attaching import attach as attach
     from wideneck.attached.attaching_memory import attach_memory as attach_memory
+    from wideneck.attached.basis_aware import BasisAwareTruncation as BasisAwareTruncation
     from wideneck.attached.logging import LogMemory as LogMemory
     from wideneck.attached.parameter_groups import parameter_groups as parameter_groups
     from wideneck.attached.token_outputs import token_outputs as token_outputs

@@ -5,7 +5,7 @@ import torch
 import transformers as tr
 
 import wideneck as wn
-from tiny import D, LLAMA, V, tiny_model
+from tiny import LLAMA, D, V, tiny_model
 from wideneck.attached.swap import swap_head
 from wideneck.functional.certificates import certified, span
 

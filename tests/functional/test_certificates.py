@@ -112,7 +112,9 @@ def test_a_constant_vector_is_the_threshold():
     generator = np.random.default_rng(2)
     _, prob, tau = drawn(generator)
     p = torch.tensor(prob)
-    value = objective(torch.zeros(V, 1).double(), torch.arange(V), p, torch.ones(V, 1).double(), tau)
+    value = objective(
+        torch.zeros(V, 1).double(), torch.arange(V), p, torch.ones(V, 1).double(), tau
+    )
     assert torch.equal(value < p, p > tau)
 
 

@@ -49,7 +49,7 @@ class BasisAwareTruncation(LogitsProcessor):
         min_tokens_to_keep: most probable tokens that always stay; 2 or more where beams sample.
 
     Cost: once 2 V D^2 operations in float64; holds V c float64 numbers.  At each step, for each
-        sequence, 2 V c operations a candidate that has hope, and ten small Newton steps.
+        sequence, 2 V c operations a candidate that has hope, and eight small Newton steps.
 
     Raises:
         WideneckError: the model mixes softmaxes, has a memory, or bends its scores, as by a soft
@@ -64,7 +64,7 @@ class BasisAwareTruncation(LogitsProcessor):
         eta_cutoff: float | None = None,
         min_p: float | None = None,
         directions: int = 32,
-        max_candidates: int = 32,
+        max_candidates: int = 16,
         min_tokens_to_keep: int = 1,
     ):
         given = dict(zip(KINDS, (epsilon_cutoff, eta_cutoff, min_p), strict=True))

@@ -30,7 +30,7 @@ def sampled(loaded: Any, processor: Any, count: int) -> Callable[[], None]:
     """Sampling of `count` tokens after the prompt, from one seed."""
     inputs = loaded.tokenizer(PROMPT, return_tensors="pt")
     processors = [] if processor is None else [processor]
-    fixed = {"max_new_tokens": count, "eos_token_id": -1, "pad_token_id": 0, "top_k": 0}
+    fixed = {"max_new_tokens": count, "pad_token_id": 0, "top_k": 0}
 
     @torch.no_grad()
     def run() -> None:
@@ -43,6 +43,7 @@ def sampled(loaded: Any, processor: Any, count: int) -> Callable[[], None]:
 def truncation(scale: float) -> None:
     """A sampled token with the processor beside one without."""
     loaded = load_language_model(None)
+    loaded.model.generation_config.eos_token_id = None  # all runs are as long as they are told
     rounds = max(2, round(ROUNDS * scale))
     name, own = "without", "c = 32, 16 candidates"
     make = partial(wn.BasisAwareTruncation, loaded.model, epsilon_cutoff=CUTOFF)
@@ -56,8 +57,14 @@ def truncation(scale: float) -> None:
     times = in_turns(runs, dict.fromkeys(runs, rounds))
     each = {n: seconds_a_token(times[n, 1 + TOKENS], times[n, 1]) for n in processors}
     rows = [
-        [n, str(len(t)), f"{1000 * min(t):.2f}", f"{1000 * median(t):.2f}"]
-        + [f"{ratio(t, each[name]):.3f}", f"{min(t) / min(each[name]):.3f}"]
+        [
+            n,
+            str(len(t)),
+            f"{1000 * min(t):.2f}",
+            f"{1000 * median(t):.2f}",
+            f"{ratio(t, each[name]):.3f}",
+            f"{min(t) / min(each[name]):.3f}",
+        ]
         for n, t in each.items()
     ]
     report(

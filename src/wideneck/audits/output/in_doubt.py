@@ -2,8 +2,8 @@
 
 A threshold tau certifies tokens of p > tau; the columns of the head certify some below it
 (Finlayson et al. 2024, arXiv:2310.01693; `wideneck.functional.certificates`).  Positions are taken
-at equal distances from the text.  Cost: at each of them, for each threshold, eight Newton steps over
-384 tokens, and 2 V c operations for every candidate that has hope.
+at equal distances from the text.  Cost: at each of them, for each threshold, eight Newton steps
+over 384 tokens, and 2 V c operations for every candidate that has hope.
 """
 
 from collections.abc import Callable

@@ -6,8 +6,8 @@ import transformers as tr
 
 import wideneck as wn
 from tiny import LLAMA, D, V, tiny_model
-from wideneck.attached.swap import swap_head
 from wideneck.functional.certificates import certified, span
+from wideneck.heads.low_rank import low_rank_from
 
 PROMPT = torch.tensor([[5, 9, 33, 7]])
 CUTOFFS = [{"epsilon_cutoff": 0.02}, {"eta_cutoff": 0.02}, {"min_p": 0.2}]
@@ -121,9 +121,7 @@ def test_log_probabilities_of_a_head_of_ours_and_scores_give_the_same(model):
 
 def test_of_a_low_rank_head_the_columns_of_the_outer_factor_are_taken():
     other = tiny_model("llama")
-    swap_head(other, wn.LowRank(rank=5), 1.0)
-    head = other.get_output_embeddings()
-    head.reset_parameters()
+    head = other.lm_head = low_rank_from(other.lm_head.weight.detach(), 5)
     processor = wn.BasisAwareTruncation(other, min_p=0.2)
     assert processor.directions.shape == (V, 5)
     expected = span(head.weight.detach(), 5)

@@ -10,6 +10,7 @@ BENCHES = (
     "attention-study",
     "audit",
     "fuzz",
+    "generate",
     "golden",
     "gpu",
     "guard",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from wideneck import memory as memory
     from wideneck import trl as trl
     from wideneck.attached.attaching_memory import attach_memory as attach_memory
+    from wideneck.attached.basis_aware import BasisAwareTruncation as BasisAwareTruncation
     from wideneck.attached.logging import LogMemory as LogMemory
     from wideneck.attached.merging import merged as merged
     from wideneck.attached.parameter_groups import parameter_groups as parameter_groups

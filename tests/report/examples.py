@@ -11,6 +11,7 @@ from wideneck.audits.estimate import Estimate
 from wideneck.audits.head import HeadAudit, audit_head
 from wideneck.audits.memory.results import MemoryAudit
 from wideneck.audits.output import OutputAudit
+from wideneck.audits.output.in_doubt import Doubt, InDoubt
 from wideneck.audits.output.log_prob_rank import LogProbRank
 from wideneck.audits.output.rank_cost import RankCost, RankLoss
 from wideneck.audits.output.section import LogitMapMeasured
@@ -123,6 +124,22 @@ def output_audit(
             energy_baseline=D / V,
             norm_share=around(0.5, None if half is None else 0.01),
             norm_baseline=(D / V) ** 0.5,
+        ),
+        in_doubt=InDoubt(
+            num_positions=48,
+            num_directions=D,
+            points=[
+                Doubt(
+                    threshold=tau,
+                    mass_below=around(0.07, None if half is None else 0.02),
+                    mass_tested=around(0.02, None if half is None else 0.01),
+                    mass_certified=around(0.016, None if half is None else 0.008),
+                    tokens_above=around(21.0, half),
+                    tokens_certified=around(19.0, half),
+                )
+                for tau in (1e-3, 1e-2)
+            ],
+            skipped="",
         ),
         notes=[],
     )

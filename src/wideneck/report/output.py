@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from wideneck.audits.output import OutputAudit
+from wideneck.audits.output.in_doubt import InDoubt
 from wideneck.audits.output.log_prob_rank import LogProbRank
 from wideneck.audits.output.own_head import section
 from wideneck.audits.output.rank_cost import RankCost, RankLoss
@@ -17,11 +18,14 @@ from wideneck.report.numbers import (
     known,
     number,
     optional,
+    percent_interval,
+    percentage,
     share,
     value,
     with_name,
 )
 from wideneck.report.parts import (
+    BOTH,
     Caution,
     Column,
     Details,
@@ -96,6 +100,7 @@ def blocks(output: OutputAudit, reference: Reference) -> Iterator[Any]:
         Caution(unigram.caution),
     )
     yield from _cost(output, reference)
+    yield from _in_doubt(output.in_doubt)
     rank = output.rank
     yield Heading("Ranks, states and logits", "rank")
     yield Pair(
@@ -145,6 +150,36 @@ def _cost(output: OutputAudit, reference: Reference) -> Iterator[Any]:
     yield Details(
         ["Plain and centred truncation, which say nothing about capacity"],
         [_cost_table(cost, method) for method in ("plain", "centred")],
+    )
+
+
+def _in_doubt(doubt: InDoubt) -> Iterator[Any]:
+    yield Heading("What the bottleneck leaves in doubt", "in-doubt")
+    if doubt.skipped:
+        yield note(Strong("Not measured:"), f" {doubt.skipped}.", css="flag")
+    if not doubt.points:
+        return
+    yield note(
+        "A threshold certifies tokens above it. The columns of the head certify some below, by "
+        f"vectors of {counted(doubt.num_directions, 'direction')}, at "
+        f"{counted(doubt.num_positions, 'position')} of the text. This says which rare tokens the "
+        "head leaves in doubt, not how good text is that was cut by it."
+    )
+    yield by_item(
+        "Certified by the basis",
+        doubt.points,
+        lambda point: number(point.threshold),
+        [
+            ("% below", "mass_below", percentage),
+            ("% tested", "mass_tested", percentage),
+            ("% certified", "mass_certified", percentage),
+            ("95 % interval", "mass_certified.low", percent_interval),
+            ("tokens above", "tokens_above", value),
+            ("tokens certified", "tokens_certified", value),
+        ],
+        "output.in_doubt.points[]",
+        first="threshold",
+        face=BOTH,
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from wideneck.audits.clock import Clock
 from wideneck.audits.measured import UnmeasurableError, measured, unknown
 from wideneck.audits.output.head_ranks import log_prob_ranks
+from wideneck.audits.output.in_doubt import InDoubt, in_doubt
 from wideneck.audits.output.log_prob_rank import CONTEXTS, LogProbRank
 from wideneck.audits.output.rank_cost import RankCost
 from wideneck.audits.output.section import LogitMapMeasured, OutputAudit, audit_output
@@ -74,6 +75,8 @@ def audit_own_head(
             unknown(LogProbRank, num_contexts=len(pick)),
             notes,
         )
+    with evaluating(head), clock("tokens left in doubt"):
+        doubt = _in_doubt(head, states, progress, notes)
     return OutputAudit(
         hidden_size=hidden_size,
         num_tokens=num_tokens,
@@ -88,6 +91,7 @@ def audit_own_head(
             RankCost, skipped=f"all: a {name} head is no single softmax of the hidden states"
         ),
         gradient=unknown(Gradient),
+        in_doubt=doubt,
         notes=notes,
     )
 
@@ -103,6 +107,23 @@ def _check(head: Head, states: HiddenStates) -> None:
             f"The {name_of(head.config)} head does not give the model's own log-probabilities (off "
             f"by {off:.3g})."
         )
+
+
+def _in_doubt(
+    head: Head, states: HiddenStates, progress: Progress | None, notes: list[str]
+) -> InDoubt:
+    if not head.config.linear:
+        why = f"a {name_of(head.config)} head is no softmax of scores linear in its matrix"
+        return unknown(InDoubt, skipped=why)
+    weight = head.weight.detach()
+    return measured(
+        "which tokens the head's columns certify",
+        lambda: in_doubt(
+            lambda x: head.log_probs(x.to(weight.device, weight.dtype)), weight, states, progress
+        ),
+        unknown(InDoubt),
+        notes,
+    )
 
 
 def _rank(head: Head, contexts: torch.Tensor, progress: Progress | None) -> LogProbRank:

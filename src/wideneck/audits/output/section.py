@@ -7,6 +7,7 @@ import torch
 from wideneck.audits.clock import Clock
 from wideneck.audits.measure import measure
 from wideneck.audits.measured import measured, unknown
+from wideneck.audits.output.in_doubt import SOFT_CAP, InDoubt, in_doubt
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.output.log_prob_rank import CONTEXTS, LogProbRank, log_prob_rank
 from wideneck.audits.output.rank_cost import RankCost, fitting_half, rank_cost
@@ -47,6 +48,7 @@ class OutputAudit:
     rank: LogProbRank = measure("numerical rank of the matrix of log-probabilities")
     rank_cost: RankCost = measure("nats lost when the head is cut to rank r")
     gradient: Gradient = measure("share of the logit gradient that survives the head")
+    in_doubt: InDoubt = measure("tokens below a threshold that the head's columns certify")
     notes: list[str] = measure("what could not be measured of the output, and why")
 
 
@@ -78,6 +80,15 @@ def audit_output(
         cost = rank_cost(
             layer, states, fit, summary.mean_probability, notes=notes, progress=progress
         )
+    doubt = unknown(InDoubt, skipped=SOFT_CAP)
+    if logit_map.is_linear:
+        with clock("tokens left in doubt"):
+            doubt = measured(
+                "which tokens the head's columns certify",
+                lambda: in_doubt(layer.logits, layer.weight, states, progress),
+                unknown(InDoubt),
+                notes,
+            )
     return OutputAudit(
         hidden_size=hidden_size,
         num_tokens=states.targets.numel(),
@@ -90,5 +101,6 @@ def audit_output(
         rank=rank,
         rank_cost=cost,
         gradient=summary.gradient,
+        in_doubt=doubt,
         notes=notes,
     )

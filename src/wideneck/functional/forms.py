@@ -10,7 +10,7 @@ and g = exp(f(z) - f(top)) never exceeds 1: no row overflows, and no sum is belo
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +47,9 @@ class Form:
     activation: Activation
     parameters: Sequence[Tensor] = ()
     """What f has to learn, in the order of `parameter_gradients`."""
+    levels_off: ClassVar[bool] = False
+    """Whether f' runs to 0 above, so that a bfloat16 layer loses next to nothing by rounding the
+    scores, and a second rounding of ours, of a row's factor times x, would show."""
 
     def log_score(self, z: Tensor) -> Tensor:
         """f(z)."""
@@ -232,6 +235,8 @@ class GSSForm(Form):
 @dataclass(frozen=True)
 class SigmoidForm(Form):
     """f(z) = log sigmoid(z)."""
+
+    levels_off = True
 
     def relative(self, z: Tensor, top: Tensor, out: Tensor) -> Tensor:
         return log_sigmoid(z, out).sub_(self.log_score(top))

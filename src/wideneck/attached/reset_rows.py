@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from wideneck.attached.reset_checks import check_ids, check_model, check_tokens, layers_of
-from wideneck.data import Text, cut_windows, default_text, read_text
+from wideneck.data import cut_windows, text_of
 from wideneck.errors import WideneckError
 from wideneck.functional.gram import ROWS
 from wideneck.models import ask, evaluating
@@ -117,7 +117,7 @@ def reset_rows(
     ids = check_ids(ids, min(len(layer.weight) for layer in layers))
     strings = check_tokens(model, tokenizer, ids, force)
     rows = _Rows(layers, ids)
-    read = _read(text)
+    read = text_of(text)
     bos, limit = bos_of(tokenizer), max_positions(model)
     windows = cut_windows(
         read,
@@ -210,9 +210,3 @@ def _mean_of_others(tensor: Tensor, ids: Tensor) -> Tensor:
             "or an infinity as one to reset."
         )
     return mean.to(tensor.device)
-
-
-def _read(text: Any) -> Text:
-    if text is None:
-        return default_text()
-    return text if isinstance(text, Text) else read_text(text)

@@ -37,8 +37,6 @@ class Subject:
     progress: Progress | None
     cost_limit: float | None = None
     """Nats of divergence within which section "cost" chooses a head."""
-    tokenizer: Any = None
-    """Of the model, once it was loaded."""
     where: Placement = field(default_factory=Placement)
     """Of the model, and of what is computed after it."""
     ranks: Ranks = ALONE

@@ -22,6 +22,7 @@ from torch import Tensor
 from wideneck.data.tokenizing import ids_and_ends
 from wideneck.errors import WideneckError
 from wideneck.files.text_file import read_text_file
+from wideneck.registry import shown
 
 WIKITEXT_TITLE = re.compile(r"^ = [^=].*[^=] = *$", re.MULTILINE)
 LONGEST = 16_000_000
@@ -86,10 +87,21 @@ def read_text(path: str | os.PathLike) -> Text:
 
 
 def text_of(text: str | os.PathLike | Text | None) -> Text:
-    """A text as users give it: a file, one in memory, or None for `default_text`."""
+    """A text as users give it: a file, one in memory, or None for `default_text`.
+
+    Raises:
+        WideneckError: as `read_text`; what came is none of these.
+    """
     if text is None:
         return default_text()
-    return text if isinstance(text, Text) else read_text(text)
+    if isinstance(text, Text):
+        return text
+    if not isinstance(text, str | os.PathLike):
+        raise WideneckError(
+            "A text is the path of a file, or None for the reference of the Python language; got "
+            f"{shown(text)}."
+        )
+    return read_text(text)
 
 
 def cut_documents(content: str, name: str) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """The audit of one model: read, run, measure, report."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from wideneck.models.head_weights import head_in
 from wideneck.models.placement import Placement, placed
 from wideneck.models.ranks import ALONE, Ranks
 from wideneck.models.text_part import only_text
+from wideneck.registry import shown
 from wideneck.report.provenance import provenance
 from wideneck.report.report import Report
 from wideneck.report.section import DEFAULT, Section
@@ -209,6 +211,11 @@ def shared_audit(
     )
 
 
+def is_count(value: Any) -> bool:
+    """Whether it is a whole number above 0."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value > 0
+
+
 def default_tokens(device: torch.device, hidden_size: int) -> int:
     """Predictions where nobody says otherwise: enough to fit truncations where they cost little."""
     return TOKENS if device.type == "cpu" else max(TOKENS, TOKENS_A_WIDTH * hidden_size)
@@ -298,11 +305,11 @@ def _read_states(subject: Subject, asked: dict[str, Section], num_tokens: int) -
 
 def _asked(names: str | Sequence[str]) -> dict[str, Section]:
     """The rows of the sections that were asked for, in the order of a report."""
-    names = (names,) if isinstance(names, str) else names
+    names = (names,) if isinstance(names, str) or not isinstance(names, Iterable) else names
     rows = sections_of(Report)
     unknown = [name for name in names if name not in rows]
     if unknown or not names:
-        came = f"'{unknown[0]}'" if unknown else "none"
+        came = shown(unknown[0]) if unknown else "none"
         raise WideneckError(
             f"The sections of an audit are {', '.join(rows)}; {came} was asked for."
         )
@@ -323,10 +330,14 @@ def _check(
                 "A cost limit came without the section that it is for: add 'cost' to the sections."
             )
         check_limit(cost_limit)
-    if num_tokens is not None and num_tokens < 1:
-        raise WideneckError(f"An audit needs at least one token; {num_tokens} were asked for.")
-    if verify_tokens is not None and verify_tokens < 1:
-        raise WideneckError(f"At least one token is verified; {verify_tokens} were asked for.")
+    if num_tokens is not None and not is_count(num_tokens):
+        raise WideneckError(
+            f"An audit needs at least one token; {shown(num_tokens)} were asked for."
+        )
+    if verify_tokens is not None and not is_count(verify_tokens):
+        raise WideneckError(
+            f"At least one token is verified; {shown(verify_tokens)} were asked for."
+        )
     if verify_tokens is not None and "head" not in asked:
         raise WideneckError(
             "Tokens are verified in the section head, which was not asked for: add 'head' to the "

@@ -18,7 +18,7 @@ from wideneck.audits.output.truncated import fit_truncation, mean_prediction
 from wideneck.audits.states import HiddenStates, collect_states
 from wideneck.config import HeadConfig, LowRank, head_config
 from wideneck.data import Text, cut_windows, text_of
-from wideneck.entry.audit import TOKENS, TOKENS_A_WIDTH, window_of
+from wideneck.entry.audit import TOKENS, TOKENS_A_WIDTH, is_count, window_of
 from wideneck.errors import WideneckError
 from wideneck.functional.gram import gram
 from wideneck.heads.low_rank import check_rank
@@ -45,7 +45,7 @@ def attach_low_rank(
     """`wideneck.attach` of a low_rank; the arguments are those of it."""
     width = model.get_output_embeddings().weight.shape[1]
     rank = _asked(head, options, nats, width)
-    if num_tokens is not None and (not isinstance(num_tokens, int) or num_tokens < 1):
+    if num_tokens is not None and not is_count(num_tokens):
         raise WideneckError(
             f"A whole number of at least one token is read; {shown(num_tokens)} were asked for."
         )

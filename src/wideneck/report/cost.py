@@ -132,7 +132,7 @@ def _choice(audit: CostAudit) -> str:
     if choice.name is None:
         return (
             f"No kind is within {choice.limit:g} nats a token; the nearest is {choice.nearest} "
-            f"with {number(choice.nearest_kl)}."
+            f"with {_nats(choice.nearest_kl)}."
         )
     [kind] = [kind for kind in audit.kinds if kind.name == choice.name]
     stored = ", from the head as it is stored," if audit.dithered else ""

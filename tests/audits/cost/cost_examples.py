@@ -22,13 +22,13 @@ def layer(cap=None, scale=1.0, bias=True):
     )
 
 
-def states(windows=W, num_documents=4):
+def states(windows=W, num_documents=4, length=T):
     g = torch.Generator().manual_seed(1)
     return HiddenStates(
-        hidden=torch.randn(windows, T, D, generator=g) * 0.3,
-        targets=torch.randint(V, (windows, T), generator=g),
+        hidden=torch.randn(windows, length, D, generator=g) * 0.3,
+        targets=torch.randint(V, (windows, length), generator=g),
         document=torch.arange(windows) % num_documents,
-        num_bytes=torch.full((windows,), 4 * T),
+        num_bytes=torch.full((windows,), 4 * length),
         anisotropy=[],
         last_logits=torch.empty(0),
     )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from audits.cost.cost_examples import IDENTITY, D, V, layer, slow, states, wide
+from wideneck.audits.cost import predicting
 from wideneck.audits.cost.cheaper import Cheaper, dense, low_rank
 from wideneck.audits.cost.choosing import check_limit
 from wideneck.audits.cost.dither import dithered
@@ -83,7 +84,8 @@ def test_predictions_go_through_the_map_of_the_logits(map):
     assert noise == pytest.approx(found.kl.mean().item(), rel=0.1)
 
 
-def test_moments_are_a_sum_over_rows():
+def test_moments_are_a_sum_over_rows(monkeypatch):
+    monkeypatch.setattr(predicting, "ROWS", 50)  # several chunks
     g = torch.Generator().manual_seed(6)
     weight, other = torch.randn(V, D, generator=g), torch.randn(V, D, generator=g)
     prediction = torch.rand(V, generator=g).double()
@@ -114,7 +116,9 @@ def test_a_trimmed_draft_is_accepted_with_what_is_not_missing():
     counts = torch.randint(5, (V,), generator=torch.Generator().manual_seed(7))
     order = sorted(range(V), key=lambda i: (-int(counts[i]), i))
     p = head.logits(text.hidden.flatten(0, 1)).softmax(1).double()
-    for trim in trims(head, text.hidden, text.targets, text.document, counts):
+    found = trims(head, text.hidden, text.targets, text.document, counts)
+    assert [trim.num_rows for trim in found] == [96, 48, 24, 12]
+    for trim in found:
         kept = torch.zeros(V, dtype=torch.bool)
         kept[order[: trim.num_rows]] = True
         missing = p[:, ~kept].sum(1)
@@ -128,7 +132,7 @@ def test_a_trimmed_draft_is_accepted_with_what_is_not_missing():
 
 
 def test_counts_sort_the_targets():
-    counts = torch.tensor([[0, 1, 9, 10, 99, 5000]])
+    counts = torch.tensor([[0, 1, 9, 10, 99, 1000]])
     found = {name: mask.sum().item() for name, mask in ranges(counts, (0, 1, 10, 100, 1000))}
     assert found == {"0": 1, "1 to 9": 2, "10 to 99": 2, "1,000 or more": 1}
 

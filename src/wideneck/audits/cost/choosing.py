@@ -1,23 +1,27 @@
 """The smallest head within a limit of divergence."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from wideneck.audits.cost.results import Choice, Kind
 from wideneck.errors import WideneckError
+from wideneck.registry import shown
 
 CHOSEN = ("format", "better", "low rank")
 """What anyone can store; a shift needs a head that no embedding is tied to."""
 
 
-def check_limit(limit: float) -> None:
+def check_limit(limit: Any) -> None:
     """Refuse a limit that no head could meet or miss.
 
     Raises:
         WideneckError: it is not a positive number.
     """
-    if not 0 < limit < float("inf"):
+    number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    if not number or not 0 < limit < math.inf:
         raise WideneckError(
-            f"A cost limit is a divergence above 0, in nats, such as 0.01; got {limit:g}."
+            f"A cost limit is a divergence above 0, in nats, such as 0.01; got {shown(limit)}."
         )
 
 

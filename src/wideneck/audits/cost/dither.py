@@ -13,6 +13,7 @@ from wideneck.audits.cost.measuring import apart
 from wideneck.audits.cost.results import Dithered
 from wideneck.audits.estimate import estimate
 from wideneck.audits.output.layer import OutputLayer
+from wideneck.functional.gram import ROWS
 from wideneck.rounding.formats import FORMATS
 
 STORED = {"bfloat16": "bf16"}
@@ -46,13 +47,7 @@ def dithered(
         "formats that are as fine lose less here than they would from the head before. Some of "
         "them are measured from a head moved at random within its steps as well."
     )
-    draw = torch.Generator().manual_seed(seed)  # on the CPU: one seed gives one head everywhere
-    moved = torch.empty_like(layer.weight)
-    for start in range(0, len(moved), 4096):
-        part = slice(start, start + 4096)
-        step = (12 * variance[part]).sqrt_()
-        noise = torch.rand(step.shape, generator=draw).sub_(0.5).to(step)
-        moved[part] = layer.weight[part] + noise * step
+    moved = within_steps(layer.weight, variance, seed)
     del variance
     base = OutputLayer(moved, layer.bias, layer.logit_map)
     found = []
@@ -66,3 +61,21 @@ def dithered(
         kl = one.kl.view(hidden.shape[:2])
         found.append(Dithered(name=compared, kl=estimate(kl, document)))
     return found
+
+
+def within_steps(weight: Tensor, variance: Tensor, seed: int) -> Tensor:
+    """(V, D): each weight moved by up to half a step to either side.
+
+    Args:
+        weight: (V, D).
+        variance: (V, D), a step's square over 12.
+        seed: of the draw, which is made on the CPU: one seed gives one head everywhere.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    moved = torch.empty_like(weight)
+    for start in range(0, len(moved), ROWS):
+        part = slice(start, start + ROWS)
+        step = (12 * variance[part]).sqrt_()
+        noise = torch.rand(step.shape, generator=draw).sub_(0.5).to(step)
+        moved[part] = weight[part] + noise * step
+    return moved

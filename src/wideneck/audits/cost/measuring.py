@@ -90,6 +90,7 @@ def _apart(other: Tensor, z: Tensor, p: Tensor, top: Tensor, y: Tensor) -> Tenso
         rejected[far] = (p[far] - log_q.exp()).clamp_min_(0).sum(1).double()
     moved -= kl + off
     before = p.gather(1, y[:, None])[:, 0].double()
-    return torch.stack(
-        [kl, -moved, same.double(), 1 - rejected, variance.double() / 2, before * moved.expm1()]
-    )
+    # Where log p_y is far below 0, p_y is 0 and the factor may be beyond every number.
+    after = log_q.gather(1, y[far, None])[:, 0].double().exp()
+    gained = (before * moved.expm1()).index_put((far,), after - before[far])
+    return torch.stack([kl, -moved, same.double(), 1 - rejected, variance.double() / 2, gained])

@@ -31,6 +31,7 @@ from wideneck.audits.output.truncated import mean_prediction
 from wideneck.audits.states import HiddenStates
 from wideneck.audits.subject import Subject
 from wideneck.data.counts import counts_elsewhere
+from wideneck.models import LogitMap
 
 HELD = 2**30
 """Bytes of matrices in float32 that are held at once."""
@@ -47,15 +48,14 @@ OF_COUNT = {"kl": "kl", "nats": "nats", "top1": "same", "acceptance": "acceptanc
 
 def section(subject: Subject) -> CostAudit | None:
     """The cost of the subject's head; None, and a note, where it is no softmax of a matrix."""
-    return subject.measured("what a cheaper head costs", lambda: _audit(subject))
+    states, logit_map = subject.states, subject.logit_map
+    if states is None or logit_map is None:
+        return None  # a note says why
+    return subject.measured("what a cheaper head costs", lambda: _audit(subject, states, logit_map))
 
 
 @torch.no_grad()
-def _audit(subject: Subject) -> CostAudit:
-    states, logit_map = subject.states, subject.logit_map
-    assert logit_map is not None
-    if states is None:
-        raise UnmeasurableError("there are no hidden states to measure it on")
+def _audit(subject: Subject, states: HiddenStates, logit_map: LogitMap) -> CostAudit:
     layer = OutputLayer.of(subject.head, logit_map)
     layer.check(*states.probe, subject.head.model)
     return audit_cost(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from wideneck.audits.measured import UnmeasurableError
+from wideneck.config import LowRank
 from wideneck.errors import WideneckError
 from wideneck.models import HeadWeights, LogitMap
 
@@ -38,6 +39,11 @@ class OutputLayer:
         Raises:
             UnmeasurableError: the head is more than one softmax of the scores of a matrix.
         """
+        if isinstance(head.form.config, LowRank) and not head.form.has_memory:
+            raise UnmeasurableError(
+                f"{head.model} has a low_rank head, the product of two matrices: measure the plain "
+                "model that wideneck.merged makes of it."
+            )
         if not head.form.is_one_softmax:
             what = "memory" if head.form.has_memory else f"{head.form.name} head"
             raise UnmeasurableError(

@@ -47,6 +47,8 @@ class Subject:
     """On what was measured otherwise than it was asked for."""
     loaded: LoadedModel | None = None
     """While the model is in memory."""
+    tokenizer: Any = None
+    """Of the model, once it was loaded."""
     logit_map: LogitMap | None = None
     own_head: Head | None = None
     """The head of wideneck that the model has, if it has one."""

@@ -213,7 +213,7 @@ def shared_audit(
 
 def is_count(value: Any) -> bool:
     """Whether it is a whole number above 0."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value > 0
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 def default_tokens(device: torch.device, hidden_size: int) -> int:

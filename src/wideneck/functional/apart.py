@@ -203,7 +203,7 @@ def weigh_apart(
     sums: bool,
     scale: Tensor | None,
     bias: Tensor | None,
-    factor: Tensor | None = None,
+    factor: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """`_weigh` by its formula, z as it is: what an accelerator makes one kernel of."""
     z = z if scale is None else z * scale

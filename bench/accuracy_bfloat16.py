@@ -134,12 +134,12 @@ class _Layer(torch.autograd.Function):
     """A bfloat16 layer: products with float32 sums, and what comes out rounded."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, W: Tensor, b: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, W: Tensor, b: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
         ctx.save_for_backward(x, W)
         return F.linear(x.float(), W.float(), b.float()).bfloat16()
 
     @staticmethod
-    def backward(ctx: Any, dz: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, dz: Tensor):  # pyrefly: ignore[bad-override]
         x, W = (saved.float() for saved in ctx.saved_tensors)
         wide, rows = dz.float(), dz.flatten(0, -2).float()
         found = wide @ W, rows.T @ x.flatten(0, -2), rows.sum(0)

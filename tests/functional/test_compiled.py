@@ -32,7 +32,7 @@ def _rows(number: int, V: int, form) -> tuple:
     z = space[: number * V].view(-1, V)
     room = torch.empty_like(space, dtype=torch.bfloat16)[: z.numel()].view_as(z)
     column = torch.arange(number)[:, None]
-    return z, form, z.gather(1, column), column, room, bool(form.num_sums), None, None
+    return z, form, z.gather(1, column), column, room, bool(form.num_sums), None, None, None
 
 
 @torch.no_grad()
@@ -64,3 +64,21 @@ def test_without_sums_nothing_is_left_of_the_vocabularys_size():
     _, _, form = affine(ACTIVATIONS["softmax"](), torch.zeros(()))
     given = _rows(6, 40, form)
     assert weigh_apart(*given)[1].untyped_storage().nbytes() == 0
+
+
+@torch.no_grad()
+def test_a_second_look_is_two_kernels(kernels):
+    """Row sums, then G with the rows' factors."""
+    _, _, form = affine(ACTIVATIONS["sigmoid"](), torch.zeros(()))
+    for number, V in ((6, 40), (9, 55)):
+        z, _, anchor, column, room, *_ = _rows(number, V, form)
+        for out, factor in ((None, None), (room, torch.rand(number))):
+            given = (z, form, anchor, column, out, False, None, None, factor)
+            want, kept = torch.empty_like(room), z.clone()
+            other = (*given[:4], None if out is None else want, *given[5:])
+            kind = ("sigmoid", factor is None)
+            found = compiled.compiled(weigh_apart, kind, given)
+            torch.testing.assert_close(found, weigh_apart(*other))
+            assert torch.equal(z, kept)
+    torch.testing.assert_close(room, want, rtol=2**-7, atol=0)
+    assert kernels.frame_count == 2

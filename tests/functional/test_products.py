@@ -241,9 +241,10 @@ def test_where_nobody_may_wait_the_results_are_the_same(
     assert all(error < close for error in errors(found[1][2:], found[0][2:]))
 
 
+@pytest.mark.parametrize("factor", [None, torch.tensor([3, 0.1, 0, 1, -2, 7])])
 @pytest.mark.parametrize("at", ["target", "top"])
 @pytest.mark.parametrize("kind", FORMS)
-def test_the_pass_in_the_cache_is_the_formula(kind, at, monkeypatch):
+def test_the_pass_in_the_cache_is_the_formula(kind, at, factor, monkeypatch):
     monkeypatch.setattr("wideneck.functional.passes.BLOCK", 1)  # a row a block
     with torch.no_grad():
         _, _, form = affine(ACTIVATIONS[kind](), torch.zeros(()))
@@ -252,8 +253,12 @@ def test_the_pass_in_the_cache_is_the_formula(kind, at, monkeypatch):
         column = torch.tensor([[0], [7], [39], [-1], [3], [-1]])
         anchor = z.gather(1, column.clamp(min=0)) if at == "target" else z.amax(-1, keepdim=True)
         want, got = torch.empty_like(z), torch.empty_like(z)
-        sums_want = apart.weigh_apart(z, form, anchor, column, want, sums, None, None)
-        sums_got = apart._weigh(z.clone(), form, anchor, column, got, None, sums=sums)
+        sums_want = apart.weigh_apart(z, form, anchor, column, want, sums, None, None, factor)
+        given, kept = (form, anchor, column), z.clone()
+        first = apart._weigh(z, *given, None, None, sums=sums)
+        assert torch.equal(z, kept)
+        sums_got = apart._weigh(z, *given, got, None, sums=sums, factor=factor)
+    torch.testing.assert_close(first, sums_want, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(sums_got, sums_want, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(got, want, rtol=2**-7, atol=0)
     assert torch.equal(got, got.bfloat16().float())
@@ -379,6 +384,32 @@ def test_a_step_of_gemmas_size_multiplies_on_tensor_cores_only_and_never_waits(z
     assert {shape for _, shape in wide if shape[-1] == D} <= {(V, D), (N, 1, D), (N, D)}
     assert [name for name, shape in wide if shape == (V, D)].count("aten.mm.dtype") == 1
     assert W.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("mixture", [False, True])
+def test_a_second_look_takes_no_memory_of_a_chunk(mixture, monkeypatch):
+    """Sigmoid on tensor cores: scores in float32, G, and nothing else of their size."""
+    monkeypatch.setattr(scores, "kind_for", lambda device, narrow: "tensor cores")
+    looks = []
+
+    def weigh(z, form, anchor, column, room, rest, *, sums=False, factor=None):
+        looks.append((room is None, factor is None))
+        return z.new_empty(len(z)), z.new_empty(len(z), 0)
+
+    monkeypatch.setattr(apart, "_weigh", weigh)
+    N, D, V = 1024, 8, 2**16
+    shape = (N // 2, 2) if mixture else (N,)
+    x = torch.empty(*shape, D, dtype=torch.bfloat16, device="meta", requires_grad=True)
+    W = torch.empty(V, D, dtype=torch.bfloat16, device="meta", requires_grad=True)
+    prior = torch.empty(shape, device="meta") if mixture else None
+    target = torch.empty(shape[0], dtype=torch.long, device="meta")
+    with _Trace() as seen:
+        wn.linear_cross_entropy(x, W, target, activation="sigmoid", log_prior=prior).backward()
+    assert looks
+    assert looks == [(True, True), (False, False)] * (len(looks) // 2)
+    views = {"aten.slice.Tensor", "aten.view.default", "aten.permute.default"}
+    large = [name for name, _, _ in seen.large if name not in views]
+    assert large == ["aten.empty.memory_format", "aten.empty_like.default", "aten.mm.dtype_out"]
 
 
 def test_scores_that_are_looked_at_again_are_rounded_where_they_go(monkeypatch):

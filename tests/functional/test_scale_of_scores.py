@@ -118,7 +118,7 @@ def _on_cpu(monkeypatch) -> None:
         assert (rest is None) == weigh.whole
         scale, bias = (None, None) if rest is None else rest
         weigh.seen += 1
-        return apart.weigh_apart(z, form, anchor, column, room, sums, scale, bias)
+        return apart.weigh_apart(z, form, anchor, column, room, sums, scale, bias, None)
 
     weigh.whole, weigh.seen = False, 0
     monkeypatch.setattr(apart, "_weigh", weigh)

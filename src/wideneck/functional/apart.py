@@ -10,8 +10,13 @@ exp(f(z) - f(z_t)), and weights u of a row's log-normalizer and u_t of its targe
 
 Anchored at the target, a row needs no second look for its maximum: one pass of 6 bytes a score.
 Rows of which s is above `LARGEST`, a loss of 44 nats, are left out and done again at their maximum.
+
+a goes into the products with x, and what is made of both is rounded.  Where that would show, as the
+rest has next to no error (`Form.levels_off`), the scores are looked at twice: for s, and for a G,
+so that X goes into its product as it is.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -57,6 +62,8 @@ class ApartChunk:
     """(R, P), sums of G df/dtheta here, or (R, 0)."""
     left_out: Tensor | None
     """(R,), rows to be done again; None where none can be."""
+    again: Callable[[Tensor], object] | None
+    """Where G is still to be formed: does so, a times it, of a (R,)."""
 
     @classmethod
     def of(
@@ -93,7 +100,13 @@ class ApartChunk:
         anchor = shard.max(z.amax(-1, keepdim=True)) if at_top else score.clamp(min=LOWEST)
         f_anchor = form.log_score(anchor.to(exact)).squeeze(1)
         column = torch.where(here.bool(), target, -1)[:, None]
-        others, weighted = _weigh(z, form, anchor, column, room, rest, sums=sums)
+        given, again = (z, form, anchor, column), None
+        if form.levels_off:
+
+            def again(a: Tensor) -> object:
+                return _weigh(*given, room, rest, factor=a)
+
+        others, weighted = _weigh(*given, None if again else room, rest, sums=sums)
         others = shard.add_up(others).to(exact)
         total = others + (f_t - f_anchor).exp()
         log_total = total.log() if at_top else others.log1p()
@@ -110,12 +123,15 @@ class ApartChunk:
             log_total + f_anchor,
             weighted,
             None if at_top else ~(others <= LARGEST),
+            again,
         )
 
     def to_gradient(
         self, up: Tensor, ut: Tensor, parameters: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor | None, Tensor]:
         """The rows' scales a, of which a G is the gradient of the scores, and the target's own.
+
+        None stands for scales that are in G.
 
         Args:
             up: (R,), weight of the log-normalizer in the loss; 0 in rows that are left out.
@@ -133,6 +149,9 @@ class ApartChunk:
             sizes = [sum_.numel() for sum_ in parameters]
             for sum_, part in zip(parameters, (a @ self.weighted).split(sizes), strict=True):
                 sum_ += part.view_as(sum_)
+        if self.again is not None:
+            self.again(a)
+            a = None
         return a, own * self.target_slope
 
 
@@ -141,26 +160,34 @@ def _weigh(
     form: Form,
     anchor: Tensor,
     column: Tensor,
-    room: Tensor,
+    room: Tensor | None,
     rest: Rest | None,
     *,
-    sums: bool,
+    sums: bool = False,
+    factor: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Writes G to `room`; its row sums (R,) in front of f', and those for the parameters (R, P)."""
+    """Writes G times the rows' `factor` to `room`, if any; else z stays as it is.
+
+    Returns:
+        Row sums (R,) of G in front of f', and those for the parameters (R, P).
+    """
     if z.device.type != "cpu":
         scale, bias = (None, None) if rest is None else rest
-        kind = (type(form.activation), sums, z.dtype, z.device.type, room.dtype)
-        kind = (*kind, scale is None, bias is None)
-        return compiled(weigh_apart, kind, (z, form, anchor, column, room, sums, scale, bias))
+        kind = (type(form.activation), sums, z.dtype, z.device.type, room is None or room.dtype)
+        kind = (*kind, scale is None, bias is None, factor is None)
+        given = (z, form, anchor, column, room, sums, scale, bias, factor)
+        return compiled(weigh_apart, kind, given)
     assert rest is None, "products of a CPU do it"
     exp_from_one_thread()
     parts = blocks(z)
     rows = [len(part) for part in parts]
     spares = [torch.empty_like(parts[0]), torch.empty_like(parts[0], dtype=NARROW)]
+    outs = [None] * len(rows) if room is None else room.split(rows)
+    factors = [None] * len(rows) if factor is None else factor.split(rows)
     found = [
-        _weigh_in_cache(part, form, a, at, out, [spare[: len(part)] for spare in spares], sums)
-        for part, a, at, out in zip(
-            parts, anchor.split(rows), column.split(rows), room.split(rows), strict=True
+        _weigh_in_cache(part, form, a, at, out, [spare[: len(part)] for spare in spares], sums, own)
+        for part, a, at, out, own in zip(
+            parts, anchor.split(rows), column.split(rows), outs, factors, strict=True
         )
     ]
     totals, weighted = zip(*found, strict=True)
@@ -172,10 +199,11 @@ def weigh_apart(
     form: Form,
     anchor: Tensor,
     column: Tensor,
-    room: Tensor,
+    room: Tensor | None,
     sums: bool,
     scale: Tensor | None,
     bias: Tensor | None,
+    factor: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """`_weigh` by its formula, z as it is: what an accelerator makes one kernel of."""
     z = z if scale is None else z * scale
@@ -183,7 +211,9 @@ def weigh_apart(
     e = (form.log_score(z) - form.log_score(anchor)).clamp(max=HIGHEST).exp()
     places = torch.arange(z.shape[1], device=z.device)
     g = torch.where(places == column, 0, e)
-    room.copy_((g * form.slope(z)).to(NARROW))
+    if room is not None:
+        weighed = g if factor is None else g * factor[:, None]
+        room.copy_((weighed * form.slope(z)).to(NARROW))
     # A slice of g, were it of no column, would keep all of g: 4 bytes a score.
     return g.sum(-1), form.row_sums(z, g) if sums else z.new_empty(len(z), 0)
 
@@ -193,14 +223,15 @@ def _weigh_in_cache(
     form: Form,
     anchor: Tensor,
     column: Tensor,
-    room: Tensor,
+    room: Tensor | None,
     spares: list[Tensor],
     sums: bool,
+    factor: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """The same in place of z, a block that stays in the cache."""
+    """The same in place of z, a block that stays in the cache; where no G is asked for, z stays."""
     spare, narrow = spares
     # The slope of the identity is 1: there its scores need not wait for it.
-    is_identity = isinstance(form, Identity)
+    is_identity = isinstance(form, Identity) and room is not None
     into = z if is_identity else spare
     g = exp_(form.relative(z, anchor, out=into).clamp_(max=HIGHEST))
     here = column >= 0
@@ -208,6 +239,10 @@ def _weigh_in_cache(
     g.scatter_(1, at, torch.where(here, 0, g.gather(1, at)))
     total = g.sum(-1)
     weighted = form.row_sums(z, g) if sums else z.new_empty(len(z), 0)
+    if room is None:
+        return total, weighted
+    if factor is not None:
+        g.mul_(factor[:, None])
     if not is_identity:
         form.times_slope(g, z)
     room.copy_(narrow.copy_(z))

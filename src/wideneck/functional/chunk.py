@@ -50,10 +50,8 @@ class Chunk:
 
     def to_gradient(
         self, up: Tensor, ut: Tensor, parameters: list[Tensor], *, apart: bool
-    ) -> tuple[Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None]:
         """The rows' scales a, of which a z is the gradient of the scores, and the target's own.
-
-        Where z is kept and then rounded, a is in z, so that it is rounded once: None stands for it.
 
         `of` has made z G f' already, unless the mode is "keep"; then it becomes so here.  The
         target's own part is in z where `up` is `ut`, unless `apart`; None is then returned for it.
@@ -65,7 +63,7 @@ class Chunk:
             apart: z is going to be rounded, and the target's part should not be.
 
         Returns:
-            Two of (R,), or None.
+            Two of (R,).
         """
         a = up / self.total
         if parameters:
@@ -81,14 +79,11 @@ class Chunk:
             top = self.form.log_score(self.top)
             for z, t, scale in zip(parts, top.split(rows), a.split(rows), strict=True):
                 g = (self.form.log_score(z) - t).exp_()
-                weighed = g.mul_(scale[:, None]) if apart else g * scale[:, None]
-                self.form.add_gradients_(parameters, z, weighed)
+                self.form.add_gradients_(parameters, z, g * scale[:, None])
                 torch.mul(g, self.form.slope(z), out=z)
         slope = self.target_slope * self.here
         if apart:
-            within = self.mode == "keep"
-            own = taken_out_(self.z, self.target[:, None], self.here)
-            return None if within else a, (own if within else a * own) - ut * slope
+            return a, a * taken_out_(self.z, self.target[:, None], self.here) - ut * slope
         if up is not ut:
             return a, -ut * slope
         # ut f' is a times total f', at no division.

@@ -48,8 +48,8 @@ class Form:
     parameters: Sequence[Tensor] = ()
     """What f has to learn, in the order of `parameter_gradients`."""
     levels_off: ClassVar[bool] = False
-    """Whether f' runs to 0 above, so that a bfloat16 layer loses next to nothing by rounding the
-    scores, and a second rounding of ours, of a row's factor times x, would show."""
+    """Whether f' runs to 0 above.  A bfloat16 layer then loses little by rounding the scores, and
+    dW little by the target's part, so that a rounding of X times a row's factor would show."""
 
     def log_score(self, z: Tensor) -> Tensor:
         """f(z)."""

@@ -69,9 +69,9 @@ def fused_nll(
     X, W, form, shard = layer.X, layer.W, layer.form, layer.shard
     (N, K, _), V = X.shape, len(W)
     learning = bool(form.parameters) and wanted.parameters
+    mode = mode_for(form, V, learning=learning)
     asked = {"narrow": narrow, "scale": layer.scale}
     scores = Scores(X, W, layer.b, kept, shard, chunk_size, **asked)
-    mode = mode_for(form, V, learning=learning, narrow=scores.products.narrow)
     # What looks at the scores again needs them as they are, and so do targets that are spread.
     apart = scores.products.narrow and mode != "keep" and not isinstance(target, Spread)
     dtype = scores.dtype

@@ -39,14 +39,8 @@ Mode = Literal["keep", "in place", "in place, with sums"]
 """z stays, becomes G f'(z), or does so while sums for the parameters' gradients are taken."""
 
 
-def mode_for(form: Form, vocab_size: int, *, learning: bool, narrow: bool) -> Mode:
-    """What to do with the scores.
-
-    They are needed once more where the sums would be too many; and, where products are `narrow`,
-    for a form that levels off, so that a row's factor is in G before G is rounded.
-    """
-    if narrow and form.levels_off:
-        return "keep"
+def mode_for(form: Form, vocab_size: int, *, learning: bool) -> Mode:
+    """What to do with the scores: they are needed once more where the sums would be too many."""
     if not learning:
         return "in place"
     return "in place, with sums" if 0 < form.num_sums <= vocab_size // 2 else "keep"

@@ -118,7 +118,7 @@ def _errors(form: str, batch: Batch) -> Tensor:
         ]
         found.append((nll.detach(), some))
     (their_nll, theirs), (nll, gold) = found
-    rows = []
+    rows, losses = [], [0.0, 0.0]
     for reduction, their_own, exact in zip(REDUCTIONS, theirs, gold, strict=True):
         loss = _ours(batch, form, reduction)
         if reduction == "none":

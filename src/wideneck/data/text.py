@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from wideneck.data.tokenizing import ids_and_ends
+from wideneck.data.vocabulary import Vocabulary
 from wideneck.errors import WideneckError
 from wideneck.files.text_file import read_text_file
 
@@ -157,13 +158,13 @@ def cut_windows(
     all: the mean loss is not that of the whole text.
 
     Args:
-        tokenizer: a fast Hugging Face tokenizer.
+        tokenizer: a fast Hugging Face tokenizer, or a `Vocabulary`.
         prefix: ids put in front of every window (what the tokenizer adds to a text).
 
     Raises:
         WideneckError: no document holds `window` + 1 tokens.
     """
-    if not tokenizer.is_fast:
+    if not isinstance(tokenizer, Vocabulary) and not tokenizer.is_fast:
         raise WideneckError(
             f"{type(tokenizer).__name__} does not say where its tokens stand in the text; "
             "a fast tokenizer (tokenizer.json) does."
@@ -176,7 +177,10 @@ def cut_windows(
     num_documents = longest = 0
     for document in chain.from_iterable(part.tolist() for part in order.split(4096)):
         content = _slice(text.documents[document], longest_read, generator)
-        ids, ends = ids_and_ends(tokenizer, content, text.name)
+        if isinstance(tokenizer, Vocabulary):
+            ids, ends = tokenizer.with_ends(content)
+        else:
+            ids, ends = ids_and_ends(tokenizer, content, text.name)
         longest = max(longest, len(ids))
         slack = len(ids) - 1 - window
         if slack < 0:

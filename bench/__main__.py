@@ -15,6 +15,7 @@ BENCHES = (
     "guard",
     "heads",
     "intervals",
+    "low-rank",
     "memory",
     "mutants",
     "results",

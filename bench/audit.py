@@ -1,11 +1,12 @@
 """Time and memory of whole audits, as processes, with the share of each step.
 
-    python -m bench audit                    default, head and wide, some 10 minutes on 2 cores
+    python -m bench audit                    default, head, cost, verify, wide: 16 minutes
     python -m bench audit default head      only these
     python -m bench audit cluster           four heads with a cluster of rows, 10 minutes each
     python -m bench audit cluster=20000,128,600     the same of that many rows, columns, members
     python -m bench audit rows              verdicts on 3,000 random rows against a linear program
     python -m bench audit rows=7            the same with this seed
+    python -m bench audit categories        of 262,144 tokens of byte-level BPE, 60 s allowed
 
 All but the last are runs of `wideneck audit`; wall time and peak memory are the operating system's.
 "start and write" is what the steps inside do not cover: interpreter, imports, tables, files.
@@ -18,19 +19,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import gguf
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from bench import argmax_rows
 from bench.parts import run_child
+from wideneck.audits.tokens import categorize
+from wideneck.audits.tokens.spelling import LETTERS
+from wideneck.models.tokens import token_strings
 
 CASES = {  # name: (arguments, seconds allowed, GB allowed)
     "default": ([], 150, 4),
     "head": (["--section", "head"], 60, 2),
+    "cost": (["--section", "cost"], 150, 3),  # 90 s of them beyond the states
+    "verify": (["--section", "head", "--no-argmaxable", "--verify-tokens", "200"], 180, 4),
     # 262,144 x 640, Gaussian: as wide as the widest vocabularies of today.
     "wide": (["{wide}", "--section", "head"], 1200, 4),
     "wide-no-argmaxable": (["{wide}", "--section", "head", "--no-argmaxable"], 60, 4),
@@ -107,6 +116,41 @@ def _cluster(shape: str) -> None:
                 )
 
 
+def _categories(size: str) -> None:
+    """In one thread: the processor's seconds are those of one core."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    tokenizer = wide_tokenizer(int(size) if size else 262_144)
+    strings = token_strings(tokenizer)
+    start, wall = time.process_time(), time.perf_counter()
+    found = categorize(tokenizer, strings, len(strings))
+    spent, wall = time.process_time() - start, time.perf_counter() - wall
+    print(f"\ncategories of {len(found):,} tokens: {spent:.1f} s of 60 allowed ({wall:.1f} s wall)")
+    for category, count in Counter(map(str, found)).items():
+        print(f"  {category:<28} {count:9,}")
+
+
+LATIN = 52
+
+
+def wide_tokenizer(size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of so many tokens, each but the bytes two older ones joined."""
+    strings = [letter for letter, _ in sorted(LETTERS.items(), key=lambda pair: pair[1])]
+    known, merges = set(strings), []
+    generator = np.random.default_rng(0)
+    old = [string for string in strings if string.isascii() and string.isalpha()]
+    while len(strings) < size:
+        left, right = old[generator.integers(len(old))], old[generator.integers(LATIN)]
+        if left + right not in known and len(left) < 12:
+            known.add(left + right)
+            strings.append(left + right)
+            old.append(left + right)
+            merges.append((left, right))
+    tokenizer = Tokenizer(models.BPE({s: i for i, s in enumerate(strings)}, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
 def _run(name: str, arguments: list[str], out: Path, seconds: float, gigabytes: float) -> None:
     command = [sys.executable, "-c", "from wideneck.cli import main; main()", "audit", *arguments]
     start = time.perf_counter()
@@ -171,5 +215,5 @@ def write_cluster(file: str, place: str, kind: str, *shape: int) -> None:
     writer.close()
 
 
-OTHERS = {"rows": _rows, "cluster": _cluster}
+OTHERS = {"rows": _rows, "cluster": _cluster, "categories": _categories}
 """Cases that take a value behind "="."""

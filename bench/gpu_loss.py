@@ -241,7 +241,7 @@ def _parts(
         keep = z.clone() if device.type == "cpu" else z  # a CPU's pass is in place
 
         def one_pass(form: Any = form, keep: Tensor = keep) -> None:
-            _weigh(keep, form, anchor, at, G, sums=False)
+            _weigh(keep, form, anchor, at, G, None, sums=False)
 
         ms = shortest({"pass": one_pass}, device)["pass"]
         ideal = BYTES * z.numel() / speed

@@ -22,6 +22,7 @@ FILES = {
     "Held-out loss over training": "{name}-loss",
     "Singular entropy over training": "{name}-entropy",
     "Heads of rank r": "{name}-rank",
+    "Divergence against bytes": "{name}",
 }
 """Title of a chart -> its file."""
 

@@ -20,6 +20,7 @@ from wideneck.report.series import SeriesReport
 
 ROOT = Path(__file__).parents[1]
 HEADS_PAGE = ROOT / "docs" / "heads.md"
+COST_PAGE = ROOT / "docs" / "cost.md"
 MEMORY_PAGE = ROOT / "docs" / "memory.md"
 ATTENTION_PAGE = ROOT / "docs" / "attention.md"
 
@@ -56,12 +57,15 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
         (HEADS_PAGE, "gpt2-moss"),
         (ATTENTION_PAGE, "gpt2-ssmax"),
         (MEMORY_PAGE, "gpt2-memory"),
+        (COST_PAGE, "gpt2-plain"),
     ],
 )
 def test_the_python_of_a_page_runs(tmp_path, monkeypatch, page, saved):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     torch.manual_seed(0)
     tiny_model("gpt2").save_pretrained(tmp_path / "gpt2")
+    character_tokenizer().save_pretrained(tmp_path / "gpt2")
+    write_text(tmp_path / "novel.txt")
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks:  # each goes on from those before it

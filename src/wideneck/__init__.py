@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from wideneck import heads as heads
     from wideneck import memory as memory
     from wideneck import trl as trl
-    from wideneck.attached.attaching import attach as attach
     from wideneck.attached.attaching_memory import attach_memory as attach_memory
     from wideneck.attached.logging import LogMemory as LogMemory
+    from wideneck.attached.merging import merged as merged
     from wideneck.attached.parameter_groups import parameter_groups as parameter_groups
+    from wideneck.attached.reset_rows import reset_rows as reset_rows
     from wideneck.attached.token_outputs import token_outputs as token_outputs
     from wideneck.audits.attention.settings import AttentionSettings as AttentionSettings
     from wideneck.config import GSS as GSS
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from wideneck.config import Sigsoftmax as Sigsoftmax
     from wideneck.config import SoftCap as SoftCap
     from wideneck.config import Softmax as Softmax
+    from wideneck.entry.attaching import attach as attach
     from wideneck.entry.audit import audit as audit
     from wideneck.entry.loading import load as load
     from wideneck.entry.series import audit_series as audit_series

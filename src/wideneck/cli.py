@@ -113,6 +113,15 @@ def audit(
             show_default=False,
         ),
     ] = None,
+    verify_tokens: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Ask the model, by three prompts, for the N tokens that look least trained, and "
+            "list with which probability it says them. The model is loaded for that, also with "
+            "--section head alone. Default: none.",
+        ),
+    ] = None,
     normalizer: Annotated[
         list[str] | None,
         typer.Option(
@@ -131,6 +140,14 @@ def audit(
             "Repeat for more.",
         ),
     ] = None,
+    cost_limit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NATS",
+            help="With --section cost: choose the smallest head that changes predictions by no "
+            "more than this divergence a token, such as 0.01.",
+        ),
+    ] = None,
     html: Html = None,
     json: Json = None,
     seed: Annotated[
@@ -144,7 +161,7 @@ def audit(
     ] = 0,
     **where: Any,
 ) -> None:
-    """Measure a model's output layer and, if asked, its attention heads and its memory."""
+    """Measure a model's output layer and, if asked, cheaper ones, attention heads and memory."""
     from wideneck.commands.audit import audited
 
     audited(
@@ -154,8 +171,10 @@ def audit(
         section=section,
         tokens=tokens,
         argmaxable=argmaxable,
+        verify_tokens=verify_tokens,
         normalizer=normalizer,
         attention=attention,
+        cost_limit=cost_limit,
         html=html,
         json=json,
         seed=seed,

@@ -4,11 +4,13 @@ import torch
 
 import wideneck as wn
 from tiny import CASES, tiny_model
+from tiny_text import character_tokenizer
 from wideneck.config import HEADS
+from wideneck.data import Text
 
 CAPPED = [name for name, (_, logit_map) in CASES.items() if logit_map.cap is not None]
 PLAIN = [name for name in CASES if name not in CAPPED]
-ON_PLAIN = [name for name in HEADS if name not in ("relu", "softcap", "low_rank")]
+ON_PLAIN = [name for name in HEADS if name not in ("relu", "softcap")]
 ON_CAPPED = ["softmax", "softcap", "mos"]
 BENT = ("sigsoftmax", "sigmoid", "moss")
 """Heads that start near the softmax, not on it."""
@@ -27,7 +29,16 @@ def token_ids(seed: int = 1, shape: tuple[int, int] = (2, 12)) -> torch.Tensor:
 
 def attached(case: str, head, **options):
     torch.manual_seed(1)
+    if head == "low_rank":  # of full rank, which predicts what the model does
+        options = {"rank": 1.0, **fitting_text(), **options}
     return wn.attach(tiny_model(case), head, **options)
+
+
+def fitting_text(num_tokens: int = 256):
+    """What a low_rank of a tiny model is fitted on."""
+    documents = [f"{k} green bottles, hanging on wall {k * k}!\n" * 8 for k in range(12)]
+    text = Text(name="bottles", documents=documents, sha256="0" * 64)
+    return {"text": text, "tokenizer": character_tokenizer(), "num_tokens": num_tokens}
 
 
 def shaken(model):

@@ -31,7 +31,7 @@ HEADS = {
     "moss": {"name": "moss", "num_components": 2, "activation": BENT},
 }
 CASES = [(case, head) for case in ("llama", "llama-tied") for head in HEADS]
-CASES += [("llama", "memory"), ("llama-tied", "memory")]
+CASES += [("llama-tied", "low_rank"), ("llama", "memory"), ("llama-tied", "memory")]
 # Sums over targets, so that halves add up to the whole.
 MEMORY = {"temperature": 0.5, "bias": -1.0, "reduction": "sum", "alpha": 0.01}
 
@@ -54,7 +54,7 @@ def accelerator_of(kind):
 
 def losses(case, head, accelerator, folder, kind):
     world, rank = accelerator.num_processes, accelerator.process_index
-    model = attached(case, HEADS.get(head, "softmax")).train()
+    model = attached(case, {"low_rank": "low_rank", **HEADS}.get(head, "softmax")).train()
     if head == "memory":
         wn.attach_memory(model, **MEMORY)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)

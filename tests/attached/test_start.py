@@ -156,8 +156,10 @@ def test_a_soft_cap_becomes_the_activation():
     [
         ("llama", "relu", {}, "relu head cannot start from a model's predictions"),
         ("llama", "mos", {"activation": "relu"}, "relu head cannot start"),
-        ("llama", "low_rank", {}, "low_rank head cannot start from a model's predictions"),
-        ("gemma2", wn.LowRank(rank=2), {}, "because rank 2 leaves out part of the output matrix"),
+        ("llama", "low_rank", {}, "rank=0.5, or with what it may lose, nats=0.05; neither came"),
+        ("gemma2", wn.LowRank(rank=2), {}, "caps its logits softly at 30, from which a low_rank"),
+        ("llama", "softmax", {"nats": 0.1}, "nats is for a low_rank head"),
+        ("llama", "mos", {"text": "a.txt"}, "text is for a low_rank head"),
         ("llama", "mos", {"embedding_size": 3}, "embedding_size cannot start from a model's"),
         (
             "llama",
@@ -184,4 +186,4 @@ def test_a_head_that_cannot_start_there_is_refused(case, head, options, sentence
 
 
 def test_every_head_is_either_attached_or_refused():
-    assert {head for _, head in PAIRS} | {"relu", "low_rank"} == set(HEADS)
+    assert {head for _, head in PAIRS} | {"relu"} == set(HEADS)

@@ -27,6 +27,7 @@ ATTACHED = [
     ("gpt2", "sigmoid", {}),
     ("llama", "plif", {"num_knots": 50}),
     ("gemma2-low-cap", "softcap", {}),
+    ("llama-tied", "low_rank", {"rank": 5}),
     ("llama-tied", "moc", {}),
     ("gpt-neox", "mos", {}),
     ("gemma2", "mos", {}),
@@ -69,8 +70,8 @@ def test_memory_folder_and_series_say_the_same_of_a_head(case, head, options, tm
     assert (from_file.argmaxable is None) == (head == "memory" or bent)
     told = " ".join(from_file.notes)
     assert ("Not applicable: tokens that can never be" in told) == (from_file.argmaxable is None)
-    assert ("which meets contexts" in told) == (head in ("moc", "mos", "moss"))
-    bent |= head not in ("softmax", "scaled_softmax", "moc", "mos", "memory")
+    assert ("which meets contexts" in told) == (head in ("low_rank", "moc", "mos", "moss"))
+    bent |= head not in ("softmax", "scaled_softmax", "low_rank", "moc", "mos", "memory")
     assert (f"this {head} does" in told) == bent
 
 

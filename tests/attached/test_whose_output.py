@@ -40,6 +40,7 @@ def model_with(case, head, **options):
         ("llama", "moss"),
         ("llama-tied", "sigsoftmax"),
         ("granite", "moc"),
+        ("granite", "low_rank"),
         ("phi", "gss"),
         ("llama", "plif"),
         ("gemma2-low-cap", "mos"),
@@ -47,7 +48,7 @@ def model_with(case, head, **options):
 )
 @torch.no_grad()
 def test_loss_and_rank_are_those_of_the_models_own_log_probabilities(case, head, text):
-    options = {"num_knots": 50} if head == "plif" else {}
+    options = {"plif": {"num_knots": 50}, "low_rank": {"rank": 5}}.get(head, {})
     model = model_with(case, head, **options)
     sections = ("output", "attention") if head == "moss" else ("output",)
     report = wn.audit(model, text, sections, num_tokens=TOKENS, tokenizer=character_tokenizer())
@@ -64,7 +65,7 @@ def test_loss_and_rank_are_those_of_the_models_own_log_probabilities(case, head,
     assert found.loss.nats_per_token.value == pytest.approx(math.fsum(losses) / len(losses), 1e-6)
     assert found.rank.num_contexts == len(rows)
     assert found.rank.press == numerical_rank(torch.stack(rows))
-    assert found.rank.bound == (17 if head == "moc" else None)
+    assert found.rank.bound == {"moc": 17, "low_rank": 6}.get(head)
     largest = torch.linalg.matrix_norm(torch.stack(rows), 2).item()
     assert found.rank.singular_values[0] == pytest.approx(largest, rel=1e-6)
     assert len(found.rank.singular_values) == min(len(rows), 16 + 8)

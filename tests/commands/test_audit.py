@@ -259,7 +259,7 @@ def test_equal_calls_give_equal_numbers(saved, text):
     [
         (
             {"sections": ["body"]},
-            "sections of an audit are head, output, attention, memory; 'body' was asked for",
+            "sections of an audit are head, output, cost, attention, memory; 'body' was asked for",
         ),
         ({"sections": []}, "none was asked for"),
         ({"num_tokens": 0}, "at least one token"),

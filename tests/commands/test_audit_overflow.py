@@ -86,8 +86,9 @@ def test_values_beyond_the_squares_of_float32_leave_distances_out(text):
     assert "queries of layer 1" in attention["notes"][0]
     assert f"distance: {UNMEASURED}" in page
     assert "derived bound: not " in printed  # whose second word is folded
-    for name in ("head", "output", "memory"):
+    for name in ("output", "memory"):
         assert data[name]["notes"] == []
+    assert all("tokenizer" in note for note in data["head"]["notes"])  # it spells no bytes
 
 
 def test_large_states_of_a_layer_leave_its_ranks_out(text):

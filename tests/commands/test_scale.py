@@ -197,7 +197,8 @@ def test_an_accelerator_reads_enough_for_the_fitted_truncations():
 
 
 def test_a_series_takes_no_place():
-    names = ("section", "tokens", "argmaxable", "normalizer", "attention", "html", "json")
+    names = ("section", "tokens", "argmaxable", "verify_tokens", "normalizer", "attention")
+    names = (*names, "cost_limit", "html", "json")
     with pytest.raises(WideneckError, match="what says where a model runs"):
         audited(
             ["a", "b"], None, series=True, seed=0, where={"device": "cpu"}, **dict.fromkeys(names)

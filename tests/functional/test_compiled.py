@@ -32,7 +32,7 @@ def _rows(number: int, V: int, form) -> tuple:
     z = space[: number * V].view(-1, V)
     room = torch.empty_like(space, dtype=torch.bfloat16)[: z.numel()].view_as(z)
     column = torch.arange(number)[:, None]
-    return z, form, z.gather(1, column), column, room, bool(form.num_sums)
+    return z, form, z.gather(1, column), column, room, bool(form.num_sums), None, None
 
 
 @torch.no_grad()

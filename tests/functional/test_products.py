@@ -42,10 +42,10 @@ def _seed():
 def test_errors_are_never_above_the_obvious_codes(kind, mixture):
     """Over eight spreads of the scores: of every token's loss, and of all gradients, to float64.
 
-    The reduced loss is one number, whose error is a matter of luck.  A scale is on X, whose product
-    with it is rounded as the obvious code rounds the scores.
+    The reduced loss is one number, whose error is a matter of luck.  A sigmoid's dW, spread over
+    many tokens, has a rounding of X times a row's factor more than the obvious code.
     """
-    activation, slack = ACTIVATIONS[kind], SLACK if kind != "scaled" else 1.1
+    activation, slack = ACTIVATIONS[kind], SLACK if kind != "sigmoid" else 1.06
     for spread in SPREADS:
         given = bfloat16_inputs(spread, mixture)
         gold_given = wide(given)
@@ -239,8 +239,8 @@ def test_the_pass_in_the_cache_is_the_formula(kind, at, monkeypatch):
         column = torch.tensor([[0], [7], [39], [-1], [3], [-1]])
         anchor = z.gather(1, column.clamp(min=0)) if at == "target" else z.amax(-1, keepdim=True)
         want, got = torch.empty_like(z), torch.empty_like(z)
-        sums_want = apart.weigh_apart(z, form, anchor, column, want, sums)
-        sums_got = apart._weigh(z.clone(), form, anchor, column, got, sums=sums)
+        sums_want = apart.weigh_apart(z, form, anchor, column, want, sums, None, None)
+        sums_got = apart._weigh(z.clone(), form, anchor, column, got, None, sums=sums)
     torch.testing.assert_close(sums_got, sums_want, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(got, want, rtol=2**-7, atol=0)
     assert torch.equal(got, got.bfloat16().float())
@@ -347,7 +347,7 @@ def test_a_step_of_gemmas_size_multiplies_on_tensor_cores_only_and_never_waits(z
     monkeypatch.setattr(scores, "kind_for", lambda device, narrow: "tensor cores")
     passes = []
 
-    def weigh(z, form, anchor, column, room, *, sums):  # one kernel, which meta cannot show
+    def weigh(z, form, anchor, column, room, rest, *, sums):  # one kernel, which meta cannot show
         passes.append(z.numel() * z.element_size() + room.numel() * room.element_size())
         return z.new_empty(len(z)), z.new_empty(len(z), 0)
 

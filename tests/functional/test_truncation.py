@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wideneck.functional.gram import ROWS, gram, truncation
+from wideneck.functional.gram import ROWS, fisher_metric, gram, truncation
 
 V, D = 30, 6
 
@@ -47,3 +47,13 @@ def test_half_precision_is_cut_in_single():
     weight, _ = matrices()
     inner, outer = truncation(weight.bfloat16(), *gram(weight.bfloat16()))
     assert (inner.dtype, outer.dtype) == (torch.float64, torch.float32)
+
+
+def test_the_fisher_metric_is_the_covariance_of_the_rows_under_the_prediction():
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(5000, 6, generator=generator) + 100  # two chunks, a mean that dominates
+    p = torch.rand(5000, generator=generator, dtype=torch.float64).softmax(0)
+    rows = weight.double()
+    expected = (p[:, None] * rows).T @ rows - torch.outer(p @ rows, p @ rows)
+    for mean in (rows.mean(0), torch.zeros(6, dtype=torch.float64)):
+        torch.testing.assert_close(fisher_metric(weight, mean, p), expected, rtol=1e-7, atol=1e-7)

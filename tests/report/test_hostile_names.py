@@ -25,6 +25,7 @@ from report import active_content
 from report.examples import head_audit, report, with_unreachable
 from report.hostile_names import LONG, NAMES, for_files
 from wideneck.audits.argmaxable.result import TokenRef
+from wideneck.audits.rows import Undertrained
 from wideneck.files.printable import LONGEST, MARKS, printable, shortened
 from wideneck.report.console import PlainConsole
 
@@ -47,7 +48,11 @@ def named(names):
             head,
             tensor=first,
             tying=f"{first} and {first} hold the same bytes",
-            rows=dataclasses.replace(head.rows, undertrained=tokens, beyond_tokenizer=tokens),
+            rows=dataclasses.replace(
+                head.rows,
+                undertrained=[Undertrained(**vars(token)) for token in tokens],
+                beyond_tokenizer=tokens,
+            ),
             argmaxable=dataclasses.replace(
                 head.argmaxable,
                 ties=ties,

@@ -94,7 +94,9 @@ def test_the_command_shows_it_in_the_terminal_and_on_the_page(saved, monkeypatch
 
 
 def test_what_no_row_names_is_refused_with_all_that_there_are(saved):
-    with pytest.raises(WideneckError, match="head, output, attention, memory, toy; 'toys' was"):
+    with pytest.raises(
+        WideneckError, match="head, output, cost, attention, memory, toy; 'toys' was"
+    ):
         wn.audit(saved, sections="toys")
 
 

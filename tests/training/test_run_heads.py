@@ -74,7 +74,9 @@ def test_the_head_of_a_run_is_the_one_that_was_trained(kind, tmp_path):
         saved = tmp_path / "saved"
         model.save_pretrained(saved)
         for other in (in_memory, wn.audit(saved, sections="head").head):
-            assert differences(head, other) <= {"tensor", "tying", "rows", "argmaxable"}
+            # Without a tokenizer, or with the input's rows, tokens are seen in another way.
+            named = {"tensor", "tying", "rows", "argmaxable", "tokens"}
+            assert differences(head, other) <= named
             assert tokens_of(head) == tokens_of(other)
 
 

@@ -1,4 +1,4 @@
-"""`attach`: another output layer for a causal language model, with the same predictions."""
+"""What `wideneck.attach` does: another output layer for a model, with the same predictions."""
 
 from functools import partial
 from typing import Any
@@ -15,60 +15,29 @@ from wideneck.attached.own_loss import check_own_loss
 from wideneck.attached.probe import probe_logits
 from wideneck.attached.start import start_config
 from wideneck.attached.swap import attached_head, is_tied, map_without_bias, swap_head, untie
-from wideneck.config import HeadConfig, name_of
+from wideneck.config import HeadConfig, LowRank, name_of
 from wideneck.errors import WideneckError
+from wideneck.models import LogitMap
 from wideneck.models.causality import check_left_to_right
 
 
-def attach(model: Any, head: str | dict | HeadConfig, *, tie: bool = True, **options: Any) -> Any:
-    r"""Replace the output layer of a causal language model of transformers by a head.
+def put_head(model: Any, head: Any, options: dict[str, Any], *, tie: bool = True) -> Any:
+    """`wideneck.attach`, on a model that has passed `check_attachable`.
 
-    The model is changed in place and predicts what it did before.  Its logits are then
-    log-probabilities, so `generate()` and everything that reads logits work as they did; its
-    loss is the head's, which forms no logits in training.
+    A low_rank is random, and its caller gives it its factors.
+    """
+    config, logit_map = checked_start(model, head, options)
+    if is_tied(model) and (not tie or isinstance(config, LowRank)):
+        untie(model)
+    return place_head(model, config, logit_map.scale)
 
-    How near the start is, with z the model's logits and p its probabilities:
 
-    - softmax, scaled_softmax, plif, mos and moc: the same up to rounding.  A mixture gets the
-      projection "residual", h + U_k h with U_k = 0 at first.
-    - gss: the same up to rounding, by slope k = 1, learned.  Its gradient, sum_j (p_j - y_j)
-      log sigmoid(z_j - c), is alive; that of the bend c has the factor k - 1 and is 0 at the
-      first step.
-    - sigsoftmax and moss: log-probabilities move by less than 0.01, by a learned shift c that
-      puts every logit where the sigmoid is nearly 1; see `LogitRange.margin`.  The gradient of
-      c, sum_j (p_j - y_j) (1 - sigmoid(z_j + c)), is below e^-5 there: nearly dead.  A shift
-      of your own bends at once, and changes the predictions: `shift=0.0` for the paper's
-      sigsoftmax, `activation={"name": "sigsoftmax", "shift": 0.0}` for the paper's moss.
-    - sigmoid: likewise, by a shift far below 0, where log sigmoid(z + c) is nearly z + c.  The
-      gradient, sum_j (p_j - y_j) (1 - sigmoid(z_j + c)) again, is sum_j (p_j - y_j) = 0 but for
-      less than e^-5.
-    - relu, low_rank, a mixture with an embedding_size, and softcap on a model without a cap cannot
-      start there and are refused.
-
-    Args:
-        model: anything of transformers that generates text and has output embeddings.
-        head: a name, a config or its dictionary; see `wideneck heads`.
-        tie: keep the weight shared with the embedding, where the model shares it.
-        options: fields of the head's config.  A number given here is taken as it is, whatever
-            the model predicted; in a config, one other than the default.
-
-    Returns:
-        The model.
-
-    Cost: five short forward passes, two of 4 tokens, two of 48 and one of 256.
+def checked_start(model: Any, head: Any, options: dict[str, Any]) -> tuple[HeadConfig, LogitMap]:
+    """The config with which a head starts on a model, and what the model does to its logits.
 
     Raises:
-        WideneckError: not a causal language model, one that sees later tokens, one that already
-            has a head, a layer for each codebook, a forward that somebody has replaced, logits
-            that pass through something unknown, a loss that counts labels at other positions, a
-            head that cannot start from the model's predictions.
+        WideneckError: all that `wideneck.attach` refuses of a model that can be attached to.
     """
-    _check(model)
-    return put_head(model, head, options, tie=tie)
-
-
-def put_head(model: Any, head: Any, options: dict[str, Any], *, tie: bool = True) -> Any:
-    """`attach`, on a model that has passed `check_attachable`."""
     name = type(model).__name__
     logit_map = map_without_bias(model)
     check_own_loss(model)
@@ -78,9 +47,7 @@ def put_head(model: Any, head: Any, options: dict[str, Any], *, tie: bool = True
             f"{name} is not a class of transformers itself, so a saved head could not be loaded "
             "again: attach to a model that needs no remote code."
         )
-    if not tie and is_tied(model):
-        untie(model)
-    return place_head(model, config, logit_map.scale)
+    return config, logit_map
 
 
 def place_head(model: Any, config: HeadConfig, logit_scale: float) -> Any:
@@ -101,7 +68,8 @@ def _forget_unpacked_blocks(model: Any) -> None:
         quantizer.remove_quantization_config(model)
 
 
-def _check(model: Any) -> None:
+def check_new(model: Any) -> None:
+    """Refuse a model that has a head, or that `wideneck.attach` could give none."""
     name = type(model).__name__
     before = attached_head(model) if isinstance(model, PreTrainedModel) else None
     if before is not None:

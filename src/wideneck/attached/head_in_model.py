@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wideneck.attached.guard import check_reader, head_is_called
+from wideneck.attached.low_rank_start import LowRankStart
 from wideneck.errors import WideneckError
 from wideneck.functional.items import per_item
 from wideneck.heads.head import Head
@@ -234,6 +235,8 @@ class HeadInModel(nn.Module):
 
     remembers = False
     """Whether the model predicts from a memory, too, so that the head alone is not its answer."""
+    start: LowRankStart | None = None
+    """Of a low_rank, what it lost when it was attached."""
 
     def forward(self: Any, hidden: Tensor) -> Tensor:
         """Log-probabilities (..., V), or whatever the call of the model has it answer."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from wideneck.attached.guard import framed, guarded, is_own, own, unanswered
 from wideneck.attached.head_in_model import Asked, Call, HeadCall, answering
+from wideneck.attached.low_rank_start import read_start
 from wideneck.attached.model_card import complete_card, write_card
 from wideneck.attached.normalizer_places import place_saved
 from wideneck.attached.own_config import own_config
@@ -42,6 +43,8 @@ class SavedModel(_Model):
             place_saved(self, saved.attention)
         if saved.head is not None:
             swap_head(self, head_config(saved.head), saved.logit_scale)
+            if saved.start is not None:
+                self.get_output_embeddings().start = read_start(saved.start)
         if saved.memory is not None:
             put_memory(self, memory_config(saved.memory))
 

@@ -26,11 +26,12 @@ def section(model: Any, where: str) -> str:
         parts.append("a memory")
     if attention is not None:
         parts.append(f"{normalizer_name(attention.config)} in its attention")
+    start = "" if head is None or head.start is None else f"At its start: {head.start}.\n"
     listed = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
     return f"""## Loading this model
 
 This is a {type(model).__name__} with {listed} of wideneck.
-It needs wideneck (`pip install wideneck`); transformers alone does not load it:
+{start}It needs wideneck (`pip install wideneck`); transformers alone does not load it:
 
 ```python
 import wideneck as wn

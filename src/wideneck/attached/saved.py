@@ -1,19 +1,19 @@
 """What `save_pretrained` writes into config.json, and how it is read.
 
     {"model_type": "wideneck", "architectures": ["WideneckForCausalLM"], "head": {"name": ...},
-     "logit_scale": 1.0, "memory": {...},
+     "logit_scale": 1.0, "start": {"rank": ..., "predicted": ..., ...}, "memory": {...},
      "attention": {"normalizer": {"name": ...},
                    "modules": [{"name": "model.layers.0.self_attn", "num_heads": 4}, ...]},
      "backbone": {the original's config, with its model_type as "backbone_type"},
      "vocab_size": V, "hidden_size": 1, "num_attention_heads": 1, ...}
 
-A head, perhaps with a memory, an attention or both; a module has a "hidden_size", too, where its
-normalizer reads hidden states.  Nothing but the classes of wideneck opens such a folder.  Its own
-model type and architecture make the Auto classes and pipelines of a transformers without wideneck
-refuse it.  A class that is called by name, such as LlamaForCausalLM, does not look at either: it
-would find its own model type in the backbone, or take what it knows from the top, so the backbone
-has no model_type and the sizes at the top fit no tensor.  The vocabulary's size is the true one,
-which PEFT reads there.
+A head, perhaps with what it lost at its start (`LowRankStart`), a memory, an attention or all of
+them; a module has a "hidden_size", too, where its normalizer reads hidden states.  Nothing but the
+classes of wideneck opens such a folder.  Its own model type and architecture make the Auto classes
+and pipelines of a transformers without wideneck refuse it.  A class that is called by name, such as
+LlamaForCausalLM, does not look at either: it would find its own model type in the backbone, or take
+what it knows from the top, so the backbone has no model_type and the sizes at the top fit no
+tensor.  The vocabulary's size is the true one, which PEFT reads there.
 
 Folders of earlier versions, whose architecture is the original's and whose backbone is the
 original's config as it is, are read, too.
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from wideneck import config as c
+from wideneck.attached.low_rank_start import read_start
 from wideneck.attention.config import normalizer_config
 from wideneck.attention.config import to_dict as normalizer_to_dict
 from wideneck.errors import WideneckError
@@ -53,6 +54,8 @@ class Saved:
     logit_scale: float
     memory: dict[str, Any] | None
     attention: dict[str, Any] | None
+    start: dict[str, Any] | None = None
+    """Of a low_rank head."""
 
 
 def check_saved(raw: dict[str, Any]) -> Saved:
@@ -74,6 +77,8 @@ def check_saved(raw: dict[str, Any]) -> Saved:
         )
     if "head" in raw:
         c.head_config(raw["head"])
+    if "start" in raw:
+        read_start(raw["start"])
     if "memory" in raw:
         _check_memory(raw)
     if "attention" in raw:
@@ -84,7 +89,13 @@ def check_saved(raw: dict[str, Any]) -> Saved:
         raise WideneckError(
             f"logit_scale in config.json is a number other than 0 and finite, got {scale!r}."
         )
-    return Saved(raw.get("head"), float(scale), raw.get("memory"), raw.get("attention"))
+    return Saved(
+        head=raw.get("head"),
+        logit_scale=float(scale),
+        memory=raw.get("memory"),
+        attention=raw.get("attention"),
+        start=raw.get("start"),
+    )
 
 
 def original_config(raw: dict[str, Any]) -> dict[str, Any]:
@@ -209,6 +220,7 @@ def parts_of(model: Any) -> Saved:
         logit_scale=1.0 if head is None else head.logit_scale,
         memory=None if memory is None else memory_to_dict(memory.config),
         attention=None if attention is None else _attention_to_dict(attention),
+        start=None if head is None or head.start is None else asdict(head.start),
     )
 
 

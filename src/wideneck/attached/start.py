@@ -29,17 +29,12 @@ def start_config(
     """
     given = _given(head, options)
     config = c.head_config(head, **options)
+    if isinstance(config, c.MoC | c.LowRank) and logit_map.cap is not None:
+        raise _other_cap(model, c.name_of(config), logit_map.cap)
     if isinstance(config, c.LowRank):
-        raise WideneckError(
-            f"A low_rank head cannot start from a model's predictions, because rank {config.rank} "
-            "leaves out part of the output matrix: build it with wideneck.heads.build, or cut the "
-            "matrix with wideneck.heads.low_rank_from and train on cached states by "
-            "`wideneck train`."
-        )
+        return config  # its factors are cut from the model's matrix, by a text
     if not isinstance(config, c.MoC | c.Mixture):
         return _start_activation(config, given, logit_map, probe, model)
-    if isinstance(config, c.MoC) and logit_map.cap is not None:
-        raise _other_cap(model, "moc", logit_map.cap)
     if config.embedding_size is not None:
         raise WideneckError(
             "A mixture with an embedding_size cannot start from a model's predictions, because its "

@@ -9,6 +9,8 @@ same storage as its bias: what comes from a head is normalized, and so must hold
 added.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +33,10 @@ MEMORY = "cache_memory"
 
 
 def swap_head(model: Any, config: HeadConfig, logit_scale: float) -> None:
-    """Replace the output layer; its weight and bias go on as the same parameters."""
+    """Replace the output layer; its weight and bias go on as the same parameters.
+
+    But for a low_rank, whose matrix has another width: its factors are new, and random.
+    """
     layer = model.get_output_embeddings()
     head: Any = heads.build(
         config,
@@ -42,19 +47,50 @@ def swap_head(model: Any, config: HeadConfig, logit_scale: float) -> None:
         dtype=layer.weight.dtype,
     )
     head.__class__ = in_model(type(head))
-    head.weight, head.bias = layer.weight, layer.bias
+    has_own = head.weight.shape != layer.weight.shape
+    if not has_own:
+        head.weight = layer.weight
+    head.bias = layer.bias
     head.activation.float()  # a model loaded in bfloat16 has that as its default type
     if not layer.weight.is_meta:  # from_pretrained fills a model on the meta device
         for part in head.children():
             part.to_empty(device=layer.weight.device)
             part.reset_parameters()
+        if has_own:
+            head.weight = nn.Parameter(torch.empty_like(head.weight, device=layer.weight.device))
+            nn.init.uniform_(head.weight, -(head.embedding_size**-0.5), head.embedding_size**-0.5)
+    if has_own:
+        for factor in (head.weight, head.down.weight):
+            factor.requires_grad_(layer.weight.requires_grad)
     serve_bias(model, head)
     head.train(layer.training)
 
     name = module_name(model, layer)
+    _put(model, name, head)
+    head.replaced = _adapt(model, name)
+
+
+def put_back(model: Any, head: Any, layer: nn.Linear) -> Callable[[], None]:
+    """A linear layer in the place of a head, and what transformers plans for it.
+
+    Returns:
+        What undoes it.
+    """
+    name = module_name(model, head)
+    kept = {key: getattr(model, key) for key in head.replaced}
+
+    def put(module: nn.Module, plans: dict[str, Any]) -> None:
+        _put(model, name, module)
+        for key, value in plans.items():
+            setattr(model, key, value)
+
+    put(layer, head.replaced)
+    return partial(put, head, kept)
+
+
+def _put(model: Any, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, head)
-    _adapt(model, name)
+    setattr(model.get_submodule(parent), child, module)
 
 
 def untie(model: Any) -> None:
@@ -82,8 +118,14 @@ def attached_head(model: Any) -> Any:
     return next((part for part in layer.modules() if isinstance(part, HeadInModel)), None)
 
 
-def _adapt(model: Any, name: str) -> None:
-    """What transformers plans for a linear layer of that name and would do wrong to a head."""
+def _adapt(model: Any, name: str) -> dict[str, Any]:
+    """What transformers plans for a linear layer of that name and would do wrong to a head.
+
+    Returns:
+        The attributes of the model as they were.
+    """
+    changed = ("_tp_plan", "_pp_plan", "_keep_in_fp32_modules_strict", "loss_type")
+    before = {key: getattr(model, key) for key in changed}
     for plan in ("_tp_plan", "_pp_plan"):  # columns of a plain matrix; hidden states to logits
         kept = {key: value for key, value in (getattr(model, plan) or {}).items() if key != name}
         setattr(model, plan, kept)
@@ -92,6 +134,7 @@ def _adapt(model: Any, name: str) -> None:
     model._keep_in_fp32_modules_strict = strict | {f"{name}.activation".replace(".", r"\.")}
     # The head's loss shifts the labels; the Trainer reads from here how to count them.
     model.loss_type = "ForCausalLM"
+    return before
 
 
 def put_memory(model: Any, config: Memory) -> None:

@@ -12,6 +12,7 @@ bounds that.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ from wideneck.audits.measured import measured
 from wideneck.audits.rows import SpecialRows, special_rows
 from wideneck.audits.states import Progress
 from wideneck.audits.subject import Subject
+from wideneck.audits.tokens.health import TokenHealth, token_categories, token_health, unused
+from wideneck.audits.tokens.of_subject import with_prompts
+from wideneck.audits.tokens.verify import Verification
 from wideneck.config import GSS, HeadConfig, Mixture, ReLU, ScaledSoftmax, Sigsoftmax, Softmax
 from wideneck.models import HeadWeights
 from wideneck.models.head_weights import HeadForm
@@ -53,12 +57,20 @@ class HeadAudit(Geometry):
     dtype: str = measure("storage type of the tensor")
     sha256: str = measure("hash of the tensor's stored bytes")
     rows: SpecialRows = measure("rows that no text trained")
+    tokens: TokenHealth | None = measure(
+        "what each token is to its tokenizer, and which look untrained; none if not measurable",
+        default=None,
+    )
     without_special: Geometry | None = measure(
         "the same measures without the rows listed as rows.excluded; none if there are none"
     )
     argmaxable: Argmaxable | None = measure(
         "tokens that no hidden state can make the most probable; none if not asked for, not to "
         "be told, or not of this kind of head (see notes)"
+    )
+    verified: Verification | None = measure(
+        "whether the model says its most suspicious tokens when it is asked to; none if not asked "
+        "for (--verify-tokens), or not to be told (see the notes on the report)"
     )
     notes: list[str] = measure("what could not be measured of the head, and why")
 
@@ -70,7 +82,9 @@ def audit_head(
     *,
     second_moment: Tensor | None = None,
     argmaxable: bool = True,
+    verified: Verification | None = None,
     seed: int = 0,
+    tokenizer: Any = None,
     progress: Progress | None = None,
 ) -> HeadAudit:
     """Measure one output layer.
@@ -80,13 +94,21 @@ def audit_head(
             of a head whose matrix they meet.
         argmaxable: look for tokens that can never win, where the head has one order of scores; the
             longest step, 2 V^2 D operations.
+        verified: what the model said of its suspicious tokens, where it was asked.
         seed: of the Gaussian null.
+        tokenizer: the one in memory, if there is one; None for the one that belongs to the head.
     """
     notes = what_does_not_apply(head.form)
     if head.form.has_contexts:
         second_moment = None
     with clock("special rows"):
-        rows = special_rows(head.weight, head.tokens, head.bias)
+        categories = token_categories(head, tokenizer, notes)
+        rows = special_rows(head.weight, head.tokens, head.bias, unused(categories))
+        rows = with_prompts(rows, verified)
+    with clock("token health"):
+        health = measured(
+            "which tokens look untrained", lambda: token_health(head, categories, rows), None, notes
+        )
     with clock("geometry"):
         everything = measure_geometry(
             head.weight, head.rounding, second_moment=second_moment, seed=seed, notes=notes
@@ -129,8 +151,10 @@ def audit_head(
         dtype=head.dtype,
         sha256=head.sha256,
         rows=rows,
+        tokens=health,
         without_special=without,
         argmaxable=verdicts,
+        verified=verified,
         notes=notes,
     )
 
@@ -142,7 +166,9 @@ def section(subject: Subject) -> HeadAudit:
         subject.clock,
         second_moment=subject.second_moment(),
         argmaxable=subject.argmaxable,
+        verified=subject.verified,
         seed=subject.seed,
+        tokenizer=subject.tokenizer,
         progress=subject.progress,
     )
 

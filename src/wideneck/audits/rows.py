@@ -30,6 +30,17 @@ LARGEST = 2.0**50
 
 
 @dataclass(frozen=True, kw_only=True)
+class Undertrained(TokenRef):
+    """A row that lies where rows lie that no text trained."""
+
+    evidence: str = measure(
+        "geometry: the place of the row; geometry and prompt: the model did not say the token "
+        "either when it was asked to, with a probability below .01 (--verify-tokens)",
+        default="geometry",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpecialRows:
     """Rows that are best measured apart."""
 
@@ -41,9 +52,10 @@ class SpecialRows:
         "groups of rows that are equal, bias included: the model cannot tell these tokens apart "
         "when it predicts"
     )
-    undertrained: list[TokenRef] | None = measure(
-        "rows within a tenth of the median distance of a row beyond the tokenizer or of a "
-        "duplicated row, those rows included; none where there is no such row to compare with",
+    undertrained: list[Undertrained] | None = measure(
+        "rows within a tenth of the median distance of a row beyond the tokenizer, of a duplicated "
+        "row, or of the row of a token that no text holds (padding by name, a byte that is never "
+        "valid), those rows included; none where there is no such row to compare with",
         caution="read off the geometry, not off the training data: a strong hint, not a proof",
     )
     excluded: list[int] = measure(
@@ -54,11 +66,15 @@ class SpecialRows:
 
 @torch.no_grad()
 def special_rows(
-    weight: Tensor, tokens: Sequence[str | None] | None, bias: Tensor | None = None
+    weight: Tensor,
+    tokens: Sequence[str | None] | None,
+    bias: Tensor | None = None,
+    unused: Iterable[int] = (),
 ) -> SpecialRows:
     """Find them in `weight` (V, D) with `bias` (V,).
 
     `tokens` holds the tokenizer's strings by id, None for an id without a token; or is None.
+    `unused` are ids of tokens that no text holds (padding by name, bytes that are never valid).
     """
     vocab_size = len(weight)
 
@@ -68,13 +84,15 @@ def special_rows(
         named = tokens[:vocab_size]
         beyond = [i for i, string in enumerate(named) if string is None]
         beyond += range(len(named), vocab_size)
-    references = sorted({group[0] for group in groups} | set(beyond))[:MAX_REFERENCES]
+    references = sorted({group[0] for group in groups} | set(beyond) | {*unused})[:MAX_REFERENCES]
     near = _rows_near(weight, references) if references else None
     repeated = {i for group in groups for i in group[1:]}
     return SpecialRows(
         beyond_tokenizer=None if tokens is None else _named(beyond, tokens),
         duplicates=[_named(group, tokens) for group in groups],
-        undertrained=None if near is None else _named(near, tokens),
+        undertrained=None
+        if near is None
+        else [Undertrained(token=ref.token, string=ref.string) for ref in _named(near, tokens)],
         excluded=sorted(repeated | set(beyond) | set(near or ())),
     )
 

@@ -11,6 +11,7 @@ from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.audits.clock import Clock
 from wideneck.audits.measured import measured
 from wideneck.audits.states import HiddenStates, Progress
+from wideneck.audits.tokens.verify import Verification
 from wideneck.data import Text, Windows, cut_windows
 from wideneck.heads import Head
 from wideneck.models import HeadWeights, LoadedModel, LogitMap
@@ -33,6 +34,10 @@ class Subject:
     """None for the defaults, in a context that the model has positions for."""
     normalizers: Sequence[Normalizer]
     progress: Progress | None
+    cost_limit: float | None = None
+    """Nats of divergence within which section "cost" chooses a head."""
+    tokenizer: Any = None
+    """Of the model, once it was loaded."""
     where: Placement = field(default_factory=Placement)
     """Of the model, and of what is computed after it."""
     ranks: Ranks = ALONE
@@ -43,11 +48,15 @@ class Subject:
     """On what was measured otherwise than it was asked for."""
     loaded: LoadedModel | None = None
     """While the model is in memory."""
+    tokenizer: Any = None
+    """Of the model, once it was loaded."""
     logit_map: LogitMap | None = None
     own_head: Head | None = None
     """The head of wideneck that the model has, if it has one."""
     states: HiddenStates | None = None
     """None where no section needs them, or where they are not finite."""
+    verified: Verification | None = None
+    """What the model said of its most suspicious tokens, if it was asked."""
     watched: dict[str, Any] = field(default_factory=dict)
     """By section, what watched the states of every depth."""
     num_read: int = 0

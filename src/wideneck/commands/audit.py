@@ -21,8 +21,10 @@ def audited(
     section: Sequence[str] | None,
     tokens: int | None,
     argmaxable: bool | None,
+    verify_tokens: int | None,
     normalizer: Sequence[str] | None,
     attention: Sequence[str] | None,
+    cost_limit: float | None,
     html: Path | None,
     json: Path | None,
     seed: int,
@@ -46,7 +48,8 @@ def audited(
                 "checkpoints."
             )
         if series:
-            others = (text, section, tokens, normalizer, attention, *where.values())
+            others = (text, section, tokens, verify_tokens, normalizer, attention, cost_limit)
+            others = (*others, *where.values())
             report = _series(models, others, ranks.world, argmaxable, seed)
         else:
             settings = None if attention is None else attention_settings(attention)
@@ -63,8 +66,10 @@ def audited(
                     section or DEFAULT,
                     num_tokens=tokens,
                     argmaxable=argmaxable is not False,
+                    verify_tokens=verify_tokens,
                     attention=settings,
                     normalizers=normalizers,
+                    cost_limit=cost_limit,
                     seed=seed,
                     where=placement(**places, local_rank=ranks.local_rank),
                     progress=progress,
@@ -79,7 +84,8 @@ def _series(
     if any(x is not None for x in others):
         raise WideneckError(
             "--series measures the weights alone, on the CPU; leave out --text, --section, "
-            "--tokens, --normalizer, --attention and what says where a model runs."
+            "--tokens, --verify-tokens, --normalizer, --attention, --cost-limit and what says "
+            "where a model runs."
         )
     if world > 1:
         raise WideneckError(f"--series is the work of one process, and {world} were started.")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wideneck.data.text import cut_windows as cut_windows
     from wideneck.data.text import default_text as default_text
     from wideneck.data.text import read_text as read_text
+    from wideneck.data.text import text_of as text_of
     from wideneck.data.tokenizer import recipe_tokenizer as recipe_tokenizer
     from wideneck.data.vocabulary import Vocabulary as Vocabulary
     from wideneck.data.vocabulary import read_vocabulary as read_vocabulary

@@ -86,6 +86,13 @@ def read_text(path: str | os.PathLike) -> Text:
     return _text(name, cut_documents(read_text_file(path), name))
 
 
+def text_of(text: str | os.PathLike | Text | None) -> Text:
+    """A text as users give it: a file, one in memory, or None for `default_text`."""
+    if text is None:
+        return default_text()
+    return text if isinstance(text, Text) else read_text(text)
+
+
 def cut_documents(content: str, name: str) -> Iterator[str]:
     """Cut before each title of WikiText, or else at form feeds and `<|endoftext|>`, which go.
 

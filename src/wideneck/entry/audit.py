@@ -10,13 +10,15 @@ import torch
 from wideneck.attention.config import Normalizer, normalizer_config
 from wideneck.audits.attention.settings import AttentionSettings
 from wideneck.audits.clock import Clock
+from wideneck.audits.cost.choosing import check_limit
 from wideneck.audits.measured import UnmeasurableError
 from wideneck.audits.states import HiddenStates, Progress, collect_states
 from wideneck.audits.subject import Subject
-from wideneck.data import Text, default_text, read_text
+from wideneck.audits.tokens.of_subject import verified_tokens
+from wideneck.data import Text, text_of
 from wideneck.entry.heads import head_of
 from wideneck.errors import WideneckError
-from wideneck.models import evaluating, load_language_model, measure_logit_map
+from wideneck.models import LoadedModel, evaluating, load_language_model, measure_logit_map
 from wideneck.models.device_map import map_of
 from wideneck.models.devices import AUTO
 from wideneck.models.head_weights import head_in
@@ -45,8 +47,10 @@ def audit(
     tokenizer: Any = None,
     num_tokens: int | None = None,
     argmaxable: bool = True,
+    verify_tokens: int | None = None,
     attention: AttentionSettings | None = None,
     normalizers: Sequence[str | dict | Normalizer] = (),
+    cost_limit: float | None = None,
     seed: int = 0,
     device: str | torch.device = AUTO,
     dtype: str | torch.dtype = AUTO,
@@ -63,14 +67,19 @@ def audit(
             model.
         text: a text file, or None for the reference of the Python language.  With "output" left
             out of `sections` the text is read only if given here.
-        sections: any of "head" (weights alone), "output", "attention" and "memory" (on the text).
+        sections: any of "head" (weights alone), "output", "cost", "attention" and "memory" (on the
+            text).
         tokenizer: the tokenizer of a model in memory.
         num_tokens: predictions to make on the text; None for 4,096, or on an accelerator for four
             times the hidden size if that is more.
         argmaxable: look for tokens that can never be predicted (2 V^2 D operations).
+        verify_tokens: ask the model for so many tokens, the most suspicious by the head's geometry,
+            and say with which probability it says them; of the head section, for which the model
+            is then loaded as well.
         attention: what the attention section measures; `num_tokens` is not for it.
         normalizers: names or configs (`wideneck.attention.names()`) that the attention section
             puts into the model in turn, without training it for them.
+        cost_limit: nats of divergence within which section "cost" chooses the smallest head.
         seed: chooses the windows of the text and draws the Gaussian matrices to compare with.
         device: where to compute: "cpu", an accelerator such as "cuda:1", or "auto", an accelerator
             if there is one.  A model in memory stays where it is, in its own dtype.
@@ -83,9 +92,10 @@ def audit(
             from elsewhere when their turn is, for as many as memory allows.
         progress: called as progress(stage, done, total).
 
-    Cost: "head" reads the head's tensor only; "output" and "memory" load the model and run it once
-    over `num_tokens` tokens, together if both are asked for.  "attention" runs it once over its
-    windows with the weights formed, and once from layer l on for each head of layer l.
+    Cost: "head" reads the head's tensor only, unless tokens are verified; "output" and "memory"
+    load the model and run it once over `num_tokens` tokens, together if both are asked for.
+    "attention" runs it once over its windows with the weights formed, and once from layer l on for
+    each head of layer l.
 
     Raises:
         WideneckError: the model or the text cannot be audited; the message says what to do.  A
@@ -99,8 +109,10 @@ def audit(
         tokenizer=tokenizer,
         num_tokens=num_tokens,
         argmaxable=argmaxable,
+        verify_tokens=verify_tokens,
         attention=attention,
         normalizers=normalizers,
+        cost_limit=cost_limit,
         seed=seed,
         where=placed(model, device, dtype, device_map, max_memory, batch),
         progress=progress,
@@ -118,8 +130,10 @@ def shared_audit(
     tokenizer: Any = None,
     num_tokens: int | None,
     argmaxable: bool,
+    verify_tokens: int | None,
     attention: AttentionSettings | None,
     normalizers: Sequence[str | dict | Normalizer],
+    cost_limit: float | None,
     seed: int,
     where: Placement,
     progress: Progress | None,
@@ -131,10 +145,10 @@ def shared_audit(
         where: of the model in each of them.
     """
     asked = _asked(sections)
-    _check(asked, num_tokens, attention, normalizers)
+    _check(asked, num_tokens, verify_tokens, attention, normalizers, cost_limit)
     reads = any(row.reads for row in asked.values())
     clock = Clock()
-    chosen = _text(text) if reads or text is not None else None
+    chosen = text_of(text) if reads or text is not None else None
     _tell(progress, "reading the head")
     with clock("read the head"):
         head = head_of(model, tokenizer=tokenizer).to(where.measuring)
@@ -149,19 +163,26 @@ def shared_audit(
         argmaxable=argmaxable,
         settings=attention,
         normalizers=_normalizers(normalizers),
+        cost_limit=cost_limit,
         where=where,
         ranks=ranks,
         progress=progress,
     )
     found, ran = {}, None
-    if chosen is not None and head.form.has_memory:
+    runs = chosen is not None or verify_tokens is not None
+    if runs and head.form.has_memory:
         subject.notes.append(
             "Not measurable: what needs a run of the model (it predicts from a memory besides its "
             "head, whose states alone do not show what it predicts; `wideneck evaluate` measures "
             "its loss)."
         )
-    elif chosen is not None:
-        found, ran = _run(subject, asked, model, tokenizer, num_tokens)
+    elif runs:
+        found, ran = _run(subject, asked, model, tokenizer, num_tokens, verify_tokens)
+    elif where.device_map is not None or where.batch is not None:
+        subject.remarks.append(
+            "The head was read from its file and no model was run: what says where and how a model "
+            "runs was not used."
+        )
     if ranks.rank > 0:
         return None
     for name, row in asked.items():
@@ -193,8 +214,19 @@ def default_tokens(device: torch.device, hidden_size: int) -> int:
     return TOKENS if device.type == "cpu" else max(TOKENS, TOKENS_A_WIDTH * hidden_size)
 
 
+def window_of(loaded: LoadedModel) -> int:
+    """Predictions in a row: `WINDOW`, or as many as the model has positions for."""
+    limit = loaded.max_positions
+    return WINDOW if limit is None else max(1, min(WINDOW, limit - len(loaded.bos)))
+
+
 def _run(
-    subject: Subject, asked: dict[str, Section], model: Any, tokenizer: Any, num_tokens: int
+    subject: Subject,
+    asked: dict[str, Section],
+    model: Any,
+    tokenizer: Any,
+    num_tokens: int,
+    verify_tokens: int | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run the model over the text; its weights are freed on return.
 
@@ -204,15 +236,20 @@ def _run(
     """
     _tell(subject.progress, "loading the model")
     with subject.clock("load the model"):
-        loaded = subject.loaded = load_language_model(
-            model, placement=subject.where, tokenizer=tokenizer
-        )
+        loaded = subject.loaded = _loaded(subject, model, tokenizer)
+    subject.tokenizer = loaded.tokenizer
     subject.remarks += only_text(loaded.model)
     with evaluating(loaded.model):
         subject.logit_map = measure_logit_map(loaded.model)
-        if any(row.states for row in asked.values()):
+        if subject.text is not None and any(row.states for row in asked.values()):
             _read_states(subject, asked, num_tokens)
         found = {name: row.audit(subject) for name, row in asked.items() if row.while_loaded}
+        if verify_tokens is not None:
+            with subject.clock("verify tokens"):
+                subject.verified = subject.measured(
+                    "whether the model can say its most suspicious tokens",
+                    lambda: verified_tokens(subject, verify_tokens),
+                )
     if subject.states is not None:
         subject.remarks += _remarks(subject.states, num_tokens, asked)
     subject.own_head, subject.loaded = head_in(loaded.model), None
@@ -220,14 +257,21 @@ def _run(
     return found, {"compute_dtype": dtype, "device_map": map_of(loaded.model)}
 
 
+def _loaded(subject: Subject, model: Any, tokenizer: Any) -> LoadedModel:
+    try:
+        return load_language_model(model, placement=subject.where, tokenizer=tokenizer)
+    except WideneckError as error:
+        if subject.text is not None:
+            raise
+        raise WideneckError(f"To verify tokens the model has to run: {error}") from error
+
+
 def _read_states(subject: Subject, asked: dict[str, Section], num_tokens: int) -> None:
     """The hidden states that the model sends into its head, seen by whoever watches all depths."""
     loaded = subject.loaded
     assert loaded is not None
-    limit = loaded.max_positions
-    window = WINDOW if limit is None else max(1, min(WINDOW, limit - len(loaded.bos)))
     with subject.clock("read the text"):
-        windows = subject.windows(num_tokens, window)
+        windows = subject.windows(num_tokens, window_of(loaded))
         watching = {name: row.watch(windows) for name, row in asked.items() if row.watch}
         subject.watched = watching
 
@@ -268,11 +312,26 @@ def _asked(names: str | Sequence[str]) -> dict[str, Section]:
 def _check(
     asked: dict[str, Section],
     num_tokens: int | None,
+    verify_tokens: int | None,
     settings: AttentionSettings | None,
     normalizers: Any,
+    cost_limit: float | None,
 ) -> None:
+    if cost_limit is not None:
+        if "cost" not in asked:
+            raise WideneckError(
+                "A cost limit came without the section that it is for: add 'cost' to the sections."
+            )
+        check_limit(cost_limit)
     if num_tokens is not None and num_tokens < 1:
         raise WideneckError(f"An audit needs at least one token; {num_tokens} were asked for.")
+    if verify_tokens is not None and verify_tokens < 1:
+        raise WideneckError(f"At least one token is verified; {verify_tokens} were asked for.")
+    if verify_tokens is not None and "head" not in asked:
+        raise WideneckError(
+            "Tokens are verified in the section head, which was not asked for: add 'head' to the "
+            "sections."
+        )
     if "attention" not in asked and (settings is not None or _normalizers(normalizers)):
         raise WideneckError(
             "Settings or normalizers for the attention section came without that section: add "
@@ -292,12 +351,6 @@ def _normalizers(given: Any) -> list[Normalizer]:
 def _tell(progress: Progress | None, stage: str) -> None:
     if progress:
         progress(stage, 0, 1)
-
-
-def _text(text: str | os.PathLike | Text | None) -> Text:
-    if text is None:
-        return default_text()
-    return text if isinstance(text, Text) else read_text(text)
 
 
 def _remarks(states: HiddenStates, asked: int, sections: dict[str, Section]) -> list[str]:

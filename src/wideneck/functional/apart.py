@@ -22,6 +22,7 @@ from wideneck.functional.compiled import compiled
 from wideneck.functional.forms import Form, Identity, exp_
 from wideneck.functional.passes import blocks, exp_from_one_thread
 from wideneck.functional.products import NARROW
+from wideneck.functional.scores import Rest
 from wideneck.functional.shard import Shard
 
 LARGEST = 2.0**64
@@ -68,6 +69,7 @@ class ApartChunk:
         *,
         at_top: bool,
         sums: bool,
+        rest: Rest | None = None,
     ) -> "ApartChunk":
         """Finds normalizer and loss of each row, and forms G.
 
@@ -79,9 +81,11 @@ class ApartChunk:
             room: (R, V), where G goes: z itself, or bfloat16.
             at_top: anchor at each row's largest score, one look more, which every row may be.
             sums: whether to take those of the parameters' gradients.
+            rest: what makes the scores of z, where the pass is to do it; never `at_top`.
         """
         here, target = shard.local(t)
         z_t = z.gather(1, target[:, None])
+        z_t = z_t if rest is None else rest.of(z_t, target)
         exact = z.dtype if z.device.type == "mps" else torch.float64
         slope_t = form.slope(z_t).squeeze(1)
         score = z_t if shard.is_whole else shard.add_up(torch.where(here[:, None], z_t, 0))
@@ -89,7 +93,7 @@ class ApartChunk:
         anchor = shard.max(z.amax(-1, keepdim=True)) if at_top else score.clamp(min=LOWEST)
         f_anchor = form.log_score(anchor.to(exact)).squeeze(1)
         column = torch.where(here.bool(), target, -1)[:, None]
-        others, weighted = _weigh(z, form, anchor, column, room, sums=sums)
+        others, weighted = _weigh(z, form, anchor, column, room, rest, sums=sums)
         others = shard.add_up(others).to(exact)
         total = others + (f_t - f_anchor).exp()
         log_total = total.log() if at_top else others.log1p()
@@ -133,12 +137,22 @@ class ApartChunk:
 
 
 def _weigh(
-    z: Tensor, form: Form, anchor: Tensor, column: Tensor, room: Tensor, *, sums: bool
+    z: Tensor,
+    form: Form,
+    anchor: Tensor,
+    column: Tensor,
+    room: Tensor,
+    rest: Rest | None,
+    *,
+    sums: bool,
 ) -> tuple[Tensor, Tensor]:
     """Writes G to `room`; its row sums (R,) in front of f', and those for the parameters (R, P)."""
     if z.device.type != "cpu":
+        scale, bias = (None, None) if rest is None else rest
         kind = (type(form.activation), sums, z.dtype, z.device.type, room.dtype)
-        return compiled(weigh_apart, kind, (z, form, anchor, column, room, sums))
+        kind = (*kind, scale is None, bias is None)
+        return compiled(weigh_apart, kind, (z, form, anchor, column, room, sums, scale, bias))
+    assert rest is None, "products of a CPU do it"
     exp_from_one_thread()
     parts = blocks(z)
     rows = [len(part) for part in parts]
@@ -154,9 +168,18 @@ def _weigh(
 
 
 def weigh_apart(
-    z: Tensor, form: Form, anchor: Tensor, column: Tensor, room: Tensor, sums: bool
+    z: Tensor,
+    form: Form,
+    anchor: Tensor,
+    column: Tensor,
+    room: Tensor,
+    sums: bool,
+    scale: Tensor | None,
+    bias: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """`_weigh` by its formula, z as it is: what an accelerator makes one kernel of."""
+    z = z if scale is None else z * scale
+    z = z if bias is None else z + bias
     e = (form.log_score(z) - form.log_score(anchor)).clamp(max=HIGHEST).exp()
     places = torch.arange(z.shape[1], device=z.device)
     g = torch.where(places == column, 0, e)

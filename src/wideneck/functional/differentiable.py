@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wideneck.functional.op import FIXED, Asked, run
-from wideneck.functional.options import NOTHING, Wanted
+from wideneck.functional.options import ABOVE, NOTHING, Wanted
 from wideneck.functional.shard import Shard
 from wideneck.functional.transforms import (
     gradients_of,
@@ -30,9 +30,9 @@ def placed(
     gradients: list[Tensor], wanted: Wanted, tensors: tuple, fixed: int
 ) -> tuple[Tensor | None, ...]:
     """Each of them at the place of its argument of such a function."""
-    given = [gradients.pop(0) if want else None for want in wanted[:4]]
+    given = [gradients.pop(0) if want else None for want in wanted[:ABOVE]]
     tail = gradients if wanted.parameters else [None] * len(tensors[fixed:])
-    return (None, *given, *[None] * (fixed - 4), *tail)
+    return (None, *given, *[None] * (fixed - ABOVE), *tail)
 
 
 class FusedLoss(torch.autograd.Function):

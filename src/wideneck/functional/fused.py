@@ -58,13 +58,15 @@ def fused_nll(
     Returns:
         The losses (N,), as they are: without z-loss, and by one target without a weight of its
         class; the logarithm of sum_j exp(f(z_j)) of each component (N, K); the gradients of X, W,
-        b, log_prior and the parameters, None where not wanted.  Rows of ignored tokens are zero.
+        b, log_prior, the scale and the parameters, None where not wanted.  Rows of ignored tokens
+        are zero.
     """
     X, W, form, shard = layer.X, layer.W, layer.form, layer.shard
     (N, K, _), V = X.shape, len(W)
     learning = bool(form.parameters) and wanted.parameters
     mode = mode_for(form, V, learning=learning)
-    scores = Scores(X, W, layer.b, kept, shard, chunk_size, narrow=narrow)
+    asked = {"narrow": narrow, "scale": layer.scale}
+    scores = Scores(X, W, layer.b, kept, shard, chunk_size, **asked)
     # What looks at the scores again needs them as they are, and so do targets that are spread.
     apart = scores.products.narrow and mode != "keep" and not isinstance(target, Spread)
     dtype = scores.dtype
@@ -74,7 +76,9 @@ def fused_nll(
     left_out = X.new_zeros(N, dtype=torch.bool)
 
     def run(scores: Scores, *, at_top: bool) -> None:
-        for n, x, z in scores:
+        in_pass = apart and not at_top
+        rest = scores.rest if in_pass else None
+        for n, x, z in scores.chunks(done=not in_pass):
             prior = None if layer.log_prior is None else layer.log_prior[n]
             if isinstance(target, Spread):
                 chunk = SpreadChunk.of(z.view(-1, K, V), target.rows(n), prior, form, shard)
@@ -83,7 +87,8 @@ def fused_nll(
                 t = target[n].repeat_interleave(K)
                 if apart:
                     room = scores.room_for_gradient(z)
-                    chunk = ApartChunk.of(z, t, form, shard, room, at_top=at_top, sums=learning)
+                    how = {"at_top": at_top, "sums": learning, "rest": rest}
+                    chunk = ApartChunk.of(z, t, form, shard, room, **how)
                 else:
                     chunk = Chunk.of(z, t, form, shard, mode)
                 lz = chunk.log_normalizer.view(-1, K)
@@ -103,7 +108,7 @@ def fused_nll(
             ut = g * ut
             if gradients.log_prior is not None:
                 gradients.log_prior[n] = -ut
-            if not (wanted.input or wanted.weight or wanted.bias or parameters):
+            if not (any(wanted[:3]) or wanted.scale or parameters):
                 continue
             up = ut
             if isinstance(square_weight, Tensor) or square_weight:

@@ -34,6 +34,7 @@ def linear_cross_entropy(
     target_ids: Tensor | None = None,
     activation: str | Activation = "softmax",
     log_prior: Tensor | None = None,
+    logit_scale: float = 1.0,
     reduction: str = "mean",
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
@@ -63,6 +64,7 @@ def linear_cross_entropy(
         activation: name or config.  Its numbers may be tensors of one number that require a
             gradient, as in `wn.GSS(slope=k)`.
         log_prior: (..., K), the logarithms of the mixture's weights.
+        logit_scale: a constant factor of z, taken of its float32 sums where products are narrower.
         reduction: "mean" over the targets that are not ignored (0 if there are none), "sum",
             or "none" for one loss a target, 0 where ignored.
         ignore_index: the target that counts nothing; of token ids only.
@@ -94,7 +96,7 @@ def linear_cross_entropy(
             second or a forward-mode derivative (use `wn.functional.log_prob` there).
     """
     options = LossOptions(reduction, ignore_index, z_loss, label_smoothing, chunk_size)
-    prediction = input, linear_weight, linear_bias, activation, log_prior
+    prediction = input, linear_weight, linear_bias, activation, log_prior, logit_scale
     return _loss(*prediction, target, target_ids, weight, options, group)[0]
 
 
@@ -108,6 +110,7 @@ def linear_cross_entropy_and_log_normalizer(
     target_ids: Tensor | None = None,
     activation: str | Activation = "softmax",
     log_prior: Tensor | None = None,
+    logit_scale: float = 1.0,
     reduction: str = "mean",
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
@@ -122,7 +125,7 @@ def linear_cross_entropy_and_log_normalizer(
     `wn.functional.z_loss` makes of it, at no cost, the part of the loss that is z-loss.
     """
     options = LossOptions(reduction, ignore_index, z_loss, label_smoothing, chunk_size)
-    prediction = input, linear_weight, linear_bias, activation, log_prior
+    prediction = input, linear_weight, linear_bias, activation, log_prior, logit_scale
     return _loss(*prediction, target, target_ids, weight, options, group)
 
 
@@ -132,6 +135,7 @@ def _loss(
     bias: Tensor | None,
     activation: str | Activation,
     log_prior: Tensor | None,
+    logit_scale: float,
     target: Tensor,
     target_ids: Tensor | None,
     class_weight: Tensor | None,
@@ -144,6 +148,7 @@ def _loss(
         label_smoothing=plain_number("label_smoothing", options.label_smoothing),
         narrow=asks_for_narrow(input, weight),
     )
+    logit_scale = plain_number("logit_scale", logit_scale)
     refuse_traced()
     config = activation_config(activation)
     weight, bias, shard = locate(weight, bias, group, target, target_ids, class_weight)
@@ -152,13 +157,13 @@ def _loss(
     tokens = target.shape[:-1] if soft else target.shape
     check_targets(target, target_ids, class_weight, options, vocab_size)
     check_shapes(input, weight, tokens, bias, log_prior, options.reduction, options.chunk_size)
-    layer = by_token(input, weight, tokens, bias, config, log_prior, shard)
+    layer = by_token(input, weight, tokens, bias, config, log_prior, logit_scale, shard)
     N = len(layer.X)
     probs = target.reshape(N, target.shape[-1]) if soft else None
     ids = target.reshape(N) if not soft else target_ids
     ids = ids if ids is None else ids.reshape(N, *target.shape[len(tokens) :]).long()
     asked = Asked(encode(layer.form), options, shard, learning=torch.is_grad_enabled())
-    tensors = (layer.X, weight, layer.b, layer.log_prior, ids, probs, class_weight)
+    tensors = (layer.X, weight, layer.b, layer.log_prior, layer.scale, ids, probs, class_weight)
     compute = TransformedLoss.apply if is_transformed() else applied(FusedLoss, EagerLoss, shard)
     loss, log_normalizer = compute(asked, *tensors, *layer.form.parameters)
     loss = loss.view(tokens) if options.reduction == "none" else loss
@@ -172,11 +177,12 @@ def by_token(
     bias: Tensor | None,
     activation: Activation,
     log_prior: Tensor | None,
+    logit_scale: float,
     shard: Shard,
 ) -> Layer:
     """What the fused passes take.
 
-    The activation's scale is on X and b, its shift on b, where autograd follows them.
+    The activation's scale is on b, where autograd follows it, and beside X; its shift is on b.
     """
     num_components = 1 if log_prior is None else log_prior.shape[-1]
     x = input.reshape(tokens.numel(), num_components, input.shape[-1])
@@ -184,13 +190,16 @@ def by_token(
 
     like = torch.empty((), dtype=widened(x, weight), device=x.device)
     scale, shift, form = affine(activation, like)
+    scale = scale if logit_scale == 1 else scale * logit_scale
     if not is_number(scale, 1):
-        x = x.to(like.dtype) * scale
         bias = None if bias is None else bias.to(like.dtype) * shared(scale, shard)
     if not is_number(shift, 0):
         zero = like.new_zeros(weight.shape[0]) if bias is None else bias.to(like.dtype)
         bias = zero + shared(shift, shard)
-    return Layer(x, weight, bias, prior, form, shard)
+    factor = None
+    if not is_number(scale, 1):
+        factor = scale if isinstance(scale, Tensor) else like.new_full((), scale)
+    return Layer(x, weight, bias, prior, factor, form, shard)
 
 
 def z_loss(

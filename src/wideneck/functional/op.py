@@ -17,11 +17,11 @@ from wideneck.functional.options import NOTHING, Layer, LossOptions, Targets, Wa
 from wideneck.functional.shard import WHOLE, Shard
 from wideneck.functional.spread import Spread
 
-FIXED = 7
+FIXED = 8
 """Tensors of the loss in front of the activation's parameters: X (N, K, D), W (V, D), b (V,),
-log_prior (N, K), and the ids, probabilities and class weights of `Targets`."""
+log_prior (N, K), the scale (), and the ids, probabilities and class weights of `Targets`."""
 
-LAYER = "Tensor x, Tensor weight, Tensor? bias, Tensor? log_prior"
+LAYER = "Tensor x, Tensor weight, Tensor? bias, Tensor? log_prior, Tensor? scale"
 ENCODED = (
     "Tensor[] parameters, str form, float[] constants, str reduction, SymInt ignore_index, "
     "float z_loss, float label_smoothing, SymInt? chunk_size, bool narrow"
@@ -69,9 +69,10 @@ def fused(asked: Asked, tensors: tuple, up: Up = (None, None)) -> list[Tensor]:
     A reduced loss has its gradient for 1.
     """
     options, shard = asked.options, asked.shard
-    x, weight, bias, log_prior, ids, probs, class_weight = tensors[:FIXED]
+    x, weight, bias, log_prior, scale, ids, probs, class_weight = tensors[:FIXED]
     grad_loss, grad_log_normalizer = up
-    layer = Layer(x, weight, bias, log_prior, decode(*asked.form, list(tensors[FIXED:])), shard)
+    form = decode(*asked.form, list(tensors[FIXED:]))
+    layer = Layer(x, weight, bias, log_prior, scale, form, shard)
     dtype = widened(x, weight)
     mask = None if probs is not None or ids is None else ids != options.ignore_index
     kept, factor = look(x, ids, mask, layer.vocab_size, options.ignore_index), None
@@ -154,9 +155,9 @@ def fused_loss(*given: Any) -> list[Tensor]:
 
 @fused_loss.register_fake
 def _(x, weight, *rest):
-    parameters, reduction, wanted = rest[5], rest[8], Wanted(*rest[-1])
+    parameters, reduction, wanted = rest[6], rest[9], Wanted(*rest[-1])
     dtype = widened(x, weight)
     loss = x.new_empty(len(x) if reduction == "none" else (), dtype=dtype)
-    given = wanted.of((x, weight, *rest[:2], *parameters), 4)
+    given = wanted.of((x, weight, *rest[:3], *parameters), 5)
     gradients = [tensor.new_empty(tensor.shape, dtype=dtype) for tensor in given]
     return [loss, x.new_empty(x.shape[:2], dtype=dtype), *gradients]

@@ -53,6 +53,8 @@ class Layer:
     """(V,)."""
     log_prior: Tensor | None
     """(N, K), None where K is 1."""
+    scale: Tensor | None
+    """(), factor of the products X W', which b already has; None for 1."""
     form: Form
     shard: Shard = WHOLE
 
@@ -69,12 +71,15 @@ class Wanted(NamedTuple):
     weight: bool = False
     bias: bool = False
     log_prior: bool = False
+    scale: bool = False
     parameters: bool = False
 
     def of(self, tensors: tuple, fixed: int) -> list[Tensor]:
-        """Those of X, W, b, log_prior, others and from `fixed` on parameters that get one."""
-        chosen = [tensor for tensor, want in zip(tensors, self[:4], strict=False) if want]
+        """Those of X, W, b, log_prior, scale, others, from `fixed` on parameters that get one."""
+        chosen = [tensor for tensor, want in zip(tensors, self[:-1], strict=False) if want]
         return [*chosen, *(tensors[fixed:] if self.parameters else ())]
 
 
 NOTHING = Wanted()
+ABOVE = len(NOTHING) - 1
+"""How many tensors come first and may get a gradient: those of `Layer`."""

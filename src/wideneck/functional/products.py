@@ -77,8 +77,9 @@ class Wide:
         """A factor in the dtype that is multiplied."""
         return x.to(self.W.dtype)
 
-    def scores(self, x: Tensor, b: Tensor | None, out: Tensor) -> None:
-        """X W' + b (R, V), of operands x (R, D) and b (V,) of the dtype of `out`."""
+    def scores(self, x: Tensor, b: Tensor | None, out: Tensor, scale: Tensor | None = None) -> None:
+        """Scale X W' + b (R, V), of operands x (R, D) and b (V,) of the dtype of `out`."""
+        x = x if scale is None else x * scale
         if b is None:
             torch.mm(x, self.W.T, out=out)
         else:
@@ -95,7 +96,7 @@ class Wide:
 
     def to_bias(self, total: Tensor, G: Tensor, a: Tensor | None) -> None:
         """Adds G' a to `total` (V,); a (R,) is 1 where None."""
-        total.addmv_(G.T, torch.ones_like(G[:, 0]) if a is None else self.operand(a))
+        total.addmv_(G.T, torch.ones_like(G[:, 0]) if a is None else a)
 
 
 @final
@@ -111,9 +112,13 @@ class Rounded(Wide):
     def operand(self, x: Tensor) -> Tensor:
         return x.to(NARROW).to(self.W.dtype)
 
-    def scores(self, x: Tensor, b: Tensor | None, out: Tensor) -> None:
+    def scores(self, x: Tensor, b: Tensor | None, out: Tensor, scale: Tensor | None = None) -> None:
         with _units(self.on_units):
-            super().scores(x, b, out)
+            if scale is None:
+                super().scores(x, b, out)
+            else:  # of the sums: x times a scale is no bfloat16 number
+                given = (out if b is None else b, x, self.W.T)
+                torch.addmm(*given, beta=b is not None, alpha=scale.item(), out=out)
 
     def to_input(self, G: Tensor, out: Tensor | None = None) -> Tensor:
         with _units(self.on_units):
@@ -149,7 +154,8 @@ class TensorCores(Wide):
 
     narrow = True
 
-    def scores(self, x: Tensor, b: Tensor | None, out: Tensor) -> None:
+    def scores(self, x: Tensor, b: Tensor | None, out: Tensor, scale: Tensor | None = None) -> None:
+        assert scale is None, "the pass has it"
         if b is None:
             torch.mm(x, self.W.T, out_dtype=out.dtype, out=out)
         else:
@@ -166,9 +172,18 @@ class TensorCores(Wide):
         return torch.addmm(total, G.T, ax, out_dtype=total.dtype, out=total)
 
     def to_bias(self, total: Tensor, G: Tensor, a: Tensor | None) -> None:
-        column = torch.ones_like(G[:, 0]) if a is None else self.operand(a)
-        padded = torch.nn.functional.pad(column[:, None], (0, PAD - 1))
-        total.add_(torch.mm(G.T, padded, out_dtype=total.dtype)[:, 0])
+        columns = [torch.ones_like(G[:, 0])] if a is None else _in_parts(a)
+        padded = torch.nn.functional.pad(torch.stack(columns, 1), (0, PAD - len(columns)))
+        total.add_(torch.mm(G.T, padded, out_dtype=total.dtype).sum(1))
+
+
+def _in_parts(a: Tensor) -> list[Tensor]:
+    """Float32 numbers as sums of bfloat16 ones: 3 times 8 bits."""
+    parts = []
+    for _ in range(3):
+        parts.append(a.to(NARROW))
+        a = a - parts[-1]
+    return parts
 
 
 PRODUCTS: dict[Kind, type[Wide]] = {"wide": Wide, "rounded": Rounded, "tensor cores": TensorCores}

@@ -1,12 +1,16 @@
 """The products of an output layer, a chunk of tokens at a time: scores, and what flows back.
 
 Letters as in `fused`: N tokens, K components, D hidden, V vocabulary, R = rows of a chunk.
+
+A scale of all scores is no matter of a factor that is rounded: x times it would have to be rounded
+again, by as much as the scores themselves where a bfloat16 layer rounds them.  So it is on the
+float32 side of the products, of the scores and of what flows back.
 """
 
 import threading
 from collections.abc import Iterator, Sequence
 from copy import copy
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -20,17 +24,39 @@ from wideneck.functional.shard import Shard
 
 
 @final
+class Rest(NamedTuple):
+    """Scale z + b, of products z."""
+
+    scale: Tensor
+    """(1, 1)."""
+    bias: Tensor | None
+    """(1, V)."""
+
+    def do_(self, z: Tensor) -> None:
+        """In place, one pass over z (R, V)."""
+        if self.bias is None:
+            z.mul_(self.scale)
+        else:
+            torch.addcmul(self.bias, z, self.scale, out=z)
+
+    def of(self, z: Tensor, at: Tensor) -> Tensor:
+        """That of one product in every row: z (R, 1), at (R,)."""
+        return z * self.scale if self.bias is None else z * self.scale + self.bias[0, at, None]
+
+
+@final
 class Scores:
-    """The scores X W' + b of the tokens that count, in a workspace that every chunk overwrites.
+    """Scores scale X W' + b of the tokens that count, in a workspace that every chunk overwrites.
 
     Args:
         X: (N, K, D).
         W: (V, D), or this process's rows of it.
-        b: (V,) or None.
+        b: (V,) or None; the scale is in it.
         kept: the tokens that count.
         shard: the part of the vocabulary that W holds.
         chunk_size: tokens at a time; None chooses.
         narrow: whether products of bfloat16 are asked for.
+        scale: (), factor of all products; None for 1.
     """
 
     def __init__(
@@ -43,7 +69,9 @@ class Scores:
         chunk_size: int | None,
         *,
         narrow: bool = False,
+        scale: Tensor | None = None,
     ):
+        self.scale = scale
         self.X, self.dtype, self.kept = X, widened(X, W), kept
         self.b = None if b is None else b.to(self.dtype)
         make = PRODUCTS[kind_for(X.device, narrow=narrow)]
@@ -52,9 +80,14 @@ class Scores:
         W = W.to(NARROW) if make.narrow else W
         self.gradients: Tensor | None = None
         """Memory for G in bfloat16, where the scores' own is not its."""
+        self.rest: Rest | None = None
+        """What the products leave to do, where no factor of theirs may wait for the device."""
         if make is TensorCores:
             self.space = workspace(self.size * K * V, dtype=self.dtype, device=X.device)
             self.gradients = torch.empty_like(self.space, dtype=NARROW)
+            if scale is not None:
+                row = None if self.b is None else self.b.view(1, -1)
+                self.rest = Rest(scale.to(self.dtype).view(1, 1), row)
         else:
             # Narrower weights are widened into the workspace, if they are no larger than the scores
             # may be.
@@ -67,11 +100,20 @@ class Scores:
 
     def __iter__(self) -> Iterator[tuple[slice | Tensor, Tensor, Tensor]]:
         """The index of a chunk's tokens, its rows of X (R, D), and its scores (R, V)."""
+        return self.chunks(done=True)
+
+    def chunks(self, *, done: bool) -> Iterator[tuple[slice | Tensor, Tensor, Tensor]]:
+        """The same; where not `done`, the scores still want what `rest` does."""
         D, V = self.X.shape[-1], self.products.W.shape[0]
         for n in self.kept.chunks(self.size):
             x = self.X[n].reshape(-1, D)
             z = self.space[: len(x) * V].view(-1, V)
-            self.products.scores(self.products.operand(x), self.b, z)
+            if self.rest is None:
+                self.products.scores(self.products.operand(x), self.b, z, self.scale)
+            else:
+                self.products.scores(self.products.operand(x), None, z)
+                if done:
+                    self.rest.do_(z)
             yield n, x, z
 
     def of(self, kept: Kept) -> "Scores":
@@ -101,8 +143,12 @@ class Gradients:
     def __init__(self, scores: Scores, wanted: Wanted, parameters: Sequence[Tensor]):
         self.scores, self.wants_weight = scores, wanted.weight
         X, W, dtype = scores.X, scores.products.W, scores.dtype
+        self.wants_input, self.wants_scale = wanted.input, wanted.scale
+        self.scale_waits = False
+        """Whether the gradient of W still wants the scale, which no row's factor took along."""
         self.input: Tensor | None = None
-        if wanted.input:
+        """That of scale X."""
+        if wanted.input or wanted.scale:
             make = X.new_empty if scores.kept.all else X.new_zeros
             self.input = make(X.shape, dtype=dtype)
         self.weight: Tensor | None = None
@@ -128,7 +174,8 @@ class Gradients:
             rows = products.to_input(z)
             self.input[n] = (rows if a is None else rows.mul_(a[:, None])).view(-1, K, D)
         if self.wants_weight:
-            ax = products.operand(x if a is None else x * a[:, None])
+            self.scale_waits = a is None and self.scores.scale is not None
+            ax = products.operand(x if a is None else x * self._scaled(a)[:, None])
             self.weight = products.to_weight(self.weight, z, ax)
         if self.bias is not None:
             products.to_bias(self.bias, z, a)
@@ -146,7 +193,8 @@ class Gradients:
             _, K, D = self.scores.X.shape
             self.input[n] += (own[:, None] * self.scores.products.W[at]).view(-1, K, D)
         if self.weight is not None:
-            self.weight.index_add_(0, at, own[:, None] * x)
+            own_x = (own if self.scale_waits else self._scaled(own))[:, None] * x
+            self.weight.index_add_(0, at, own_x)
         if self.bias is not None:
             self.bias.index_add_(0, at, own)
 
@@ -154,7 +202,20 @@ class Gradients:
         """All of them, None where not wanted; zeros where there was no chunk."""
         if self.wants_weight and self.weight is None:
             self.weight = torch.zeros_like(self.scores.products.W, dtype=self.scores.dtype)
-        return [self.input, self.weight, self.bias, self.log_prior, *self.parameters]
+        by_scale, scale = None, self.scores.scale
+        if self.input is not None and scale is not None:
+            n = slice(None) if self.scores.kept.all else self.scores.kept.index  # others may be NaN
+            if self.wants_scale:
+                by_scale = (self.input[n] * self.scores.X[n]).sum()
+            self.input.mul_(scale)
+        if self.weight is not None and scale is not None and self.scale_waits:
+            self.weight.mul_(scale)
+        by_input = self.input if self.wants_input else None
+        return [by_input, self.weight, self.bias, self.log_prior, by_scale, *self.parameters]
+
+    def _scaled(self, rows: Tensor) -> Tensor:
+        """Factors of rows (R,) times the scale, which there costs nothing."""
+        return rows if self.scores.scale is None else rows * self.scores.scale
 
 
 _kept = threading.local()

@@ -57,7 +57,7 @@ class Shard:
         return tuple(both)
 
     def whole_gradients(self, gradients: "list[Tensor | None]") -> list[Tensor]:
-        """Those that there are, of X, W, b, log_prior and parameters, over all processes.
+        """Those that there are, of X, W, b, log_prior, scale and parameters, over all processes.
 
         W and b are this process's own, and log_prior is the same in all of them.
         """

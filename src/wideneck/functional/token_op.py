@@ -18,7 +18,7 @@ from wideneck.functional.differentiable import finished
 from wideneck.functional.distribution import widened
 from wideneck.functional.kept import Kept
 from wideneck.functional.op import ENCODED, LAYER, Asked, decoded, run
-from wideneck.functional.options import NOTHING, Wanted
+from wideneck.functional.options import ABOVE, NOTHING, Wanted
 from wideneck.functional.scores import Gradients, Scores
 from wideneck.functional.token_block import Block
 from wideneck.functional.token_gradient import Incoming, to_gradient_
@@ -27,9 +27,9 @@ from wideneck.functional.transforms import refuse_batched, refuse_forward_mode, 
 
 OUTPUTS = ("log_prob", "entropy", "log_sum_sq_prob", "mean_log_prob", "top1")
 DIFFERENTIABLE = ("log_prob", "entropy")
-FIXED = 6
+FIXED = 7
 """Tensors in front of the activation's parameters: X (N, K, D), W (V, D), b (V,), log_prior (N, K),
-targets (N,) and temperatures (N,) or None."""
+the scale (), targets (N,) and temperatures (N,) or None."""
 NUM_KEPT = 4
 
 
@@ -49,11 +49,11 @@ class AskedOutputs(Asked):
 
         `means` says that the mean of log p is wanted, where the smallest probabilities count.
         """
-        x, weight, bias, log_prior, target, temperature = tensors[:FIXED]
+        x, weight, bias, log_prior, scale, target, temperature = tensors[:FIXED]
         form, options = decode(*self.form, list(tensors[FIXED:])), self.options
         kept = Kept.of(target != options.ignore_index)
-        asked = {"chunk_size": options.chunk_size, "narrow": options.narrow}
-        scores = Scores(x, weight, bias, kept, self.shard, **asked)
+        asked = {"narrow": options.narrow, "scale": scale}
+        scores = Scores(x, weight, bias, kept, self.shard, options.chunk_size, **asked)
         hot = self.number > 1 if temperature is None else bool((temperature > 1).any())
         small = means or hot
 
@@ -98,10 +98,12 @@ class TokenValues(torch.autograd.Function):
         refuse_batched(g, h)
         entropy, *others = ctx.saved_tensors
         kept, tensors = others[:NUM_KEPT], tuple(others[NUM_KEPT:])
-        target, temperature, *parameters = tensors[4:]
+        target, temperature, *parameters = tensors[ABOVE:]
         if h is None and temperature is None and asked.number == 1:
             assert g is not None  # the loss, which has faster ways
-            _, _, *ready = run(asked, (*tensors[:4], target, None, None, *parameters), (-g, None))
+            _, _, *ready = run(
+                asked, (*tensors[:ABOVE], target, None, None, *parameters), (-g, None)
+            )
         elif asked.runs_operators:
             come = (asked.number, g, h, entropy, kept, list(asked.wanted))
             ready = token_gradients(*tensors[:FIXED], parameters, *asked.encode(), *come)
@@ -120,7 +122,7 @@ class EagerValues(TokenValues):
 @torch.no_grad()
 def _values(asked: AskedOutputs, tensors: tuple) -> list[Tensor]:
     """[*outputs, top (N, K), log_total (N, K), normalizer (N,), share (N, K)]."""
-    x, weight, _, _, target, temperature = tensors[:FIXED]
+    x, weight, _, _, _, target, temperature = tensors[:FIXED]
     vocab_size = weight.shape[0] if asked.shard.is_whole else asked.shard.vocab_size
     mask = target != asked.options.ignore_index
     look(x, target, mask, vocab_size, asked.options.ignore_index)
@@ -154,7 +156,7 @@ def _gradients(
     kept: list[Tensor],
 ) -> list[Tensor]:
     """The wanted gradients of sum_n (g_n log-probability_n + h_n entropy_n)."""
-    x, target = tensors[0], tensors[4]
+    x, target = tensors[0], tensors[ABOVE]
     with without_autocast(x.device.type):
         scores, chunks = asked.blocks(tensors, means=False)
         dtype = scores.dtype
@@ -209,7 +211,7 @@ def token_gradients(*given: Any) -> list[Tensor]:
 
 
 @token_gradients.register_fake
-def _(x, weight, bias, log_prior, target, temperature, parameters, *rest):
-    given = Wanted(*rest[-1]).of((x, weight, bias, log_prior, *parameters), 4)
+def _(x, weight, bias, log_prior, scale, target, temperature, parameters, *rest):
+    given = Wanted(*rest[-1]).of((x, weight, bias, log_prior, scale, *parameters), ABOVE)
     dtype = widened(x, weight)
     return [tensor.new_empty(tensor.shape, dtype=dtype) for tensor in given]

@@ -13,6 +13,7 @@ from wideneck.functional.affine import encode
 from wideneck.functional.check import check_ids, check_shapes
 from wideneck.functional.differentiable import applied
 from wideneck.functional.loss import by_token, linear_cross_entropy
+from wideneck.functional.numbers import plain_number
 from wideneck.functional.options import LossOptions
 from wideneck.functional.products import asks_for_narrow
 from wideneck.functional.token_op import OUTPUTS, AskedOutputs, EagerValues, TokenValues
@@ -49,6 +50,7 @@ def linear_token_outputs(
     linear_bias: Tensor | None = None,
     activation: str | Activation = "softmax",
     log_prior: Tensor | None = None,
+    logit_scale: float = 1.0,
     outputs: Sequence[str] = ("log_prob",),
     temperature: float | Tensor = 1.0,
     ignore_index: int = -100,
@@ -73,6 +75,7 @@ def linear_token_outputs(
         linear_bias: (V,).
         activation: as in `linear_cross_entropy`.
         log_prior: (..., K), the logarithms of the mixture's weights.
+        logit_scale: as in `linear_cross_entropy`.
         outputs: the names of the fields to compute: "log_prob", "entropy", "log_sum_sq_prob",
             "mean_log_prob", "top1".
         temperature: T > 0, a number or a tensor that broadcasts to the shape of `target`.  It
@@ -111,6 +114,7 @@ def linear_token_outputs(
             linear_bias=linear_bias,
             activation=activation,
             log_prior=log_prior,
+            logit_scale=logit_scale,
             reduction="none",
             ignore_index=ignore_index,
             chunk_size=chunk_size,
@@ -122,7 +126,8 @@ def linear_token_outputs(
     check_ids(target)
     number, tempered = broadcast_temperature(temperature, target)
     config = activation_config(activation)
-    layer = by_token(input, weight, target.shape, bias, config, log_prior, shard)
+    logit_scale = plain_number("logit_scale", logit_scale)
+    layer = by_token(input, weight, target.shape, bias, config, log_prior, logit_scale, shard)
     asked = AskedOutputs(
         encode(layer.form),
         LossOptions(
@@ -136,7 +141,8 @@ def linear_token_outputs(
         number=number,
         outputs=names,
     )
-    tensors = (layer.X, weight, layer.b, layer.log_prior, target.reshape(-1).long(), tempered)
+    leading = (layer.X, weight, layer.b, layer.log_prior, layer.scale)
+    tensors = (*leading, target.reshape(-1).long(), tempered)
     found = applied(TokenValues, EagerValues, shard)(asked, *tensors, *layer.form.parameters)
     fields = {name: one.view(target.shape) for name, one in zip(names, found, strict=True)}
     return TokenOutputs(**fields)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wideneck.errors import WideneckError
 from wideneck.functional.op import FIXED, Asked, fused
-from wideneck.functional.options import Wanted
+from wideneck.functional.options import ABOVE, Wanted
 from wideneck.functional.shard import Shard
 
 NO_SECOND_DERIVATIVE = (
@@ -90,7 +90,7 @@ def refuse_second_derivative(ctx: Any, *_: Any) -> Any:
 def wanted_by(ctx: Any, fixed: int) -> Wanted:
     """What autograd asks of a function of (asked, *tensors), from `fixed` on parameters."""
     needs = ctx.needs_input_grad[1:]
-    return Wanted(*needs[:4], parameters=any(needs[fixed:]))
+    return Wanted(*needs[:ABOVE], parameters=any(needs[fixed:]))
 
 
 class TransformedLoss(torch.autograd.Function):
@@ -113,9 +113,9 @@ class TransformedLoss(torch.autograd.Function):
         found = gradients_of(replace(ctx.asked, wanted=wanted), up, tensors)
         # Here and not by `placed`: where a compiled transform has given way, the tracer trips over
         # a function that takes these gradients in a list.
-        given = [found.pop(0) if want else None for want in wanted[:4]]
+        given = [found.pop(0) if want else None for want in wanted[:ABOVE]]
         tail = found if wanted.parameters else [None] * len(tensors[FIXED:])
-        return (None, *given, *[None] * (FIXED - 4), *tail)
+        return (None, *given, *[None] * (FIXED - ABOVE), *tail)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *args: Any):

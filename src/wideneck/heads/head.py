@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wideneck import config as c
 from wideneck import sizes
 from wideneck.errors import WideneckError
-from wideneck.functional.distribution import log_mixture, log_prob
+from wideneck.functional.distribution import log_mixture, log_prob, widened
 from wideneck.functional.loss import linear_cross_entropy_and_log_normalizer
 from wideneck.functional.token_outputs import TokenOutputs, linear_token_outputs
 
@@ -133,8 +133,11 @@ class Head(nn.Module, ABC):
         Returns:
             (..., V).  Holds all of them, K times for a mixture.
         """
-        contexts, bias, log_prior = self.scaled_contexts(hidden)
-        result = log_prob(F.linear(contexts, self.weight, bias), self.activation())
+        contexts, log_prior = self._contexts(hidden)
+        logits = F.linear(contexts, self.weight, self.bias)
+        if self.logit_scale != 1:
+            logits = logits.to(widened(logits)) * self.logit_scale
+        result = log_prob(logits, self.activation())
         return result if log_prior is None else log_mixture(log_prior.to(result.dtype), result)
 
     def nll(
@@ -184,14 +187,15 @@ class Head(nn.Module, ABC):
         **options: Any,
     ) -> tuple[Tensor, Tensor]:
         """`nll`, and log sum_j exp(f(z_j)): (...), or of every component of a mixture (..., K)."""
-        contexts, bias, log_prior = self.scaled_contexts(hidden)
+        contexts, log_prior = self._contexts(hidden)
         return linear_cross_entropy_and_log_normalizer(
             contexts,
             self.weight,
             target,
-            linear_bias=bias,
+            linear_bias=self.bias,
             activation=self.activation(),
             log_prior=log_prior,
+            logit_scale=self.logit_scale,
             reduction=reduction,
             **options,
         )
@@ -219,14 +223,15 @@ class Head(nn.Module, ABC):
         Returns:
             The fields that were asked for, in nats, of the shape of `target`.
         """
-        contexts, bias, log_prior = self.scaled_contexts(hidden)
+        contexts, log_prior = self._contexts(hidden)
         return linear_token_outputs(
             contexts,
             self.weight,
             target,
-            linear_bias=bias,
+            linear_bias=self.bias,
             activation=self.activation(),
             log_prior=log_prior,
+            logit_scale=self.logit_scale,
             outputs=outputs,
             temperature=temperature,
             ignore_index=ignore_index,
@@ -246,17 +251,26 @@ class Head(nn.Module, ABC):
         return f"{text}, embedding_size={self.embedding_size}"
 
     def scaled_contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """`contexts` and the bias, with the constant factor of all scores; then the log-prior."""
+        """`contexts` and the bias, with the constant factor of all scores; then the log-prior.
+
+        At least float32 where there is such a factor, whose product with narrower contexts would be
+        rounded.
+        """
+        contexts, log_prior = self._contexts(hidden)
+        if self.logit_scale == 1:
+            return contexts, self.bias, log_prior
+        dtype = widened(contexts, self.weight)
+        bias = None if self.bias is None else self.bias.to(dtype) * self.logit_scale
+        return contexts.to(dtype) * self.logit_scale, bias, log_prior
+
+    def _contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`contexts` of states of the right width."""
         if hidden.shape[-1] != self.hidden_size:
             raise WideneckError(
                 f"{type(self).__name__} was built for hidden size {self.hidden_size}, got hidden "
                 f"states of shape {tuple(hidden.shape)}."
             )
-        contexts, log_prior = self.contexts(hidden)
-        if self.logit_scale == 1:
-            return contexts, self.bias, log_prior
-        bias = None if self.bias is None else self.bias * self.logit_scale
-        return contexts * self.logit_scale, bias, log_prior
+        return self.contexts(hidden)
 
 
 @final

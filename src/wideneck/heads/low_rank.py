@@ -21,11 +21,7 @@ class LowRankHead(Head):
     """softmax(A B h + b): A is `weight`, B is `down.weight`."""
 
     def __init__(self, config: c.LowRank, **sizes: Any):
-        if config.rank > sizes["hidden_size"]:
-            raise WideneckError(
-                f"low_rank needs rank <= hidden_size, got rank {config.rank} for hidden_size "
-                f"{sizes['hidden_size']}: lower the rank, or use softmax, which has full rank."
-            )
+        check_rank(config.rank, sizes["hidden_size"])
         super().__init__(config, c.Softmax(), **sizes)
         self.down = nn.Linear(
             self.hidden_size,
@@ -38,6 +34,37 @@ class LowRankHead(Head):
 
     def contexts(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.down(hidden), None
+
+    @torch.no_grad()
+    def start_from(self, inner: Tensor, outer: Tensor) -> None:
+        """Take the factors of `truncation`, balanced.
+
+        Both are trained afterwards, so direction i has entries of one root mean square in A and in
+        B: with AdamW, which moves every entry by about the learning rate, one rate fits both.
+
+        Args:
+            inner: (D, r) float64.
+            outer: (V, r); changed in place.
+        """
+        scale = balance(inner, outer)
+        self.weight.copy_(outer.mul_(scale.to(outer.dtype)))
+        self.down.weight.copy_((inner / scale).T)
+
+
+def balance(inner: Tensor, outer: Tensor) -> Tensor:
+    """(r,) float64: times `outer` (V, r), and `inner` (D, r) over it, entries are of one size."""
+    scale = (_root_mean_square(inner).double() / _root_mean_square(outer).double()).sqrt()
+    # A direction that W or the hidden states lack: A stays 0, and B alive to teach it.
+    return torch.where((scale > 0) & scale.isfinite(), scale, 1)
+
+
+def check_rank(rank: int, hidden_size: int) -> None:
+    """Refuse a rank above D."""
+    if rank > hidden_size:
+        raise WideneckError(
+            f"low_rank needs rank <= hidden_size, got rank {rank} for hidden_size {hidden_size}: "
+            "lower the rank, or use softmax, which has full rank."
+        )
 
 
 @torch.no_grad()
@@ -55,8 +82,7 @@ def low_rank_from(
     E ||(W - 1 mu^T - A B) h||^2 where the second moment of the hidden states is given; these are
     "centred" and "whitened" of the audit's `rank_cost`.  At rank D it predicts what W does.
 
-    Both factors are trained afterwards, so direction i has entries of one root mean square in A
-    and in B: with AdamW, which moves every entry by about the learning rate, one rate fits both.
+    The factors are balanced, as `LowRankHead.start_from` says.
 
     Args:
         weight: W (V, D); the head has its dtype and device.
@@ -85,11 +111,7 @@ def low_rank_from(
     if second_moment is not None:
         second_moment = second_moment.to(metric)
     inner, outer = truncation(weight, mean, metric, second_moment, rank=rank)
-    scale = (_root_mean_square(inner) / _root_mean_square(outer).double()).sqrt()
-    # A direction that W or the hidden states lack: A stays 0, and B alive to teach it.
-    scale = torch.where((scale > 0) & scale.isfinite(), scale, 1)
-    head.weight.copy_(outer.mul_(scale.to(outer.dtype)))
-    head.down.weight.copy_((inner / scale).T)
+    head.start_from(inner, outer)
     if head.bias is not None and bias is not None:
         head.bias.copy_(bias)
     return head

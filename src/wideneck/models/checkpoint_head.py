@@ -6,6 +6,8 @@ quantized head is decoded to float32, its codes in memory besides.
 """
 
 import os
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from wideneck.models.checks import check_matrix
 from wideneck.models.config_file import read_config
 from wideneck.models.device_map import weights_there
 from wideneck.models.expected_head import ExpectedHead, expected_head, module_name
+from wideneck.models.folder import LocalFolder
 from wideneck.models.gguf_head import read_gguf_head
 from wideneck.models.head_weights import HeadWeights, form_of, output_layer
 from wideneck.models.naming import find_bias, find_embedding, find_head, only_matrix
@@ -47,11 +50,18 @@ def read_head(
     """
     strings = None if tokenizer is None else token_strings(tokenizer)
     if isinstance(model, nn.Module):
-        return _read_module(model, strings)
-    source = model if isinstance(model, Source) else resolve(model)
-    if source.is_gguf:
-        return read_gguf_head(source.folder.path(source.file), source.display, strings)
-    return _read_tensors(source, strings)
+        head = _read_module(model, strings)
+    else:
+        source = model if isinstance(model, Source) else resolve(model)
+        head = _read_gguf(source, strings) if source.is_gguf else _read_tensors(source, strings)
+    return head if tokenizer is None else replace(head, tokenizer=lambda: tokenizer)
+
+
+def _read_gguf(source: Source, strings: list[str | None] | None) -> HeadWeights:
+    head = read_gguf_head(source.folder.path(source.file), source.display, strings)
+    if head.tokens is None:
+        return head
+    return replace(head, tokenizer=partial(load_tokenizer, source.folder, source.file))
 
 
 def _read_module(model: nn.Module, tokens: list[str | None] | None) -> HeadWeights:
@@ -88,7 +98,18 @@ def _read_layers(
         tokens=tokens,
         model=name_of(model),
         form=form_of(model),
+        input_weight=None if same or not _is_matrix(embedding) else partial(_input_rows, layer),
     )
+
+
+def _is_matrix(embedding: Any) -> bool:
+    """Whether it has numbers to be measured: quantized modules keep their codes there."""
+    return isinstance(embedding, Tensor) and embedding.ndim == 2 and embedding.is_floating_point()
+
+
+def _input_rows(layer: Any) -> Tensor:
+    with weights_there(layer):
+        return layer.weight.detach().cpu()
 
 
 def _same(head: Tensor, embedding: Tensor) -> bool:
@@ -134,9 +155,12 @@ def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeigh
 
     check_size(file, name, weight, embedding)
     tied, tying = _tying(file, weight, head, embedding, expected)
+    tokenizer = None
     if strings is None:
         tokenizer = load_tokenizer(source.folder)
         strings = None if tokenizer is None else token_strings(tokenizer)
+    apart = head is not None and embedding is not None and not tied
+    here = isinstance(source.folder, LocalFolder)
     rest: dict[str, Any] = {
         "name": name,
         "tied": tied,
@@ -144,6 +168,8 @@ def _read_tensors(source: Source, strings: list[str | None] | None) -> HeadWeigh
         "tokens": strings,
         "model": source.display,
         "form": expected.form,
+        "tokenizer": None if tokenizer is None else lambda: tokenizer,
+        "input_weight": partial(file.read, embedding) if apart and here else None,
     }
     quantized = file.quantized(name)
     if quantized is None:

@@ -8,7 +8,7 @@ Cost: the header (a tenth of a second), then the head once.
 
 import hashlib
 import re
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from wideneck.models.head_weights import HeadWeights
 from wideneck.models.parts import missing_parts, parts_beside
 from wideneck.models.tying import describe_tying, stored_differently
 
+TYPES = "tokenizer.ggml.token_type"
 HEAD, BIAS, EMBEDDING = "output.weight", "output.bias", "token_embd.weight"
 BLOCK = 2 * 2**20
 """Numbers dequantized at a time."""
@@ -117,6 +118,8 @@ def read_gguf_head(path: Path, display: str, tokens: list[str | None] | None) ->
             sha256=hashlib.sha256(stored.data.data).hexdigest(),
             tokens=parts.first.tokens if tokens is None else tokens,
             model=display,
+            token_types=_types(parts.first),
+            input_weight=None if tied or embedding is None else partial(_input_rows, embedding),
         )
 
 
@@ -174,6 +177,19 @@ def _numbers(stored: StoredTensor) -> Tensor:
             "file with another quantization."
         ) from error
     return weight
+
+
+def _types(header: GgufHeader) -> list[int] | None:
+    """The type of each token, where the file has one for each."""
+    types = header.metadata.get(TYPES)
+    if not isinstance(types, list | np.ndarray) or len(types) != header.num_tokens:
+        return None
+    return [int(kind) for kind in types]
+
+
+def _input_rows(embedding: StoredTensor) -> Tensor:
+    with reading(embedding.file.path.name, embedding.name, MEND):
+        return _numbers(embedding)
 
 
 def _tying(head: StoredTensor | None, embedding: StoredTensor | None) -> tuple[bool, str]:

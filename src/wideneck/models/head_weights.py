@@ -4,6 +4,7 @@ A matrix in a file looks the same under a plain layer's softmax and under a head
 reader asks what the folder says.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,6 +89,14 @@ class HeadWeights:
     """What the user named, for display."""
     form: HeadForm = PLAIN
     """What makes probabilities of the matrix's scores."""
+    tokenizer: Callable[[], Any] | None = None
+    """Gives the tokenizer, which takes seconds where it has to be made of a GGUF file; None where
+    none came with the head."""
+    token_types: Sequence[int] | None = None
+    """By id the type that a GGUF file gives a token."""
+    input_weight: Callable[[], Tensor] | None = None
+    """Gives the input embedding, (V', D'), where it is a matrix of its own; None where it is not,
+    or where it would have to be downloaded."""
 
     def to(self, device: torch.device) -> "HeadWeights":
         """The same on a device."""

@@ -238,5 +238,5 @@ SECTION = Section(
     reads=False,
     summary=summary,
     blocks=blocks,
-    headings={"": "Head", "argmaxable": "Tokens", "rows": "Tokens"},
+    headings={"": "Head", "argmaxable": "Tokens", "rows": "Tokens", "tokens": "Tokens"},
 )

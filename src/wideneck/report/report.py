@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from wideneck.audits.attention.results import AttentionAudit
+from wideneck.audits.cost.results import CostAudit
 from wideneck.audits.head import HeadAudit
 from wideneck.audits.measure import measure
 from wideneck.audits.memory.results import MemoryAudit
 from wideneck.audits.output import OutputAudit
 from wideneck.report.attention import SECTION as ATTENTION
+from wideneck.report.cost import SECTION as COST
 from wideneck.report.document import Document
 from wideneck.report.head import SECTION as HEAD
 from wideneck.report.head import SYMBOLS
@@ -26,6 +28,7 @@ class Report(Document):
     provenance: Provenance = measure("where the numbers come from")
     head: HeadAudit | None = section(SECTIONS["head"], HEAD)
     output: OutputAudit | None = section(SECTIONS["output"], OUTPUT)
+    cost: CostAudit | None = section(SECTIONS["cost"], COST)
     attention: AttentionAudit | None = section(SECTIONS["attention"], ATTENTION)
     memory: MemoryAudit | None = section(SECTIONS["memory"], MEMORY)
 

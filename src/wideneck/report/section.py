@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SECTIONS = {
     "head": "the output layer, from its weights",
     "output": "the output layer on a text",
+    "cost": "what a cheaper output layer costs on a text",
     "attention": "attention heads on a text",
     "memory": "what the context of a text holds of the next token",
 }

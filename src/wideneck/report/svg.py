@@ -26,6 +26,9 @@ POINTS = 150
 SHAPES = {"dot": ("dot", 3.0), "ring": ("ring", 5.0)}
 """Marker -> (class, radius): a ring leaves a dot visible that it agrees with."""
 
+NAME = 40.0
+"""Points closer than this along x have names that may touch."""
+
 HALF = 11.0
 """Half of a box's width."""
 
@@ -49,6 +52,8 @@ class Line:
     hollow: frozenset[int] = frozenset()
     """Points that are drawn empty instead."""
     shift: float = 0.0
+    named: Sequence[str] = ()
+    """What stands beside each point."""
     band: bool = False
     """Whether `low` and `high` are the edges of an area, not whiskers."""
 
@@ -107,6 +112,7 @@ class Chart:
             if line.name and drawn:
                 end = drawn[-1][1] if self.label_at is None else _at(drawn, self.label_at)
                 labels.append((y(_inside(end, self.y)), line.name, line.color))
+        parts += self._names(x, y)
         if self.label_at is None:
             places = _spread([label[0] for label in labels])
             for place, (_, name, color) in zip(places, labels, strict=True):
@@ -116,6 +122,24 @@ class Chart:
         for i, said in enumerate(self._missing()):
             parts.append(text_at(left + 6, TOP + 12 + LINE * i, said, "label halo muted"))
         return drawing(self, HEIGHT, parts)
+
+    def _names(self, x: Place, y: Place) -> Iterator[str]:
+        """What stands beside points, moved apart where points stand nearly over each other."""
+        named = [
+            (x(a), y(_inside(b, self.y)), text, line.color)
+            for line in self.lines
+            for a, b, text in zip(line.x, line.y, line.named or [""] * len(line.x), strict=True)
+            if text and math.isfinite(b)
+        ]
+        groups: list[list[tuple[float, float, str, str]]] = []
+        for one in sorted(named):
+            if not groups or one[0] - groups[-1][0][0] > NAME:
+                groups.append([])
+            groups[-1].append(one)
+        for group in groups:
+            places = _spread([height for _, height, _, _ in group])
+            for place, (at, _, text, color) in zip(places, group, strict=True):
+                yield text_at(at + 7, place + 4, text, f"label halo {color}")
 
     def _missing(self) -> Iterator[str]:
         """What is not drawn because it could not be measured."""

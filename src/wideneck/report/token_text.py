@@ -10,21 +10,14 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 
+from wideneck.audits.tokens.spelling import BYTE, of_letters
+
 SPACE, CARRIER = "\N{OPEN BOX}", "\N{DOTTED CIRCLE}"
 """What stands for a space, and for the letter that a mark at the start of a token belongs to."""
 
 PIECE = "\N{LOWER ONE EIGHTH BLOCK}"
-BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-def _letters() -> dict[str, int]:
-    """GPT-2's letter of each byte: what prints stands for itself, the rest follow from U+0100."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {chr(256 + i): b for i, b in enumerate(others)}
-
-
-LETTERS = _letters()
 FRAGMENT = re.compile(
     rb"[\x80-\xbf]{0,3}(?:[\t\n -\x7e]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}"
     rb"|[\xf0-\xf4][\x80-\xbf]{3})*(?:[\xe0-\xf4][\x80-\xbf]{0,2})?"
@@ -43,19 +36,14 @@ def _tells(string: str) -> int:
     """1 for the letters of bytes, -1 against them, 0 for neither."""
     if string.isascii():
         return -1 if BYTE.fullmatch(string) else 0
-    spelt = _bytes(string)
+    spelt = of_letters(string)
     if spelt is None:
         return 0 if string.startswith("<") else -1  # special tokens are spelt as they are
     return 1 if FRAGMENT.fullmatch(spelt) and CHARACTER.search(spelt) else 0
 
 
-def _bytes(string: str) -> bytes | None:
-    found = [LETTERS.get(letter, -1) for letter in string]
-    return None if -1 in found else bytes(found)
-
-
 def _of_bytes(string: str) -> str:
-    spelt = _bytes(string)
+    spelt = of_letters(string)
     return string if spelt is None else spelt.decode("utf-8", "backslashreplace")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from wideneck.audits.argmaxable import Argmaxable
 from wideneck.audits.argmaxable.result import Unargmaxable
 from wideneck.audits.head import HeadAudit
+from wideneck.audits.tokens.verify import FOUND, Verification, VerifiedToken
 from wideneck.files.printable import LONGEST
 from wideneck.report.numbers import TIMES, counted, number, visible
 from wideneck.report.parts import (
@@ -15,12 +16,18 @@ from wideneck.report.parts import (
     Number,
     Numbers,
     Piece,
+    Table,
     Tokens,
     Verbatim,
+    by_item,
+    line,
     note,
 )
+from wideneck.report.token_health import health_blocks, health_lists
 from wideneck.report.token_text import SPACE, reader
 
+ASKED = 500
+"""Tokens that were asked for and that the page's table has; the JSON file has all of them."""
 CERTIFICATES = 20
 ENCLOSING = 12
 """Proofs that the page shows, and rows of one; the JSON file holds all of them."""
@@ -33,6 +40,8 @@ def token_blocks(head: HeadAudit) -> Iterator[Any]:
     """Counts, proofs, and every list."""
     yield Heading("Tokens", "tokens", "Tokens")
     yield Numbers("tokens", _counts(head))
+    if head.tokens is not None:
+        yield from health_blocks(head.tokens)
     lists = _lists(head)
     if head.argmaxable is None:
         why = ", or the notes on the head say why it has no result" if head.notes else ""
@@ -46,6 +55,17 @@ def token_blocks(head: HeadAudit) -> Iterator[Any]:
         yield from (_proof(e, g[0][1]) for e, g in zip(entries, unreachable.groups, strict=False))
     if head.argmaxable is not None:
         yield note(*_decided(head.argmaxable))
+    if head.verified is not None:
+        yield line(*_asked(head.verified))
+        yield note(*_asked(head.verified))
+        yield Details(
+            [
+                f"The {ASKED} asked for first"
+                if head.verified.num_tokens > ASKED
+                else "All that were asked for"
+            ],
+            [_probabilities(head.verified)],
+        )
     if lists:
         yield note(
             f"{SPACE} stands for a space, and escapes for bytes that are no text and for what does "
@@ -70,6 +90,16 @@ def _counts(head: HeadAudit) -> list[Number]:
     add("with a row like another's", shared, "rows.duplicates", *grouped)
     if rows.undertrained is not None:
         add("undertrained, by place", len(rows.undertrained), "rows.undertrained")
+    if head.verified is not None:
+        asked, unsaid = head.verified.num_tokens, head.verified.num_found
+        found.append(
+            Number(
+                "not said when asked for",
+                number(unsaid),
+                (f"of {number(asked)} asked for",),
+                "head.verified.num_found",
+            )
+        )
     if rows.beyond_tokenizer is not None:
         add("beyond the tokenizer", len(rows.beyond_tokenizer), "rows.beyond_tokenizer")
     return found
@@ -79,6 +109,7 @@ def _lists(head: HeadAudit) -> list[Tokens]:
     """Every list that is not empty."""
     rows, verdicts = head.rows, head.argmaxable
     found: list[tuple[str, str, list[Listed]]] = []
+    hints = {"rows.undertrained": ", read off the geometry, no proof"}
     ties: list[Listed] = []
     if verdicts is not None:
         ties = [list(zip(tie.tokens, tie.strings, strict=True)) for tie in verdicts.ties]
@@ -92,15 +123,19 @@ def _lists(head: HeadAudit) -> list[Tokens]:
         found.append(("Equal rows", "rows.duplicates", equal))
     found += [
         ("Undertrained", "rows.undertrained", _alone(rows.undertrained)),
+        ("Not said when asked for", "verified.tokens", _alone(_unsaid(head))),
         ("Beyond the tokenizer", "rows.beyond_tokenizer", _alone(rows.beyond_tokenizer)),
     ]
+    for title, path, tokens, hint in health_lists(head.tokens):
+        found.append((title, path, _alone(tokens)))
+        hints[path] = hint
     read = reader(string for _, _, groups in found for group in groups for _, string in group)
     return [
         Tokens(
             title,
             f"head.{path}",
             [[(token, string and read(string)) for token, string in group] for group in groups],
-            ", read off the geometry, no proof" if path == "rows.undertrained" else "",
+            hints.get(path, ""),
         )
         for title, path, groups in found
         if groups
@@ -114,6 +149,35 @@ def named(token: int, text: str | None, most: int = LONGEST) -> str:
 
 def _alone(tokens: Iterable[Any] | None) -> list[Listed]:
     return [[(token.token, token.string)] for token in tokens or ()]
+
+
+def _unsaid(head: HeadAudit) -> list[VerifiedToken]:
+    tokens = head.verified.tokens if head.verified is not None else []
+    return [token for token in tokens if token.prob < FOUND]
+
+
+def _asked(verified: Verification) -> Iterator[Piece]:
+    labels = ", ".join(f"{label} {count:,}" for label, count in verified.by_label.items())
+    yield Link("Asked for", "head.verified")
+    yield f" were {counted(verified.num_tokens, 'token')}, the first by "
+    yield Link(verified.order, "head.verified.order")
+    yield ". What is suspected of a token is "
+    yield Link("verified or rejected", "head.verified.tokens[].label")
+    yield f": {labels}."
+
+
+def _probabilities(verified: Verification) -> Table | None:
+    """Token by token, the most suspicious first."""
+    tokens = verified.tokens[:ASKED]
+    read = reader(token.string for token in tokens)
+    return by_item(
+        "Tokens that the model was asked for",
+        tokens,
+        lambda token: named(token.token, token.string and read(token.string)),
+        (("probability", "prob", number), ("suspicion", "label", str), ("prompt", "prompt", str)),
+        "head.verified.tokens[]",
+        first="token",
+    )
 
 
 def _proof(entry: Unargmaxable, text: str | None) -> Details:

@@ -8,7 +8,7 @@ import torch
 from wideneck.attached.attaching import check_attachable, place_head
 from wideneck.attached.own_config import own_config
 from wideneck.attached.swap import is_tied, untie
-from wideneck.config import HeadConfig, head_config, name_of
+from wideneck.config import HeadConfig, LowRank, head_config, name_of
 from wideneck.errors import WideneckError
 from wideneck.models import evaluating, load_language_model, read_head
 from wideneck.models.quiet import quiet_transformers
@@ -125,11 +125,11 @@ def _put_head(
     check_attachable(model, "wideneck.load")
     layer: Any = model.get_output_embeddings()
     width = layer.weight.shape[1]
-    if embedding_size(config, width) != width:
+    if embedding_size(config, width) != width and not isinstance(config, LowRank):
         raise WideneckError(
             f"The {name_of(config)} in {path} has an output matrix of width "
             f"{embedding_size(config, width)}, and a {type(model).__name__} keeps one of {width}; "
-            "train a head without a rank or embedding_size of its own."
+            "train a head without an embedding_size of its own."
         )
     if bias and layer.bias is None:
         raise WideneckError(

@@ -178,14 +178,14 @@ def test_the_whitening_asks_for_twice_as_many_tokens_as_columns():
 def test_a_truncation_that_cannot_be_made_does_not_take_the_others_along(monkeypatch):
     from wideneck.audits.output import rank_cost as module
 
-    made = module._fit
+    made = module.fit_truncation
 
     def fit(method, *rest):
         if method == "centred":
             raise torch.linalg.LinAlgError("no convergence")
         return made(method, *rest)
 
-    monkeypatch.setattr(module, "_fit", fit)
+    monkeypatch.setattr(module, "fit_truncation", fit)
     notes = []
     found = cost(4 * D, notes=notes)
     assert {point.method for point in found.points} == {"plain", "whitened", "fisher"}

@@ -11,6 +11,7 @@ from wideneck.models.quantized import eight_bits, four_bits, matrix
 from wideneck.models.quantized import packed_integers as integers
 from wideneck.models.quantized.stored import StoredMatrix
 from wideneck.models.safetensors_file import SafetensorsFile
+from wideneck.rounding.codes import MAGNITUDES
 
 
 def refused(folder, message):
@@ -147,7 +148,7 @@ def test_every_size_of_a_block_covers_the_matrix(tmp_path):
 
 def test_the_magnitudes_are_those_of_e2m1():
     """Two bits of exponent with bias 1, one of mantissa; no exponent, no leading one."""
-    for code, magnitude in enumerate(four_bits.MAGNITUDES):
+    for code, magnitude in enumerate(MAGNITUDES):
         exponent, mantissa = code >> 1, code & 1
         want = mantissa / 2 if exponent == 0 else (1 + mantissa / 2) * 2 ** (exponent - 1)
         assert magnitude == want

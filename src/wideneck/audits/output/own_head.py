@@ -85,7 +85,7 @@ def audit_own_head(
         anisotropy=states.anisotropy,
         rank=rank,
         rank_cost=unknown(
-            RankCost, skipped=f"all: a {name} head is no single softmax whose matrix could be cut"
+            RankCost, skipped=f"all: a {name} head is no single softmax of the hidden states"
         ),
         gradient=unknown(Gradient),
         notes=notes,

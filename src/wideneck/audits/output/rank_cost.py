@@ -18,7 +18,7 @@ of its rows.  Cost: a few V D^2 in float64 for the fit, N V D for each truncatio
 number of ranks, and six passes over N V for each rank.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,9 +28,10 @@ from torch import Tensor
 from wideneck.audits.estimate import Estimate, estimate
 from wideneck.audits.measure import measure
 from wideneck.audits.measured import measured
-from wideneck.audits.output.layer import OutputLayer, token_chunks
+from wideneck.audits.output.layer import OutputLayer
+from wideneck.audits.output.truncated import Truncation, fit_truncation, truncated_losses
 from wideneck.audits.states import HiddenStates, Progress
-from wideneck.functional.gram import ROWS, gram, row_chunks, truncation
+from wideneck.functional.gram import gram
 
 METHODS = ("plain", "centred", "whitened", "fisher")
 THIRTY_SECONDS = (2, 4, 8, 12, 16, 20, 24, 26, 28, 30, 31)
@@ -68,18 +69,6 @@ class RankCost:
         "lose, a trained head of that rank need not lose on this text; how much less is not said",
     )
     skipped: str = measure("truncations that were not measured, and why; empty if none")
-
-
-@dataclass(frozen=True)
-class _Truncation:
-    """All ranks of one truncation: z_r = (x A)[:, :r] B[:, :r]^T + x.mu + b."""
-
-    inner: Tensor
-    """A (D, D)."""
-    outer: Tensor
-    """B (V, D)."""
-    mean: Tensor
-    """mu (D,): the mean row that was taken off, or zeros."""
 
 
 def fitting_half(document: Tensor) -> Tensor:
@@ -122,7 +111,7 @@ def rank_cost(
     width = layer.weight.shape[1]
     ranks = default_ranks(width) if ranks is None else ranks
     fitted = states.hidden[fit].flatten(0, 1).double()
-    hidden, targets = states.hidden[~fit], states.targets[~fit]
+    targets = states.targets[~fit]
     skipped = ""
     if len(targets) == 0:
         methods = []
@@ -138,24 +127,13 @@ def rank_cost(
     for done, method in enumerate(methods):
         truncation = measured(
             f"nats lost by the {method} truncation",
-            partial(_fit, method, layer.weight, mean, centred, fitted, mean_probability),
+            partial(fit_truncation, method, layer.weight, mean, centred, fitted, mean_probability),
             None,
             notes,
         )
         if truncation is None:
             continue
-        sums = _measure(truncation, layer, hidden.flatten(0, 1), targets.flatten(), ranks)
-        for rank, (loss, first_order, fisher) in zip(ranks, sums, strict=True):
-            points.append(
-                RankLoss(
-                    rank=rank,
-                    method=method,
-                    measured=estimate(loss.view_as(targets), states.document[~fit]),
-                    first_order=first_order.mean().item(),
-                    fisher=fisher.mean().item(),
-                    predicted=(first_order + fisher).mean().item(),
-                )
-            )
+        points += rank_losses(truncation, method, layer, states, ~fit, ranks)
         del truncation  # V x D numbers, before the next ones come
         if progress:
             progress("nats lost at rank r", done + 1, len(methods))
@@ -167,71 +145,31 @@ def rank_cost(
     )
 
 
-def _fit(
-    method: str, weight: Tensor, mean: Tensor, centred: Tensor, hidden: Tensor, p: Tensor
-) -> _Truncation:
-    metric = centred
-    if method == "plain":
-        metric = centred + len(weight) * torch.outer(mean, mean)
-        mean = torch.zeros_like(mean)
-    if method == "fisher":
-        metric = _fisher(weight, mean, p)
-    second_moment = None
-    if method in ("whitened", "fisher"):
-        second_moment = hidden.T @ hidden / len(hidden)
-    inner, outer = truncation(weight, mean, metric, second_moment)
-    return _Truncation(inner.float(), outer, mean.float())
-
-
-def _fisher(weight: Tensor, mean: Tensor, p: Tensor) -> Tensor:
-    """W^T diag(p) W - (W^T p)(W^T p)^T, with the rows centred first against cancellation."""
-    second = mean.new_zeros(len(mean), len(mean))
-    first = torch.zeros_like(mean)
-    for chunk, share in zip(row_chunks(weight), p.split(ROWS), strict=True):
-        rows = chunk - mean
-        weighted = share[:, None] * rows
-        second.addmm_(weighted.T, rows)
-        first += weighted.sum(0)
-    return second - torch.outer(first, first)
-
-
-def _measure(
-    truncation: _Truncation,
+def rank_losses(
+    truncation: Truncation,
+    method: str,
     layer: OutputLayer,
-    hidden: Tensor,
-    targets: Tensor,
+    states: HiddenStates,
+    chosen: Tensor,
     ranks: Sequence[int],
-) -> list[Tensor]:
-    """For each rank (3, N): loss difference, first-order term, Fisher term."""
-    rows: list[list[Tensor]] = [[] for _ in ranks]
-    for x, y in token_chunks(hidden, targets):
-        z = layer.logits(x)
-        lse = z.logsumexp(1)
-        p = (z - lse[:, None]).exp_()
-        work = torch.empty_like(z)  # one buffer for all ranks: fresh pages cost more than the sums
-        for i, z_r in enumerate(_truncated_logits(truncation, layer, x, ranks)):
-            top = z_r.amax(1)
-            lse_r = torch.sub(z_r, top[:, None], out=work).exp_().sum(1).log_().add_(top)
-            change = torch.sub(z_r, z, out=work)
-            change_y = change.gather(1, y[:, None])[:, 0]
-            mean = torch.linalg.vecdot(p, change)
-            # Var = E[(D - E D)^2]: E[D^2] - (E D)^2 would cancel.
-            variance = torch.linalg.vecdot(p, change.sub_(mean[:, None]).square_())
-            loss = (lse_r - lse) - change_y
-            rows[i].append(torch.stack([loss, mean - change_y, variance / 2]))
-    return [torch.cat(parts, dim=1).double() for parts in rows]
+) -> list[RankLoss]:
+    """Measure one truncation at some ranks.
 
-
-def _truncated_logits(
-    truncation: _Truncation, layer: OutputLayer, x: Tensor, ranks: Sequence[int]
-) -> Iterator[Tensor]:
-    """The logits at each rank, ascending; a rank adds its columns to the one before."""
-    inner = x @ truncation.inner
-    raw = (x @ truncation.mean)[:, None].expand(-1, len(layer.weight)).clone()
-    if layer.bias is not None:
-        raw += layer.bias
-    start = 0
-    for rank in ranks:
-        raw.addmm_(inner[:, start:rank], truncation.outer[:, start:rank].T)
-        start = rank
-        yield layer.logit_map(raw)
+    Args:
+        method: what it is called.
+        chosen: (W,) True for the windows to measure on, other than those that it was fitted on.
+        ranks: rising, from 1 to D.
+    """
+    hidden, targets = states.hidden[chosen], states.targets[chosen]
+    sums = truncated_losses(truncation, layer, hidden.flatten(0, 1), targets.flatten(), ranks)
+    return [
+        RankLoss(
+            rank=rank,
+            method=method,
+            measured=estimate(loss.view_as(targets), states.document[chosen]),
+            first_order=first_order.mean().item(),
+            fisher=fisher.mean().item(),
+            predicted=(first_order + fisher).mean().item(),
+        )
+        for rank, (loss, first_order, fisher) in zip(ranks, sums, strict=True)
+    ]

@@ -16,9 +16,8 @@ from torch.nn.functional import embedding
 from wideneck.models.quantized.eight_bits import is_power, powers
 from wideneck.models.quantized.matrix import QuantizedMatrix, Rows, grid, middle, of_bits, scaled
 from wideneck.models.quantized.stored import StoredMatrix
+from wideneck.rounding.codes import MAGNITUDES
 
-MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-"""E2M1, by its three low bits; the fourth is the sign."""
 NVFP4_GROUP, MXFP4_GROUP = 16, 32
 
 

@@ -1,0 +1,1 @@
+"""What a cheaper output layer costs."""

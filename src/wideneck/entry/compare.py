@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from wideneck.audits.clock import Clock
 from wideneck.audits.states import Progress
-from wideneck.data import Text, default_text, read_text
+from wideneck.data import Text, text_of
 from wideneck.errors import WideneckError
 from wideneck.evaluation.comparison.asked import Asked, Model
 from wideneck.evaluation.comparison.by_document import by_document
 from wideneck.evaluation.comparison.by_token import by_token
 from wideneck.evaluation.comparison.comparison import Comparison
-from wideneck.evaluation.comparison.reading import strings_of, tokenizer_of
+from wideneck.evaluation.comparison.tokenizers import strings_of, tokenizer_of
+from wideneck.models.asking import name_of
 from wideneck.models.devices import AUTO
 from wideneck.models.placement import placed
 
@@ -29,12 +31,12 @@ def compare(
     text: str | os.PathLike | Text | None = None,
     tokenizer: Any = None,
     num_tokens: int = TOKENS,
-    context: int | None = None,
+    context: int = WINDOW,
     seed: int = 0,
+    names: Sequence[str] | None = None,
     device: str | torch.device = AUTO,
     dtype: str | torch.dtype = AUTO,
     batch: int | str = AUTO,
-    names: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Measure models on the same tokens, each beside the first.
@@ -46,55 +48,57 @@ def compare(
         text: a text file, or None for the reference of the Python language.
         tokenizer: the tokenizer of models in memory.
         num_tokens: predictions to make on the text.
-        context: predictions in a row before the context starts anew; None for 512.
+        context: predictions in a row before the context starts anew.
         seed: chooses the windows of the text, as in an audit.
+        names: what the models, or the groups, are called; None for names of their own.
         device: as for `wideneck.audit`.
         dtype: likewise.
         batch: likewise.
-        names: of groups.
         progress: called as progress(stage, done, total).
 
     Returns:
-        What was found.  Where tokenizers differ, only bits per byte are compared, over whole
-        documents.
+        What was found.  Where tokenizers differ, bits per byte alone, over the same passages.
 
-    Cost: one pass of each model over the text, one model in memory at a time, N x D hidden states
-    of each kept; then a product with each head and some ten passes over chunks of scores.
+    Cost: one pass of each model over the text, one model in memory at a time; of each are kept N x D
+    hidden states and its head.  Then a product with each head, and some ten passes over chunks of
+    scores.
 
     Raises:
         WideneckError: fewer than two models or groups, an empty group, a model that cannot be read,
-            or a text too short.
+            groups of different tokenizers, or a text too short.
     """
     groups = _groups(models)
-    if num_tokens < 1 or (context is not None and context < 1):
-        raise WideneckError("A comparison needs at least one token, in windows of at least one.")
+    if num_tokens < 1 or context < 1:
+        raise WideneckError(
+            "A comparison needs at least one token, in windows of at least one; "
+            f"{num_tokens} were asked for, in windows of {context}."
+        )
+    if names is not None and len(names) != len(groups):
+        raise WideneckError(f"There are {len(groups)} to be named, and {len(names)} names came.")
     flat = [model for group in groups for model in group]
+    grouped = any(len(group) > 1 for group in groups)
+    called = [*names] if names and not grouped else [_name(model) for model in flat]
     places = [placed(model, device, dtype, batch=batch) for model in flat]
-    chosen = default_text() if text is None else text
+    chosen = text_of(text)
     clock = Clock()
     with clock("read the tokenizers"):
         tokenizers = [tokenizer_of(model, tokenizer) for model in flat]
-        strings = [strings_of(one) for one in tokenizers]
+        first, *others = (strings_of(one) for one in tokenizers)
+    named = names or [f"group {i + 1}" for i in range(len(groups))]
     asked = Asked(
-        text=chosen if isinstance(chosen, Text) else read_text(chosen),
+        text=chosen,
         models=flat,
+        names=_told_apart(called),
         tokenizers=tokenizers,
-        num_tokens=num_tokens,
-        window=context or WINDOW,
-        seed=seed,
         places=places,
+        groups=dict(zip(_told_apart(named), map(len, groups), strict=True)) if grouped else {},
+        num_tokens=num_tokens,
+        window=context,
+        seed=seed,
         clock=clock,
         progress=progress,
     )
-    sizes = [len(group) for group in groups]
-    if all(one == strings[0] for one in strings):
-        return by_token(asked, sizes, names or [f"group {i + 1}" for i in range(len(sizes))])
-    if max(sizes) > 1:
-        raise WideneckError(
-            "Groups are compared token by token, and these models have different tokenizers: give "
-            "models of one vocabulary."
-        )
-    return by_document(asked)
+    return by_token(asked) if all(one == first for one in others) else by_document(asked)
 
 
 def _groups(models: Sequence[Model | Sequence[Model]]) -> list[list[Any]]:
@@ -111,4 +115,22 @@ def _groups(models: Sequence[Model | Sequence[Model]]) -> list[list[Any]]:
     found = [list(one) for one in models if isinstance(one, list | tuple)]
     if not all(found):
         raise WideneckError("A group of models is empty: give at least one model in each.")
+    return found
+
+
+def _name(model: Model) -> str:
+    if isinstance(model, nn.Module):
+        return name_of(model)
+    return "the default model" if model is None else os.fspath(model)
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """A number behind each name that came before."""
+    found: list[str] = []
+    for name in names:
+        number, free = 1, name
+        while free in found:
+            number += 1
+            free = f"{name} ({number})"
+        found.append(free)
     return found

@@ -1,6 +1,7 @@
 """What a comparison is of."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,21 +19,26 @@ Model = str | os.PathLike | nn.Module | None
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Models of one or several tokenizers, and the text that they read."""
+    """Models, and the text that they read."""
 
     text: Text
-    models: list[Model]
-    tokenizers: list[Any]
+    models: Sequence[Model]
+    """Group by group."""
+    names: Sequence[str]
+    """What each is called; no two alike."""
+    tokenizers: Sequence[Any]
     """One for each model."""
+    places: Sequence[Placement]
+    """Where each of them runs."""
+    groups: dict[str, int]
+    """Name of each group and how many models it has; empty where models are compared."""
     num_tokens: int
     window: int
     seed: int
-    places: list[Placement]
-    """Where each of them runs."""
     clock: Clock
     progress: Progress | None
 
-    def source(self, num_tokens: int | None, num_documents: int, notes: list[str]) -> Source:
+    def source(self, num_tokens: int, num_documents: int, notes: list[str]) -> Source:
         """Where the numbers come from."""
         return stamped(
             Source,
@@ -46,3 +52,18 @@ class Asked:
             seconds=self.clock.seconds,
             notes=notes,
         )
+
+    def cut_short(self, num_tokens: int, num_documents: int) -> list[str]:
+        """Notes on what the text did not have."""
+        notes = []
+        if num_tokens < self.num_tokens:
+            notes.append(
+                f"{self.num_tokens:,} tokens were asked for, {num_tokens:,} measured: whole "
+                f"windows of {self.window}, as many as the text holds."
+            )
+        if num_documents == 1:
+            notes.append(
+                "All windows come from one document: the intervals are over windows, and say "
+                "nothing of other texts."
+            )
+        return notes

@@ -1,7 +1,10 @@
-"""Models of different tokenizers on the same documents: bits per byte, paired document by document.
+"""Models of different tokenizers on the same passages: bits per byte, paired passage by passage.
 
-Their windows differ, and so do the bytes that stand before the first prediction of a document; each
-model's bits are taken over its own predicted bytes.
+The windows that the first model's tokens cut are given to the others as text.  A model predicts all
+of its own tokens of a passage but the first, which may stand for other bytes in each model: so its
+bits are taken over the bytes that it predicts.
+
+Shapes: W passages.
 """
 
 import math
@@ -11,77 +14,95 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from wideneck.attached.swap import attached_head
-from wideneck.audits.estimate import Estimate
-from wideneck.audits.unequal_groups import effective_number, half_width
-from wideneck.config import name_of
-from wideneck.data.tokenizing import ids_and_ends
+from wideneck.audits.estimate import ratio
+from wideneck.data.text import cut_passages
 from wideneck.errors import WideneckError
 from wideneck.evaluation.comparison.asked import Asked
+from wideneck.evaluation.comparison.beside import groups_to_see
 from wideneck.evaluation.comparison.comparison import Comparison
-from wideneck.evaluation.comparison.measuring import groups_to_see
-from wideneck.evaluation.comparison.reading import shown_name
+from wideneck.evaluation.comparison.reading import About, load
 from wideneck.evaluation.comparison.results import Difference, OneModel
 from wideneck.evaluation.documents import document_losses, windows_of
-from wideneck.models import load_language_model
 from wideneck.training.folder import is_run
 
+DIFFERENT = (
+    "The tokenizers differ: bits per byte are compared, passage by passage, and nothing that is "
+    "measured token by token."
+)
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True)
 class Bits:
-    """What a model needs for each document, (G,) each; documents of no prediction have no bytes."""
+    """What a model needs for each passage; one of no prediction has no bytes."""
 
-    name: str
-    kind: str
-    num_parameters: int
+    about: About
     bits: Tensor
+    """(W,)."""
     num_bytes: Tensor
+    """(W,)."""
 
 
 def by_document(asked: Asked) -> Comparison:
-    """Compare models of several tokenizers."""
-    documents = _first_documents(asked)
-    found = []
-    with asked.clock("read the text"):
-        for i in range(len(asked.models)):
-            found.append(_read(i, documents, asked))
-    first = found[0]
-    notes = [
-        "The tokenizers differ: bits per byte are compared, over whole documents from the start of "
-        "the text, and nothing that is measured token by token."
-    ]
-    return Comparison(
-        source=asked.source(None, len(documents), notes),
-        models=[
-            OneModel(
-                model=one.name,
-                head=one.kind,
-                num_parameters=one.num_parameters,
-                loss=None,
-                bits_per_byte=_over_documents(one.bits, one.num_bytes),
-                top1=None,
-                median_rank=None,
-                calibration=None,
-                log_normalizer=None,
-                effective_rank=None,
-                rank_contexts=None,
+    """Compare models of several tokenizers.
+
+    Raises:
+        WideneckError: groups were asked for, or a run, or a model cannot be read.
+    """
+    if asked.groups:
+        raise WideneckError(
+            "Groups are compared token by token, and these models have different tokenizers: give "
+            "models of one vocabulary."
+        )
+    for model, name in zip(asked.models, asked.names, strict=True):
+        if isinstance(model, str | os.PathLike) and is_run(Path(model)):
+            raise WideneckError(
+                "A run of wideneck train is compared token by token, and the rest has another "
+                f"vocabulary than {name}: give runs or models of one vocabulary."
             )
-            for one in found
-        ],
-        differences=[_difference(first, one) for one in found[1:]],
+    passages, document = cut_passages(
+        asked.text,
+        asked.tokenizers[0],
+        num_tokens=asked.num_tokens,
+        window=asked.window,
+        seed=asked.seed,
+    )
+    with asked.clock("read the text"):
+        first, *others = (_read(i, passages, asked) for i in range(len(asked.models)))
+    num_tokens, num_documents = asked.window * len(passages), len(document.unique())
+    return Comparison(
+        source=asked.source(
+            num_tokens, num_documents, [DIFFERENT, *asked.cut_short(num_tokens, num_documents)]
+        ),
+        models=[_model(one, document) for one in (first, *others)],
+        differences=[_difference(first, one, document) for one in others],
         groups=[],
     )
 
 
-def _difference(first: Bits, other: Bits) -> Difference:
-    """Mean over documents, by their bytes, of what `other` needs for a byte beyond `first`."""
-    sizes = torch.where((first.num_bytes > 0) & (other.num_bytes > 0), first.num_bytes, 0)
-    change = other.bits / other.num_bytes - first.bits / first.num_bytes
-    found = _over_documents(torch.where(sizes > 0, change * sizes, 0), sizes)
+def _model(found: Bits, document: Tensor) -> OneModel:
+    return OneModel(
+        model=found.about.name,
+        head=found.about.kind,
+        num_parameters=found.about.num_parameters,
+        loss=None,
+        bits_per_byte=ratio(found.bits, found.num_bytes, document),
+        top1=None,
+        median_rank=None,
+        calibration=None,
+        log_normalizer=None,
+        effective_rank=None,
+        rank_contexts=None,
+    )
+
+
+def _difference(first: Bits, other: Bits, document: Tensor) -> Difference:
+    """The difference of the two ratios; both over the bytes of the first for the interval."""
+    scale = first.num_bytes.sum() / other.num_bytes.sum()
+    found = ratio(other.bits * scale - first.bits, first.num_bytes, document)
     return Difference(
-        model=other.name,
+        model=other.about.name,
         loss=None,
         bits_per_byte=found,
         documents_to_see=groups_to_see(found),
@@ -94,61 +115,23 @@ def _difference(first: Bits, other: Bits) -> Difference:
     )
 
 
-def _first_documents(asked: Asked) -> list[str]:
-    """Whole documents from the start of the text, until they have as many tokens as were asked."""
-    found: list[str] = []
-    missing = asked.num_tokens
-    for document in asked.text.documents:
-        found.append(document)
-        ids, _ = ids_and_ends(asked.tokenizers[0], document, asked.text.name, missing + 1)
-        missing -= len(ids)
-        if missing <= 0:
-            break
-    return found
-
-
-def _read(i: int, documents: Sequence[str], asked: Asked) -> Bits:
-    """Run model i over documents.
-
-    Raises:
-        WideneckError: a run, whose tokens are its own.
-    """
+def _read(i: int, passages: Sequence[str], asked: Asked) -> Bits:
+    """Run model i over the passages."""
     model, tokenizer, where = asked.models[i], asked.tokenizers[i], asked.places[i]
-    if isinstance(model, str | os.PathLike) and is_run(Path(model)):
-        raise WideneckError(
-            f"{shown_name(model)} is a run with another vocabulary than the rest: compare runs "
-            "with runs of one vocabulary, or save what wideneck.load makes of it and compare that."
-        )
-    loaded = load_language_model(model, placement=where, tokenizer=tokenizer)
+    loaded, about = load(model, tokenizer, asked.names[i], where)
     limit = loaded.max_positions
-    length = asked.window if limit is None else min(asked.window, limit - len(loaded.bos))
     windows = windows_of(
-        documents, tokenizer, window=length, prefix=loaded.bos, name=asked.text.name
+        passages,
+        tokenizer,
+        window=max(map(len, passages)) if limit is None else limit - len(loaded.bos),
+        prefix=loaded.bos,
+        name=asked.text.name,
     )
-    found = document_losses(
-        loaded.model, windows, batch=where.batch, progress=asked.progress
-    )
-    bits = torch.zeros(len(documents), dtype=torch.float64)
-    bits.index_add_(0, found.document, found.nll.double().sum(1) / math.log(2))
+    found = document_losses(loaded.model, windows, batch=where.batch, progress=asked.progress)
+    empty = torch.zeros(len(passages), dtype=torch.float64)
     sizes = torch.tensor([window.num_bytes for window in windows], dtype=torch.float64)
-    own = attached_head(loaded.model)
     return Bits(
-        name=shown_name(model) if isinstance(model, nn.Module) else loaded.source,
-        kind="own" if own is None else name_of(own.config),
-        num_parameters=sum(weight.numel() for weight in loaded.model.parameters()),
-        bits=bits,
-        num_bytes=torch.zeros_like(bits).index_add_(0, found.document, sizes),
-    )
-
-
-def _over_documents(sums: Tensor, sizes: Tensor) -> Estimate:
-    half = half_width(sums.numpy(), sizes.numpy())
-    mean = (sums.sum() / sizes.sum()).item()
-    return Estimate(
-        value=mean,
-        low=None if half is None else mean - float(half),
-        high=None if half is None else mean + float(half),
-        over="documents",
-        num_groups=int((sizes > 0).sum()),
-        effective_groups=effective_number(sizes.numpy()),
+        about=about,
+        bits=empty.index_add(0, found.document, found.nll.double().sum(1) / math.log(2)),
+        num_bytes=empty.index_add(0, found.document, sizes),
     )

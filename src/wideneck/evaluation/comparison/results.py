@@ -12,8 +12,8 @@ class Source:
 
     text: str = measure("the text")
     text_sha256: str = measure("hash of its documents")
-    num_tokens: int | None = measure(
-        "predictions of each model; none where their tokenizers differ", unit="tokens"
+    num_tokens: int = measure(
+        "predictions, by the first model's tokens where tokenizers differ", unit="tokens"
     )
     num_documents: int = measure("documents that the predictions come from")
     window: int = measure("predictions in a row before the context starts anew", unit="tokens")
@@ -29,6 +29,8 @@ class Source:
 @dataclass(frozen=True, kw_only=True)
 class Bin:
     """A tenth of the predictions, by the probability of the most probable token."""
+
+    num_tokens: int = measure("predictions")
 
     confidence: float = measure("mean probability of the most probable token")
     accuracy: float = measure("share of predictions where it was the target")
@@ -63,7 +65,9 @@ class OneModel:
     loss: Estimate | None = measure(
         "mean negative log-likelihood; none where tokenizers differ", unit="nats"
     )
-    bits_per_byte: Estimate = measure("loss in bits over the UTF-8 bytes of the predicted text")
+    bits_per_byte: Estimate = measure(
+        "loss in bits over the UTF-8 bytes of the predicted text", unit="bits"
+    )
     top1: Estimate | None = measure("share of predictions whose most probable token is the target")
     median_rank: float | None = measure(
         "median, over predictions, of how many tokens are more probable than the target"
@@ -71,10 +75,13 @@ class OneModel:
     calibration: Calibration | None = measure("of the most probable token")
     log_normalizer: LogNormalizer | None = measure("of the scores; none of a mixture")
     effective_rank: int | None = measure(
-        "singular values that hold 1 - 1e-4 of the squares of the log-probabilities of the first "
-        "contexts, as `wideneck evaluate --with ranks` measures it"
+        "the fewest squared singular values of the matrix of log-probabilities that sum to all but "
+        "1e-4 of the whole, as `wideneck evaluate --with ranks` measures it",
+        caution="never more than the contexts that it is over",
     )
-    rank_contexts: int | None = measure("contexts that this rank is over")
+    rank_contexts: int | None = measure(
+        "contexts that this rank is over, at equal distances over the predictions"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +123,9 @@ class Difference:
         unit="nats",
     )
     bits_per_byte: Estimate = measure(
-        "the same in bits per byte; where tokenizers differ, the mean over documents, by their "
-        "bytes, of the difference of what the two need for a byte"
+        "the same in bits per byte; where tokenizers differ, what this model needs for a byte "
+        "minus what the first needs, passage by passage",
+        unit="bits",
     )
     documents_to_see: int | None = measure(
         "documents (or windows, where the intervals are over those) with which an interval would "

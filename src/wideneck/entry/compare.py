@@ -59,8 +59,8 @@ def compare(
     Returns:
         What was found.  Where tokenizers differ, bits per byte alone, over the same passages.
 
-    Cost: one pass of each model over the text, one model in memory at a time; of each are kept N x D
-    hidden states and its head.  Then a product with each head, and some ten passes over chunks of
+    Cost: one pass of each model over the text, one model in memory at a time; of each its head and
+    N x D hidden states are kept.  Then a product with each head, and some ten passes over chunks of
     scores.
 
     Raises:

@@ -14,10 +14,10 @@ from wideneck.audits.cost.measuring import apart
 from wideneck.audits.cost.predicting import from_moments, from_noise
 from wideneck.audits.cost.section import audit_cost
 from wideneck.audits.cost.trims import trims
-from wideneck.data.counts import ranges
 from wideneck.audits.measured import UnmeasurableError
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.states import HiddenStates
+from wideneck.data.counts import ranges
 from wideneck.errors import WideneckError
 from wideneck.models import LogitMap
 from wideneck.rounding.formats import FORMATS

@@ -3,8 +3,6 @@
 Shapes: N tokens, V vocabulary, K rows that stay.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 

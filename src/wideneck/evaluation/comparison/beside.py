@@ -46,13 +46,17 @@ def difference(
     document, change = windows.document, other.loss.double() - first.loss.double()
     loss, a, b = estimate(change, document), first.one, other.one
     both = None if a is None or b is None else (a, b)
+
+    def over(nats: Tensor) -> Estimate:
+        return estimate(nats.view_as(change), document)
+
     return Difference(
         model=other.name,
         loss=loss,
         bits_per_byte=per_byte(change, windows),
         documents_to_see=groups_to_see(loss),
-        kl_from_first=apart and estimate(apart.forward.view_as(change), document),
-        kl_to_first=apart and estimate(apart.backward.view_as(change), document),
+        kl_from_first=None if apart is None else over(apart.forward),
+        kl_to_first=None if apart is None else over(apart.backward),
         agreement=both and share(both[0].top == both[1].top, windows),
         kinds=by_kind(kinds, first.loss, other.loss, document),
         better=examples(*both, windows, decode, gains=True) if both else [],

@@ -1,4 +1,4 @@
-"""Kinds of tokens: how often one stands in the text, where, after what, and in which part of a word.
+"""Kinds of tokens: how often one stands in the text, where, after what, in which part of a word.
 
 Shapes: W windows of T predictions.
 """

@@ -83,6 +83,8 @@ KINDS: Sequence[Measure] = (
     ("this", "other", "{:.3f}".format),
     ("difference", "difference", estimate),
 )
+NARROW = ("head", "loss", "bits_per_byte")
+"""What the terminal has room for beside the names of many models."""
 SIGN = "Below 0, this model is the better one."
 MANY = "One in twenty intervals leaves out the truth by chance, and there are {} here."
 
@@ -174,7 +176,15 @@ def models(found: Sequence[OneModel]) -> Iterator[Any]:
     if len(found) <= WIDE:
         yield _standing("Models", columns, measures, "models[]")
     else:
-        yield by_item("Models", found, lambda m: m.model, measures, "models[]", face=BOTH)
+        yield by_item(
+            "Models",
+            found,
+            lambda one: visible(one.model),
+            measures,
+            "models[]",
+            wide=[text for text, path, _ in measures if path not in NARROW],
+            face=BOTH,
+        )
     chart = calibration_chart(found)
     if chart is not None:
         yield Pair([Panel(chart, "", "models[].calibration.error")])

@@ -99,7 +99,7 @@ def read_model(
             understood, or its states are not finite.
     """
     if model is not None and not isinstance(model, nn.Module) and is_run(Path(model)):
-        return _read_run(load_run(model), windows, name, progress)
+        return _read_run(load_run(Path(model)), windows, name, progress)
     loaded, about = load(model, tokenizer, name, where)
     windows = _behind(windows, loaded, name)
     check_ids(loaded.model, int(max(windows.ids.max(), windows.targets.max())))

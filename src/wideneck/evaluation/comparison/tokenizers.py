@@ -27,7 +27,7 @@ def tokenizer_of(model: str | os.PathLike | nn.Module | None, given: Any) -> Any
             )
         return given
     if model is not None and is_run(Path(model)):
-        return load_run(model).tokenizer
+        return load_run(Path(model)).tokenizer
     source = resolve(model)
     found = load_tokenizer(source.folder, source.file if source.is_gguf else None)
     if found is None:

@@ -60,8 +60,12 @@ def test_every_number_is_that_of_the_models_own_logits(name):
     close = {"rel": 1e-4, "abs": 1e-6}
     apart = found.differences[0]
     assert apart.loss.value == pytest.approx((loss[1] - loss[0]).mean().item(), **close)
-    assert apart.kl_from_first.value == pytest.approx((p.exp() * (p - q)).sum(-1).mean().item(), **close)
-    assert apart.kl_to_first.value == pytest.approx((q.exp() * (q - p)).sum(-1).mean().item(), **close)
+    assert apart.kl_from_first.value == pytest.approx(
+        (p.exp() * (p - q)).sum(-1).mean().item(), **close
+    )
+    assert apart.kl_to_first.value == pytest.approx(
+        (q.exp() * (q - p)).sum(-1).mean().item(), **close
+    )
     same = (p.argmax(-1) == q.argmax(-1)).double().mean().item()
     assert apart.agreement.value == pytest.approx(same)
     bits = (loss[1] - loss[0]).sum().item() / math.log(2) / windows.num_bytes.sum().item()
@@ -141,7 +145,9 @@ def beside(change, document):
     object.__setattr__(windows, "document", document)
     object.__setattr__(windows, "num_bytes", torch.full_like(document, 8))
     zero = torch.zeros_like(change)
-    return difference(Measured("a", zero, None), Measured("b", change, None), None, [], windows, str)
+    return difference(
+        Measured("a", zero, None), Measured("b", change, None), None, [], windows, str
+    )
 
 
 def test_intervals_over_documents_hold_the_truth_in_95_percent():
@@ -166,9 +172,7 @@ def test_so_many_documents_see_the_difference_in_80_percent():
     needed = many.documents_to_see
     expected = (1.959964 + 0.841621) ** 2 * (0.1**2 + 0.2**2 / 8) / 0.05**2
     assert needed == pytest.approx(expected, rel=0.15)
-    found = [
-        beside(change, torch.arange(needed)).loss for change in simulated(rng, 400, needed)
-    ]
+    found = [beside(change, torch.arange(needed)).loss for change in simulated(rng, 400, needed)]
     assert 0.73 <= sum(one.low > 0 for one in found) / 400 <= 0.87
     assert groups_to_see(many.loss) == needed
 

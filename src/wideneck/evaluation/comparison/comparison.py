@@ -42,8 +42,8 @@ class Comparison(Document):
             title=title,
             opening=list(opening(first, self.differences, self.groups)),
             sections=[
-                *(list(beside(one, i, first)) for i, one in enumerate(self.differences)),
-                *(list(group(one, i, reference)) for i, one in enumerate(self.groups)),
+                *(list(beside(one, i)) for i, one in enumerate(self.differences, 2)),
+                *(list(group(one, i, reference)) for i, one in enumerate(self.groups, 2)),
                 list(models(self.models)),
             ],
             source=source(self.source),

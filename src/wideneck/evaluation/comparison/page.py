@@ -22,7 +22,6 @@ from wideneck.report.numbers import (
     percent_interval,
     percentage,
     share,
-    visible,
 )
 from wideneck.report.parts import (
     BOTH,
@@ -34,6 +33,7 @@ from wideneck.report.parts import (
     Pair,
     Panel,
     Piece,
+    Prose,
     Table,
     Verbatim,
     by_item,
@@ -84,15 +84,18 @@ KINDS: Sequence[Measure] = (
     ("difference", "difference", estimate),
 )
 NARROW = ("head", "loss", "bits_per_byte")
-"""What the terminal has room for beside the names of many models."""
+"""What the terminal has room for of many models."""
 SIGN = "Below 0, this model is the better one."
 MANY = "One in twenty intervals leaves out the truth by chance, and there are {} here."
 
 
-def beside(one: Difference, i: int, first: str) -> Iterator[Any]:
-    """A model beside the first."""
-    name = visible(one.model)
-    yield Heading(f"{name} beside {visible(first)}", f"beside-{i}", name)
+def beside(one: Difference, i: int) -> Iterator[Any]:
+    """Model i, from 2 on, beside the first.
+
+    Names are strangers' strings, which headings and labels would set as formulas: models go by
+    their places, and `models` has the names.
+    """
+    yield Heading(f"Model {i} beside model 1", f"beside-{i}", f"Model {i}")
     measures = [measure for measure in BESIDE if getattr(one, measure[1]) is not None]
     yield _standing("Difference", [("", "", one)], measures, "differences[]")
     yield note(f"{SIGN} {_sentence(basis(one.loss or one.bits_per_byte))}", face=BOTH)
@@ -131,6 +134,7 @@ def _standing(caption: str, columns: Any, measures: Sequence[Measure], base: str
 def _examples(title: str, shown: Sequence[Example]) -> Table:
     at = "differences[].better[]."
     columns = [
+        Column("context", f"{at}before", verbatim=True),
         Column("what follows", f"{at}target", verbatim=True),
         Column("first: p", f"{at}first"),
         Column("says", f"{at}first_says", verbatim=True),
@@ -139,19 +143,25 @@ def _examples(title: str, shown: Sequence[Example]) -> Table:
     ]
     rows = [
         (
-            f"...{visible(one.before[-CONTEXT:])}",
+            str(place),
             "",
-            [one.target, number(one.first), one.first_says, number(one.other), one.other_says],
+            [
+                one.before[-CONTEXT:],
+                one.target,
+                number(one.first),
+                one.first_says,
+                number(one.other),
+                one.other_says,
+            ],
         )
-        for one in shown
+        for place, one in enumerate(shown, 1)
     ]
-    return Table(title, columns, rows, first="context", captioned=False)
+    return Table(title, columns, rows, captioned=False)
 
 
 def group(one: GroupDifference, i: int, reference: Reference) -> Iterator[Any]:
-    """A group of models beside the first."""
-    name = visible(one.group)
-    yield Heading(f"{name} beside the first group", f"group-{i}", name)
+    """Group i, from 2 on, beside the first."""
+    yield Heading(f"Group {i} beside group 1", f"group-{i}", f"Group {i}")
     measures: Sequence[Measure] = (
         ("first", "first", "{:.4f}".format),
         ("this", "other", "{:.4f}".format),
@@ -171,19 +181,18 @@ def group(one: GroupDifference, i: int, reference: Reference) -> Iterator[Any]:
 def models(found: Sequence[OneModel]) -> Iterator[Any]:
     """Each model by itself."""
     yield Heading("The models by themselves", "models", "Models")
-    columns = [(visible(one.model), "models[].model", one) for one in found]
+    numbered = [(f"model {place}", one) for place, one in enumerate(found, 1)]
+    for label, one in numbered:
+        yield Prose([f"{_sentence(label)[:-1]}: ", Verbatim(one.model)], face=BOTH)
     measures = [m for m in MODELS if any(getattr(one, m[1]) is not None for one in found)]
     if len(found) <= WIDE:
+        columns = [(label, "models[].model", one) for label, one in numbered]
         yield _standing("Models", columns, measures, "models[]")
     else:
+        wide = [text for text, path, _ in measures if path not in NARROW]
+        labels = iter([label for label, _ in numbered])
         yield by_item(
-            "Models",
-            found,
-            lambda one: visible(one.model),
-            measures,
-            "models[]",
-            wide=[text for text, path, _ in measures if path not in NARROW],
-            face=BOTH,
+            "Models", found, lambda _: next(labels), measures, "models[]", wide=wide, face=BOTH
         )
     chart = calibration_chart(found)
     if chart is not None:

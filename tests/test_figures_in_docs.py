@@ -23,7 +23,7 @@ import pytest
 from pages import Block, blocks, command_lines, pages, slug
 
 MEASURES = re.compile(
-    r"(?:wideneck (?:audit|evaluate|reproduce|train)|make (?:audit|test))\b"
+    r"(?:wideneck (?:audit|compare|evaluate|reproduce|train)|make (?:audit|test))\b"
     r"|python -m bench \w|python -m wideneck\.evaluation\.lm_eval"
 )
 TESTS = re.compile(r"tests/\S+\.py")

@@ -221,8 +221,8 @@ def _compare(tokens: str) -> None:
     """The default model beside itself, and what one pass of it takes: an evaluation."""
     model, asked = str(default_model()), ["--tokens", tokens or "16384", "--json", "-"]
     steps = {}
-    for name, models in (("evaluate", [model]), ("compare", [model, model])):
-        command = [sys.executable, "-m", "wideneck", name, *models, *asked]
+    for name, named in (("evaluate", [model]), ("compare", [model, model])):
+        command = [sys.executable, "-m", "wideneck", name, *named, *asked]
         done = subprocess.run(command, check=True, capture_output=True)
         steps[name] = json.loads(done.stdout)["source"]["seconds"]
     one, both = (sum(steps[name].values()) for name in ("evaluate", "compare"))

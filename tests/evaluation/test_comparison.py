@@ -11,7 +11,7 @@ from attached.attachable import attached, shaken
 from attached.remembering import MATTERS
 from tiny import tiny_model
 from tiny_text import character_tokenizer
-from wideneck.data import Text, cut_windows
+from wideneck.data import Text, Windows, cut_windows
 from wideneck.evaluation.comparison.beside import Measured, difference, groups_to_see
 from wideneck.evaluation.comparison.distributions import FAR, divergences
 from wideneck.evaluation.comparison.measuring import calibration
@@ -140,10 +140,8 @@ def simulated(rng, draws, num_documents=12, sd=0.1):
 
 
 def beside(change, document):
-    windows = cut_windows(TEXT, BOS, num_tokens=8, window=8)
-    windows = deepcopy(windows)
-    object.__setattr__(windows, "document", document)
-    object.__setattr__(windows, "num_bytes", torch.full_like(document, 8))
+    num_bytes = torch.full_like(document, 8)
+    windows = Windows(ids=change, targets=change, document=document, num_bytes=num_bytes)
     zero = torch.zeros_like(change)
     return difference(
         Measured("a", zero, None), Measured("b", change, None), None, [], windows, str

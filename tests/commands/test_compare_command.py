@@ -46,7 +46,7 @@ def place(tmp_path_factory):
             "head": {"name": name},
             "training": {"epochs": 1.0, "batch_size": 5, "segment": 10, "evaluate_every": 1.0},
         }
-        run(recipe(chosen), folder / f"run-{name}")
+        run(recipe(chosen), folder / f"run-{name}", show=lambda *_: None)
     return folder
 
 

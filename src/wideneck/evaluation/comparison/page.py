@@ -78,10 +78,10 @@ BESIDE: Sequence[Measure] = (
     ("documents to see the difference", "documents_to_see", optional("", number)),
 )
 KINDS: Sequence[Measure] = (
+    ("difference", "difference", estimate),
     ("tokens", "num_tokens", number),
     ("first", "first", "{:.3f}".format),
     ("this", "other", "{:.3f}".format),
-    ("difference", "difference", estimate),
 )
 NARROW = ("head", "loss", "bits_per_byte")
 """What the terminal has room for of many models."""

@@ -4,6 +4,7 @@
     python -m bench audit default head      only these
     python -m bench audit cluster           four heads with a cluster of rows, 10 minutes each
     python -m bench audit cluster=20000,128,600     the same of that many rows, columns, members
+    python -m bench audit compare           two 135M models on 16,384 tokens beside their passes
     python -m bench audit rows              verdicts on 3,000 random rows against a linear program
     python -m bench audit rows=7            the same with this seed
     python -m bench audit categories        of 262,144 tokens of byte-level BPE, 60 s allowed
@@ -33,6 +34,7 @@ from bench import argmax_rows
 from bench.parts import run_child
 from wideneck.audits.tokens import categorize
 from wideneck.audits.tokens.spelling import LETTERS
+from wideneck.models.source import default_model
 from wideneck.models.tokens import token_strings
 
 CASES = {  # name: (arguments, seconds allowed, GB allowed)
@@ -215,5 +217,19 @@ def write_cluster(file: str, place: str, kind: str, *shape: int) -> None:
     writer.close()
 
 
-OTHERS = {"rows": _rows, "cluster": _cluster, "categories": _categories}
+def _compare(tokens: str) -> None:
+    """The default model beside itself, and what one pass of it takes: an evaluation."""
+    model, asked = str(default_model()), ["--tokens", tokens or "16384", "--json", "-"]
+    steps = {}
+    for name, named in (("evaluate", [model]), ("compare", [model, model])):
+        command = [sys.executable, "-m", "wideneck", name, *named, *asked]
+        done = subprocess.run(command, check=True, capture_output=True)
+        steps[name] = json.loads(done.stdout)["source"]["seconds"]
+    one, both = (sum(steps[name].values()) for name in ("evaluate", "compare"))
+    print(f"\ncompare: {both:.1f} s, {both / one:.2f} passes of {one:.1f} s; 2.4 allowed")
+    for step, spent in steps["compare"].items():
+        print(f"  {step:<28} {spent:7.1f} s  {100 * spent / both:5.1f} %")
+
+
+OTHERS = {"compare": _compare, "rows": _rows, "cluster": _cluster, "categories": _categories}
 """Cases that take a value behind "="."""

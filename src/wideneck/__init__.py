@@ -37,9 +37,11 @@ if TYPE_CHECKING:
     from wideneck.config import Softmax as Softmax
     from wideneck.entry.attaching import attach as attach
     from wideneck.entry.audit import audit as audit
+    from wideneck.entry.compare import compare as compare
     from wideneck.entry.loading import load as load
     from wideneck.entry.series import audit_series as audit_series
     from wideneck.errors import WideneckError as WideneckError
+    from wideneck.evaluation.comparison.comparison import Comparison as Comparison
     from wideneck.functional.loss import linear_cross_entropy as linear_cross_entropy
     from wideneck.functional.loss import (
         linear_cross_entropy_and_log_normalizer as linear_cross_entropy_and_log_normalizer,

@@ -35,6 +35,11 @@ EVALUATIONS = examples(
     "wideneck evaluate runs/small --split valid --with dynamic:scaling=old",
     "wideneck evaluate gpt2 --text novel.txt --context 1024",
 )
+COMPARISONS = examples(
+    "wideneck compare gpt2 my-gpt2-with-mos --text novel.txt --html compare.html",
+    "wideneck compare smollm2-rank-432",
+    "wideneck compare --group 'runs/softmax-*' --group 'runs/mos-*' --text test.txt",
+)
 REPRODUCTIONS = examples(
     "wideneck reproduce histalign --html histalign.html",
     "wideneck reproduce sigsoftmax --text wikitext2/ --seeds 1",
@@ -308,6 +313,74 @@ def evaluate(
         besides=besides or [],
         tokens=tokens,
         context=context,
+        html=html,
+        json=json,
+        where=where,
+    )
+
+
+@app.command(epilog=COMPARISONS)
+@taking({name: PLACES[name] for name in ("device", "dtype", "batch")})
+def compare(
+    model: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL...",
+            help="Two or more of: a Hugging Face id, a folder, a run of `wideneck train`, a .gguf "
+            "or .bin file. Each is compared with the first. One alone is compared with "
+            "SmolLM2-135M-Instruct.",
+        ),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="In place of MODEL: all models whose paths match, such as 'runs/mos-*', as one "
+            "group, with intervals over its models. Repeat for more.",
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A UTF-8 text, gzipped or not, that all models predict. Default: Python's "
+            "language reference.",
+        ),
+    ] = None,
+    max_text: MaxText = MAX_TEXT,
+    tokens: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Number of predictions of each model. Default: 16384."),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Number of predictions in a window, before the context starts anew. Default: 512.",
+        ),
+    ] = None,
+    html: Html = None,
+    json: Json = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            callback=check_seed,
+            help="Random seed that chooses the passages of the text, as in an audit.",
+        ),
+    ] = 0,
+    **where: Any,
+) -> None:
+    """Tell models apart on one text: which is better, by how much, and on which tokens."""
+    from wideneck.commands.compare import compared
+
+    compared(
+        model or [],
+        group or [],
+        text,
+        num_tokens=tokens,
+        context=context,
+        seed=seed,
         html=html,
         json=json,
         where=where,

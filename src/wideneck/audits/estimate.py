@@ -60,22 +60,33 @@ def estimate(values: Tensor, document: Tensor, counted: Tensor | None = None) ->
     values = values.cpu()  # a few numbers, from wherever they were computed
     if counted is None:
         counted = torch.ones_like(values, dtype=torch.bool)
+    sums = torch.where(counted, values, 0).double().sum(1)
+    return ratio(sums, counted.double().sum(1), document)
+
+
+def ratio(sums: Tensor, sizes: Tensor, document: Tensor) -> Estimate:
+    """sum(sums) / sum(sizes) over windows, such as bits over bytes, with its interval.
+
+    Args:
+        sums: (W,), what is measured of each window.
+        sizes: (W,), what it is measured by; a window of none changes nothing.
+        document: (W,).
+    """
     over = "documents"
     groups = document
     if len(document.unique()) == 1:
         over, groups = "windows", torch.arange(len(document))
     _, index = groups.unique(return_inverse=True)
-    sums = torch.zeros(int(index.max()) + 1, dtype=torch.float64)
-    counts = torch.zeros_like(sums)
-    sums.index_add_(0, index, torch.where(counted, values, 0).double().sum(1))
-    counts.index_add_(0, index, counted.double().sum(1))
-    mean = (sums.sum() / counts.sum()).item()
-    half = half_width(sums.numpy(), counts.numpy())
+    of_group = torch.zeros(2, int(index.max()) + 1, dtype=torch.float64)
+    of_group.index_add_(1, index, torch.stack([sums.double(), sizes.double()]))
+    total, count = of_group
+    mean = (total.sum() / count.sum()).item()
+    half = half_width(total.numpy(), count.numpy())
     return Estimate(
         value=mean,
         low=None if half is None else mean - float(half),
         high=None if half is None else mean + float(half),
         over=over,
-        num_groups=int((counts > 0).sum()),
-        effective_groups=effective_number(counts.numpy()),
+        num_groups=int((count > 0).sum()),
+        effective_groups=effective_number(count.numpy()),
     )

@@ -6,7 +6,6 @@ front of it, an `<eos>` of words its line end, and what is put between documents
 Cost: the text is tokenized once more; 4 bytes per token.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,10 +14,7 @@ import torch
 from torch import Tensor
 
 from wideneck.data.tokenizing import ids_and_ends, in_one
-from wideneck.data.vocabulary import Vocabulary
-
-WORD = re.compile(r"\n|\S+")
-"""A token of words."""
+from wideneck.data.vocabulary import WORD, Vocabulary
 
 
 def token_bytes(documents: Sequence[str], tokenizer: Any, name: str = "that was given") -> Tensor:

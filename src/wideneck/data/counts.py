@@ -3,6 +3,7 @@
 Cost: the text is tokenized once, some million characters a second; 8 bytes an id.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -47,3 +48,14 @@ def counts_elsewhere(
         counts += torch.bincount(ids[ids < vocab_size], minlength=vocab_size)
     inside = torch.bincount(targets.cpu().flatten(), minlength=vocab_size)[:vocab_size]
     return (counts - inside).clamp_min_(0)
+
+
+def ranges(numbers: Tensor, starts: Sequence[int]) -> list[tuple[str, Tensor]]:
+    """Whole numbers by size: a name and a mask for each range that has any; the last has no end."""
+    found = []
+    for start, stop in zip(starts, [*starts[1:], None], strict=True):
+        mask = numbers >= start if stop is None else (numbers >= start) & (numbers < stop)
+        if mask.any():
+            name = f"{start:,} or more" if stop is None else f"{start:,} to {stop - 1:,}"
+            found.append((f"{start:,}" if stop == start + 1 else name, mask))
+    return found

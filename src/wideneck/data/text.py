@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from wideneck.data.tokenizing import ids_and_ends
+from wideneck.data.vocabulary import Vocabulary
 from wideneck.errors import WideneckError
 from wideneck.files.text_file import read_text_file
 from wideneck.registry import shown
@@ -176,13 +177,52 @@ def cut_windows(
     all: the mean loss is not that of the whole text.
 
     Args:
-        tokenizer: a fast Hugging Face tokenizer.
+        tokenizer: a fast Hugging Face tokenizer, or a `Vocabulary`.
         prefix: ids put in front of every window (what the tokenizer adds to a text).
 
     Raises:
         WideneckError: no document holds `window` + 1 tokens.
     """
-    if not tokenizer.is_fast:
+    cut = _cut(text, tokenizer, num_tokens, window, seed)
+    rows = torch.from_numpy(np.stack([one.tokens for one in cut])).long()
+    front = torch.tensor(list(prefix), dtype=torch.long).expand(len(rows), len(prefix))
+    return Windows(
+        ids=torch.cat([front, rows[:, :window]], dim=1),
+        targets=rows[:, 1:],
+        document=torch.tensor([one.document for one in cut]),
+        num_bytes=torch.tensor([len(_bytes(one.predicted)) for one in cut]),
+    )
+
+
+def cut_passages(
+    text: Text, tokenizer: Any, *, num_tokens: int, window: int, seed: int = 0
+) -> tuple[list[str], Tensor]:
+    """The windows that `cut_windows` cuts, as they stand in the text, for other tokenizers.
+
+    Returns:
+        W passages, each with the token that its predictions begin from, and the document (W,) that
+        each was cut from.
+    """
+    cut = _cut(text, tokenizer, num_tokens, window, seed)
+    passages = [one.first + one.predicted for one in cut]
+    return passages, torch.tensor([one.document for one in cut])
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """One window of a document."""
+
+    turn: int
+    document: int
+    tokens: np.ndarray
+    first: str
+    """What the first of them stands for."""
+    predicted: str
+    """What the others stand for."""
+
+
+def _cut(text: Text, tokenizer: Any, num_tokens: int, window: int, seed: int) -> list[_Cut]:
+    if not isinstance(tokenizer, Vocabulary) and not tokenizer.is_fast:
         raise WideneckError(
             f"{type(tokenizer).__name__} does not say where its tokens stand in the text; "
             "a fast tokenizer (tokenizer.json) does."
@@ -191,11 +231,14 @@ def cut_windows(
     longest_read = min(LONGEST, max(FEW, A_TOKEN * num_tokens))
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(text.documents), generator=generator)
-    found: list[tuple[int, int, np.ndarray, int]] = []  # turn, document, tokens, bytes
+    found: list[_Cut] = []
     num_documents = longest = 0
     for document in chain.from_iterable(part.tolist() for part in order.split(4096)):
         content = _slice(text.documents[document], longest_read, generator)
-        ids, ends = ids_and_ends(tokenizer, content, text.name)
+        if isinstance(tokenizer, Vocabulary):
+            ids, ends = tokenizer.with_ends(content)
+        else:
+            ids, ends = ids_and_ends(tokenizer, content, text.name)
         longest = max(longest, len(ids))
         slack = len(ids) - 1 - window
         if slack < 0:
@@ -205,9 +248,10 @@ def cut_windows(
         starts = torch.arange(phase, len(ids) - window, window)
         starts = starts[torch.randperm(len(starts), generator=generator)][:wanted].tolist()
         for turn, s in enumerate(starts):
-            predicted = content[ends[s] : ends[s + window]].encode("utf-8", "surrogatepass")
+            first = content[ends[s - 1] if s else 0 : ends[s]]
+            predicted = content[ends[s] : ends[s + window]]
             tokens = ids[s : s + window + 1].copy()  # a view would keep the whole document
-            found.append((turn, document, tokens, len(predicted)))
+            found.append(_Cut(turn, document, tokens, first, predicted))
         num_documents += 1
         if num_documents == wanted:
             break
@@ -217,16 +261,12 @@ def cut_windows(
             f"{longest} tokens, and a window of {window} predictions needs {window + 1}; "
             "give a longer text."
         )
-    found.sort(key=itemgetter(0))  # stably: within a turn, in the order of the documents
-    _, documents, tokens, num_bytes = zip(*found[:wanted], strict=True)
-    rows = torch.from_numpy(np.stack(tokens)).long()
-    front = torch.tensor(list(prefix), dtype=torch.long).expand(len(rows), len(prefix))
-    return Windows(
-        ids=torch.cat([front, rows[:, :window]], dim=1),
-        targets=rows[:, 1:],
-        document=torch.tensor(documents),
-        num_bytes=torch.tensor(num_bytes),
-    )
+    found.sort(key=attrgetter("turn"))  # stably: within a turn, in the order of the documents
+    return found[:wanted]
+
+
+def _bytes(content: str) -> bytes:
+    return content.encode("utf-8", "surrogatepass")
 
 
 def _slice(document: str, length: int, generator: torch.Generator) -> str:

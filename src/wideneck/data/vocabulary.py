@@ -10,6 +10,7 @@ a second in all); 8 bytes per token are kept.
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ EOS = "<eos>"
 """The end of a line."""
 UNK = "<unk>"
 """Any word that the vocabulary lacks."""
+WORD = re.compile(r"\n|\S+")
+"""A token of words, where it stands in a text."""
 MOST = 5_000_000
 """Different words of a text; they take some 100 bytes each."""
 
@@ -97,6 +100,20 @@ class Vocabulary:
         for words in words_of(text):
             ids = map(self.index.get, words, repeat(self.unk_id))
             yield np.fromiter(ids, dtype=np.int32, count=len(words))
+
+    def with_ends(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of a text (n,), and for each the character behind it, (n,); both int32.
+
+        An `<eos>` ends behind its line.
+        """
+        found = [
+            (self.eos_id if word[0] == "\n" else self.index.get(word[0], self.unk_id), word.end())
+            for word in WORD.finditer(text)
+        ]
+        if text and not text.endswith("\n"):
+            found.append((self.eos_id, len(text)))
+        pairs = np.array(found, np.int32).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text whose ids these are (but for one `<eos>` more where the last is none)."""

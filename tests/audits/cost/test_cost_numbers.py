@@ -12,8 +12,9 @@ from wideneck.audits.cost.choosing import check_limit
 from wideneck.audits.cost.dither import dithered
 from wideneck.audits.cost.measuring import apart
 from wideneck.audits.cost.predicting import from_moments, from_noise, noise_weights
-from wideneck.audits.cost.trims import ranges, trims
+from wideneck.audits.cost.trims import trims
 from wideneck.audits.output.layer import OutputLayer
+from wideneck.data.counts import ranges
 from wideneck.errors import WideneckError
 from wideneck.models import LogitMap
 from wideneck.rounding.formats import FORMATS

@@ -22,7 +22,7 @@ from wideneck.audits.cost.kinds import Fitted, Made, made
 from wideneck.audits.cost.measuring import Apart, apart
 from wideneck.audits.cost.predicting import from_moments, from_noise, noise_weights
 from wideneck.audits.cost.results import Changes, CostAudit, Kind, OfCount, Predicted
-from wideneck.audits.cost.trims import ranges, trims
+from wideneck.audits.cost.trims import trims
 from wideneck.audits.estimate import estimate
 from wideneck.audits.measured import UnmeasurableError
 from wideneck.audits.output.layer import OutputLayer, token_chunks
@@ -30,7 +30,7 @@ from wideneck.audits.output.rank_cost import fitting_half
 from wideneck.audits.output.truncated import mean_prediction
 from wideneck.audits.states import HiddenStates
 from wideneck.audits.subject import Subject
-from wideneck.data.counts import counts_elsewhere
+from wideneck.data.counts import counts_elsewhere, ranges
 from wideneck.models import LogitMap
 
 HELD = 2**30

@@ -3,8 +3,6 @@
 Shapes: N tokens, V vocabulary, K rows that stay.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -56,14 +54,3 @@ def trims(
         )
         for i, size in enumerate(sizes)
     ]
-
-
-def ranges(counts: Tensor, starts: Sequence[int]) -> list[tuple[str, Tensor]]:
-    """Targets by their counts: a name and a mask for each range that has any."""
-    found = []
-    for start, stop in zip(starts, [*starts[1:], None], strict=True):
-        mask = counts >= start if stop is None else (counts >= start) & (counts < stop)
-        if mask.any():
-            name = f"{start:,} or more" if stop is None else f"{start:,} to {stop - 1:,}"
-            found.append((f"{start:,}" if stop == start + 1 else name, mask))
-    return found

@@ -1,0 +1,1 @@
+"""Several models on the same tokens: which one is better, and where."""

@@ -35,6 +35,10 @@ EVALUATIONS = examples(
     "wideneck evaluate runs/small --split valid --with dynamic:scaling=old",
     "wideneck evaluate gpt2 --text novel.txt --context 1024",
 )
+WATCHES = examples(
+    "wideneck watch watch.jsonl --html watch.html",
+    "wideneck watch runs/small/metrics.jsonl",
+)
 REPRODUCTIONS = examples(
     "wideneck reproduce histalign --html histalign.html",
     "wideneck reproduce sigsoftmax --text wikitext2/ --seeds 1",
@@ -243,6 +247,25 @@ def train(
     from wideneck.commands.train import train as run
 
     run(recipe, out=out, text=text, seed=seed, track_with=track, json=json)
+
+
+@app.command(epilog=WATCHES)
+def watch(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="The lines that wideneck.Watch(file=...) writes, or the metrics.jsonl of a run "
+            "whose recipe has a [watch] table. The run may still be going.",
+        ),
+    ],
+    html: Html = None,
+    json: Json = None,
+) -> None:
+    """Show what was watched of an output layer while its model was trained."""
+    from wideneck.commands.watch import watch as run
+
+    run(file, html=html, json=json)
 
 
 @app.command(epilog=EVALUATIONS)

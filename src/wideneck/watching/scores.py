@@ -126,7 +126,7 @@ def _of_log_probs(log_p: Tensor) -> Tensor:
 
 
 def _log_probs(layer: Any, hidden: Tensor) -> Tensor:
-    return layer.log_probs(hidden.to(layer.weight.dtype)).float()
+    return layer.log_probs(hidden.to(layer.weight.dtype))
 
 
 def score_means(sums: Tensor, *, targets_known: bool) -> dict[str, float]:
@@ -144,7 +144,7 @@ def score_means(sums: Tensor, *, targets_known: bool) -> dict[str, float]:
 
 @torch.enable_grad()
 def logit_gradients(output: OutputScores, hidden: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """g W of each token and its ||g||^2, g the gradient of a token's loss in the layer's scores.
+    """Of each token g W and ||g||^2, g the gradient of its loss in the scores of the matrix.
 
     Args:
         output: not of a mixture.

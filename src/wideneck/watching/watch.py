@@ -11,7 +11,6 @@ from transformers import TrainerCallback
 
 from wideneck.audits.measured import NUMERICAL
 from wideneck.errors import WideneckError
-from wideneck.heads.head import Head
 from wideneck.models import LogitMap, measure_logit_map
 from wideneck.models.asking import evaluating
 from wideneck.registry import shown
@@ -19,8 +18,8 @@ from wideneck.watching.gradients import head_share
 from wideneck.watching.lines import Lines
 from wideneck.watching.listening import Listener, watched_layer
 from wideneck.watching.pace import Pace
-from wideneck.watching.seen import Seen
 from wideneck.watching.scores import OutputScores
+from wideneck.watching.seen import Seen
 from wideneck.watching.weights import Spectrum, weight_quantities
 
 SCORES, WEIGHTS, SPECTRA = "scores", "weights", "spectra"
@@ -99,7 +98,7 @@ class Watch(TrainerCallback):
                 raise WideneckError(f"Watch needs {name} >= 1, a whole number, got {shown(count)}.")
         if limit is not None and not 0 < limit < 1:
             raise WideneckError(
-                f"Watch needs a limit between 0 and 1, a share of a step's time, got {shown(limit)}."
+                f"Watch needs a limit between 0 and 1, a share of the time, got {shown(limit)}."
             )
         periods = {SCORES: scores_every, WEIGHTS: weights_every, SPECTRA: spectra_every}
         self.pace = Pace(periods, limit)

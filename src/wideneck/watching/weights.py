@@ -139,7 +139,7 @@ class Spectrum:
 
 
 def state_rank(sums: Tensor, gram: Tensor, count: float) -> float:
-    """exp of the entropy of the singular values of N states less their mean.
+    """The effective rank, exp of the entropy, of the singular values of N states less their mean.
 
     Args:
         sums: (D,) their sum, float64.

@@ -17,7 +17,7 @@ from wideneck.watching.quantities import Watched
 class Lines:
     """A file that a resumed run goes on in: what was written from its first step on is cut off.
 
-    Nothing is opened before the first line, when the step is known.
+    Nothing is cut before the first line, when the step is known.
 
     Raises:
         WideneckError: the file cannot be written, holds something else, or holds another run: one
@@ -26,18 +26,7 @@ class Lines:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._file: Any = None
-
-    def begin(self, step: int) -> None:
-        """Steps from `step` on will be written."""
-        if self._file is not None:
-            return
-        try:
-            keep = self._kept(step) if os.path.lexists(self.path) else 0
-            self._file = self.path.open("ab")
-            self._file.truncate(keep)
-        except OSError as error:
-            raise self._not_written(error) from None
+        self._begun = False
 
     def write(self, line: dict[str, Any]) -> None:
         """Add a line; what is not finite is null in it."""
@@ -46,16 +35,13 @@ class Lines:
             for name, value in line.items()
         }
         try:
-            self._file.write((json.dumps(known, allow_nan=False) + "\n").encode())
-            self._file.flush()
+            if not self._begun and os.path.lexists(self.path):
+                os.truncate(self.path, self._kept(line["step"]))
+            self._begun = True
+            with self.path.open("ab") as file:
+                file.write((json.dumps(known, allow_nan=False) + "\n").encode())
         except OSError as error:
-            raise self._not_written(error) from None
-
-    def close(self) -> None:
-        """No more lines, until the next `begin`."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+            raise WideneckError(f"{self.path} could not be written: {error.strerror}.") from None
 
     def _kept(self, step: int) -> int:
         """Bytes of the lines before a step; a line that a killed run did not finish is cut too."""
@@ -74,9 +60,6 @@ class Lines:
                 f"overwritten from step {step:,} on: remove it, or name another file."
             )
         return kept
-
-    def _not_written(self, error: OSError) -> WideneckError:
-        return WideneckError(f"{self.path} could not be written: {error.strerror}.")
 
 
 class _Step(msgspec.Struct):

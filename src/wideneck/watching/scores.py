@@ -135,7 +135,7 @@ def score_means(sums: Tensor, *, targets_known: bool) -> dict[str, float]:
     count = values[0]
     means = dict(zip(SCORES, (value / count for value in values[1:-2]), strict=True))
     squared = means.pop("_squared_log_normalizer")
-    means["log_normalizer_variance"] = max(0.0, squared - means["log_normalizer"] ** 2)
+    means["log_normalizer_variance"] = max(squared - means["log_normalizer"] ** 2, 0.0)
     means |= {"tokens": int(count), "state_norm": (values[-2] / count) ** 0.5}
     if targets_known:
         means["top1"] = values[-1] / count

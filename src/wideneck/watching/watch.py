@@ -140,12 +140,10 @@ class Watch(TrainerCallback):
         self._seen = Seen(self._due((step or 0) + 1, known=step is not None))
 
     def close(self) -> None:
-        """Take the hooks off the model, and close the file."""
+        """Take the hooks off the model."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        if self._lines is not None:
-            self._lines.close()
 
     @torch.compiler.disable
     @torch.no_grad()
@@ -266,7 +264,6 @@ class Watch(TrainerCallback):
 
     def _write(self, step: int, found: dict[str, Any]) -> None:
         if self._lines is not None and found and _first():
-            self._lines.begin(step)
             self._lines.write({"step": step, **found})
 
     def _scores(self) -> dict[str, Any]:

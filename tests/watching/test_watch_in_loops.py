@@ -149,13 +149,25 @@ def test_what_is_refused(options, message):
 
 def test_an_encoder_is_refused_and_so_is_a_step_that_is_not_the_next():
     with pytest.raises(wn.WideneckError, match="has an encoder"):
-        wn.Watch(tiny_model("bart"))
+        wn.Watch(tr.BartForConditionalGeneration(tr.BartConfig(**BART)))
     with pytest.raises(wn.WideneckError, match="no model yet"):
         wn.Watch().step(1)
     watch = wn.Watch(plain("llama"))
     watch.step(3)
     with pytest.raises(wn.WideneckError, match="in their order, got 3 after 3"):
         watch.step(3)
+
+
+BART = {
+    "vocab_size": 96,
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 16,
+    "decoder_ffn_dim": 16,
+}
 
 
 class Rows(torch.utils.data.Dataset):

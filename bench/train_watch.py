@@ -167,7 +167,7 @@ def figures(files: dict[int, Path]) -> None:
                 ]
             )
     report(
-        f"two runs of 594,240 parameters, one seed; at {TIMES} times the rate the lowest loss is at "
+        f"two runs of 594,240 parameters; at {TIMES} times the rate the lowest loss is at "
         f"step {turns}, {lowest:.2f} nats.",
         ("rate", "step", "loss", "rank of the states", "their length", "mean row"),
         rows,

@@ -42,7 +42,6 @@ def default_sized(scale: float) -> Any:
         num_attention_heads=9,
         num_key_value_heads=3,
         tie_word_embeddings=True,
-        attn_implementation="sdpa",
     )
     return tr.LlamaForCausalLM(config).train()
 

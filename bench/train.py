@@ -7,6 +7,8 @@
 Parts: head (MoSS, K = 10, in an AWD-LSTM, beside its matrix products), step (a whole step with
 MoS, K = 15, beside the head written plainly; time and peak memory), states (a head alone on cached
 states, beside its matrix products), resume (checkpoints, and how soon an interrupted run goes on),
+watch (what `wideneck.Watch` adds to a step),
+instability (two watched runs, one at 30 times the rate, and the figures of docs/watch.md),
 accelerator (whole steps at the papers' sizes, where there is one).
 The tables are Markdown; "x floor" and "x plain" are medians over rounds of the time over the
 reference's in the same round, "of minima" the ratio of the two shortest times.
@@ -37,6 +39,8 @@ PARTS = {
     "step": "train.step",
     "states": "train_floor.states",
     "resume": "train_resume.resume",
+    "watch": "train_watch.watch",
+    "instability": "train_watch.instability",
     "accelerator": "train_accelerator.accelerator",
 }
 Nll = Callable[[Head, Tensor, Tensor], Tensor]

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from wideneck.memory.config import Memory as Memory
     from wideneck.report.report import Report as Report
     from wideneck.report.series import SeriesReport as SeriesReport
+    from wideneck.watching.watch import Watch as Watch
 
 __version__ = "0.1.0"
 

@@ -40,6 +40,10 @@ COMPARISONS = examples(
     "wideneck compare smollm2-rank-432",
     "wideneck compare --group 'runs/softmax-*' --group 'runs/mos-*' --text test.txt",
 )
+WATCHES = examples(
+    "wideneck watch watch.jsonl --html watch.html",
+    "wideneck watch runs/small/metrics.jsonl",
+)
 REPRODUCTIONS = examples(
     "wideneck reproduce histalign --html histalign.html",
     "wideneck reproduce sigsoftmax --text wikitext2/ --seeds 1",
@@ -248,6 +252,25 @@ def train(
     from wideneck.commands.train import train as run
 
     run(recipe, out=out, text=text, seed=seed, track_with=track, json=json)
+
+
+@app.command(epilog=WATCHES)
+def watch(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="The lines that wideneck.Watch(file=...) writes, or the metrics.jsonl of a run "
+            "whose recipe has a [watch] table. The run may still be going.",
+        ),
+    ],
+    html: Html = None,
+    json: Json = None,
+) -> None:
+    """Show what was watched of an output layer while its model was trained."""
+    from wideneck.commands.watch import watch as run
+
+    run(file, html=html, json=json)
 
 
 @app.command(epilog=EVALUATIONS)

@@ -29,6 +29,7 @@ from wideneck.training.optimizers import SGD, OptimizerConfig
 from wideneck.training.recipe import Recipe
 from wideneck.training.resuming import restore, store
 from wideneck.training.tensor_file import Stored, write_tensors
+from wideneck.training.watched import watched
 
 TIMES = "times"
 """Key in a group of parameters: its rate over that of the recipe."""
@@ -94,6 +95,9 @@ class Trainer:
         torch.manual_seed(recipe.seed + 1_000_003 * (accelerator.process_index + 1))
         if folder.checkpoint.exists():
             restore(self, progress)
+        self.watch = (
+            None if recipe.watch is None else watched(self.plain, recipe.watch, self.standing.step)
+        )
         self.metrics = (
             Metrics(folder.path / METRICS, self.standing.metrics_size) if self.first else None
         )
@@ -172,6 +176,7 @@ class Trainer:
             raise self._not_finite(
                 f"The loss is {nll} and the norm of its gradient {norm} at step {standing.step + 1}"
             )
+        found = {} if self.watch is None else self.watch.step(standing.step + 1)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.averaging.started:
@@ -184,6 +189,8 @@ class Trainer:
         elapsed = time.perf_counter() - started
         standing.pending_seconds += elapsed
         standing.seconds += elapsed
+        if found:
+            self._write(**found)
         self.show(min(1.0, after), nll, standing.pending_tokens / standing.pending_seconds)
 
     def _log(self) -> None:

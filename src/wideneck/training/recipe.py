@@ -86,6 +86,32 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Watching:
+    """The [watch] table: how often the output layer is measured while it is trained.
+
+    The numbers go into metrics.jsonl, which `wideneck watch` shows.
+    """
+
+    name: ClassVar[str] = "watch"
+    scores_every: int = 10
+    """Steps from one look at scores and gradients to the next."""
+    weights_every: int = 50
+    """The same for the mean row and the lengths of the rows."""
+    spectra_every: int = 500
+    """The same for stable ranks, singular entropy, effective rank and kept gradient."""
+    tokens: int = 512
+    """How many tokens of a step are looked at, of all processes together."""
+    limit: float = 0.01
+    """Share of a step's time that it may take: periods are doubled until it does not take more.
+    0 keeps the periods as they are, so that two runs have the same lines."""
+
+    def __post_init__(self):
+        for name in ("scores_every", "weights_every", "spectra_every", "tokens"):
+            check_count(name_of, self, name, 1)
+        check_number(name_of, self, "limit", least=0, most=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Text, model, head, optimizer, schedule and seed.
 
@@ -99,6 +125,8 @@ class Recipe:
     head: heads.HeadConfig = field(default_factory=heads.Softmax)
     optimizer: optimizers.OptimizerConfig = field(default_factory=optimizers.SGD)
     training: Schedule = field(default_factory=Schedule)
+    watch: Watching | None = None
+    """None where the recipe has no such table, and nothing is watched."""
     seed: int = 0
     """Decides the weights at the start, every dropout, and the order of the text."""
     initial: str | None = None
@@ -125,7 +153,7 @@ class Recipe:
 
         `recipe_file.recipe` reads it.
         """
-        return {
+        told = {
             "seed": self.seed,
             "initial": self.initial,
             "data": asdict(self.data),
@@ -134,3 +162,5 @@ class Recipe:
             "optimizer": {"name": self.optimizer.name} | asdict(self.optimizer),
             "training": asdict(self.training),
         }
+        # Runs that began before there was such a table have none.
+        return told if self.watch is None else {**told, "watch": asdict(self.watch)}

@@ -20,7 +20,7 @@ from wideneck.files.text_file import read_text_file
 from wideneck.models.small.config import model_config
 from wideneck.registry import check_option, shown
 from wideneck.training.optimizers import optimizer_config
-from wideneck.training.recipe import Recipe, Schedule
+from wideneck.training.recipe import Recipe, Schedule, Watching
 
 TABLES: dict[str, Callable[[Any], Any]] = {
     "data": lambda given: _single(given, Data, "[data]"),
@@ -28,6 +28,7 @@ TABLES: dict[str, Callable[[Any], Any]] = {
     "head": heads.head_config,
     "optimizer": optimizer_config,
     "training": lambda given: _single(given, Schedule, "[training]"),
+    "watch": lambda given: _single(given, Watching, "[watch]"),
 }
 """What makes the config of each table."""
 

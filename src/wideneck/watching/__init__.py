@@ -1,0 +1,1 @@
+"""What is watched of an output layer while its model is trained."""

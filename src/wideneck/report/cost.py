@@ -196,9 +196,9 @@ def blocks(audit: CostAudit, reference: Reference) -> Iterator[Any]:
     yield Details(["Divergence by how often the target stands elsewhere"], [_by_count(audit)])
     yield Heading("Trimmed vocabularies", "trims", "Trims")
     yield note(
-        f"The ids that stand most often among {number(audit.counted)} tokens of the text "
-        "elsewhere. "
-        "As a drafter such a head is rejected with the missing probability.",
+        "Special tokens, and the ids that stand most often among "
+        f"{number(audit.counted)} tokens of the text elsewhere. As a drafter such a head is "
+        "rejected with the missing probability.",
     )
     yield by_item(
         "The most frequent rows alone",

@@ -95,7 +95,9 @@ class Kind:
 class Trim:
     """The head without its rarer rows."""
 
-    num_rows: int = measure("rows K that stay: the ids that stand most often in the text elsewhere")
+    num_rows: int = measure(
+        "rows K that stay: special tokens, then the ids that stand most often in the text elsewhere"
+    )
     num_bytes: int = measure("bytes of those rows in bfloat16", unit="bytes")
     share: float = measure("those over the bytes of the matrix in bfloat16")
     missing: Estimate = measure(

@@ -9,7 +9,7 @@ Cost: a product with each cheaper head's matrix and some ten passes over its sco
 what is fitted.  Some matrices are held at once, `HELD` bytes of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from wideneck.audits.output.rank_cost import fitting_half
 from wideneck.audits.output.truncated import mean_prediction
 from wideneck.audits.states import HiddenStates
 from wideneck.audits.subject import Subject
+from wideneck.audits.tokens.categories import special_ids
 from wideneck.data.counts import counts_elsewhere, ranges
 from wideneck.models import LogitMap
 
@@ -65,6 +66,7 @@ def _audit(subject: Subject, states: HiddenStates, logit_map: LogitMap) -> CostA
         stored=subject.head.dtype,
         limit=subject.cost_limit,
         seed=subject.seed,
+        special=special_ids(subject.tokenizer),
         clock=subject.clock,
         progress=subject.progress,
     )
@@ -79,6 +81,7 @@ def audit_cost(
     stored: str,
     limit: float | None = None,
     seed: int = 0,
+    special: Iterable[int] = (),
     clock: Any,
     progress: Any = None,
 ) -> CostAudit:
@@ -91,6 +94,7 @@ def audit_cost(
         stored: how the head is stored.
         limit: nats of divergence within which the smallest kind is chosen.
         seed: of the dither.
+        special: ids that no trim drops.
         clock: takes the seconds of each step.
         progress: called as progress(stage, done, total).
 
@@ -123,7 +127,7 @@ def audit_cost(
                     progress("cheaper heads", len(kinds), len(everything))
             del heads, head
     with clock("cost: trimmed and dithered"):
-        cut = trims(layer, hidden, targets, text.document, counts.to(hidden.device))
+        cut = trims(layer, hidden, targets, text.document, counts.to(hidden.device), special)
         places = torch.randperm(targets.shape[1], generator=torch.Generator().manual_seed(seed))
         some = hidden[:, places[: max(1, DITHERED // len(hidden))].to(hidden.device)]
         moved = dithered(layer, some, text.document, stored, seed, notes)

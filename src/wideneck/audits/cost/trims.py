@@ -3,6 +3,8 @@
 Shapes: N tokens, V vocabulary, K rows that stay.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,12 @@ SHARES = (0.5, 0.25, 0.125, 0.0625)
 
 @torch.no_grad()
 def trims(
-    layer: OutputLayer, hidden: Tensor, targets: Tensor, document: Tensor, counts: Tensor
+    layer: OutputLayer,
+    hidden: Tensor,
+    targets: Tensor,
+    document: Tensor,
+    counts: Tensor,
+    special: Iterable[int] = (),
 ) -> list[Trim]:
     """Measure the head without its rarer rows.
 
@@ -26,8 +33,11 @@ def trims(
         targets: (W, T).
         document: (W,).
         counts: (V,), by which ids stay; of equal counts the smaller id.
+        special: ids that stay before all others, as a text ends and a turn begins with them.
     """
     V, D = layer.weight.shape
+    counts = counts.clone()
+    counts[torch.tensor([i for i in special if i < V], dtype=torch.long)] += counts.max() + 1
     sizes = sorted({max(1, int(V * share)) for share in SHARES}, reverse=True)
     place = torch.empty_like(counts)
     place[counts.argsort(descending=True, stable=True)] = torch.arange(V, device=counts.device)

@@ -36,6 +36,12 @@ NO_BYTES = (
 )
 
 
+def special_ids(tokenizer: Any) -> set[int]:
+    """What a tokenizer of transformers declares as special: bos, eos, padding, chat markers."""
+    added = tokenizer.added_tokens_decoder
+    return {*tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)}
+
+
 def categorize(
     tokenizer: Any,
     tokens: Sequence[str | None],
@@ -59,8 +65,7 @@ def categorize(
     kinds = dict(enumerate(() if types is None else map(int, types)))
     name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
     with reading(f"The tokenizer {name}", "its own tokens", "give the model's own tokenizer"):
-        added = tokenizer.added_tokens_decoder
-        special = {*tokenizer.all_special_ids, *(i for i, t in added.items() if t.special)}
+        added, special = tokenizer.added_tokens_decoder, special_ids(tokenizer)
         special |= {i for i, kind in kinds.items() if kind in (UNKNOWN, CONTROL)}
         spelling = spelling_of(tokenizer)
         if spelling is None and notes is not None:

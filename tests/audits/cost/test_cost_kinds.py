@@ -11,13 +11,14 @@ from wideneck.audits.cost.cheaper import dense, low_rank
 from wideneck.audits.cost.choosing import chosen
 from wideneck.audits.cost.dither import COMPARED, dithered, within_steps
 from wideneck.audits.cost.measuring import apart
-from wideneck.audits.cost.predicting import from_noise
+from wideneck.audits.cost.predicting import from_noise, noise_weights
 from wideneck.audits.estimate import estimate
 from wideneck.audits.output.layer import OutputLayer
 from wideneck.audits.output.truncated import fit_truncation
 from wideneck.functional.gram import gram
 from wideneck.heads.low_rank import balance
-from wideneck.rounding import FORMATS, gptq, scale_search
+from wideneck.rounding import FORMATS, best_scales, gptq
+from wideneck.rounding.scaled import under
 
 
 def uneven():
@@ -115,10 +116,10 @@ def test_the_largest_change_may_be_a_fall(whole, text):
 def test_a_format_without_steps_is_predicted_by_the_squares_of_its_errors(whole, text):
     hidden = measured_half(text)[0].flatten(0, 1)
     some = torch.linspace(0, len(hidden) - 1, 257).long()
-    weight = layer().weight
+    weight, weights = layer().weight, noise_weights(layer(), hidden[some])
     for name in ("nf4", "NVFP4", "MXFP4"):
         squares = (FORMATS[name].rounded(weight) - weight).square()
-        expected = from_noise(layer(), squares, hidden[some])
+        expected = from_noise(weights, squares)
         assert named(whole, name).predicted.noise == pytest.approx(expected, rel=1e-6)
 
 
@@ -126,8 +127,12 @@ def test_a_format_without_steps_is_predicted_by_the_squares_of_its_errors(whole,
 def test_fitted_codes_are_those_of_the_second_moment_of_the_fitted_half(name, whole, text):
     hidden, _ = fitted_half(text)
     moment = hidden.T @ hidden / len(hidden)
-    for found, what in ((scale_search, "scales"), (gptq, "GPTQ")):
-        weight = found(FORMATS[name], layer().weight, moment)
+    grid = FORMATS[name].grid(D)
+    scales = best_scales(grid, layer().weight, moment)
+    for weight, what in (
+        (under(grid, layer().weight, scales), "scales"),
+        (gptq(grid, layer().weight, moment, scales), "GPTQ"),
+    ):
         kind = named(whole, f"{name}, {what}")
         expected = divergence(text, weight).kl.mean().item()
         assert kind.kl.value == pytest.approx(expected, rel=1e-3)

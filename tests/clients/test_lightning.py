@@ -6,6 +6,7 @@ import torch
 from torch.optim import SGD
 from torch.utils.data import DataLoader
 
+import wideneck as wn
 from clients.client_models import batch, every_head, every_tie, with_head, with_memory
 
 
@@ -21,12 +22,13 @@ class Module(lightning.LightningModule):
         return SGD(self.parameters(), lr=0.1)
 
 
-def after_a_step_of_lightning(model, folder):
+def after_a_step_of_lightning(model, folder, callbacks=()):
     trainer = lightning.Trainer(
         accelerator="cpu",
         devices=1,
         max_steps=1,
         logger=False,
+        callbacks=[*callbacks],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -65,3 +67,18 @@ def test_one_step_of_a_memory(shows, tmp_path, tied):
     have = after_a_step_of_lightning(with_memory(tied), tmp_path)
     assert_same_models(have, after_a_step(with_memory(tied)))
     shows("Trainer.fit with a memory", "right")
+
+
+@every_tie
+def test_watch_sees_what_it_sees_in_a_loop_of_ones_own(shows, tmp_path, tied):
+    periods = {"scores_every": 1, "weights_every": 1, "spectra_every": 1, "limit": None}
+    have = wn.Watch(file=tmp_path / "watch.jsonl", **periods)
+    after_a_step_of_lightning(with_head("sigsoftmax", tied), tmp_path, [have.lightning()])
+    model = with_head("sigsoftmax", tied).train()
+    want = wn.Watch(model, **periods)
+    model(**batch()).loss.backward()
+    want.step(1)
+    assert {"entropy", "mean_row_share", "stable_rank"} <= set(want.last)
+    assert have.last == pytest.approx(want.last, rel=1e-5, nan_ok=True)
+    assert (tmp_path / "watch.jsonl").read_text()
+    shows("Trainer(callbacks=[Watch().lightning()])", "right")

@@ -18,7 +18,7 @@ from wideneck.audits.measured import UnmeasurableError
 from wideneck.audits.states import HiddenStates, Progress
 from wideneck.errors import WideneckError
 from wideneck.functional.certificates import certified, span
-from wideneck.models.devices import CPU, multiplies
+from wideneck.models.devices import CPU
 
 POSITIONS, DIRECTIONS, TESTED = 48, 32, 16
 THRESHOLDS = 3e-4, 1e-3, 1e-2
@@ -86,19 +86,19 @@ def in_doubt(
     shape = states.targets.shape
     hidden = states.hidden.flatten(0, 1)
     pick = torch.linspace(0, len(hidden) - 1, min(len(hidden), POSITIONS)).round().long().unique()
-    place = weight.device if multiplies(weight.device, torch.float64) else CPU
     try:
-        directions = span(weight, DIRECTIONS).to(place)
+        # Some positions, one after another, in float64: an accelerator would wait for each.
+        directions = span(weight, DIRECTIONS).to(CPU)
     except WideneckError as error:
         raise UnmeasurableError(str(error)) from error
     found = torch.zeros(len(THRESHOLDS), 5, len(hidden), dtype=torch.float64)
     for done, position in enumerate(pick.tolist()):
         scores = log_probs(hidden[position : position + 1])[0]
-        prob = scores.to(place, torch.float64).softmax(0)
+        prob = scores.to(CPU, torch.float64).softmax(0)
         if not bool(prob.isfinite().all()):
             raise UnmeasurableError("some log-probabilities are not finite")
         for k, tau in enumerate(THRESHOLDS):
-            found[k, :, position] = _at(prob, directions, tau).cpu()
+            found[k, :, position] = _at(prob, directions, tau)
         if progress:
             progress("tokens left in doubt", done + 1, len(pick))
     counted = torch.zeros(len(hidden), dtype=torch.bool)

@@ -153,7 +153,7 @@ def test_a_rank_is_the_fisher_truncation_with_both_factors_rounded(factors, whol
         cheap = low_rank(head, round_(outer * scale), round_((inner / scale).T), cut.mean)
         [found] = apart(head, [cheap], hidden.flatten(0, 1), targets.flatten())
         kind = named(whole, f"rank {rank}, {factors}")
-        assert kind.kl.value == pytest.approx(found.kl.mean().item(), rel=1e-3)
+        assert kind.kl.value == pytest.approx(found.kl.mean().item(), rel=3e-4)
         codes = 2 * rank * (V + D) if factors == "bf16" else rank * (V + D) + 4 * (V + rank)
         assert kind.num_bytes == codes + 4 * D
 

@@ -85,7 +85,7 @@ def watched_layer(model: Any) -> tuple[Any, nn.Module]:
     for part in inside:
         try:
             layer = part.get_output_embeddings()
-        except (AttributeError, NotImplementedError):
+        except (AttributeError, NotImplementedError):  # how transformers says that a part has none
             continue
         if layer is None:
             continue
